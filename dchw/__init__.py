@@ -1,0 +1,1 @@
+"""What a Deep-Compression network costs on mobile-class hardware."""
