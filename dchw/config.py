@@ -20,7 +20,9 @@ from dchw.quantities import ConfigError, format_quantity, nearest, parse_quantit
 def _whole(dimension: str) -> Any:
     def parse(value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError(f"expected text with a unit, such as {format_quantity(max(value, 1), dimension)!r}; got {value!r}")
+            raise ValueError(
+                f"expected text with a unit, such as {format_quantity(max(value, 1), dimension)!r}; got {value!r}"
+            )
         exact = value if isinstance(value, Fraction) else parse_quantity(value, dimension)
         if exact.denominator != 1:
             raise ValueError(f"expected a whole number of base units; got {value!r}")
@@ -34,7 +36,9 @@ def _text(dimension: str) -> PlainSerializer:
 
 
 def _real(dimension: str) -> Any:
-    return BeforeValidator(lambda value: float(value if isinstance(value, Fraction) else parse_quantity(value, dimension)))
+    return BeforeValidator(
+        lambda value: float(value if isinstance(value, Fraction) else parse_quantity(value, dimension))
+    )
 
 
 Frequency = Annotated[int, _whole("frequency"), _text("frequency"), Field(gt=0)]
@@ -144,7 +148,9 @@ def _plain(node: Any, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) 
     return str(node)
 
 
-def _sentences(kind: type[Config], error: ValidationError, where: str, lines: Mapping[tuple[Any, ...], int]) -> list[str]:
+def _sentences(
+    kind: type[Config], error: ValidationError, where: str, lines: Mapping[tuple[Any, ...], int]
+) -> list[str]:
     out = []
     for fault in error.errors():
         location = tuple(fault["loc"])

@@ -211,7 +211,9 @@ class Network:
         for op in self.operations:
             if op.name == name:
                 return op
-        raise DchwError(f"network {self.name}: no operation {name!r}; {nearest(name, [x.name for x in self.operations])}")
+        raise DchwError(
+            f"network {self.name}: no operation {name!r}; {nearest(name, [x.name for x in self.operations])}"
+        )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -221,12 +223,16 @@ class Network:
             raise DchwError(f"network {self.name}: the shape of its input is unknown; give an example input")
         return shape
 
-    def with_weights(self, weights: Mapping[str, FloatArray], biases: Mapping[str, FloatArray] | None = None) -> Network:
+    def with_weights(
+        self, weights: Mapping[str, FloatArray], biases: Mapping[str, FloatArray] | None = None
+    ) -> Network:
         """A copy whose named layers carry other weights (and biases) of the same shapes."""
         biases = biases or {}
         unknown = [name for name in (*weights, *biases) if name not in {layer.name for layer in self.layers}]
         if unknown:
-            raise DchwError(f"network {self.name}: no layer {unknown[0]!r}; {nearest(unknown[0], [x.name for x in self.layers])}")
+            raise DchwError(
+                f"network {self.name}: no layer {unknown[0]!r}; {nearest(unknown[0], [x.name for x in self.layers])}"
+            )
         operations = []
         for op in self.operations:
             changed = op
@@ -258,8 +264,13 @@ class Network:
 
     @classmethod
     def from_module(
-        cls, module: torch.nn.Module, example_input: torch.Tensor | Array, *, name: str | None = None,
-        fold_normalisation: bool = False, keep_example: bool = True,
+        cls,
+        module: torch.nn.Module,
+        example_input: torch.Tensor | Array,
+        *,
+        name: str | None = None,
+        fold_normalisation: bool = False,
+        keep_example: bool = True,
     ) -> Network:
         """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input with a batch axis."""
         from dchw.importers.torch_module import network_from_module
@@ -289,7 +300,12 @@ class Network:
         from dchw.importers.arrays import network_from_arrays
 
         return network_from_arrays(
-            name, weights, inputs=inputs or {}, biases=biases or {}, geometry=geometry or {}, activation=activation,
+            name,
+            weights,
+            inputs=inputs or {},
+            biases=biases or {},
+            geometry=geometry or {},
+            activation=activation,
             notes=notes,
         )
 
@@ -315,11 +331,14 @@ class Network:
         else:
             # a linear layer over several positions (tokens) is a 1x1 convolution over them
             positions = math.prod(source[:-1]) if len(source) > 1 else 1
-            geometry = Geometry(
-                in_channels=op.weight.shape[1], out_channels=op.weight.shape[0], in_size=(positions, 1)
-            )
+            geometry = Geometry(in_channels=op.weight.shape[1], out_channels=op.weight.shape[0], in_size=(positions, 1))
         return Layer(
-            name=op.name, weight=op.weight, bias=op.bias, geometry=geometry, kind=op.kind, input=op.inputs[0],
+            name=op.name,
+            weight=op.weight,
+            bias=op.bias,
+            geometry=geometry,
+            kind=op.kind,
+            input=op.inputs[0],
             parameter=op.parameter or f"{op.name}.weight",
         )
 

@@ -101,7 +101,9 @@ def parse_quantity(text: object, dimension: str) -> Fraction:
     """
     expected = f"a {dimension} with its unit, such as '1 {units_of(dimension)[-1]}'"
     if not isinstance(text, str):
-        raise ValueError(f"expected {expected}; got {text!r} without a unit; write one of {', '.join(units_of(dimension))}")
+        raise ValueError(
+            f"expected {expected}; got {text!r} without a unit; write one of {', '.join(units_of(dimension))}"
+        )
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"expected {expected}; got {text!r}")
