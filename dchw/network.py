@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +32,23 @@ class OperationKind(StrEnum):
     """What an operation computes. ``attributes`` of each kind are listed beside it."""
 
     INPUT = "input"  # -
-    LINEAR = "linear"  # weight [out, in]
+    CONSTANT = "constant"  # value: array without batch axis (a parameter used directly); reason: why not compressed
+    LINEAR = "linear"  # weight [out, in], applied to the last axis
     CONV2D = "conv2d"  # weight [out, in/groups, kh, kw]; stride, padding, dilation: (h, w); groups: int
-    MAX_POOL2D = "max_pool2d"  # kernel, stride, padding: (h, w); ceil_mode: bool
+    MAX_POOL2D = "max_pool2d"  # kernel, stride, padding, dilation: (h, w); ceil_mode: bool
     AVERAGE_POOL2D = "average_pool2d"  # kernel, stride, padding: (h, w); ceil_mode, count_include_pad: bool
-    GLOBAL_AVERAGE_POOL = "global_average_pool"  # output: (h, w)
-    ADD = "add"  # two or more inputs
+    GLOBAL_AVERAGE_POOL = "global_average_pool"  # output: (h, w), (1, 1) unless adaptive
+    MEAN = "mean"  # axes, counted with the batch axis as 0; keep: bool, whether averaged axes stay with size 1
+    ADD = "add"  # two or more inputs, broadcast
+    MULTIPLY = "multiply"  # two or more inputs, broadcast
     CONCAT = "concat"  # axis, counted with the batch axis as 0
-    ACTIVATION = "activation"  # function: relu, relu6, sigmoid, tanh, gelu, silu, hardswish, hardsigmoid, softmax
-    NORMALISATION = "normalisation"  # form: batch, layer, ...; arrays: scale, shift (per channel, already folded)
-    MATMUL = "matmul"  # two activations
-    FLATTEN = "flatten"  # -
-    RESHAPE = "reshape"  # shape, without batch
+    SLICE = "slice"  # axis, counted with the batch axis as 0; start, stop, step
+    PAD = "pad"  # padding: (before, after) of every axis but the batch axis; value
+    ACTIVATION = "activation"  # function: one of dchw.functional.ACTIVATIONS; axis (softmax, log_softmax); slope (leaky)
+    NORMALISATION = "normalisation"  # form batch: scale, shift per channel; form layer: scale, shift, axes, epsilon
+    MATMUL = "matmul"  # two activations; transpose: bool, of the second one's last axes; scale: float
+    FLATTEN = "flatten"  # every axis but the batch axis into one
+    RESHAPE = "reshape"  # shape without batch; permutation (optional, before reshaping), batch axis 0 first
     IDENTITY = "identity"  # dropout in inference and the like
     OTHER = "other"  # target: what it was called where it came from
 
@@ -111,7 +117,11 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operation:
-    """One node of the graph. Arrays are read-only; ``output_shape`` leaves out the batch axis (None: unknown)."""
+    """One node of the graph. ``output_shape`` leaves out the batch axis (None: unknown).
+
+    Arrays are float32 and read-only. One that is read-only already is kept as it is, so a broadcast placeholder costs
+    no memory; any other is copied.
+    """
 
     name: str
     kind: OperationKind
@@ -124,7 +134,8 @@ class Operation:
     """Name of the weight in the state dict it came from (``features.0.weight``); the bias shares its prefix."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+        attributes = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in self.attributes.items()}
+        object.__setattr__(self, "attributes", MappingProxyType(attributes))
         for name in ("weight", "bias"):
             value = getattr(self, name)
             if value is not None:
@@ -181,8 +192,9 @@ class Network:
                     )
             seen.add(op.name)
         for layer in self.layers:
-            if not np.isfinite(layer.weight).all():
-                bad = int((~np.isfinite(layer.weight)).sum())
+            distinct = _distinct(layer.weight)
+            if not np.isfinite(distinct).all():
+                bad = int((~np.isfinite(distinct)).sum())
                 raise DchwError(
                     f"network {self.name}, layer {layer.name!r}: weights must be finite; {bad} of "
                     f"{layer.weight.size} are NaN or infinite; retrain or repair the checkpoint"
@@ -194,7 +206,7 @@ class Network:
             examples[name] = _read_only(value)
         object.__setattr__(self, "example_inputs", MappingProxyType(examples))
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The operations with weights, in order."""
         return tuple(self._layer(op) for op in self.operations if op.weight is not None)
@@ -208,12 +220,13 @@ class Network:
 
     def operation(self, name: str) -> Operation:
         """One operation by name."""
-        for op in self.operations:
-            if op.name == name:
-                return op
-        raise DchwError(
-            f"network {self.name}: no operation {name!r}; {nearest(name, [x.name for x in self.operations])}"
-        )
+        if name not in self._by_name:
+            raise DchwError(f"network {self.name}: no operation {name!r}; {nearest(name, self._by_name)}")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Operation]:
+        return {op.name: op for op in self.operations}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -249,7 +262,11 @@ class Network:
         return dataclasses.replace(self, operations=tuple(operations))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Weights and biases under their original parameter names, as torch tensors ready for ``load_state_dict``."""
+        """Weights and biases of all layers under their original parameter names, as torch tensors.
+
+        What is no layer (normalisation, embeddings) is not in it: load it with ``strict=False`` into a module that
+        has such parameters.
+        """
         import torch
 
         out: dict[str, torch.Tensor] = {}
@@ -257,9 +274,11 @@ class Network:
             if op.weight is None:
                 continue
             parameter = op.parameter or f"{op.name}.weight"
-            out[parameter] = torch.from_numpy(op.weight.copy())
+            stored = op.weight.T if op.attributes.get("transposed", False) else op.weight
+            out[parameter] = torch.from_numpy(stored.copy())
             if op.bias is not None:
-                out[parameter.removesuffix("weight") + "bias"] = torch.from_numpy(op.bias.copy())
+                bias = op.attributes.get("bias_parameter", parameter.removesuffix("weight") + "bias")
+                out[bias] = torch.from_numpy(op.bias.copy())
         return out
 
     @classmethod
@@ -349,10 +368,37 @@ class Network:
         return shape
 
 
+def uncompressed(network: Network) -> list[tuple[str, str]]:
+    """What the network holds besides its layers' weights: (name, why it is not compressed), in order."""
+    out = []
+    for op in network.operations:
+        if op.kind is OperationKind.CONSTANT:
+            out.append((op.name, op.attributes.get("reason", "used directly, not as the weights of a layer")))
+        elif op.kind is OperationKind.NORMALISATION:
+            out.append((op.name, "a scale and a shift per channel, too few values to share"))
+        elif op.kind is OperationKind.OTHER:
+            target = op.attributes.get("target", "an unknown operation")
+            reason = f"belongs to {target!r}, which is neither a linear layer nor a 2-D convolution"
+            out += [(name, reason) for name in op.attributes.get("parameters", ())]
+    return out
+
+
+def placeholder(shape: Sequence[int]) -> FloatArray:
+    """Zeros of a shape that take no memory: one value, broadcast, read-only."""
+    return np.broadcast_to(np.zeros((), np.float32), tuple(shape))
+
+
 def _read_only(value: Array) -> FloatArray:
+    if isinstance(value, np.ndarray) and value.dtype == np.float32 and not value.flags.writeable:
+        return value
     array = np.array(value, dtype=np.float32, order="C")
     array.flags.writeable = False
     return array
+
+
+def _distinct(value: Array) -> Array:
+    """The array without repeats along broadcast axes."""
+    return value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.strides)]
 
 
 def _fields(value: Any) -> dict[str, Any]:

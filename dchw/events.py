@@ -1,0 +1,44 @@
+"""Names that every byte count and every energy row uses: streams of data and events of units. One list each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Stream(StrEnum):
+    """What the bytes are that move between DRAM and the chip."""
+
+    CODES = "codes"
+    GAPS = "gaps"  # positions of stored entries: relative gaps, or absolute indices in csr
+    POINTERS = "pointers"  # where runs begin: entry counts
+    CODE_TABLES = "code_tables"
+    CHUNK_TABLES = "chunk_tables"
+    CODEBOOKS = "codebooks"
+    BIASES = "biases"
+    WEIGHTS = "weights"  # uncoded values
+    ACTIVATIONS = "activations"
+    PARTIAL_SUMS = "partial_sums"
+    OUTPUTS = "outputs"
+
+
+class Event(StrEnum):
+    """What a unit does that costs energy, once per count."""
+
+    ROW_ACTIVATE = "row_activate"
+    ROW_PRECHARGE = "row_precharge"
+    DRAM_READ = "dram_read"  # one burst
+    DRAM_WRITE = "dram_write"  # one burst
+    REFRESH_ALL_BANK = "refresh_all_bank"
+    REFRESH_PER_BANK = "refresh_per_bank"
+    DMA_REQUEST = "dma_request"
+    SRAM_READ = "sram_read"  # one word
+    SRAM_WRITE = "sram_write"  # one word
+    TABLE_WRITE = "table_write"  # one entry of a decode table or codebook
+    SYMBOL_DECODE = "symbol_decode"  # one gap or one code out of a Huffman stream
+    CODEBOOK_LOOKUP = "codebook_lookup"
+    INDEX_ACCUMULATE = "index_accumulate"  # one gap added to a running position
+    QUEUE_WRITE = "queue_write"  # one item into a queue in front of a processing element
+    QUEUE_READ = "queue_read"
+    MAC = "mac"  # one multiply-accumulate in one lane
+    ACCUMULATOR_ACCESS = "accumulator_access"  # one read-modify-write of a lane's accumulator
+    VECTOR_OPERATION = "vector_operation"  # one value through the output path: bias, activation, pooling
