@@ -44,7 +44,7 @@ class OperationKind(StrEnum):
     CONCAT = "concat"  # axis, counted with the batch axis as 0
     SLICE = "slice"  # axis, counted with the batch axis as 0; start, stop, step
     PAD = "pad"  # padding: (before, after) of every axis but the batch axis; value
-    ACTIVATION = "activation"  # function: one of dchw.functional.ACTIVATIONS; axis (softmax, log_softmax); slope (leaky)
+    ACTIVATION = "activation"  # function: a key of functional.ACTIVATIONS; axis (softmax, log_softmax); slope
     NORMALISATION = "normalisation"  # form batch: scale, shift per channel; form layer: scale, shift, axes, epsilon
     MATMUL = "matmul"  # two activations; transpose: bool, of the second one's last axes; scale: float
     FLATTEN = "flatten"  # every axis but the batch axis into one
@@ -291,7 +291,7 @@ class Network:
         fold_normalisation: bool = False,
         keep_example: bool = True,
     ) -> Network:
-        """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input with a batch axis."""
+        """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input (batch first)."""
         from dchw.importers.torch_module import network_from_module
 
         return network_from_module(
