@@ -1,0 +1,514 @@
+"""One rule per ATen operation: how it becomes one or a few operations of the graph.
+
+A rule gets the walk, the node and its arguments by name, and gives the name of the operation that holds the result, or
+None where that use of the ATen operation has no equal here (it then becomes OTHER).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dchw.network import OperationKind as Kind
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from dchw.importers.torch_graph import Constant, GraphWalk
+
+Arguments = dict[str, Any]
+Rule = Callable[["GraphWalk", "fx.Node", Arguments], Any]
+
+
+def _is_constant(value: Any) -> bool:
+    return hasattr(value, "tensor")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return (int(items[0]), int(items[-1]))
+
+
+# Layers -------------------------------------------------------------------------------------------------------
+
+
+def _dense(walk: GraphWalk, node: fx.Node, x: Any, weight: Constant, bias: Any) -> str | None:
+    """A linear layer over the last axis of x; ``weight`` is [out, in]."""
+    if not (isinstance(x, str) and _is_constant(weight) and weight.tensor.ndim == 2):
+        return None
+    if not (bias is None or _is_constant(bias)):
+        return None
+    return walk.layer(node, Kind.LINEAR, x, weight, bias)
+
+
+def _transposed(constant: Constant) -> Constant:
+    return type(constant)(constant.tensor.T, constant.origins)
+
+
+def _linear(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
+    return _dense(walk, node, walk.value(a["input"]), walk.value(a["weight"]), walk.value(a["bias"]))
+
+
+def _addmm(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
+    weight = walk.value(a["mat2"])
+    if a["beta"] != 1 or a["alpha"] != 1 or not _is_constant(weight):
+        return None
+    return _dense(walk, node, walk.value(a["mat1"]), _transposed(weight), walk.value(a["self"]))
+
+
+def _matmul(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
+    left, right = a["self"], a.get("other", a.get("mat2"))
+    x, weight = walk.value(left), walk.value(right)
+    if isinstance(x, str) and _is_constant(weight):
+        return _dense(walk, node, x, _transposed(weight), None) if weight.tensor.ndim == 2 else None
+    if not isinstance(weight, str) or len(right.meta["val"].shape) < 3 or len(left.meta["val"].shape) < 3:
+        return None
+    return walk.emit(node, Kind.MATMUL, [walk.operand(node, left), walk.operand(node, right)])
+
+
+def _convolution(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
+    source, weight, bias = walk.value(a["input"]), walk.value(a["weight"]), walk.value(a["bias"])
+    if not (isinstance(source, str) and _is_constant(weight) and weight.tensor.ndim == 4 and walk.batch_first(node)):
+        return None
+    if not (bias is None or _is_constant(bias)) or a.get("transposed", False) or len(walk.shape(node)) != 3:
+        return None
+    kernel, dilation, padding = weight.tensor.shape[2:], _pair(a["dilation"]), a["padding"]
+    if isinstance(padding, str):
+        total = [dilation[i] * (kernel[i] - 1) if padding == "same" else 0 for i in (0, 1)]
+        if any(t % 2 for t in total):  # torch puts the odd row or column at the far side
+            _, height, width = shape = walk.shape(a["input"])
+            after = [t % 2 for t in total]
+            source = walk.emit(
+                node,
+                Kind.PAD,
+                [source],
+                suffix=".pad",
+                shape=(shape[0], height + after[0], width + after[1]),
+                attributes={"padding": ((0, 0), (0, after[0]), (0, after[1])), "value": 0.0},
+            )
+        padding = [t // 2 for t in total]
+    attributes = {
+        "stride": _pair(a["stride"]),
+        "padding": _pair(padding),
+        "dilation": dilation,
+        "groups": int(a["groups"]),
+    }
+    return walk.layer(node, Kind.CONV2D, source, weight, bias, attributes)
+
+
+# Normalisation ------------------------------------------------------------------------------------------------
+
+
+def _batch_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    mean, variance = walk.value(a["running_mean"]), walk.value(a["running_var"])
+    source = walk.value(a["input"])
+    if a.get("training", False) or mean is None or variance is None or not isinstance(source, str):
+        return None
+    scale = 1.0 / (variance.tensor.double().numpy() + a["eps"]) ** 0.5
+    if a["weight"] is not None:
+        scale = scale * walk.value(a["weight"]).tensor.double().numpy()
+    shift = -mean.tensor.double().numpy() * scale
+    if a["bias"] is not None:
+        shift = shift + walk.value(a["bias"]).tensor.double().numpy()
+    attributes = {"form": "batch", "scale": scale.astype(np.float32), "shift": shift.astype(np.float32)}
+    return walk.emit(node, Kind.NORMALISATION, [source], attributes=attributes)
+
+
+def _layer_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    source, shape = walk.value(a["input"]), tuple(a["normalized_shape"])
+    if not isinstance(source, str):
+        return None
+    scale, shift = walk.value(a["weight"]), walk.value(a["bias"])
+    attributes = {
+        "form": "layer",
+        "axes": tuple(range(-len(shape), 0)),
+        "epsilon": float(a["eps"]),
+        "scale": np.ones(shape, np.float32) if scale is None else scale.tensor.float().numpy(),
+        "shift": np.zeros(shape, np.float32) if shift is None else shift.tensor.float().numpy(),
+    }
+    return walk.emit(node, Kind.NORMALISATION, [source], attributes=attributes)
+
+
+# Pooling ------------------------------------------------------------------------------------------------------
+
+
+def _max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    kernel = _pair(a["kernel_size"])
+    attributes = {
+        "kernel": kernel,
+        "stride": _pair(a["stride"]) if a["stride"] else kernel,
+        "padding": _pair(a["padding"]),
+        "dilation": _pair(a["dilation"]),
+        "ceil_mode": bool(a["ceil_mode"]),
+    }
+    return walk.emit(node, Kind.MAX_POOL2D, [walk.operand(node, a["self"])], attributes=attributes)
+
+
+def _average_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    if a["divisor_override"] is not None:
+        return None
+    kernel = _pair(a["kernel_size"])
+    attributes = {
+        "kernel": kernel,
+        "stride": _pair(a["stride"]) if a["stride"] else kernel,
+        "padding": _pair(a["padding"]),
+        "ceil_mode": bool(a["ceil_mode"]),
+        "count_include_pad": bool(a["count_include_pad"]),
+    }
+    return walk.emit(node, Kind.AVERAGE_POOL2D, [walk.operand(node, a["self"])], attributes=attributes)
+
+
+def _adaptive_average_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    attributes = {"output": walk.shape(node)[-2:]}
+    return walk.emit(node, Kind.GLOBAL_AVERAGE_POOL, [walk.operand(node, a["self"])], attributes=attributes)
+
+
+def _adaptive_max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    size, out = walk.shape(a["self"])[-2:], walk.shape(node)[-2:]
+    if size[0] % out[0] or size[1] % out[1]:
+        return None
+    kernel = (size[0] // out[0], size[1] // out[1])
+    attributes = {"kernel": kernel, "stride": kernel, "padding": (0, 0), "ceil_mode": False}
+    return walk.emit(node, Kind.MAX_POOL2D, [walk.operand(node, a["self"])], attributes=attributes)
+
+
+def _mean(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    rank = len(a["self"].meta["val"].shape)
+    axes = tuple(sorted(axis % rank for axis in (a.get("dim") or range(rank))))
+    if axes[0] == 0:
+        return None
+    source, keep = walk.operand(node, a["self"]), bool(a.get("keepdim", False))
+    if rank != 4 or axes != (2, 3):
+        return walk.emit(node, Kind.MEAN, [source], attributes={"axes": axes, "keep": keep})
+    channels = walk.shape(a["self"])[0]
+    pooled = walk.emit(node, Kind.GLOBAL_AVERAGE_POOL, [source], shape=(channels, 1, 1), attributes={"output": (1, 1)})
+    return pooled if keep else walk.emit(node, Kind.FLATTEN, [pooled], suffix=".flatten")
+
+
+# Element-wise -------------------------------------------------------------------------------------------------
+
+
+def _scaled(walk: GraphWalk, node: fx.Node, operand: Any, factor: Any) -> str:
+    """An operand times a number."""
+    source = walk.operand(node, operand)
+    if factor == 1:
+        return source
+    inputs = [source, walk.operand(node, factor)]
+    return walk.emit(node, Kind.MULTIPLY, inputs, suffix=".scaled", shape=walk.shape(operand))
+
+
+def _add(sign: int) -> Rule:
+    def rule(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+        factor = sign * a.get("alpha", 1)
+        other = a["other"]
+        if isinstance(other, int | float):
+            second = walk.operand(node, other * factor)
+        else:
+            second = _scaled(walk, node, other, factor)
+        return walk.emit(node, Kind.ADD, [walk.operand(node, a["self"]), second])
+
+    return rule
+
+
+def _multiply(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, a["other"])])
+
+
+def _divide(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    divisor = walk.value(a["other"])
+    if isinstance(divisor, str) or a.get("rounding_mode") is not None:
+        return None
+    if _is_constant(divisor):
+        inverse: Any = type(divisor)(1.0 / divisor.tensor, ())
+        return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, inverse.tensor)])
+    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, 1.0 / divisor)])
+
+
+def _negate(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, -1.0)])
+
+
+def _activate(function: str) -> Rule:
+    def rule(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+        return _activation(walk, node, a, function)
+
+    return rule
+
+
+def _activation(walk: GraphWalk, node: fx.Node, a: Arguments, function: str, **attributes: Any) -> str:
+    source = walk.operand(node, a["self"])
+    return walk.emit(node, Kind.ACTIVATION, [source], attributes={"function": function, **attributes})
+
+
+def _gelu(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return _activation(walk, node, a, "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
+
+
+def _leaky_relu(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return _activation(walk, node, a, "leaky_relu", slope=float(a["negative_slope"]))
+
+
+def _softmax(function: str) -> Rule:
+    def rule(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+        axis = int(a["dim"]) % len(node.meta["val"].shape)
+        return None if axis == 0 else _activation(walk, node, a, function, axis=axis)
+
+    return rule
+
+
+def _clamp(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
+    function = {(0, None): "relu", (0, math.inf): "relu", (0, 6): "relu6"}.get((low, high))
+    return None if function is None else _activation(walk, node, a, function)
+
+
+# Attention ----------------------------------------------------------------------------------------------------
+
+
+def _attention(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    query, key = a["query"], a["key"]
+    if (
+        a["dropout_p"]
+        or a.get("enable_gqa", False)
+        or not all(walk.batch_first(a[x]) for x in ("query", "key", "value"))
+    ):
+        return None
+    q, k, v = (walk.operand(node, a[x]) for x in ("query", "key", "value"))
+    length, width = walk.shape(query)[-2:]
+    scores_shape = (*walk.shape(query)[:-1], walk.shape(key)[-2])
+    scale = float(a["scale"]) if a.get("scale") is not None else 1.0 / math.sqrt(width)
+    scores = walk.emit(
+        node,
+        Kind.MATMUL,
+        [q, k],
+        suffix=".scores",
+        shape=scores_shape,
+        attributes={"transpose": True, "scale": scale},
+    )
+    mask = _mask(walk, a, length, scores_shape[-1])
+    if mask is not None:
+        inputs = [scores, mask if isinstance(mask, str) else walk.operand(node, mask)]
+        scores = walk.emit(node, Kind.ADD, inputs, suffix=".masked", shape=scores_shape)
+    shares = walk.emit(
+        node,
+        Kind.ACTIVATION,
+        [scores],
+        suffix=".softmax",
+        shape=scores_shape,
+        attributes={"function": "softmax", "axis": len(scores_shape)},
+    )
+    return walk.emit(node, Kind.MATMUL, [shares, v], suffix=".mixed")
+
+
+def _mask(walk: GraphWalk, a: Arguments, rows: int, columns: int) -> Any:
+    """What is added to the scores: minus infinity where attention is forbidden; None without a mask."""
+    if a["is_causal"]:
+        return np.triu(np.full((rows, columns), -np.inf, np.float32), 1)
+    mask = walk.value(a["attn_mask"])
+    if mask is None or isinstance(mask, str):
+        return mask
+    array = mask.tensor.numpy()
+    return np.where(array, np.float32(0), np.float32(-np.inf)) if array.dtype == np.bool_ else array
+
+
+# Shapes -------------------------------------------------------------------------------------------------------
+
+
+def _same(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return walk.value(next(iter(a.values())))
+
+
+def _identity(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    source = walk.value(a["input"])
+    return walk.emit(node, Kind.IDENTITY, [source]) if isinstance(source, str) else None
+
+
+def _reshape(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    argument = next(iter(a.values()))
+    source, before, after = walk.operand(node, argument), walk.shape(argument), walk.shape(node)
+    if walk.batch_first(argument) and walk.batch_first(node):
+        if before == after:
+            return source
+        if len(after) == 1:
+            return walk.emit(node, Kind.FLATTEN, [source])
+    return walk.emit(node, Kind.RESHAPE, [source], attributes={"shape": after})
+
+
+def _permute(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    rank = len(node.meta["val"].shape)
+    order = list(range(rank))
+    if "dims" in a:
+        order = [axis % rank for axis in a["dims"]]
+    else:
+        first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, rank - 1)
+        order[first], order[second] = order[second], order[first]
+    attributes = {"shape": walk.shape(node), "permutation": tuple(order)}
+    return (
+        None if order[0] != 0 else walk.emit(node, Kind.RESHAPE, [walk.operand(node, a["self"])], attributes=attributes)
+    )
+
+
+def _expand(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    value = walk.value(a["self"])
+    before = tuple(a["self"].meta["val"].shape)
+    if _is_constant(value) and len(before) > 1 and before[0] == 1 and before[1:] == walk.shape(node):
+        return walk.operand(node, a["self"])
+    return value if isinstance(value, str) and walk.shape(a["self"]) == walk.shape(node) else None
+
+
+def _cut(walk: GraphWalk, node: fx.Node, source: Any, axis: int, start: int, stop: int, step: int = 1) -> str:
+    """Part of an axis of a node's value."""
+    shape = list(walk.shape(source))
+    shape[axis - 1] = len(range(start, stop, step))
+    attributes = {"axis": axis, "start": start, "stop": stop, "step": step}
+    name = walk.operand(node, source)
+    return walk.emit(node, Kind.SLICE, [name], suffix=".slice", shape=tuple(shape), attributes=attributes)
+
+
+def _slice(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    sizes = a["self"].meta["val"].shape
+    axis = a["dim"] % len(sizes)
+    whole = a["start"] in (0, None) and a["step"] == 1
+    if axis == 0:
+        return walk.value(a["self"]) if whole and node.meta["val"].shape[0] == sizes[0] else None
+    if not walk.batch_first(a["self"]):
+        return None
+    start, stop, step = slice(a["start"], a["end"], a["step"]).indices(int(sizes[axis]))
+    return _cut(walk, node, a["self"], axis, start, stop, step)
+
+
+def _select(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    sizes = a["self"].meta["val"].shape
+    axis = a["dim"] % len(sizes)
+    if axis == 0 or not walk.batch_first(a["self"]) or not isinstance(a["index"], int):
+        return None
+    index = a["index"] % int(sizes[axis])
+    part = _cut(walk, node, a["self"], axis, index, index + 1)
+    shape = list(walk.shape(a["self"]))
+    del shape[axis - 1]
+    return walk.emit(
+        node, Kind.RESHAPE, [part], suffix=".select", shape=tuple(shape), attributes={"shape": tuple(shape)}
+    )
+
+
+def _split(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    parts = node.meta["val"]
+    axis = a["dim"] % len(a["self"].meta["val"].shape)
+    if axis == 0 or not walk.batch_first(a["self"]):
+        return None
+    names, start = [], 0
+    for part in parts:
+        size = int(part.shape[axis])
+        names.append(_cut(walk, node, a["self"], axis, start, start + size))
+        start += size
+    return names
+
+
+def _unbind(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    return (
+        [
+            _select(walk, node, {"self": a["self"], "dim": a["dim"], "index": index})
+            for index in range(len(node.meta["val"]))
+        ]
+        if a["dim"] % len(a["self"].meta["val"].shape) and walk.batch_first(a["self"])
+        else None
+    )
+
+
+def _concat(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    axis = a["dim"] % len(node.meta["val"].shape)
+    if axis == 0:
+        return None
+    inputs = [walk.operand(node, item) for item in a["tensors"]]
+    return walk.emit(node, Kind.CONCAT, inputs, attributes={"axis": axis})
+
+
+def _pad(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    if a.get("mode", "constant") != "constant":
+        return None
+    rank, flat = len(node.meta["val"].shape), [int(x) for x in a["pad"]]
+    pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)]
+    padding = [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
+    if padding[0] != (0, 0) or min(flat) < 0:
+        return None
+    attributes = {"padding": tuple(padding[1:]), "value": float(a.get("value") or 0.0)}
+    return walk.emit(node, Kind.PAD, [walk.operand(node, a["self"])], attributes=attributes)
+
+
+RULES: MappingProxyType[str, Rule] = MappingProxyType(
+    {
+        "linear": _linear,
+        "addmm": _addmm,
+        "matmul": _matmul,
+        "mm": _matmul,
+        "bmm": _matmul,
+        "conv2d": _convolution,
+        "convolution": _convolution,
+        "batch_norm": _batch_norm,
+        "_native_batch_norm_legit_no_training": _batch_norm,
+        "layer_norm": _layer_norm,
+        "native_layer_norm": _layer_norm,
+        "max_pool2d": _max_pool,
+        "max_pool2d_with_indices": _max_pool,
+        "avg_pool2d": _average_pool,
+        "adaptive_avg_pool2d": _adaptive_average_pool,
+        "_adaptive_avg_pool2d": _adaptive_average_pool,
+        "adaptive_max_pool2d": _adaptive_max_pool,
+        "mean": _mean,
+        "add": _add(1),
+        "sub": _add(-1),
+        "mul": _multiply,
+        "div": _divide,
+        "neg": _negate,
+        "relu": _activate("relu"),
+        "relu6": _activate("relu6"),
+        "sigmoid": _activate("sigmoid"),
+        "tanh": _activate("tanh"),
+        "silu": _activate("silu"),
+        "hardswish": _activate("hardswish"),
+        "hardsigmoid": _activate("hardsigmoid"),
+        "gelu": _gelu,
+        "leaky_relu": _leaky_relu,
+        "softmax": _softmax("softmax"),
+        "_softmax": _softmax("softmax"),
+        "log_softmax": _softmax("log_softmax"),
+        "_log_softmax": _softmax("log_softmax"),
+        "hardtanh": _clamp,
+        "clamp": _clamp,
+        "clamp_min": _clamp,
+        "scaled_dot_product_attention": _attention,
+        "dropout": _identity,
+        "feature_dropout": _identity,
+        "alpha_dropout": _identity,
+        "contiguous": _same,
+        "clone": _same,
+        "alias": _same,
+        "detach": _same,
+        "view": _reshape,
+        "_unsafe_view": _reshape,
+        "reshape": _reshape,
+        "flatten": _reshape,
+        "unflatten": _reshape,
+        "squeeze": _reshape,
+        "unsqueeze": _reshape,
+        "permute": _permute,
+        "transpose": _permute,
+        "numpy_T": _permute,
+        "expand": _expand,
+        "slice": _slice,
+        "select": _select,
+        "split": _split,
+        "split_with_sizes": _split,
+        "chunk": _split,
+        "unbind": _unbind,
+        "cat": _concat,
+        "concat": _concat,
+        "pad": _pad,
+        "constant_pad_nd": _pad,
+    }
+)
+"""ATen name (without name space and overload) -> rule."""

@@ -1,0 +1,48 @@
+"""Folding batch normalisation into the layer before it, and recording that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+
+from dchw.network import Network, Operation, OperationKind
+
+
+def fold_batch_normalisation(network: Network) -> Network:
+    """The same function with every batch normalisation that directly follows a layer folded into it.
+
+    One is left alone where the layer's output is read elsewhere too, or where its channels are not the layer's
+    outputs. The folded layer's weights are no longer those of the module, which ``notes`` says.
+    """
+    readers = Counter(source for op in network.operations for source in op.inputs)
+    normalisations = {
+        op.inputs[0]: op
+        for op in network.operations
+        if op.kind is OperationKind.NORMALISATION and op.attributes["form"] == "batch"
+    }
+    renamed: dict[str, str] = {}
+    operations: list[Operation] = []
+    notes = list(network.notes)
+    for op in network.operations:
+        if op.name in renamed:
+            continue
+        changed = dataclasses.replace(op, inputs=tuple(renamed.get(source, source) for source in op.inputs))
+        normalisation = normalisations.get(op.name)
+        if normalisation is not None and readers[op.name] == 1 and _per_channel(op):
+            assert op.weight is not None
+            scale, shift = normalisation.attributes["scale"], normalisation.attributes["shift"]
+            weight = op.weight * scale.reshape(-1, *(1,) * (op.weight.ndim - 1))
+            bias = shift if op.bias is None else op.bias * scale + shift
+            changed = dataclasses.replace(changed, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+            renamed[normalisation.name] = op.name
+            notes.append(f"batch normalisation {normalisation.name} is folded into layer {op.name}")
+        operations.append(changed)
+    return dataclasses.replace(network, operations=tuple(operations), notes=tuple(notes))
+
+
+def _per_channel(op: Operation) -> bool:
+    if op.kind is OperationKind.CONV2D:
+        return True
+    return op.kind is OperationKind.LINEAR and op.output_shape is not None and len(op.output_shape) == 1

@@ -1,0 +1,318 @@
+"""From the ATen graph that `torch.export` gives to operations: one pass, one rule per ATen operation.
+
+Whatever depends on parameters alone (a transposed weight, a mask times a weight) is computed on the way, so a layer's
+weight is always an array. Shapes come from the exported program, with the batch axis taken out wherever it lies.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from dchw.importers.aten import RULES
+from dchw.network import Operation, OperationKind
+from dchw.quantities import DchwError
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that does not depend on the inputs, and the parameters it was computed from."""
+
+    tensor: torch.Tensor
+    origins: tuple[str, ...] = ()
+
+
+class GraphWalk:
+    """State of one pass over an exported program. ``batch``: its fixed batch size, None where that is free."""
+
+    def __init__(self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: int | None) -> None:
+        self.name = name
+        self.operations: list[Operation] = []
+        self.notes: list[str] = []
+        self._program = program
+        self._modules = dict(module.named_modules(remove_duplicate=False))
+        self._parameters = {
+            **dict(module.named_parameters(remove_duplicate=False)),
+            **dict(module.named_buffers(remove_duplicate=False)),
+        }
+        self._batch: Any = batch
+        self._values: dict[fx.Node, Any] = {}
+        self._names: set[str] = set()
+        self._constants: dict[int, str] = {}
+        self._owners: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._batch_first: set[str] = set()
+        if batch is not None:
+            self.notes.append(f"captured at a batch size of {batch}, the only one the module allows")
+
+    def run(self) -> tuple[tuple[Operation, ...], tuple[str, ...]]:
+        """All operations in order, and what there is to note about them."""
+        signature = self._program.graph_signature
+        stored = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        tensors = {**self._program.constants, **self._program.state_dict}
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                if node.name in stored:
+                    origin = stored[node.name]
+                    held = self._parameters.get(origin, tensors.get(origin))
+                    self._values[node] = Constant(held.detach(), (origin,))
+                elif node.name in signature.user_inputs and isinstance(node.meta.get("val"), torch.Tensor):
+                    if self._batch is None:
+                        self._batch = node.meta["val"].shape[0]
+                    self._values[node] = self.emit(node, OperationKind.INPUT, [], name=str(node.target))
+            elif node.op == "get_attr":
+                self._values[node] = Constant(
+                    getattr(self._program.graph_module, str(node.target)), (str(node.target),)
+                )
+            elif node.op == "call_function":
+                self._values[node] = self._call(node)
+        if not any(op.weight is not None for op in self.operations):
+            self.notes.append("no operation is a linear layer or a 2-D convolution with constant weights")
+        return tuple(self.operations), tuple(self.notes)
+
+    # What rules use -------------------------------------------------------------------------------------------
+
+    def shape(self, node: fx.Node | torch.Tensor) -> tuple[int, ...]:
+        """Shape of a node's value without its batch axis, wherever that lies."""
+        return self._split(node)[0]
+
+    def batch_first(self, node: fx.Node) -> bool:
+        """Whether the batch axis is the first one."""
+        return self._split(node)[1]
+
+    def emit(
+        self,
+        node: fx.Node,
+        kind: OperationKind,
+        inputs: Sequence[str],
+        *,
+        name: str | None = None,
+        suffix: str = "",
+        shape: tuple[int, ...] | None = None,
+        **fields: Any,
+    ) -> str:
+        """Append an operation and give its name. One whose batch axis is not first everywhere becomes OTHER."""
+        first = shape is not None or self.batch_first(node)
+        free = (OperationKind.INPUT, OperationKind.OTHER)
+        positional = kind in (OperationKind.LINEAR, *free)
+        if not positional and not (first and all(source in self._batch_first for source in inputs)):
+            kind, fields = OperationKind.OTHER, {"attributes": {"target": f"{_target(node)}, batch axis not first"}}
+        unique = self._unique((name or self._path_name(node)) + suffix)
+        if first:
+            self._batch_first.add(unique)
+        self.operations.append(
+            Operation(
+                name=unique,
+                kind=kind,
+                inputs=tuple(inputs),
+                output_shape=self.shape(node) if shape is None else shape,
+                **fields,
+            )
+        )
+        return unique
+
+    def value(self, argument: Any) -> Any:
+        """What an argument stands for: an operation's name, a Constant, a list of those, or a plain value."""
+        if isinstance(argument, fx.Node):
+            return self._values.get(argument)
+        if isinstance(argument, list | tuple):
+            return [self.value(item) for item in argument]
+        return argument
+
+    def operand(self, node: fx.Node, argument: Any) -> str:
+        """The name of an operation that gives an argument's value; constants become operations of their own."""
+        value = self.value(argument)
+        if isinstance(value, str):
+            return value
+        constant = value if isinstance(value, Constant) else Constant(torch.as_tensor(value))
+        key = id(argument) if isinstance(argument, fx.Node) else None
+        if key is not None and key in self._constants:
+            return self._constants[key]
+        tensor = constant.tensor.detach()
+        if tensor.ndim >= 2 and tensor.shape[0] == 1:
+            tensor = tensor[0]
+        unique = self._unique(constant.origins[0] if constant.origins else f"{self._path_name(node)}.constant")
+        self._batch_first.add(unique)
+        attributes: dict[str, Any] = {"value": tensor.float().numpy()}
+        if not constant.origins:
+            attributes["reason"] = "a constant of the graph, not a parameter"
+        self.operations.append(
+            Operation(name=unique, kind=OperationKind.CONSTANT, attributes=attributes, output_shape=tuple(tensor.shape))
+        )
+        if key is not None:
+            self._constants[key] = unique
+        return unique
+
+    def layer(
+        self,
+        node: fx.Node,
+        kind: OperationKind,
+        source: str,
+        weight: Constant,
+        bias: Constant | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> str:
+        """Append a layer, named after the module or parameter that owns its weight, noting shared weights."""
+        attributes = dict(attributes or {})
+        name, parameter = self._owner(node, weight)
+        tensor = weight.tensor
+        if parameter is not None:
+            original = self._parameters[parameter]
+            if kind is OperationKind.LINEAR and _same(tensor.T, original) and not _same(tensor, original):
+                attributes["transposed"] = True
+            elif not _same(tensor, original):
+                self.notes.append(f"weights of {name} are computed from parameter {parameter}")
+                parameter = None
+            if bias is not None and len(bias.origins) == 1:
+                usual = (parameter or "").removesuffix("weight") + "bias"
+                if parameter is not None and bias.origins[0] != usual and usual not in self._parameters:
+                    attributes["bias_parameter"] = bias.origins[0]
+        unique = self.emit(
+            node,
+            kind,
+            [source],
+            name=name,
+            attributes=attributes,
+            weight=tensor.float().numpy(),
+            bias=None if bias is None else bias.tensor.float().reshape(-1).numpy(),
+            parameter=parameter,
+        )
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if key in self._owners:
+            self.notes.append(f"{unique} shares its weights with {self._owners[key]}; both are counted")
+        else:
+            self._owners[key] = unique
+        return unique
+
+    def other(self, node: fx.Node) -> str:
+        """Append an operation without a rule, under torch's name, with the parameters it uses."""
+        arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
+        flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
+        parameters = tuple(origin for x in flat if isinstance(x, Constant) for origin in x.origins)
+        attributes: dict[str, Any] = {"target": _target(node)}
+        if parameters:
+            attributes["parameters"] = parameters
+        return self.emit(node, OperationKind.OTHER, [x for x in flat if isinstance(x, str)], attributes=attributes)
+
+    # The pass itself ------------------------------------------------------------------------------------------
+
+    def _call(self, node: fx.Node) -> Any:
+        if node.target is operator.getitem:
+            collection, index = self.value(node.args[0]), node.args[1]
+            if isinstance(collection, list) and isinstance(index, int):
+                return collection[index]
+            return collection if index == 0 else self.other(node)
+        value = node.meta.get("val")
+        arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
+        flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
+        if not any(isinstance(x, str) for x in flat) and isinstance(value, torch.Tensor | list | tuple):
+            folded = self._folded(node, flat)
+            if folded is not None:
+                return folded
+        if not isinstance(value, torch.Tensor | list | tuple):
+            return None  # sizes and assertions
+        rule = RULES.get(_target(node))
+        result = rule(self, node, _arguments(node)) if rule is not None else None
+        return self.other(node) if result is None else result
+
+    def _folded(self, node: fx.Node, flat: list[Any]) -> Any:
+        """The value of a node that no input reaches, computed now; None where it depends on the batch size."""
+        sizes = [dim for x in _tensors(node.meta["val"]) for dim in x.shape]
+        if any(isinstance(dim, torch.SymInt) for dim in sizes):
+            return None
+        origins = tuple(dict.fromkeys(origin for x in flat if isinstance(x, Constant) for origin in x.origins))
+
+        def plain(argument: Any) -> Any:
+            value = self.value(argument)
+            if isinstance(value, list):
+                return [plain(item) for item in argument]
+            return value.tensor if isinstance(value, Constant) else value
+
+        with torch.no_grad():
+            result = node.target(  # type: ignore[operator]
+                *(plain(x) for x in node.args), **{k: plain(v) for k, v in node.kwargs.items()}
+            )
+        if isinstance(result, torch.Tensor):
+            return Constant(result, origins)
+        return [Constant(item, origins) for item in result]
+
+    def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], bool]:
+        value = node.meta["val"] if isinstance(node, fx.Node) else node
+        value = _tensors(value)[0]
+        sizes = list(value.shape)
+        if isinstance(self._batch, torch.SymInt):
+            symbol = self._batch.node.expr
+            expressions = [d.node.expr if isinstance(d, torch.SymInt) else d for d in sizes]
+            place = next((i for i, e in enumerate(expressions) if e == symbol), None)
+            # a batch merged with another axis leaves that axis as it is for one example
+            single = [int(e.subs(symbol, 1)) if not isinstance(e, int) else e for e in expressions]
+        else:
+            single = [int(d) for d in sizes]
+            place = next((i for i, d in enumerate(single) if d == self._batch), None)
+        if place is not None:
+            del single[place]
+        return tuple(single), place == 0
+
+    def _owner(self, node: fx.Node, weight: Constant) -> tuple[str, str | None]:
+        """Name of a layer, and the parameter its weight is (None: computed from several)."""
+        path = self._path(node)
+        own = getattr(self._modules.get(path), "weight", None)
+        if isinstance(own, torch.Tensor) and own.data_ptr() == weight.tensor.data_ptr():
+            return path or "weight", f"{path}.weight" if path else "weight"
+        if len(weight.origins) == 1 and weight.origins[0] in self._parameters:
+            parameter = weight.origins[0]
+            return parameter.removesuffix(".weight"), parameter
+        return self._path_name(node), None
+
+    def _path(self, node: fx.Node) -> str:
+        stack = [v for k, v in node.meta.get("nn_module_stack", {}).items() if not k.startswith("_empty")]
+        return str(stack[-1][0]).split("@")[0] if stack else ""
+
+    def _path_name(self, node: fx.Node) -> str:
+        """The module's path if it is a leaf, otherwise the path with the operation's name behind it."""
+        path = self._path(node)
+        module = self._modules.get(path)
+        if path and module is not None and not list(module.children()):
+            return path
+        return ".".join(part for part in (path, _target(node)) if part)
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, 0
+        while unique in self._names:
+            count += 1
+            unique = f"{name}_{count}"
+        self._names.add(unique)
+        return unique
+
+
+def _target(node: fx.Node) -> str:
+    """torch's name of an operation, without name space, overload and in-place mark: ``conv2d``."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return getattr(node.target, "__name__", str(node.target))
+    return str(schema.name).split("::")[-1].rstrip("_")
+
+
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """A node's arguments by name, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        raise DchwError(f"operation {node.name}: no schema for {node.target}; report it with the module")
+    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+    return {a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments}
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else [x for x in value if isinstance(x, torch.Tensor)]
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()

@@ -1,0 +1,199 @@
+"""The graph of a `torch.nn.Module`, captured by `torch.export` on an example input.
+
+The module itself is never changed: a float32 copy in evaluation mode is exported, with parametrizations (masks, shared
+weights) replaced by the weights they give, and `nn.MultiheadAttention` replaced by an equal module that keeps the batch
+axis first. The batch size stays free, so nothing in the graph depends on how many examples were given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from dchw.importers.fold import fold_batch_normalisation
+from dchw.importers.torch_graph import GraphWalk
+from dchw.network import Array, Network
+from dchw.quantities import DchwError
+
+Example = torch.Tensor | Array
+
+
+def network_from_module(
+    module: nn.Module,
+    example_input: Example | tuple[Example, ...],
+    *,
+    name: str | None = None,
+    fold_normalisation: bool = False,
+    keep_example: bool = True,
+) -> Network:
+    """See `Network.from_module`. A tuple gives several inputs, in the order of ``forward``'s arguments.
+
+    Layers are named after the module that owns the weight (``fc1`` for ``fc1.weight``), or after the parameter itself
+    where no module of its own does. What has no kind of its own becomes OTHER with torch's name of it.
+    Raises DchwError where torch.export cannot follow the module.
+    """
+    name = name or type(module).__name__
+    examples = _examples(name, example_input)
+    prepared = _prepared(name, module)
+    program, batch = _exported(name, prepared, examples)
+    walk = GraphWalk(name, prepared, program, batch)
+    operations, notes = walk.run()
+    inputs = [op.name for op in operations if op.kind == "input"]
+    kept = {k: v.detach().cpu().numpy() for k, v in zip(inputs, examples, strict=True)} if keep_example else {}
+    network = Network(name=name, operations=operations, example_inputs=kept, notes=notes)
+    return fold_batch_normalisation(network) if fold_normalisation else network
+
+
+def _examples(name: str, given: Example | tuple[Example, ...]) -> tuple[torch.Tensor, ...]:
+    tensors = []
+    for value in given if isinstance(given, tuple) else (given,):
+        if not isinstance(value, torch.Tensor | np.ndarray):
+            raise DchwError(
+                f"module {name}: expected a tensor or array as example input; got {type(value).__name__}; convert it"
+            )
+        tensor = value.detach().cpu() if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+        if tensor.ndim == 0 or tensor.shape[0] == 0:
+            raise DchwError(
+                f"module {name}: expected an example input with a batch axis first; got shape {tuple(tensor.shape)}; "
+                "give at least one example"
+            )
+        tensors.append(tensor.float() if tensor.is_floating_point() else tensor)
+    return tuple(tensors)
+
+
+def _prepared(name: str, module: nn.Module) -> nn.Module:
+    """A float32 copy in evaluation mode on the CPU, without parametrizations, attention made batch-first."""
+    if not isinstance(module, nn.Module):
+        raise DchwError(f"module {name}: expected a torch.nn.Module; got {type(module).__name__}; wrap it in one")
+    try:
+        prepared = copy.deepcopy(module)
+    except Exception as error:
+        raise DchwError(
+            f"module {name}: it cannot be copied ({_first_line(error)}); detach its tensors first"
+        ) from error
+    for part in prepared.modules():
+        if parametrize.is_parametrized(part):
+            for parameter in list(part.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(part, parameter, leave_parametrized=True)
+    prepared = prepared.cpu().float().eval()
+    for parent in list(prepared.modules()):
+        for child_name, child in list(parent.named_children()):
+            if type(child) is nn.MultiheadAttention and child.bias_k is None and not child.add_zero_attn:
+                setattr(parent, child_name, _BatchFirstAttention(child))
+    if type(prepared) is nn.MultiheadAttention and prepared.bias_k is None and not prepared.add_zero_attn:
+        prepared = _BatchFirstAttention(prepared).eval()
+    return prepared.requires_grad_(False)
+
+
+def _exported(
+    name: str, module: nn.Module, examples: tuple[torch.Tensor, ...]
+) -> tuple[torch.export.ExportedProgram, int | None]:
+    """The exported program, and its batch size where the module allows only that one (None: free)."""
+    with _quiet():
+        if len({example.shape[0] for example in examples}) == 1:
+            # torch treats a size of 1 as a constant, so a free batch axis takes two examples
+            doubled = tuple(torch.cat([e, e]) if e.shape[0] == 1 else e for e in examples)
+            axes = tuple({0: torch.export.Dim("batch")} for _ in examples)
+            with contextlib.suppress(Exception):  # whatever went wrong, the fixed batch below says it better
+                return _functional(torch.export.export(module, doubled, dynamic_shapes=axes, strict=False)), None
+        try:
+            return _functional(torch.export.export(module, examples, strict=False)), examples[0].shape[0]
+        except Exception as error:
+            raise DchwError(
+                f"module {name}: torch.export could not follow its forward pass on an input of shape "
+                f"{tuple(examples[0].shape)} ({_first_line(error)}); check the example's shape and remove control flow "
+                "that depends on data"
+            ) from error
+
+
+def _functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program without in-place operations, which would change values that were read before."""
+    targets = (str(node.target).split(".")[1] for node in program.graph.nodes if "aten." in str(node.target))
+    return program.run_decompositions({}) if any(target.endswith("_") for target in targets) else program
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".;:") if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Export without torch's warnings and log lines, and without the fused attention that hides its operations."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    disabled = logging.root.manager.disable
+    torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+class _BatchFirstAttention(nn.Module):
+    """`nn.MultiheadAttention` with the same parameters and results, its batch axis always first inside."""
+
+    def __init__(self, original: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.heads = original.num_heads
+        self.batch_first = original.batch_first
+        self.one_projection = original._qkv_same_embed_dim
+        self.in_proj_weight = original.in_proj_weight
+        self.q_proj_weight, self.k_proj_weight = original.q_proj_weight, original.k_proj_weight
+        self.v_proj_weight = original.v_proj_weight
+        self.in_proj_bias = original.in_proj_bias
+        self.out_proj = original.out_proj
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: torch.Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[torch.Tensor, None]:
+        if key_padding_mask is not None:
+            raise DchwError("attention with a key padding mask is not supported; give examples of equal length")
+        own = query is key and key is value
+        if not self.batch_first:
+            query = query.transpose(0, 1)
+            key, value = (query, query) if own else (key.transpose(0, 1), value.transpose(0, 1))
+        q, k, v = (self._by_head(x) for x in self._projected(query, key, value, own))
+        if attn_mask is not None and attn_mask.ndim == 3:
+            attn_mask = attn_mask.unflatten(0, (-1, self.heads))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        output = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return (output if self.batch_first else output.transpose(0, 1)), None
+
+    def _projected(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, own: bool
+    ) -> tuple[torch.Tensor, ...]:
+        if self.one_projection and own:
+            return nn.functional.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        weights: Any = (
+            self.in_proj_weight.chunk(3)
+            if self.one_projection
+            else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        )
+        biases: Any = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        return tuple(
+            nn.functional.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)
+        )
+
+    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
