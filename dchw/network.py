@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -257,7 +257,7 @@ class Network:
                             f"network {self.name}, layer {op.name!r}: expected a {kind} of shape "
                             f"{None if old is None else old.shape}; got {new.shape}; correct the array"
                         )
-                    changed = dataclasses.replace(changed, **{kind: new})
+                    changed = dataclasses.replace(changed, **cast(dict[str, Any], {kind: new}))
             operations.append(changed)
         return dataclasses.replace(self, operations=tuple(operations))
 

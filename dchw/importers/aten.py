@@ -7,7 +7,7 @@ None where that use of the ATen operation has no equal here (it then becomes OTH
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,11 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(items[0]), int(items[-1]))
 
 
+def _image(walk: GraphWalk, node: fx.Node) -> bool:
+    """Whether a value is [batch, channels, height, width]."""
+    return len(node.meta["val"].shape) == 4 and walk.place(node) == 0
+
+
 # Layers -------------------------------------------------------------------------------------------------------
 
 
@@ -40,7 +45,7 @@ def _dense(walk: GraphWalk, node: fx.Node, x: Any, weight: Constant, bias: Any) 
     """A linear layer over the last axis of x; ``weight`` is [out, in]."""
     if not (isinstance(x, str) and _is_constant(weight) and weight.tensor.ndim == 2):
         return None
-    if not (bias is None or _is_constant(bias)):
+    if not (bias is None or _is_constant(bias)) or walk.place(node) == len(node.meta["val"].shape) - 1:
         return None
     return walk.layer(node, Kind.LINEAR, x, weight, bias)
 
@@ -61,20 +66,26 @@ def _addmm(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
 
 
 def _matmul(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
-    left, right = a["self"], a.get("other", a.get("mat2"))
+    left, right = a["self"], a["other"] if "other" in a else a["mat2"]
     x, weight = walk.value(left), walk.value(right)
     if isinstance(x, str) and _is_constant(weight):
         return _dense(walk, node, x, _transposed(weight), None) if weight.tensor.ndim == 2 else None
-    if not isinstance(weight, str) or len(right.meta["val"].shape) < 3 or len(left.meta["val"].shape) < 3:
+    if not (isinstance(weight, str) and isinstance(x, str)) or not _batched_matrices(walk, node, (left, right)):
         return None
     return walk.emit(node, Kind.MATMUL, [walk.operand(node, left), walk.operand(node, right)])
 
 
+def _batched_matrices(walk: GraphWalk, node: fx.Node, arguments: Sequence[fx.Node]) -> bool:
+    """Whether all operands keep the batch axis at one place before their last two axes."""
+    place, rank = walk.place(node), len(node.meta["val"].shape)
+    return place is not None and place < rank - 2 and walk.aligned(node, arguments)
+
+
 def _convolution(walk: GraphWalk, node: fx.Node, a: Arguments) -> str | None:
     source, weight, bias = walk.value(a["input"]), walk.value(a["weight"]), walk.value(a["bias"])
-    if not (isinstance(source, str) and _is_constant(weight) and weight.tensor.ndim == 4 and walk.batch_first(node)):
+    if not (isinstance(source, str) and _is_constant(weight) and weight.tensor.ndim == 4 and _image(walk, a["input"])):
         return None
-    if not (bias is None or _is_constant(bias)) or a.get("transposed", False) or len(walk.shape(node)) != 3:
+    if not (bias is None or _is_constant(bias)) or a.get("transposed", False):
         return None
     kernel, dilation, padding = weight.tensor.shape[2:], _pair(a["dilation"]), a["padding"]
     if isinstance(padding, str):
@@ -108,6 +119,8 @@ def _batch_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     source = walk.value(a["input"])
     if a.get("training", False) or mean is None or variance is None or not isinstance(source, str):
         return None
+    if walk.place(node) != 0:
+        return None
     scale = 1.0 / (variance.tensor.double().numpy() + a["eps"]) ** 0.5
     if a["weight"] is not None:
         scale = scale * walk.value(a["weight"]).tensor.double().numpy()
@@ -119,8 +132,8 @@ def _batch_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 
 def _layer_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    source, shape = walk.value(a["input"]), tuple(a["normalized_shape"])
-    if not isinstance(source, str):
+    source, shape, place = walk.value(a["input"]), tuple(a["normalized_shape"]), walk.place(a["input"])
+    if not isinstance(source, str) or place is None or place >= len(a["input"].meta["val"].shape) - len(shape):
         return None
     scale, shift = walk.value(a["weight"]), walk.value(a["bias"])
     attributes = {
@@ -137,6 +150,8 @@ def _layer_norm(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 
 def _max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    if not _image(walk, a["self"]):
+        return None
     kernel = _pair(a["kernel_size"])
     attributes = {
         "kernel": kernel,
@@ -149,7 +164,7 @@ def _max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 
 def _average_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    if a["divisor_override"] is not None:
+    if a["divisor_override"] is not None or not _image(walk, a["self"]):
         return None
     kernel = _pair(a["kernel_size"])
     attributes = {
@@ -163,13 +178,15 @@ def _average_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 
 def _adaptive_average_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    if not _image(walk, a["self"]):
+        return None
     attributes = {"output": walk.shape(node)[-2:]}
     return walk.emit(node, Kind.GLOBAL_AVERAGE_POOL, [walk.operand(node, a["self"])], attributes=attributes)
 
 
 def _adaptive_max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     size, out = walk.shape(a["self"])[-2:], walk.shape(node)[-2:]
-    if size[0] % out[0] or size[1] % out[1]:
+    if not _image(walk, a["self"]) or size[0] % out[0] or size[1] % out[1]:
         return None
     kernel = (size[0] // out[0], size[1] // out[1])
     attributes = {"kernel": kernel, "stride": kernel, "padding": (0, 0), "ceil_mode": False}
@@ -178,11 +195,12 @@ def _adaptive_max_pool(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 def _mean(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     rank = len(a["self"].meta["val"].shape)
-    axes = tuple(sorted(axis % rank for axis in (a.get("dim") or range(rank))))
-    if axes[0] == 0:
+    mapped = [walk.axis(a["self"], axis) for axis in (a.get("dim") or range(rank))]
+    axes = tuple(sorted(axis for axis in mapped if axis))
+    if len(axes) < len(mapped):
         return None
     source, keep = walk.operand(node, a["self"]), bool(a.get("keepdim", False))
-    if rank != 4 or axes != (2, 3):
+    if rank != 4 or axes != (2, 3) or walk.place(a["self"]) != 0:
         return walk.emit(node, Kind.MEAN, [source], attributes={"axes": axes, "keep": keep})
     channels = walk.shape(a["self"])[0]
     pooled = walk.emit(node, Kind.GLOBAL_AVERAGE_POOL, [source], shape=(channels, 1, 1), attributes={"output": (1, 1)})
@@ -203,6 +221,8 @@ def _scaled(walk: GraphWalk, node: fx.Node, operand: Any, factor: Any) -> str:
 
 def _add(sign: int) -> Rule:
     def rule(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+        if not walk.aligned(node, (a["self"], a["other"])):
+            return None
         factor = sign * a.get("alpha", 1)
         other = a["other"]
         if isinstance(other, int | float):
@@ -215,6 +235,8 @@ def _add(sign: int) -> Rule:
 
 
 def _multiply(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+    if not walk.aligned(node, (a["self"], a["other"])):
+        return None
     return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, a["other"])])
 
 
@@ -222,10 +244,10 @@ def _divide(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     divisor = walk.value(a["other"])
     if isinstance(divisor, str) or a.get("rounding_mode") is not None:
         return None
-    if _is_constant(divisor):
-        inverse: Any = type(divisor)(1.0 / divisor.tensor, ())
-        return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, inverse.tensor)])
-    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, 1.0 / divisor)])
+    if not walk.aligned(node, (a["self"], a["other"])):
+        return None
+    inverse = 1.0 / (divisor.tensor if _is_constant(divisor) else divisor)
+    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, inverse)])
 
 
 def _negate(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
@@ -239,7 +261,9 @@ def _activate(function: str) -> Rule:
     return rule
 
 
-def _activation(walk: GraphWalk, node: fx.Node, a: Arguments, function: str, **attributes: Any) -> str:
+def _activation(walk: GraphWalk, node: fx.Node, a: Arguments, function: str, **attributes: Any) -> str | None:
+    if walk.place(node) is None:
+        return None
     source = walk.operand(node, a["self"])
     return walk.emit(node, Kind.ACTIVATION, [source], attributes={"function": function, **attributes})
 
@@ -254,15 +278,16 @@ def _leaky_relu(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 def _softmax(function: str) -> Rule:
     def rule(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-        axis = int(a["dim"]) % len(node.meta["val"].shape)
-        return None if axis == 0 else _activation(walk, node, a, function, axis=axis)
+        axis = walk.axis(node, a["dim"])
+        return _activation(walk, node, a, function, axis=axis) if axis else None
 
     return rule
 
 
 def _clamp(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
-    function = {(0, None): "relu", (0, math.inf): "relu", (0, 6): "relu6"}.get((low, high))
+    known: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, math.inf): "relu", (0, 6): "relu6"}
+    function = known.get((low, high))
     return None if function is None else _activation(walk, node, a, function)
 
 
@@ -271,13 +296,12 @@ def _clamp(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 def _attention(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     query, key = a["query"], a["key"]
-    if (
-        a["dropout_p"]
-        or a.get("enable_gqa", False)
-        or not all(walk.batch_first(a[x]) for x in ("query", "key", "value"))
-    ):
+    operands = (a["query"], a["key"], a["value"])
+    if a["dropout_p"] or a.get("enable_gqa", False) or not _batched_matrices(walk, node, operands):
         return None
-    q, k, v = (walk.operand(node, a[x]) for x in ("query", "key", "value"))
+    if a["attn_mask"] is not None and not walk.aligned(node, (a["attn_mask"],)):
+        return None
+    q, k, v = (walk.operand(node, operand) for operand in operands)
     length, width = walk.shape(query)[-2:]
     scores_shape = (*walk.shape(query)[:-1], walk.shape(key)[-2])
     scale = float(a["scale"]) if a.get("scale") is not None else 1.0 / math.sqrt(width)
@@ -329,12 +353,18 @@ def _identity(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
 
 def _reshape(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     argument = next(iter(a.values()))
-    source, before, after = walk.operand(node, argument), walk.shape(argument), walk.shape(node)
-    if walk.batch_first(argument) and walk.batch_first(node):
-        if before == after:
-            return source
-        if len(after) == 1:
-            return walk.emit(node, Kind.FLATTEN, [source])
+    places = (walk.place(argument), walk.place(node))
+    if None in places:
+        return None
+    # reshaping must not move anything across the batch axis
+    before, after = walk.shape(argument), walk.shape(node)
+    if math.prod(before[: places[0]]) != math.prod(after[: places[1]]):
+        return None
+    source = walk.operand(node, argument)
+    if before == after:
+        return source
+    if len(after) == 1:
+        return walk.emit(node, Kind.FLATTEN, [source])
     return walk.emit(node, Kind.RESHAPE, [source], attributes={"shape": after})
 
 
@@ -343,25 +373,32 @@ def _permute(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     order = list(range(rank))
     if "dims" in a:
         order = [axis % rank for axis in a["dims"]]
-    else:
-        first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, rank - 1)
+    elif rank > 1:
+        first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, 1)
         order[first], order[second] = order[second], order[first]
-    attributes = {"shape": walk.shape(node), "permutation": tuple(order)}
-    return (
-        None if order[0] != 0 else walk.emit(node, Kind.RESHAPE, [walk.operand(node, a["self"])], attributes=attributes)
-    )
+    mapped = [walk.axis(a["self"], axis) for axis in order]
+    if None in mapped:
+        return None
+    permutation = (0, *(axis for axis in mapped if axis))
+    source = walk.operand(node, a["self"])
+    if permutation == tuple(range(rank)):
+        return source  # only the batch axis moves
+    attributes = {"shape": walk.shape(node), "permutation": permutation}
+    return walk.emit(node, Kind.RESHAPE, [source], attributes=attributes)
 
 
 def _expand(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    value = walk.value(a["self"])
-    before = tuple(a["self"].meta["val"].shape)
-    if _is_constant(value) and len(before) > 1 and before[0] == 1 and before[1:] == walk.shape(node):
-        return walk.operand(node, a["self"])
-    return value if isinstance(value, str) and walk.shape(a["self"]) == walk.shape(node) else None
+    value, before = walk.value(a["self"]), tuple(a["self"].meta["val"].shape)
+    if isinstance(value, str):
+        unchanged = walk.shape(a["self"]) == walk.shape(node) and walk.place(a["self"]) == walk.place(node)
+        return value if unchanged else None
+    # a parameter repeated for every example
+    repeated = walk.place(node) == 0 and len(before) > 1 and before == (1, *walk.shape(node))
+    return walk.operand(node, a["self"]) if repeated else None
 
 
 def _cut(walk: GraphWalk, node: fx.Node, source: Any, axis: int, start: int, stop: int, step: int = 1) -> str:
-    """Part of an axis of a node's value."""
+    """Part of an axis (0 would be the batch axis) of a node's value."""
     shape = list(walk.shape(source))
     shape[axis - 1] = len(range(start, stop, step))
     attributes = {"axis": axis, "start": start, "stop": stop, "step": step}
@@ -370,65 +407,54 @@ def _cut(walk: GraphWalk, node: fx.Node, source: Any, axis: int, start: int, sto
 
 
 def _slice(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    sizes = a["self"].meta["val"].shape
-    axis = a["dim"] % len(sizes)
-    whole = a["start"] in (0, None) and a["step"] == 1
-    if axis == 0:
-        return walk.value(a["self"]) if whole and node.meta["val"].shape[0] == sizes[0] else None
-    if not walk.batch_first(a["self"]):
+    axis, size = walk.axis(a["self"], a["dim"]), a["self"].meta["val"].shape[a["dim"]]
+    if str(node.meta["val"].shape) == str(a["self"].meta["val"].shape) and a["step"] == 1:
+        return walk.value(a["self"])
+    if not axis:
         return None
-    start, stop, step = slice(a["start"], a["end"], a["step"]).indices(int(sizes[axis]))
+    start, stop, step = slice(a["start"], a["end"], a["step"]).indices(int(size))
     return _cut(walk, node, a["self"], axis, start, stop, step)
 
 
 def _select(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    sizes = a["self"].meta["val"].shape
-    axis = a["dim"] % len(sizes)
-    if axis == 0 or not walk.batch_first(a["self"]) or not isinstance(a["index"], int):
+    axis = walk.axis(a["self"], a["dim"])
+    if not axis or not isinstance(a["index"], int):
         return None
-    index = a["index"] % int(sizes[axis])
-    part = _cut(walk, node, a["self"], axis, index, index + 1)
     shape = list(walk.shape(a["self"]))
-    del shape[axis - 1]
-    return walk.emit(
-        node, Kind.RESHAPE, [part], suffix=".select", shape=tuple(shape), attributes={"shape": tuple(shape)}
-    )
+    index = a["index"] % shape.pop(axis - 1)
+    part = _cut(walk, node, a["self"], axis, index, index + 1)
+    kept = tuple(shape)
+    return walk.emit(node, Kind.RESHAPE, [part], suffix=".select", shape=kept, attributes={"shape": kept})
 
 
 def _split(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    parts = node.meta["val"]
-    axis = a["dim"] % len(a["self"].meta["val"].shape)
-    if axis == 0 or not walk.batch_first(a["self"]):
+    axis = walk.axis(a["self"], a["dim"])
+    if not axis:
         return None
     names, start = [], 0
-    for part in parts:
-        size = int(part.shape[axis])
+    for part in node.meta["val"]:
+        size = int(part.shape[a["dim"]])
         names.append(_cut(walk, node, a["self"], axis, start, start + size))
         start += size
     return names
 
 
 def _unbind(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    return (
-        [
-            _select(walk, node, {"self": a["self"], "dim": a["dim"], "index": index})
-            for index in range(len(node.meta["val"]))
-        ]
-        if a["dim"] % len(a["self"].meta["val"].shape) and walk.batch_first(a["self"])
-        else None
-    )
+    if not walk.axis(a["self"], a["dim"]):
+        return None
+    return [_select(walk, node, {**a, "index": index}) for index in range(len(node.meta["val"]))]
 
 
 def _concat(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    axis = a["dim"] % len(node.meta["val"].shape)
-    if axis == 0:
+    axis = walk.axis(node, a["dim"])
+    if not axis or not walk.aligned(node, a["tensors"]):
         return None
     inputs = [walk.operand(node, item) for item in a["tensors"]]
     return walk.emit(node, Kind.CONCAT, inputs, attributes={"axis": axis})
 
 
 def _pad(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
-    if a.get("mode", "constant") != "constant":
+    if a.get("mode", "constant") != "constant" or walk.place(node) != 0:
         return None
     rank, flat = len(node.meta["val"].shape), [int(x) for x in a["pad"]]
     pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)]

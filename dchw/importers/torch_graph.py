@@ -45,7 +45,6 @@ class GraphWalk:
         self._names: set[str] = set()
         self._constants: dict[int, str] = {}
         self._owners: dict[tuple[int, tuple[int, ...]], str] = {}
-        self._batch_first: set[str] = set()
         if batch is not None:
             self.notes.append(f"captured at a batch size of {batch}, the only one the module allows")
 
@@ -62,7 +61,7 @@ class GraphWalk:
             if node.op == "placeholder":
                 if node.name in stored:
                     origin = stored[node.name]
-                    held = self._parameters.get(origin, tensors.get(origin))
+                    held: Any = self._parameters.get(origin, tensors.get(origin))
                     self._values[node] = Constant(held.detach(), (origin,))
                 elif node.name in signature.user_inputs and isinstance(node.meta.get("val"), torch.Tensor):
                     if self._batch is None:
@@ -84,9 +83,39 @@ class GraphWalk:
         """Shape of a node's value without its batch axis, wherever that lies."""
         return self._split(node)[0]
 
-    def batch_first(self, node: fx.Node) -> bool:
-        """Whether the batch axis is the first one."""
+    def place(self, node: fx.Node) -> int | None:
+        """Which axis of torch's value is the batch axis; None where it is merged with another or gone.
+
+        Here it is always the first one: operations on the others do not mind, and `axis` says where those went.
+        """
         return self._split(node)[1]
+
+    def axis(self, node: fx.Node, axis: int) -> int | None:
+        """The axis of an operation's value that corresponds to an axis of torch's; 0 is the batch axis."""
+        place, rank = self.place(node), len(_tensors(node.meta["val"])[0].shape)
+        if place is None:
+            return None
+        axis %= rank
+        return 0 if axis == place else axis + (axis < place)
+
+    def aligned(self, node: fx.Node, arguments: Sequence[Any]) -> bool:
+        """Whether operands can be combined element by element: same place of the batch axis, same rank.
+
+        A constant has one value for all examples: its axes lie behind the batch axis, or its first has size 1.
+        """
+        place, rank = self.place(node), len(node.meta["val"].shape)
+        if place is None:
+            return False
+        for argument in arguments:
+            value = self.value(argument)
+            if isinstance(value, str):
+                if self.place(argument) != place or len(argument.meta["val"].shape) != rank:
+                    return False
+            elif isinstance(value, Constant) and value.tensor.ndim >= rank - place:
+                sizes = value.tensor.shape
+                if place or sizes[0] != 1 or len(sizes) > rank:
+                    return False
+        return True
 
     def emit(
         self,
@@ -99,15 +128,8 @@ class GraphWalk:
         shape: tuple[int, ...] | None = None,
         **fields: Any,
     ) -> str:
-        """Append an operation and give its name. One whose batch axis is not first everywhere becomes OTHER."""
-        first = shape is not None or self.batch_first(node)
-        free = (OperationKind.INPUT, OperationKind.OTHER)
-        positional = kind in (OperationKind.LINEAR, *free)
-        if not positional and not (first and all(source in self._batch_first for source in inputs)):
-            kind, fields = OperationKind.OTHER, {"attributes": {"target": f"{_target(node)}, batch axis not first"}}
+        """Append an operation and give its name; ``shape`` is that of an intermediate value, without batch axis."""
         unique = self._unique((name or self._path_name(node)) + suffix)
-        if first:
-            self._batch_first.add(unique)
         self.operations.append(
             Operation(
                 name=unique,
@@ -140,7 +162,6 @@ class GraphWalk:
         if tensor.ndim >= 2 and tensor.shape[0] == 1:
             tensor = tensor[0]
         unique = self._unique(constant.origins[0] if constant.origins else f"{self._path_name(node)}.constant")
-        self._batch_first.add(unique)
         attributes: dict[str, Any] = {"value": tensor.float().numpy()}
         if not constant.origins:
             attributes["reason"] = "a constant of the graph, not a parameter"
@@ -244,10 +265,9 @@ class GraphWalk:
             return Constant(result, origins)
         return [Constant(item, origins) for item in result]
 
-    def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], bool]:
+    def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], int | None]:
         value = node.meta["val"] if isinstance(node, fx.Node) else node
-        value = _tensors(value)[0]
-        sizes = list(value.shape)
+        sizes: list[Any] = list(_tensors(value)[0].shape)
         if isinstance(self._batch, torch.SymInt):
             symbol = self._batch.node.expr
             expressions = [d.node.expr if isinstance(d, torch.SymInt) else d for d in sizes]
@@ -259,7 +279,7 @@ class GraphWalk:
             place = next((i for i, d in enumerate(single) if d == self._batch), None)
         if place is not None:
             del single[place]
-        return tuple(single), place == 0
+        return tuple(single), place
 
     def _owner(self, node: fx.Node, weight: Constant) -> tuple[str, str | None]:
         """Name of a layer, and the parameter its weight is (None: computed from several)."""

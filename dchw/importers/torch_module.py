@@ -175,7 +175,7 @@ class _BatchFirstAttention(nn.Module):
             key, value = (query, query) if own else (key.transpose(0, 1), value.transpose(0, 1))
         q, k, v = (self._by_head(x) for x in self._projected(query, key, value, own))
         if attn_mask is not None and attn_mask.ndim == 3:
-            attn_mask = attn_mask.unflatten(0, (-1, self.heads))
+            attn_mask = attn_mask.reshape(-1, self.heads, *attn_mask.shape[1:])
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return (output if self.batch_first else output.transpose(0, 1)), None
@@ -196,4 +196,4 @@ class _BatchFirstAttention(nn.Module):
         )
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
