@@ -149,7 +149,8 @@ def pooled_size(
 ) -> tuple[int, int]:
     """Output height and width of a pooling window. Rounding up never adds a window that starts in the far padding.
 
-    The rule is that of both torch (``nn.MaxPool2d``) and Caffe (``pooling_layer.cpp``).
+    The rule is torch's (``nn.MaxPool2d``). Caffe's (``pooling_layer.cpp``) rounds up too and gives the same sizes,
+    except for strides above the kernel without padding, where its last window may read nothing at all.
     """
     sizes = []
     for i in (0, 1):
@@ -300,6 +301,8 @@ def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
 
 def _normalisation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     (x,) = inputs
+    if op.attributes["form"] == "local_response":
+        return _local_response(op, x)
     scale, shift = op.attributes["scale"], op.attributes["shift"]
     if op.attributes["form"] == "batch":
         channel = (-1, *(1,) * (x.ndim - 2))
@@ -308,6 +311,18 @@ def _normalisation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     centred = x - x.mean(axis=axes, keepdims=True)
     variance = np.square(centred).mean(axis=axes, keepdims=True)
     return centred / np.sqrt(variance + np.float32(op.attributes["epsilon"])) * scale + shift
+
+
+def _local_response(op: Operation, x: FloatArray) -> _Result:
+    """Krizhevsky et al., NIPS 2012, section 3.3, with alpha divided by the window's size as torch and Caffe do."""
+    size, channels = int(op.attributes["size"]), x.shape[1]
+    squares = np.square(x)
+    total = np.zeros_like(x)
+    for offset in range(-(size // 2), size - size // 2):
+        low, high = max(0, -offset), min(channels, channels - offset)
+        total[:, low:high] += squares[:, low + offset : high + offset]
+    base = np.float32(op.attributes["k"]) + np.float32(op.attributes["alpha"] / size) * total
+    return x * base ** np.float32(-op.attributes["beta"])
 
 
 def _matmul(op: Operation, inputs: Sequence[FloatArray]) -> _Result:

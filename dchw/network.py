@@ -45,7 +45,9 @@ class OperationKind(StrEnum):
     SLICE = "slice"  # axis, counted with the batch axis as 0; start, stop, step
     PAD = "pad"  # padding: (before, after) of every axis but the batch axis; value
     ACTIVATION = "activation"  # function: a key of functional.ACTIVATIONS; axis (softmax, log_softmax); slope
-    NORMALISATION = "normalisation"  # form batch: scale, shift per channel; form layer: scale, shift, axes, epsilon
+    NORMALISATION = "normalisation"
+    # form batch: scale, shift per channel; form layer: scale, shift, axes, epsilon; form local_response: size, alpha,
+    # beta, k over channels
     MATMUL = "matmul"  # two activations; transpose: bool, of the second one's last axes; scale: float
     FLATTEN = "flatten"  # every axis but the batch axis into one
     RESHAPE = "reshape"  # shape without batch; permutation (optional, before reshaping), batch axis 0 first
@@ -374,7 +376,7 @@ def uncompressed(network: Network) -> list[tuple[str, str]]:
     for op in network.operations:
         if op.kind is OperationKind.CONSTANT:
             out.append((op.name, op.attributes.get("reason", "used directly, not as the weights of a layer")))
-        elif op.kind is OperationKind.NORMALISATION:
+        elif op.kind is OperationKind.NORMALISATION and "scale" in op.attributes:
             out.append((op.name, "a scale and a shift per channel, too few values to share"))
         elif op.kind is OperationKind.OTHER:
             target = op.attributes.get("target", "an unknown operation")
