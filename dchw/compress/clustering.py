@@ -144,10 +144,10 @@ def best_edges(edges: Int64s, before: Float64s, clusters: int) -> Int64s:
             for j in range(step, bins + 1, 2 * step):
                 if j < row:
                     continue
-                low = max(row - 1, np.int64(predecessor[row, j - step]))
+                low = max(row - 1, int(predecessor[row, j - step]))
                 high = j - 1
                 if j + step <= bins:
-                    high = min(high, np.int64(predecessor[row, j + step]))
+                    high = min(high, int(predecessor[row, j + step]))
                 best = np.inf
                 best_i = low
                 total = before[0, j]

@@ -154,15 +154,16 @@ def decode_chunks(
             f"Huffman chunks: expected at least one bit per symbol; got {source.size} bytes for {count} symbols; "
             "the data is damaged"
         )
-    dtype = np.uint8 if table.size <= 256 else np.uint16
+    dtype = _symbol_dtype(table.size)
     used = np.flatnonzero(table)
     if used.size == 0 and count:
         raise FileFormatError("Huffman chunks: expected a code table; got one without symbols; the data is damaged")
     if used.size <= 1:
         _check_single_symbol(source, starts, ends)
-        return np.full(count, used[0] if used.size else 0, dtype=dtype)
+        constant: Symbols = np.full(count, used[0] if used.size else 0, dtype=dtype)
+        return constant
     decoder = decoding_table(table)
-    item_bytes = np.dtype(dtype).itemsize
+    item_bytes = dtype.itemsize
     out = np.empty(count * item_bytes + 16, dtype=np.uint8)
     status = np.zeros(2, dtype=np.int64)
     kernels.decode_chunks(
@@ -185,7 +186,8 @@ def decode_chunks(
             kernels.PADDING_SET: "expected zero padding behind the last code word; got set bits",
         }[int(status[0])]
         raise FileFormatError(f"Huffman chunk {int(status[1])}: {problem}; the data is damaged")
-    return out[: count * item_bytes].view(dtype)
+    symbols: Symbols = out[: count * item_bytes].view(dtype)
+    return symbols
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,7 +210,7 @@ def decoding_table(lengths: npt.ArrayLike) -> DecodingTable:
     codes = canonical_codes(table)
     order = _canonical_order(table)
     entries = np.empty(1 << window_bits, dtype=np.int64)
-    item_bytes = 1 if table.size <= 256 else 2
+    item_bytes = _symbol_dtype(table.size).itemsize
     kernels.fill_decoding_table(
         order, table[order].astype(np.int64), codes[order].astype(np.int64), window_bits, item_bytes, entries
     )
@@ -291,6 +293,10 @@ def _reversed_bits(words: Int64s) -> Int64s:
     return result
 
 
+def _symbol_dtype(alphabet: int) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    return np.dtype(np.uint8) if alphabet <= 256 else np.dtype(np.uint16)
+
+
 def _symbols(symbols: npt.ArrayLike, alphabet: int, error: type[DchwError]) -> Symbols:
     array = np.asarray(symbols).reshape(-1)
     if array.size and array.dtype.kind not in "ui":
@@ -300,7 +306,7 @@ def _symbols(symbols: npt.ArrayLike, alphabet: int, error: type[DchwError]) -> S
             f"Huffman coding: expected symbols of 0 to {alphabet - 1}; got {int(array.min())} to {int(array.max())}; "
             "use a larger alphabet"
         )
-    return np.ascontiguousarray(array, dtype=np.uint8 if alphabet <= 256 else np.uint16)
+    return np.ascontiguousarray(array.astype(_symbol_dtype(alphabet), copy=False))
 
 
 def _check_offsets(offsets: Int64s, count: int, what: str, error: type[DchwError]) -> None:

@@ -217,7 +217,7 @@ def decode_chunks(
     round_bytes = depth * most_bytes
     round_bits = depth * window_bits
     spare_bytes = most_bytes - 8  # the last of a burst's stores reaches 8 - most_bytes beyond what it may advance
-    mask = (np.int64(1) << window_bits) - 1
+    mask = (1 << window_bits) - 1
     lane_chunk = np.full(4, -1, dtype=np.int64)
     lane_bit = np.zeros(4, dtype=np.int64)
     lane_byte = np.zeros(4, dtype=np.int64)
@@ -316,7 +316,7 @@ def finish_chunk(
     while byte < byte_end:
         symbol = entries[(data[bit >> 3] >> (bit & 7)) & mask]
         symbol &= 0xFF if item_bytes == 1 else 0xFFFF
-        bit += np.int64(lengths[symbol])
+        bit += int(lengths[symbol])
         if bit > bit_end:
             status[0] = ENDED_EARLY
             status[1] = chunk

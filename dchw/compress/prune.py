@@ -37,20 +37,20 @@ def magnitude_mask(weights: npt.ArrayLike, *, density: float | None = None, thre
     magnitudes = _magnitudes(weights)
     if density is not None and threshold is not None:
         raise DchwError("pruning: expected a density or a threshold; got both; leave one out")
-    nonzero = magnitudes != 0
+    nonzero: Mask = magnitudes != 0
     if threshold is not None:
         if not threshold >= 0:
             raise DchwError(f"pruning: expected a threshold of 0 or more; got {threshold}; give a magnitude")
-        return nonzero & (magnitudes >= threshold)
+        return np.logical_and(nonzero, magnitudes >= threshold)
     if density is None:
         return nonzero
     limit = threshold_for_density(magnitudes, density)
-    mask = magnitudes > limit
+    mask: Mask = magnitudes > limit
     room = _kept(magnitudes.size, density) - int(np.count_nonzero(mask))
     if room:
         ties = np.flatnonzero(magnitudes.reshape(-1) == limit)[:room]
         mask.reshape(-1)[ties] = True
-    return mask & nonzero
+    return np.logical_and(mask, nonzero)
 
 
 def _kept(count: int, density: float) -> int:
@@ -65,4 +65,5 @@ def _magnitudes(weights: npt.ArrayLike) -> npt.NDArray[np.floating]:
         raise DchwError(f"pruning: expected floating-point weights; got {array.dtype}; convert them")
     if not np.isfinite(array).all():
         raise DchwError("pruning: expected finite weights; got NaN or infinity; repair the network before pruning it")
-    return np.abs(array)
+    magnitudes: npt.NDArray[np.floating] = np.abs(array)
+    return magnitudes

@@ -145,7 +145,8 @@ def decode_escaped(gaps: npt.ArrayLike, index_bits: int) -> Int64s:
     if skips.size and skips[-1] == largest:
         raise FileFormatError("relative index: expected a gap as the last value; got an escape; the data is damaged")
     stored = skips != largest
-    return (np.cumsum(skips + stored) - 1)[stored]
+    positions: Int64s = (np.cumsum(skips + stored) - 1)[stored]
+    return positions
 
 
 def _check_index_bits(index_bits: int) -> None:

@@ -127,7 +127,8 @@ def _initial(
     edges = clustering.candidate_edges(ordered, clusters)
     before = clustering.sums_before(ordered, shift, sums, edges)
     chosen = clustering.best_edges(edges, before, min(clusters, edges.size - 1))
-    return shift + np.diff(before[0, chosen]) / np.diff(edges[chosen])
+    means: npt.NDArray[np.float64] = shift + np.diff(before[0, chosen]) / np.diff(edges[chosen])
+    return means
 
 
 @kernel
