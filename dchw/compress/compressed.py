@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.network import FloatArray, Geometry, Network, OperationKind
+from dchw.network import FloatArray, Geometry, Network, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
 
 CodeArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -168,6 +168,19 @@ class CompressedNetwork:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["recipe"], plain["results"] = dict(self.recipe), dict(self.results)
         return _rebuild, (plain,)
+
+
+def graph_of(network: Network) -> Network:
+    """The network's operations with placeholders instead of weights and biases, which take no memory."""
+    operations = tuple(
+        dataclasses.replace(
+            op,
+            weight=None if op.weight is None else placeholder(op.weight.shape),
+            bias=None if op.bias is None else placeholder(op.bias.shape),
+        )
+        for op in network.operations
+    )
+    return dataclasses.replace(network, operations=operations)
 
 
 def _rebuild(arguments: dict[str, Any]) -> CompressedNetwork:

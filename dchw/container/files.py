@@ -1,0 +1,177 @@
+"""Saving and loading compressed networks as ``.dchw`` files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compress.compressed import CompressedLayer, CompressedNetwork
+from dchw.container import envelope
+from dchw.container.graph import decode_graph, encode_graph
+from dchw.container.layout import layer_bytes, read_layer
+from dchw.network import Network, placeholder
+from dchw.quantities import DchwError, FileFormatError
+
+_DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32")
+"""Recipe, results, notes and number format that a description leaves out at its end."""
+_FAULTS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, MemoryError)
+"""What building a graph from hostile values can raise."""
+
+
+def save(network: CompressedNetwork, path: str | Path) -> int:
+    """Write a ``.dchw`` file and return its length in bytes.
+
+    The file appears whole or not at all: it is written beside its place, flushed to the disk, read back, compared and
+    then moved there. Example inputs of the graph are stored with it. Equal networks give equal bytes (of the same
+    zlib). Raises DchwError when the network cannot be stored exactly or the file cannot be written.
+    """
+    data = to_bytes(network)
+    place = Path(path)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        try:
+            with open(beside, "xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            if beside.read_bytes() != data:
+                raise OSError("what was read back differs from what was written")
+            os.replace(beside, place)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+    except OSError as error:
+        raise DchwError(f"{place}: cannot be written ({error}); free space or name another place") from None
+    return len(data)
+
+
+def load(path: str | Path) -> CompressedNetwork:
+    """Read a ``.dchw`` file; raises FileFormatError, naming field and layer, for anything damaged or unknown."""
+    return parse(read(path), str(path))
+
+
+def read(path: str | Path) -> bytes:
+    """The bytes of a file; raises FileFormatError when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({error.strerror}); name a .dchw file") from None
+
+
+def to_bytes(network: CompressedNetwork) -> bytes:
+    """The bytes of a ``.dchw`` file."""
+    where = f"network {network.name}"
+    expected = {layer.name: layer for layer in network.graph.layers}
+    if [layer.name for layer in network.layers] != list(expected):
+        raise DchwError(
+            f"{where}: expected the layers of its graph, {list(expected)}; got "
+            f"{[layer.name for layer in network.layers]}; give one compressed layer for each, in order"
+        )
+    rows, arrays = encode_graph(network.graph)
+    tensors: dict[str, npt.NDArray[Any]] = {envelope.ATTRIBUTE + name: array for name, array in arrays.items()}
+    tensors |= envelope.input_tensors(network.graph.example_inputs)
+    for layer in network.layers:
+        graph_layer = expected[layer.name]
+        if layer.codes.shape != graph_layer.weight.shape:
+            raise DchwError(
+                f"{where}, layer {layer.name!r}: expected codes of shape {graph_layer.weight.shape}; "
+                f"got {layer.codes.shape}; reshape them"
+            )
+        if layer.bias is not None and layer.bias.shape != layer.codes.shape[:1]:
+            raise DchwError(
+                f"{where}, layer {layer.name!r}: expected {layer.codes.shape[0]} biases; got shape "
+                f"{layer.bias.shape}; give one per output channel"
+            )
+        if layer.name.startswith(envelope.RESERVED):
+            raise DchwError(
+                f"{where}: the file keeps names that begin like {layer.name!r} for itself; rename the layer"
+            )
+        tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
+    name, operations, notes, number_format = rows
+    description = [name, operations, _plain(network.recipe), _plain(network.results), notes, number_format]
+    while len(description) > 2 and description[-1] == _DEFAULTS[len(description) - 3]:
+        description.pop()
+    return envelope.seal(description, tensors)
+
+
+def parse(data: bytes, where: str = "file") -> CompressedNetwork:
+    """A compressed network from the bytes of a ``.dchw`` file; ``where`` begins every complaint."""
+    try:
+        return _network(envelope.unseal(data))
+    except DchwError as error:
+        raise FileFormatError(f"{where}: {error}") from None
+
+
+def _network(content: envelope.Envelope) -> CompressedNetwork:
+    arrays = {
+        name.removeprefix(envelope.ATTRIBUTE): tensor
+        for name, tensor in content.tensors.items()
+        if name.startswith(envelope.ATTRIBUTE)
+    }
+    coded = {name: tensor for name, tensor in content.tensors.items() if not name.startswith(envelope.RESERVED)}
+    description = content.description
+    try:
+        name, operations, recipe, results, notes, number_format = [*description, *_DEFAULTS[len(description) - 2 :]]
+        if not isinstance(recipe, Mapping) or not isinstance(results, Mapping):
+            raise TypeError("recipe and results must be mappings")
+        graph = decode_graph(
+            [name, operations, notes, number_format],
+            list(coded),
+            arrays,
+            envelope.read_inputs(content.tensors),
+        )
+        layers = tuple(_layer(graph, name, tensor) for name, tensor in coded.items())
+        biases = {layer.name: placeholder(layer.bias.shape) for layer in layers if layer.bias is not None}
+        operations = tuple(dataclasses.replace(op, bias=biases.get(op.name)) for op in graph.operations)
+        graph = dataclasses.replace(graph, operations=operations)
+    except FileFormatError:
+        raise
+    except (
+        DchwError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise FileFormatError(f"description: expected a graph that holds together; got a fault ({error})") from None
+    return CompressedNetwork(graph=graph, layers=layers, recipe=recipe, results=results)
+
+
+def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> CompressedLayer:
+    layer = graph.layer(name)
+    if tensor.ndim != 1 or tensor.dtype != np.uint8:
+        raise FileFormatError(f"layer {name!r}: expected uint8 in one dimension; got {tensor.dtype} {tensor.shape}")
+    try:
+        codes, codebook, bias, storage = read_layer(tensor, layer.weight.shape)
+        return CompressedLayer(
+            name=name,
+            codes=codes,
+            codebook=codebook,
+            bias=bias,
+            geometry=layer.geometry,
+            kind=layer.kind,
+            input=layer.input,
+            parameter=layer.parameter,
+            storage=storage,
+        )
+    except (DchwError, MemoryError) as error:
+        raise FileFormatError(f"layer {name!r}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Plain values for JSON: mappings, lists and Python numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
