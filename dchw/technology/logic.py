@@ -1,0 +1,330 @@
+"""Arithmetic and storage out of gates: energy, area, leakage and delay by width, from one named family at a time.
+
+``horowitz-45nm``
+    Headline energies of Horowitz (ISSCC 2014) at 45 nm, 0.9 V, with the areas of Dally's tutorial: integer and
+    floating-point add and multiply. It lists no register, multiplexer or shifter, no leakage and no delay.
+``aladdin-40nm``
+    Synthesised blocks of Aladdin (ISCA 2014) in a commercial 40 nm process: energy, leakage, area and delay of one
+    design per clock period, so that they agree. The slowest design that still meets the clock is taken.
+
+Rules of width, named in the source of every figure they touch: adders, comparators, counters, registers and
+multiplexers grow linearly; multipliers quadratically; a barrel shifter with w log2 w; delays with 1 + log2 w.
+Widths the family lists are reproduced exactly. The range of a scaled figure spans the rule from every listed width
+next to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from dchw.quantities import DchwError, nearest
+from dchw.tables import read_table
+from dchw.technology.figure import Confidence, Figure
+from dchw.technology.scaling import Quantity, Scaling, check_method, check_node, inverter_factor, scaled
+
+UM2_PER_MM2 = 1e6
+FAMILIES = ("horowitz-45nm", "aladdin-40nm")
+
+
+class Operation(StrEnum):
+    """What a family may list; widths are bits of one operand."""
+
+    ADD = "integer add"
+    MULTIPLY = "integer multiply"
+    FLOAT_ADD = "float add"
+    FLOAT_MULTIPLY = "float multiply"
+    REGISTER = "register"
+    MUX2 = "2:1 multiplexer"
+    COMPARE = "comparator"
+    COUNT = "counter"
+    SHIFT = "barrel shifter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One block: energy per operation, and what the family knows of area, leakage and delay (None: not listed)."""
+
+    energy_pj: Figure
+    area_mm2: Figure | None
+    leakage_mw: Figure | None
+    delay_ns: Figure | None
+
+    def times(self, count: float) -> Block:
+        """``count`` copies working side by side; the delay stays."""
+        return Block(
+            energy_pj=self.energy_pj * count,
+            area_mm2=None if self.area_mm2 is None else self.area_mm2 * count,
+            leakage_mw=None if self.leakage_mw is None else self.leakage_mw * count,
+            delay_ns=self.delay_ns,
+        )
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """One listed design: values at its width, None where the family lists none."""
+
+    bits: int
+    energy_pj: Figure
+    area_um2: float | None = None
+    leakage_mw: float | None = None
+    delay_ns: float | None = None
+
+
+_HOROWITZ_NAMES = {
+    "int_add": Operation.ADD,
+    "int_mult": Operation.MULTIPLY,
+    "fp_add": Operation.FLOAT_ADD,
+    "fp_mult": Operation.FLOAT_MULTIPLY,
+}
+# Designs of one clock period each; the multiplexer is a gate of the bitwise row, the proxy the component list derives.
+_ALADDIN_NAMES = {
+    "int_adder_subtractor": Operation.ADD,
+    "int_multiplier": Operation.MULTIPLY,
+    "fp32_adder_3stage": Operation.FLOAT_ADD,
+    "fp32_multiplier_3stage": Operation.FLOAT_MULTIPLY,
+    "flip_flop_register": Operation.REGISTER,
+    "bitwise_and_or_xor": Operation.MUX2,
+    "comparator": Operation.COMPARE,
+    "counter": Operation.COUNT,
+    "barrel_shifter": Operation.SHIFT,
+}
+_ALADDIN_SOURCE = "Aladdin (ISCA 2014), commercial 40 nm, {name} at {cycle:g} ns"
+
+
+def _linear(bits: float) -> float:
+    return bits
+
+
+def _quadratic(bits: float) -> float:
+    return bits * bits
+
+
+def _shifter(bits: float) -> float:
+    return bits * max(math.log2(bits), 1.0)
+
+
+def _depth(bits: float) -> float:
+    return 1.0 + math.log2(bits)
+
+
+_GROWTH: dict[Operation, tuple[Callable[[float], float], str]] = {
+    Operation.ADD: (_linear, "linear"),
+    Operation.MULTIPLY: (_quadratic, "quadratic"),
+    Operation.FLOAT_ADD: (_linear, "linear"),
+    Operation.FLOAT_MULTIPLY: (_quadratic, "quadratic"),
+    Operation.REGISTER: (_linear, "linear"),
+    Operation.MUX2: (_linear, "linear"),
+    Operation.COMPARE: (_linear, "linear"),
+    Operation.COUNT: (_linear, "linear"),
+    Operation.SHIFT: (_shifter, "w log2 w"),
+}
+MAX_BITS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logic:
+    """One family at one node; ``clock_period_ns`` picks the design of ``aladdin-40nm`` (the others list one only)."""
+
+    family: str = "aladdin-40nm"
+    node_nm: float = 45
+    scaling: Scaling = Scaling.INVERTER
+    clock_period_ns: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise DchwError(
+                f"logic: family: expected one of {', '.join(FAMILIES)}; got {self.family!r}; "
+                f"{nearest(self.family, FAMILIES)}"
+            )
+        check_node(self.node_nm, "logic")
+        check_method(self.scaling, self.node_nm)
+        if not (self.clock_period_ns > 0 and math.isfinite(self.clock_period_ns)):
+            raise DchwError(
+                f"logic: clock period: expected a positive number of nanoseconds; got {self.clock_period_ns}; "
+                "give the period of the unit's clock"
+            )
+
+    @property
+    def family_node_nm(self) -> float:
+        """The node the family was published at."""
+        return 45.0 if self.family == "horowitz-45nm" else 40.0
+
+    def lists(self, operation: Operation) -> bool:
+        """Whether the family has figures for an operation."""
+        return operation in self._designs
+
+    def block(self, operation: Operation, bits: int) -> Block:
+        """The block for ``bits``-wide operands.
+
+        Raises DchwError where the family does not list the operation or the width is outside 1 .. 256 bits.
+        """
+        if not 1 <= bits <= MAX_BITS:
+            raise DchwError(
+                f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits}; build wider words from several blocks"
+            )
+        if not self.lists(operation):
+            others = [f for f in FAMILIES if f != self.family and Logic(family=f).lists(operation)]
+            raise DchwError(
+                f"logic: {operation}: family {self.family} lists none; got a request for {bits} bits; "
+                f"use family {' or '.join(others)}"
+            )
+        designs = self._designs[operation]
+        base = min(designs, key=lambda d: (abs(math.log2(d.bits / bits)), -d.bits))
+        growth, rule = _GROWTH[operation]
+        factor = growth(bits) / growth(base.bits)
+        note = "" if base.bits == bits else f", {rule} in width from {base.bits} bits"
+        energy = self._energy(operation, bits, base, note)
+        source = base.energy_pj.source + note
+        return Block(
+            energy_pj=energy,
+            area_mm2=self._other(base.area_um2, factor / UM2_PER_MM2, "mm2", Quantity.AREA, source, base, note),
+            leakage_mw=self._other(base.leakage_mw, factor, "mW", Quantity.LEAKAGE, source, base, note),
+            delay_ns=self._other(
+                base.delay_ns, _depth(bits) / _depth(base.bits), "ns", Quantity.DELAY, source, base, note
+            ),
+        )
+
+    def add(self, bits: int) -> Block:
+        """Integer adder or subtractor."""
+        return self.block(Operation.ADD, bits)
+
+    def multiply(self, bits: int) -> Block:
+        """Integer multiplier of two ``bits``-wide operands."""
+        return self.block(Operation.MULTIPLY, bits)
+
+    def float_add(self, bits: int) -> Block:
+        """Floating-point adder (16 or 32 bits are listed)."""
+        return self.block(Operation.FLOAT_ADD, bits)
+
+    def float_multiply(self, bits: int) -> Block:
+        """Floating-point multiplier (16 or 32 bits are listed)."""
+        return self.block(Operation.FLOAT_MULTIPLY, bits)
+
+    def register(self, bits: int) -> Block:
+        """Flip-flops; the energy is of one clocked cycle, a gated register spends none."""
+        return self.block(Operation.REGISTER, 1).times(bits)
+
+    def compare(self, bits: int) -> Block:
+        """Magnitude comparator."""
+        return self.block(Operation.COMPARE, bits)
+
+    def count(self, bits: int) -> Block:
+        """Counter, one step."""
+        return self.block(Operation.COUNT, bits)
+
+    def barrel_shift(self, bits: int) -> Block:
+        """Shift of a ``bits``-wide word by any distance."""
+        return self.block(Operation.SHIFT, bits)
+
+    def mux(self, inputs: int, bits: int) -> Block:
+        """``inputs`` to 1, ``bits`` wide: a tree of 2:1 gates; one path per bit switches."""
+        if inputs < 1 or bits < 1:
+            raise DchwError(
+                f"logic: multiplexer: expected at least 1 input and 1 bit; got {inputs} and {bits}; leave it out"
+            )
+        gate = self.block(Operation.MUX2, 1)
+        levels = max(inputs - 1, 0).bit_length()
+        gates = gate.times(bits * (inputs - 1))
+        return Block(
+            energy_pj=gate.energy_pj * (bits * levels),
+            area_mm2=gates.area_mm2,
+            leakage_mw=gates.leakage_mw,
+            delay_ns=None if gate.delay_ns is None else gate.delay_ns * levels,
+        )
+
+    @cached_property
+    def _designs(self) -> dict[Operation, list[_Listed]]:
+        return _horowitz("horowitz_isscc14") if self.family == "horowitz-45nm" else self._aladdin()
+
+    @cached_property
+    def _published(self) -> dict[Operation, list[_Listed]]:
+        return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
+
+    def _energy(self, operation: Operation, bits: int, base: _Listed, note: str) -> Figure:
+        """Energy from the published unit of the node if there is one, else from the family, scaled."""
+        growth, rule = _GROWTH[operation]
+        published = self._published.get(operation, [])
+        designs = published or self._designs[operation]
+        if published:
+            base = min(published, key=lambda d: (abs(math.log2(d.bits / bits)), -d.bits))
+            note = "" if base.bits == bits else f", {rule} in width from {base.bits} bits"
+        nominal = base.energy_pj * (growth(bits) / growth(base.bits))
+        if note:
+            narrower = [d for d in designs if d.bits < bits][-1:]
+            wider = [d for d in designs if d.bits > bits][:1]
+            ends = [d.energy_pj.nominal * growth(bits) / growth(d.bits) for d in (*narrower, *wider)]
+            nominal = Figure(
+                nominal.nominal,
+                min(nominal.low, *ends),
+                max(nominal.high, *ends),
+                nominal.unit,
+                nominal.source + note,
+                Confidence.DERIVED,
+            )
+        return nominal if published else scaled(nominal, Quantity.ENERGY, self.family_node_nm, self.node_nm)
+
+    def _other(
+        self,
+        value: float | None,
+        factor: float,
+        unit: str,
+        quantity: Quantity,
+        source: str,
+        base: _Listed,
+        note: str,
+    ) -> Figure | None:
+        if value is None:
+            return None
+        at = value * factor
+        confidence = Confidence.DERIVED if note else base.energy_pj.confidence
+        return scaled(Figure(at, at, at, unit, source, confidence), quantity, self.family_node_nm, self.node_nm)
+
+    def _aladdin(self) -> dict[Operation, list[_Listed]]:
+        """The slowest listed design per block that meets the clock at the family's own node."""
+        own_period = self.clock_period_ns / inverter_factor(Quantity.DELAY, 40, self.node_nm).nominal
+        out: dict[Operation, list[_Listed]] = {}
+        for name, operation in _ALADDIN_NAMES.items():
+            rows = [row for row in read_table("components.csv") if row["component"] == name]
+            rows.sort(key=lambda row: float(row["cycle_ns"]))
+            meeting = [row for row in rows if float(row["cycle_ns"]) <= own_period] or rows[:1]
+            row = meeting[-1]
+            bits, share = int(row["width_bits"]), 1.0
+            if operation is Operation.MUX2:
+                bits, share = 1, 1 / int(row["width_bits"])
+            source = _ALADDIN_SOURCE.format(name=name.replace("_", " "), cycle=float(row["cycle_ns"]))
+            energy = float(row["energy_pj"]) * share
+            out[operation] = [
+                _Listed(
+                    bits,
+                    Figure(energy, energy, energy, "pJ", source, Confidence.PUBLISHED),
+                    float(row["area_um2"]) * share,
+                    float(row["leakage_mw"]) * share,
+                    float(row["critical_path_ns"]) if row["critical_path_ns"] else None,
+                )
+            ]
+        return out
+
+
+def _horowitz(group: str) -> dict[Operation, list[_Listed]]:
+    """Listed energies of one group of the table of operations, by operation, ascending width."""
+    out: dict[Operation, list[_Listed]] = {}
+    for row in read_table("ops_energy.csv"):
+        operation = _HOROWITZ_NAMES.get(row["operation"])
+        if row["group"] == group and operation is not None:
+            figure = Figure(
+                float(row["value"]),
+                float(row["low"]),
+                float(row["high"]),
+                "pJ",
+                f"{row['source']}, {row['bits']}-bit {operation}",
+                Confidence.PUBLISHED,
+            )
+            area = float(row["area_um2"]) if row["area_um2"] else None
+            out.setdefault(operation, []).append(_Listed(int(row["bits"]), figure, area))
+    for designs in out.values():
+        designs.sort(key=lambda d: d.bits)
+    return out

@@ -1,0 +1,338 @@
+"""SRAM macros: energy per access, leakage, times and area by size, word width, node, device type and ports.
+
+The table is CACTI 7 (one bank, whole-word access, 330 K) on a grid of sizes and widths half an octave apart or closer.
+Between grid points each quantity is a straight line in log-log: first along size at the two grid widths around the
+wanted one, then across width; between nodes likewise. Every grid point is reproduced exactly. Nothing smoother does
+better: CACTI picks an array organisation per point, so its curves have small steps, and ``cross_validate`` shows what
+that costs.
+
+Outside the grid:
+
+- fewer than 32 words (CACTI builds none): power laws in the number of words from the smallest macro of that width;
+- fewer than 8 words: flip-flops and a read multiplexer, from ``logic``;
+- below 22 nm: the 22 nm macro scaled by ``scaling`` (inverter, the lower bound), and the source says so;
+- other temperatures: leakage times the ratio CACTI gives for the node and device type; nothing else changes.
+
+Ranges hold CACTI's own error against products and, off the grid, the cross-validated error.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from importlib.resources import files
+
+from dchw.quantities import DchwError, nearest
+from dchw.tables import read_table
+from dchw.technology.figure import Confidence, Figure, combine
+from dchw.technology.scaling import MIN_NODE_NM, Quantity, inverter_factor
+
+QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "access_time_ns", "cycle_time_ns", "area_mm2")
+UNITS = ("pJ", "pJ", "mW", "ns", "ns", "mm2")
+PORTS = ("1RW", "1R1W")
+CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp", "itrs-lstp/itrs-hp", "itrs-lstp/itrs-lop")
+TABLE_NODES_NM = (22, 32, 45, 65, 90)
+TABLE_TEMPERATURE_K = 330
+MIN_TEMPERATURE_K, MAX_TEMPERATURE_K = 300, 350
+
+_TABLE = "sram_cacti.csv"
+_SOURCE = "CACTI 7.0 (git 1ffd8df), one bank, ED^2 target, 330 K"
+# CACTI against products, relative: the reports that validate it give errors of this order (as known, not re-read).
+_CACTI_ERROR = 0.20
+# 90th percentile of the relative error between grid points, per quantity: cross_validate, and points in no table.
+_BETWEEN_ERROR = (0.12, 0.08, 0.05, 0.08, 0.30, 0.08)
+# Fewer than 32 words: exponents of the number of words (slopes of the table from 32 to 128 words).
+_FEW_READ = {8: 0.77, 16: 0.32, 32: 0.25, 64: 0.19, 128: 0.14, 256: 0.09}
+_FEW_OTHER = (None, 0.44, 0.92, 0.0, 0.0, 0.64)
+_MIN_TABLE_WORDS = 32
+_MIN_SRAM_WORDS = 8
+_SCALED = (
+    Quantity.SRAM_ENERGY,
+    Quantity.SRAM_ENERGY,
+    Quantity.LEAKAGE,
+    Quantity.DELAY,
+    Quantity.DELAY,
+    Quantity.SRAM_AREA,
+)
+# Rows of CACTI's own temperature tables that are wrong: an exponent slip makes 90 nm lop leakage ten times too high.
+_WRONG_TEMPERATURES = {(90, "itrs-lop"): (350, 360, 370)}
+
+Values = tuple[float, ...]
+Row = tuple[int, int, Values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sram:
+    """One macro, or several banks behind one port; figures with ranges, and their nominal values by name."""
+
+    size_bytes: int
+    word_bits: int
+    node_nm: float
+    cell: str
+    ports: str
+    temperature_k: float
+    read: Figure
+    write: Figure
+    leakage: Figure
+    access: Figure
+    cycle: Figure
+    area: Figure
+
+    @property
+    def read_energy_pj(self) -> float:
+        """One access to one whole word."""
+        return self.read.nominal
+
+    @property
+    def write_energy_pj(self) -> float:
+        """One access to one whole word."""
+        return self.write.nominal
+
+    @property
+    def leakage_mw(self) -> float:
+        """Of the whole macro at ``temperature_k``, idle or not."""
+        return self.leakage.nominal
+
+    @property
+    def access_time_ns(self) -> float:
+        """Address to data."""
+        return self.access.nominal
+
+    @property
+    def cycle_time_ns(self) -> float:
+        """Shortest time between two accesses to random words."""
+        return self.cycle.nominal
+
+    @property
+    def area_mm2(self) -> float:
+        """Macro with decoders, sense amplifiers and wiring."""
+        return self.area.nominal
+
+    @property
+    def source(self) -> str:
+        """Where the figures come from, every step named."""
+        return combine(replace(f, unit="") for f in self._figures()).source
+
+    @property
+    def confidence(self) -> Confidence:
+        """The weakest of the six figures."""
+        return max((f.confidence for f in self._figures()), key=lambda c: c.rank)
+
+    @property
+    def words(self) -> int:
+        """Whole words stored."""
+        return self.size_bytes * 8 // self.word_bits
+
+    def _figures(self) -> tuple[Figure, ...]:
+        return self.read, self.write, self.leakage, self.access, self.cycle, self.area
+
+
+@lru_cache(maxsize=4096)
+def sram(
+    *,
+    size_bytes: int,
+    word_bits: int,
+    node_nm: float,
+    cell: str = "itrs-lop",
+    ports: str = "1RW",
+    temperature_k: float = TABLE_TEMPERATURE_K,
+) -> Sram:
+    """The macro of ``size_bytes`` read ``word_bits`` at a time.
+
+    ``cell`` is CACTI's device type for cells and periphery, or ``cells/periphery``. Raises DchwError with the legal
+    range for a size, width, node, temperature, device type or port the table does not cover.
+    """
+    _check_choice("cell", cell, CELLS)
+    _check_choice("ports", ports, PORTS)
+    if not MIN_NODE_NM <= node_nm <= TABLE_NODES_NM[-1]:
+        raise _out_of_range("node", node_nm, "nm", MIN_NODE_NM, TABLE_NODES_NM[-1])
+    if not MIN_TEMPERATURE_K <= temperature_k <= MAX_TEMPERATURE_K:
+        raise _out_of_range("temperature", temperature_k, "K", MIN_TEMPERATURE_K, MAX_TEMPERATURE_K)
+    table_node = max(node_nm, TABLE_NODES_NM[0])
+    left, right, share = _around(tuple(map(math.log, TABLE_NODES_NM)), math.log(table_node))
+    below, above = round(math.exp(left)), round(math.exp(right))
+    values, exact, notes = _at_node(below, cell, ports, size_bytes, word_bits, temperature_k)
+    if share > 0:
+        upper, _, _ = _at_node(above, cell, ports, size_bytes, word_bits, temperature_k)
+        values, exact = _between(values, upper, share), False
+        notes.append(f"between {below} and {above} nm by log-log interpolation")
+    if temperature_k != TABLE_TEMPERATURE_K:
+        notes.append(f"leakage from 330 K to {temperature_k:g} K by CACTI's ratio for the device type")
+    figures = [_figure(i, value, exact, notes) for i, value in enumerate(values)]
+    if node_nm < table_node:
+        figures = [
+            f.times(inverter_factor(q, table_node, node_nm), f.unit) for f, q in zip(figures, _SCALED, strict=True)
+        ]
+    names = ("read", "write", "leakage", "access", "cycle", "area")
+    return Sram(
+        size_bytes=size_bytes,
+        word_bits=word_bits,
+        node_nm=node_nm,
+        cell=cell,
+        ports=ports,
+        temperature_k=temperature_k,
+        **dict(zip(names, figures, strict=True)),
+    )
+
+
+class Slice:
+    """The grid of one node, device type and port kind: per width the sizes, ascending, and log values there."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        curves: dict[int, list[tuple[float, Values]]] = {}
+        self._rows = {(size, width): values for size, width, values in rows}
+        for (size, width), values in sorted(self._rows.items()):
+            curves.setdefault(width, []).append((math.log2(size), values))
+        self.widths = tuple(sorted(curves))
+        self._log_widths = tuple(math.log2(width) for width in self.widths)
+        self._sizes = {width: tuple(size for size, _ in curve) for width, curve in curves.items()}
+        self._logs = {
+            width: tuple(tuple(map(math.log, values)) for _, values in curve) for width, curve in curves.items()
+        }
+
+    @property
+    def max_size_bytes(self) -> int:
+        """Largest size of the narrowest width."""
+        return round(2 ** self._sizes[self.widths[0]][-1])
+
+    def holds(self, size_bytes: int, word_bits: int) -> bool:
+        """Whether the point is a row of the table."""
+        return (size_bytes, word_bits) in self._rows
+
+    def min_size_bytes(self, word_bits: int) -> float:
+        """The smallest macro of a width."""
+        left, right, share = _around(self._log_widths, math.log2(word_bits))
+        first, last = (self._sizes[round(2**log)][0] for log in (left, right))
+        return float(2 ** (first * (1 - share) + last * share))
+
+    def at(self, size_bytes: int, word_bits: int) -> Values:
+        """The six values at a point within the widths and below the largest size."""
+        row = self._rows.get((size_bytes, word_bits))
+        if row is not None:
+            return row
+        left, right, share = _around(self._log_widths, math.log2(word_bits))
+        low = self._along_size(round(2**left), size_bytes)
+        if share == 0:
+            return tuple(map(math.exp, low))
+        high = self._along_size(round(2**right), size_bytes)
+        return tuple(math.exp(a * (1 - share) + b * share) for a, b in zip(low, high, strict=True))
+
+    def _along_size(self, width: int, size_bytes: float) -> Values:
+        sizes, logs = self._sizes[width], self._logs[width]
+        at = math.log2(size_bytes)
+        if at < sizes[0]:
+            fewer = (at - sizes[0]) * math.log(2)
+            powers = (_few_read(width), *_FEW_OTHER[1:])
+            return tuple(log + (power or 0.0) * fewer for log, power in zip(logs[0], powers, strict=True))
+        right = min(max(bisect_right(sizes, at), 1), len(sizes) - 1)
+        share = (at - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
+        if share == 0:
+            return logs[right - 1]
+        return tuple(a * (1 - share) + b * share for a, b in zip(logs[right - 1], logs[right], strict=True))
+
+
+@cache
+def table_slice(node_nm: int, cell: str, ports: str) -> Slice:
+    """The table's rows of one node, device type and port kind."""
+    return Slice(rows_of(node_nm, cell, ports))
+
+
+def rows_of(node_nm: int, cell: str, ports: str, table: str = _TABLE) -> list[Row]:
+    """(size_bytes, word_bits, six values) of the rows that match; only these lines are parsed."""
+    prefix = f"{node_nm},{cell},{ports},"
+    lines = [line for line in _lines(table) if line.startswith(prefix)]
+    return [(int(f[3]), int(f[4]), tuple(map(float, f[5:11]))) for f in csv.reader(lines)]
+
+
+@cache
+def _lines(table: str) -> tuple[str, ...]:
+    return tuple(files("dchw").joinpath("data", table).read_text(encoding="utf-8").splitlines())
+
+
+def _at_node(
+    node_nm: int, cell: str, ports: str, size_bytes: int, word_bits: int, temperature_k: float
+) -> tuple[Values, bool, list[str]]:
+    """Values at a node of the table, whether they are a row of it, and what was done to get them."""
+    grid = table_slice(node_nm, cell, ports)
+    if not grid.widths[0] <= word_bits <= grid.widths[-1]:
+        raise _out_of_range(
+            f"word width of a {ports} macro", word_bits, "bit", grid.widths[0], grid.widths[-1],
+            "pad narrower words; put macros side by side for wider ones",
+        )  # fmt: skip
+    least = _MIN_SRAM_WORDS * word_bits / 8
+    if not least <= size_bytes <= grid.max_size_bytes:
+        raise _out_of_range(
+            f"size of a {ports} macro of {word_bits}-bit words", size_bytes, "bytes", least, grid.max_size_bytes,
+            "use flip-flops (dchw.technology.logic) below, banked() above",
+        )  # fmt: skip
+    values = list(grid.at(size_bytes, word_bits))
+    exact, notes = grid.holds(size_bytes, word_bits), []
+    if size_bytes < grid.min_size_bytes(word_bits):
+        notes.append("fewer words than CACTI builds, by power laws of its smallest macros")
+    elif not exact:
+        notes.append("between CACTI runs by log-log interpolation over size and width")
+    if temperature_k != TABLE_TEMPERATURE_K:
+        values[2] *= leakage_ratio(node_nm, cell, temperature_k)
+    return tuple(values), exact, notes
+
+
+def leakage_ratio(node_nm: int, cell: str, temperature_k: float) -> float:
+    """Leakage at a temperature against 330 K, straight in log over temperature; a mix follows its periphery."""
+    device = cell.rpartition("/")[2]
+    points: dict[int, list[float]] = {}
+    for row in read_table("sram_cacti_temperature.csv"):
+        if int(row["node_nm"]) == node_nm and row["cell_type"] == device:
+            kelvin = int(row["temp_k"])
+            if kelvin not in _WRONG_TEMPERATURES.get((node_nm, device), ()):
+                points.setdefault(kelvin, []).append(math.log(float(row["leakage_ratio_to_330k"])))
+    kelvins = tuple(sorted(points))
+    left, right, share = _around(kelvins, temperature_k)
+    logs = [math.fsum(points[round(k)]) / len(points[round(k)]) for k in (left, right)]
+    return math.exp(logs[0] * (1 - share) + logs[1] * share)
+
+
+def _figure(index: int, value: float, exact: bool, notes: Sequence[str]) -> Figure:
+    error = 0.0 if exact else _BETWEEN_ERROR[index]
+    relevant = [note for note in notes if index == 2 or not note.startswith("leakage")]
+    return Figure(
+        value,
+        value * (1 - _CACTI_ERROR) / (1 + error),
+        value * (1 + _CACTI_ERROR) * (1 + error),
+        UNITS[index],
+        ", ".join((_SOURCE, *relevant)),
+        Confidence.FROM_TABLE if exact and not relevant else Confidence.INTERPOLATED,
+    )
+
+
+def _few_read(width: int) -> float:
+    known = tuple(_FEW_READ)
+    left, right, share = _around(tuple(map(math.log2, known)), math.log2(width))
+    return _FEW_READ[round(2**left)] * (1 - share) + _FEW_READ[round(2**right)] * share
+
+
+def _between(low: Values, high: Values, share: float) -> Values:
+    return tuple(math.exp(math.log(a) * (1 - share) + math.log(b) * share) for a, b in zip(low, high, strict=True))
+
+
+def _around(grid: Sequence[float], at: float) -> tuple[float, float, float]:
+    """The grid values around ``at`` and the share of the upper one, 0 exactly on the grid."""
+    right = min(max(bisect_right(grid, at), 1), len(grid) - 1)
+    low, high = grid[right - 1], grid[right]
+    if at == high:
+        return high, high, 0.0
+    return low, high, (at - low) / (high - low)
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise DchwError(f"sram: {what}: expected one of {', '.join(choices)}; got {value!r}; {nearest(value, choices)}")
+
+
+def _out_of_range(what: str, value: float, unit: str, low: float, high: float, hint: str = "") -> DchwError:
+    return DchwError(
+        f"sram: {what}: expected {low:g} to {high:g} {unit}; got {value:g} {unit}; {hint or 'stay inside the table'}"
+    )
