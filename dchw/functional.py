@@ -108,6 +108,8 @@ def _pair(op: Operation, name: str, default: tuple[int, int] | None = None) -> t
     return int(value[0]), int(value[1])
 
 
+_PATCH_VALUES = 2**21  # values of `patches` held at a time: 8 MiB, about what caches keep
+
 _Result = Any  # numpy types its arithmetic as Any; `apply` turns every result into a float32 array
 
 
@@ -132,10 +134,13 @@ def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
         in_size=(x.shape[2], x.shape[3]),
     )
     matrix = op.weight.reshape(groups, geometry.out_channels // groups, geometry.columns)
-    # one image at a time: patches of a whole batch would take kernel-size times its memory
-    images = [np.matmul(matrix, patches(x[i : i + 1], geometry)[0]) for i in range(x.shape[0])]
-    product = np.stack(images).reshape(x.shape[0], geometry.out_channels, *geometry.out_size)
-    return product if op.bias is None else product + op.bias[:, None, None]
+    product = np.empty((x.shape[0], groups, geometry.out_channels // groups, geometry.output_pixels), np.float32)
+    # a few images at a time: patches of a whole batch would take kernel-size times its memory
+    step = max(1, _PATCH_VALUES // (groups * geometry.columns * geometry.output_pixels))
+    for i in range(0, x.shape[0], step):
+        np.matmul(matrix, patches(x[i : i + step], geometry), out=product[i : i + step])
+    images = product.reshape(x.shape[0], geometry.out_channels, *geometry.out_size)
+    return images if op.bias is None else images + op.bias[:, None, None]
 
 
 def pooled_size(
