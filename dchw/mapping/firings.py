@@ -1,0 +1,99 @@
+"""Loops that turn entries and activations into firings of one processing element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dchw.compile import kernel
+
+
+@kernel
+def element_firings(
+    activity: Any, run_begin: Any, run_length: Any, row: Any, floor: int, hazard: int, drain: Any
+) -> Any:
+    """Firings of one processing element over all passes of a layer.
+
+    ``activity`` uint16[passes, jobs], ``run_begin``/``run_length`` int32[jobs] (its runs in the entry arrays),
+    ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions to one
+    row, ``drain`` int32[passes] cycles of the hand-over that ends each pass.
+
+    Gives (occupied int32[n], first firing of each active job int64[...] over all passes, entry index int32[m] and
+    firing int64[m] of each entry in order, firing of each pass's hand-over int64[passes]).
+    """
+    passes, jobs = activity.shape
+    firings = passes
+    active = 0
+    entries = 0
+    for t in range(passes):
+        for j in range(jobs):
+            if activity[t, j]:
+                active += 1
+                entries += run_length[j]
+                firings += max(run_length[j], 1)
+    occupied = np.empty(firings, np.int32)
+    job_firing = np.empty(active, np.int64)
+    entry_index = np.empty(entries, np.int32)
+    entry_firing = np.empty(entries, np.int64)
+    drained = np.empty(passes, np.int64)
+    f = 0
+    a = 0
+    e = 0
+    for t in range(passes):
+        last_row = -1
+        for j in range(jobs):
+            groups = np.int64(activity[t, j])
+            if groups == 0:
+                continue
+            job_firing[a] = f
+            a += 1
+            if run_length[j] == 0:
+                occupied[f] = 1
+                f += 1
+                continue
+            for k in range(run_length[j]):
+                index = run_begin[j] + k
+                cycles = max(groups, floor)
+                if row[index] == last_row and groups < hazard:
+                    cycles = max(cycles, hazard)
+                last_row = row[index]
+                occupied[f] = cycles
+                entry_index[e] = index
+                entry_firing[e] = f
+                e += 1
+                f += 1
+        occupied[f] = drain[t]
+        drained[t] = f
+        f += 1
+    return occupied, job_firing, entry_index, entry_firing, drained
+
+
+@kernel
+def group_cycles(ready: Any, chunk_offsets: Any, start_cycles: int) -> Any:
+    """Decode firings from delivery cycles: entries of a chunk with one delivery cycle leave in one firing.
+
+    ``ready`` int64[entries] counts within each chunk (`HuffmanDecoder.schedule`). Gives (group of each entry
+    int64[entries], occupied int32[groups], groups before each chunk int64[chunks + 1]).
+    """
+    chunks = chunk_offsets.size - 1
+    group = np.empty(ready.size, np.int64)
+    occupied = np.empty(ready.size + chunks, np.int32)
+    before = np.empty(chunks + 1, np.int64)
+    n = 0
+    for c in range(chunks):
+        before[c] = n
+        if chunk_offsets[c] == chunk_offsets[c + 1]:  # nothing to decode, but the chunk is still opened
+            occupied[n] = max(start_cycles, 1)
+            n += 1
+        last = np.int64(-1)
+        for i in range(chunk_offsets[c], chunk_offsets[c + 1]):
+            if i == chunk_offsets[c] or ready[i] != last:
+                occupied[n] = ready[i] - last
+                if i == chunk_offsets[c]:
+                    occupied[n] += start_cycles
+                last = ready[i]
+                n += 1
+            group[i] = n - 1
+    before[chunks] = n
+    return group, occupied[:n].copy(), before

@@ -1,0 +1,32 @@
+"""Codebook look-up: turns a code into its shared value, replicated per processing element or shared by several.
+
+A codebook with fewer ports than elements it serves is read in fixed time slots: each element gets one look-up every
+``ceil(shared_by / ports)`` cycles. The look-up adds ``latency_cycles`` to an entry's way and never stalls. Loading a
+layer's codebook writes its entries once into every copy, beside the code tables.
+"""
+
+from __future__ import annotations
+
+from dchw.config import Positive
+from dchw.quantities import ceil_div
+from dchw.units.unit import Unit
+
+
+class Codebook(Unit):
+    """Parameters of the look-up tables."""
+
+    entries: Positive
+    """Shared values a codebook holds, code 0 included."""
+    ports: Positive = 1
+    shared_by: Positive = 1
+    """Processing elements that read one copy."""
+    latency_cycles: Positive = 1
+
+    @property
+    def slot_cycles(self) -> int:
+        """Cycles between two look-ups of one processing element."""
+        return ceil_div(self.shared_by, self.ports)
+
+    def copies(self, elements: int) -> int:
+        """Copies that serve so many processing elements."""
+        return ceil_div(elements, self.shared_by)
