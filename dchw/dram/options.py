@@ -1,0 +1,70 @@
+"""What a user may choose about a memory besides its standard: the controller's ways, or a memory without banks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dchw.config import Config, Frequency, NonNegative, Positive, Size
+from dchw.dram.layout import QUEUE_MAX
+
+Queue = Annotated[int, Field(gt=0, le=QUEUE_MAX, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Controller(Config):
+    """How a memory controller runs a channel; queues count requests of one burst.
+
+    Writes are drained when more than ``write_high`` of the write queue is filled or no read waits, until less than
+    ``write_low`` is filled and a read waits. ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
+    lets the last waiting access to a row close it; ``timeout`` closes rows unused for ``row_timeout`` clocks.
+    ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none.
+    ``rest_of_chip`` is the share of the data bus that others hold: of every ``share_period`` clocks the first
+    share (rounded to clocks) starts no burst of ours.
+    """
+
+    read_queue: Queue = 32
+    write_queue: Queue = 32
+    write_high: Annotated[float, Field(gt=0, le=1)] = 0.8
+    write_low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    row_policy: Literal["open", "closed", "timeout"] = "open"
+    row_timeout: Positive = 200
+    refresh: Literal["refab", "refpb", "noref"] = "refab"
+    rest_of_chip: Share = 0.0
+    share_period: Positive = 100
+
+    @property
+    def busy_clocks(self) -> int:
+        """Clocks of every ``share_period`` that belong to the rest of the chip."""
+        return round(self.rest_of_chip * self.share_period)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.write_low >= self.write_high:
+            raise ValueError(
+                f"write_low and write_high: draining must stop below where it starts; "
+                f"got {self.write_low} and {self.write_high}"
+            )
+        if self.rest_of_chip and self.share_period - self.busy_clocks < 16:
+            raise ValueError(
+                f"rest_of_chip and share_period: {self.busy_clocks} of {self.share_period} clocks leave fewer than "
+                "16 in a row for bursts; lengthen the period"
+            )
+        return self
+
+
+class FixedMemory(Config):
+    """Memory without banks: ``bytes_per_cycle`` and ``latency`` in its own clocks, one queue, first come first served.
+
+    A read completes ``latency`` clocks after its last byte was served, a write when it was served.
+    ``rest_of_chip`` is the share of the bandwidth that others take; ``burst_size`` is the size of one request.
+    """
+
+    clock: Frequency
+    bytes_per_cycle: Annotated[float, Field(gt=0)]
+    latency: NonNegative
+    burst_size: Size = 32
+    capacity: Size = 1 << 34
+    queue: Queue = 32
+    rest_of_chip: Share = 0.0
