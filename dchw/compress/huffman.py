@@ -71,7 +71,7 @@ def code_lengths(counts: npt.ArrayLike, limit: int) -> npt.NDArray[np.uint8]:
 
 def minimum_limit(used_symbols: int) -> int:
     """The shortest code-length limit that can tell ``used_symbols`` symbols apart, in bits."""
-    return max(used_symbols - 1, 0).bit_length()
+    return max(int(used_symbols) - 1, 0).bit_length()
 
 
 def canonical_codes(lengths: npt.ArrayLike) -> npt.NDArray[np.uint32]:

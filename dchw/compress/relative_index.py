@@ -41,7 +41,7 @@ def encode_runs(
     """
     _check_index_bits(index_bits)
     where, offsets = _int64s(positions), _int64s(run_offsets)
-    values = np.ascontiguousarray(np.asarray(codes).reshape(-1), dtype=np.uint16)
+    values = _uint16s(codes, DchwError)
     _check_offsets(offsets, where.size, DchwError)
     if values.size != where.size:
         raise DchwError(
@@ -68,8 +68,7 @@ def decode_runs(gaps: npt.ArrayLike, codes: npt.ArrayLike, run_offsets: npt.Arra
     filler, when a gap does not fit ``index_bits``, or when offsets and entries disagree.
     """
     _check_index_bits(index_bits)
-    skips = np.ascontiguousarray(np.asarray(gaps).reshape(-1), dtype=np.uint16)
-    values = np.ascontiguousarray(np.asarray(codes).reshape(-1), dtype=np.uint16)
+    skips, values = _uint16s(gaps, FileFormatError), _uint16s(codes, FileFormatError)
     offsets = _int64s(run_offsets)
     if skips.size != values.size:
         raise FileFormatError(
@@ -101,7 +100,7 @@ def decode_gaps(gaps: npt.ArrayLike, codes: npt.ArrayLike, size: int, index_bits
 
     Raises FileFormatError as ``decode_runs`` does, and when entries run past the end.
     """
-    values = np.ascontiguousarray(np.asarray(codes).reshape(-1), dtype=np.uint16)
+    values = _uint16s(codes, FileFormatError)
     positions = decode_runs(gaps, values, np.array([0, values.size]), index_bits)
     if positions.size and int(positions[-1]) >= size:
         raise FileFormatError(
@@ -136,9 +135,9 @@ def decode_escaped(gaps: npt.ArrayLike, index_bits: int) -> Int64s:
     Raises FileFormatError when a gap does not fit ``index_bits`` or the last one is an escape.
     """
     _check_index_bits(index_bits)
-    skips = np.asarray(gaps).reshape(-1).astype(np.int64)
+    skips = _uint16s(gaps, FileFormatError).astype(np.int64)
     largest = (1 << index_bits) - 1
-    if skips.size and (int(skips.max()) > largest or int(skips.min()) < 0):
+    if skips.size and int(skips.max()) > largest:
         raise FileFormatError(
             f"relative index: expected gaps of {index_bits} bits; got {int(skips.max())}; the data is damaged"
         )
@@ -160,6 +159,13 @@ def _check_offsets(offsets: Int64s, count: int, error: type[DchwError]) -> None:
             f"relative index: expected run offsets that rise from 0 to {count}; got {offsets[:1]} to {offsets[-1:]}; "
             "give the start of every run and the end"
         )
+
+
+def _uint16s(values: npt.ArrayLike, error: type[DchwError]) -> Uint16s:
+    array = np.asarray(values).reshape(-1)
+    if array.size and not (array.dtype.kind in "ui" and int(array.min()) >= 0 and int(array.max()) <= 0xFFFF):
+        raise error("relative index: expected gaps and codes of 0 to 65535; got others; narrow them")
+    return np.ascontiguousarray(array.astype(np.uint16, copy=False))
 
 
 def _int64s(values: npt.ArrayLike) -> Int64s:

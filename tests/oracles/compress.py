@@ -1,0 +1,169 @@
+"""Compression stages written for reading: bit by bit, weight by weight, every clustering tried."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def pack_bits(bits: Sequence[int]) -> bytes:
+    """Bit i of the stream is bit i % 8 of byte i // 8."""
+    data = bytearray(-(-len(bits) // 8))
+    for i, bit in enumerate(bits):
+        data[i // 8] |= bit << (i % 8)
+    return bytes(data)
+
+
+def unpack_bits(data: Iterable[int]) -> list[int]:
+    """All bits of some bytes, in stream order."""
+    return [(int(byte) >> bit) & 1 for byte in data for bit in range(8)]
+
+
+def pack_fixed(values: Sequence[int], bits: int) -> bytes:
+    """Fields of ``bits`` bits, lowest bit first."""
+    return pack_bits([(int(value) >> bit) & 1 for value in values for bit in range(bits)])
+
+
+def magnitude_mask(weights: np.ndarray, density: float) -> np.ndarray:
+    """The largest magnitudes stay, one after the other, of equal ones the first."""
+    flat = [abs(float(w)) for w in weights.reshape(-1)]
+    mask = np.zeros(len(flat), dtype=bool)
+    for i in sorted(range(len(flat)), key=lambda i: (-flat[i], i))[: round(density * len(flat))]:
+        mask[i] = flat[i] != 0
+    return mask.reshape(weights.shape)
+
+
+def entries(positions: Sequence[int], codes: Sequence[int], index_bits: int) -> list[tuple[int, int]]:
+    """(gap, code) of one run: a filler while the gap does not fit."""
+    largest = 2**index_bits - 1
+    result = []
+    at = -1
+    for position, code in zip(positions, codes, strict=True):
+        gap = position - at - 1
+        while gap > largest:
+            result.append((largest, 0))
+            gap -= largest + 1
+        result.append((gap, code))
+        at = position
+    return result
+
+
+def dense_codes(gaps: Sequence[int], codes: Sequence[int], size: int) -> list[int]:
+    """Codes of every weight of a run, walking over the entries."""
+    dense = [0] * size
+    at = -1
+    for gap, code in zip(gaps, codes, strict=True):
+        at += int(gap) + 1
+        dense[at] = int(code)
+    return dense
+
+
+def escaped(positions: Sequence[int], index_bits: int) -> list[int]:
+    """Gap values with escapes, counting zeros one by one."""
+    largest = 2**index_bits - 1
+    result = []
+    at = 0
+    for position in positions:
+        skipped = 0
+        while at < position:
+            at += 1
+            skipped += 1
+            if skipped == largest:
+                result.append(largest)
+                skipped = 0
+        result.append(skipped)
+        at += 1
+    return result
+
+
+def optimal_coded_bits(counts: Sequence[int], limit: int) -> int:
+    """Fewest bits of any prefix code with words of at most ``limit`` bits: every multiset of lengths is tried.
+
+    By Kraft's inequality lengths are possible exactly when their 2**-length sum to at most 1, and the shortest words
+    belong to the most frequent symbols.
+    """
+    used = sorted((c for c in counts if c), reverse=True)
+    if len(used) <= 1:
+        return sum(used)
+    best = math.inf
+    for lengths in itertools.combinations_with_replacement(range(1, limit + 1), len(used)):
+        if sum(2 ** (limit - length) for length in lengths) <= 2**limit:
+            best = min(best, sum(c * length for c, length in zip(used, lengths, strict=True)))
+    return int(best)
+
+
+def canonical_words(lengths: Sequence[int]) -> dict[int, str]:
+    """Code words as text, first bit first: counted up, shorter first, then lower symbol."""
+    words = {}
+    word = 0
+    previous = 0
+    for length, symbol in sorted((int(length), symbol) for symbol, length in enumerate(lengths) if length):
+        word <<= length - previous
+        words[symbol] = format(word, f"0{length}b")
+        word += 1
+        previous = length
+    return words
+
+
+def huffman_encode(symbols: Sequence[int], lengths: Sequence[int]) -> tuple[bytes, int]:
+    """Code words one after the other."""
+    words = canonical_words(lengths)
+    bits = [int(bit) for symbol in symbols for bit in words[int(symbol)]]
+    return pack_bits(bits), len(bits)
+
+
+def huffman_decode(data: Iterable[int], count: int, lengths: Sequence[int]) -> list[int]:
+    """Bit by bit; ValueError says what is wrong with the bits."""
+    symbols = {word: symbol for symbol, word in canonical_words(lengths).items()}
+    bits = unpack_bits(data)
+    at = 0
+    result: list[int] = []
+    while len(result) < count:
+        word = ""
+        while word not in symbols:
+            if len(word) == 16:
+                raise ValueError("unused word")
+            if at == len(bits):
+                raise ValueError("ended early")
+            word += str(bits[at])
+            at += 1
+        result.append(symbols[word])
+    if len(bits) - at >= 8:
+        raise ValueError("bytes left")
+    if any(bits[at:]):
+        raise ValueError("padding")
+    return result
+
+
+def lloyd(values: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndarray:
+    """Textbook k-means: every distance of every value, a tie to the lower centroid, empty clusters stay."""
+    values = values.astype(np.float64)
+    centroids = centroids.astype(np.float64).copy()
+    for _ in range(iterations):
+        nearest = np.abs(values[:, None] - centroids[None, :]).argmin(axis=1)
+        before = centroids.copy()
+        for j in range(centroids.size):
+            if (nearest == j).any():
+                centroids[j] = values[nearest == j].mean()
+        if (centroids == before).all():
+            break
+    return centroids
+
+
+def least_squared_error(values: np.ndarray, clusters: int) -> float:
+    """The k-means optimum of few numbers: dynamic program over all edges, O(k n^2), sums straight from the values."""
+    ordered = np.sort(values.astype(np.float64))
+    n = ordered.size
+    cost = np.zeros((n + 1, n + 1))
+    for i in range(n):
+        for j in range(i + 1, n + 1):
+            part = ordered[i:j]
+            cost[i, j] = ((part - part.mean()) ** 2).sum()
+    best = np.full(n + 1, np.inf)
+    best[0] = 0.0
+    for _ in range(clusters):
+        best = np.array([min(best[i] + cost[i, j] for i in range(j + 1)) for j in range(n + 1)])
+    return float(best[n])
