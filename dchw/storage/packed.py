@@ -14,7 +14,8 @@ A region is the bytes of one stream of one layer, contiguous in DRAM. The per-la
 Per-chunk regions, each chunk starting at a byte:
 
 - POINTERS: the number of entries of every run, in as many bits as the layer's largest needs, none when it stores
-  nothing. EIE (Han et al., ISCA 2016) spends a 16-bit pointer per run; at 9 % density a count takes 4 or 5 bits.
+  nothing. EIE (Han et al., ISCA 2016, arXiv:1602.01528) spends a 16-bit pointer per run: 1.18 MB for a layer of
+  AlexNet fc6's size on 64 PEs; with random zeros at 9 % density a count takes 5 bits, 0.37 MB in all.
 - GAPS: fixed-width or Huffman-coded gaps; in ``csr`` the output channel as 32 bits.
 - CODES, or WEIGHTS for uncoded values.
 """

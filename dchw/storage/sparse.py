@@ -94,7 +94,7 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     codes = jobs_by_rows(layer.codes, layout)
     if not coded and not layer.codebook.view(np.uint32)[1:].all():
         kept = np.where(layer.codebook.view(np.uint32) != 0, np.arange(layer.codebook.size), 0)
-        codes = kept.astype(layer.codes.dtype)[codes]
+        codes = kept.astype(np.uint16)[codes]
     stored = int(np.count_nonzero(codes))
     position, code = np.empty(stored, dtype=np.int32), np.empty(stored, dtype=np.uint16)
     run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)

@@ -1,0 +1,234 @@
+"""A packer in plain loops: the jobs, runs, chunks and bits of ``dchw.storage``, one entry and one bit at a time."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dchw.compress.compressed import CompressedLayer
+from dchw.compress.huffman import code_lengths, minimum_limit
+from dchw.events import Stream
+from dchw.storage import PackShape
+
+
+@dataclass
+class Entry:
+    """One stored entry."""
+
+    job: int
+    element: int
+    row: int
+    code: int
+    value: float
+    gap: int
+    filler: bool
+
+
+@dataclass
+class Run:
+    """The entries of one job on one PE."""
+
+    job: int
+    element: int
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass
+class Chunk:
+    """Whole runs of one lane."""
+
+    lane: int
+    decoder: int
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for run in self.runs for entry in run.entries]
+
+    @property
+    def jobs(self) -> list[int]:
+        return sorted({run.job for run in self.runs})
+
+
+class Bits:
+    """Bits, lowest of each byte first; chunks start at a byte."""
+
+    def __init__(self) -> None:
+        self.bits: list[int] = []
+
+    def field(self, value: int, width: int) -> None:
+        self.bits += [value >> i & 1 for i in range(width)]
+
+    def word(self, text: str) -> None:
+        self.bits += [int(bit) for bit in text]
+
+    def align(self) -> None:
+        while len(self.bits) % 8:
+            self.bits.append(0)
+
+    def data(self) -> bytes:
+        self.align()
+        return bytes(sum(self.bits[i + k] << k for k in range(8)) for i in range(0, len(self.bits), 8))
+
+
+def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool) -> list[Chunk]:
+    """Chunks in DRAM order. ``index_bits`` 0: absolute positions, no fillers."""
+    geometry = layer.geometry
+    columns = geometry.columns
+    rows = geometry.out_channels // geometry.groups
+    lanes = min(shape.elements, shape.decoders)
+    lane_decoders = shape.decoders // lanes
+    chunks: list[Chunk] = []
+    for lane in range(lanes):
+        own: list[Chunk] = [Chunk(lane, lane * lane_decoders)]
+        for job in range(geometry.groups * columns):
+            group = job // columns
+            runs = []
+            for element in range(shape.elements):
+                if element * lanes // shape.elements != lane:
+                    continue
+                mine = [r for r in range(group * rows, (group + 1) * rows) if r % shape.elements == element]
+                if mine:
+                    runs.append(_run(layer, job, element, mine, index_bits, coded))
+            if not runs:
+                continue
+            if len(own[-1].entries) >= shape.chunk_entries:
+                own.append(Chunk(lane, lane * lane_decoders + len(own) % lane_decoders))
+            own[-1].runs += runs
+        while len(own) > 1 and not own[-1].entries:
+            tail = own.pop()
+            own[-1].runs += tail.runs
+        chunks += [chunk for chunk in own if chunk.runs]
+    return sorted(chunks, key=lambda chunk: (chunk.jobs[0], chunk.decoder))
+
+
+def _run(layer: CompressedLayer, job: int, element: int, rows: list[int], index_bits: int, coded: bool) -> Run:
+    run = Run(job, element)
+    column = job % layer.geometry.columns
+    skipped = 0
+    for row in rows:
+        code = int(layer.matrix_codes[row, column])
+        if not _present(layer, row, column, coded):
+            skipped += 1
+            more = any(_present(layer, r, column, coded) for r in rows if r > row)
+            if index_bits and skipped == 1 << index_bits and more:
+                run.entries.append(Entry(job, element, row, 0, 0.0, (1 << index_bits) - 1, True))
+                skipped = 0
+            continue
+        value = float(layer.codebook[code])
+        run.entries.append(Entry(job, element, row, code, value, skipped, False))
+        skipped = 0
+    return run
+
+
+def _present(layer: CompressedLayer, row: int, column: int, coded: bool) -> bool:
+    code = int(layer.matrix_codes[row, column])
+    return code != 0 if coded else struct.pack("<f", float(layer.codebook[code])) != bytes(4)
+
+
+def regions_of(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    """Every region of a layer, empty ones left out."""
+    if storage.startswith("dense"):
+        regions = _dense_regions(layer, storage)
+    else:
+        regions = _sparse_regions(layer, storage, shape, value_bits)
+    if layer.bias is not None:
+        regions[Stream.BIASES] = _floats(layer.bias.tolist(), value_bits)
+    return {stream: data for stream, data in regions.items() if data}
+
+
+def _dense_regions(layer: CompressedLayer, storage: str) -> dict[Stream, bytes]:
+    geometry = layer.geometry
+    rows = geometry.out_channels // geometry.groups
+    matrix = layer.codebook[layer.matrix_codes]
+    scales = [np.float32(max(abs(v) for v in row) / np.float32(127)) for row in matrix]
+    out = b""
+    for job in range(geometry.groups * geometry.columns):
+        group, column = divmod(job, geometry.columns)
+        for row in range(group * rows, (group + 1) * rows):
+            weight = matrix[row, column]
+            if storage == "dense-fp32":
+                out += struct.pack("<f", weight)
+            elif storage == "dense-fp16":
+                out += struct.pack("<e", weight)
+            else:
+                out += struct.pack("<b", 0 if scales[row] == 0 else round(float(np.float32(weight / scales[row]))))
+    if storage == "dense-int8":
+        return {Stream.WEIGHTS: out, Stream.CODEBOOKS: struct.pack(f"<{len(scales)}f", *scales)}
+    return {Stream.WEIGHTS: out}
+
+
+def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    index_bits = 0 if storage == "csr" else layer.storage.index_bits
+    coded = storage in ("shared", "huffman")
+    chunks = chunks_of(layer, shape, index_bits=index_bits, coded=coded)
+    entries = [entry for chunk in chunks for entry in chunk.entries]
+    regions: dict[Stream, bytes] = {}
+    gap_words = code_words = {}
+    if storage == "huffman":
+        gap_counts, code_counts = _counts([e.gap for e in entries]), _counts([e.code for e in entries])
+        limit = max(
+            layer.storage.code_limit, *(minimum_limit(int((counts > 0).sum())) for counts in (gap_counts, code_counts))
+        )
+        tables = b""
+        words = []
+        for counts in (gap_counts, code_counts):
+            lengths = code_lengths(counts, limit).tolist()
+            bits = Bits()
+            for length in lengths:
+                bits.field(length, limit.bit_length())
+            tables += bits.data()
+            words.append(_words(lengths))
+        gap_words, code_words = words
+        regions[Stream.CODE_TABLES] = tables
+    if coded:
+        regions[Stream.CODEBOOKS] = _floats(layer.codebook[1:].tolist(), value_bits)
+    most = max((len(run.entries) for chunk in chunks for run in chunk.runs), default=0)
+    pointers, gaps, values = Bits(), Bits(), Bits()
+    rows = []
+    for chunk in chunks:
+        before = len(gaps.bits), len(values.bits)
+        for run in chunk.runs:
+            pointers.field(len(run.entries), most.bit_length())
+        for entry in chunk.entries:
+            if storage == "huffman":
+                gaps.word(gap_words[entry.gap])
+                values.word(code_words[entry.code])
+                continue
+            gaps.field(entry.gap if index_bits else entry.row, index_bits or 32)
+            if storage == "shared":
+                values.field(entry.code, layer.storage.codebook_bits)
+            else:
+                values.field(int.from_bytes(struct.pack("<f", entry.value), "little"), 32)
+        for stream in (pointers, gaps, values):
+            stream.align()
+        rows.append((len(chunk.jobs), (len(gaps.bits) - before[0]) // 8, (len(values.bits) - before[1]) // 8))
+    width = "H" if max(max(row) for row in rows) < 65536 else "I"
+    regions[Stream.CHUNK_TABLES] = b"".join(struct.pack(f"<3{width}", *row) for row in rows)
+    regions[Stream.POINTERS], regions[Stream.GAPS] = pointers.data(), gaps.data()
+    regions[Stream.CODES if coded else Stream.WEIGHTS] = values.data()
+    return regions
+
+
+def _counts(symbols: list[int]) -> np.ndarray:
+    counts = np.zeros(max(symbols, default=-1) + 1, dtype=np.int64)
+    for symbol in symbols:
+        counts[symbol] += 1
+    return counts
+
+
+def _words(lengths: list[int]) -> dict[int, str]:
+    """Canonical code words as text, first bit first: shorter first, then lower symbols."""
+    words, word, size = {}, 0, 0
+    for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
+        word <<= length - size
+        size = length
+        words[symbol] = format(word, f"0{length}b")
+        word += 1
+    return words
+
+
+def _floats(values: list[float], value_bits: int) -> bytes:
+    return b"".join(struct.pack("<f" if value_bits == 32 else "<e", value) for value in values)
