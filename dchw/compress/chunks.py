@@ -269,7 +269,7 @@ def read_stream(
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint16)
     starts = np.concatenate([[0], np.cumsum(byte_lengths, dtype=np.int64)])
     try:
-        return huffman.decode_chunks(data, starts, offsets, lengths)
+        return huffman.decode_chunks(data, starts, offsets, lengths).astype(np.uint16)
     except FileFormatError:
         raise
     except DchwError as error:
@@ -278,4 +278,4 @@ def read_stream(
 
 def fixed_chunk_bytes(offsets: Offsets, bits: int) -> list[int]:
     """Byte lengths of chunks of fixed-width symbols."""
-    return ((np.diff(offsets) * bits + 7) // 8).tolist()
+    return [int(size) for size in (np.diff(offsets) * bits + 7) // 8]

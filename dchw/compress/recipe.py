@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from dchw.network import FloatArray, Layer, Network, OperationKind
 from dchw.quantities import ConfigError, DchwError, nearest
 
 T = TypeVar("T")
-PerLayer = T | dict[str, T]
+PerLayer: TypeAlias = T | dict[str, T]
 """One value for all layers, or values by layer name; a layer that is not named takes the default."""
 
 Density = Annotated[float, Field(gt=0, le=1)]

@@ -27,7 +27,8 @@ def round_to_format(values: FloatArray, form: ValueFormat) -> FloatArray:
         return values
     if form is ValueFormat.FLOAT16:
         largest = float(np.finfo(np.float16).max)
-        return np.clip(values, -largest, largest).astype(np.float16).astype(np.float32)
+        half: FloatArray = np.clip(values, -largest, largest).astype(np.float16).astype(np.float32)
+        return half
     try:
         return _integers(values, _step_of(values))[0]
     except DchwError:
@@ -36,7 +37,8 @@ def round_to_format(values: FloatArray, form: ValueFormat) -> FloatArray:
         if step == 0:
             return np.zeros_like(values)
         rounded = np.clip(np.rint(values / step), -LARGEST_INT8, LARGEST_INT8).astype(np.float32) * step
-        return rounded + np.float32(0)  # no negative zeros
+        positive: FloatArray = rounded + np.float32(0)  # no negative zeros
+        return positive
 
 
 def encode_values(values: FloatArray, form: ValueFormat, where: str) -> bytes:

@@ -99,6 +99,8 @@ def decode_graph(
     rows: Sequence[Any], layer_names: Sequence[str], arrays: Mapping[str, Array], examples: Mapping[str, Array]
 ) -> Network:
     """The network of `encode_graph` with zero-strided weights; raises for anything that does not hold together."""
+    if not all(isinstance(row, list) for row in rows[1]):
+        raise TypeError("expected operations as lists")
     name, operations, notes, number_format = rows
     names = iter(layer_names)
     built: list[Operation] = []
@@ -120,13 +122,13 @@ def decode_graph(
 def _operation(row: list[Any], built: list[Operation], names: Iterator[str], arrays: Mapping[str, Array]) -> Operation:
     if not 1 <= len(row) <= 7:
         raise ValueError("expected an operation of one to seven entries")
-    label, name, weight, attributes, back, shape, parameter = [*row, *[0] * (7 - len(row))]
+    label, name, weight, attributes, back, shape, parameter = (row + [0] * 7)[:7]
     kind = OperationKind(label if isinstance(label, str) else KINDS[_whole(label)])
     if weight:
         name = next(names, None)
     if not isinstance(name, str):
         raise TypeError("expected the name of an operation")
-    if not back:
+    if back == 0:
         back = [] if kind is OperationKind.INPUT else [1]
     inputs = tuple(built[len(built) - _whole(distance, least=1)] for distance in back if distance <= len(built))
     if len(inputs) != len(back):

@@ -179,7 +179,7 @@ def read_layer(
         bias[trim.rows if trim is not None and left_out else slice(None)] = stored
     inner = rows * columns if trim is None else int(trim.rows.sum()) * int(trim.columns.sum())
     flat = _read_streams(reader, storage, size, inner)
-    narrow = flat.astype(np.uint8 if size <= 256 else np.uint16)
+    narrow: CodeArray = flat.astype(np.uint8) if size <= 256 else flat
     if trim is None:
         return narrow.reshape(shape), codebook, bias, storage
     matrix = trim.restore(narrow.reshape(int(trim.rows.sum()), int(trim.columns.sum())))

@@ -1,0 +1,61 @@
+"""One way in for every file and name that stands for a network."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from dchw.importers.geometry_tables import BUILT_IN
+from dchw.importers.synthetic import SYNTHETIC
+from dchw.quantities import DchwError, nearest
+
+if TYPE_CHECKING:
+    from dchw.compress.compressed import CompressedNetwork
+    from dchw.network import Network
+
+_READERS = MappingProxyType(
+    {
+        ".dchw": ("dchw.container.files", "load"),
+        ".net": ("dchw.importers.deep_compression_release", "read_release"),
+        ".onnx": ("dchw.importers.onnx_file", "network_from_onnx"),
+        ".prototxt": ("dchw.importers.prototxt", "network_from_prototxt"),
+        ".safetensors": ("dchw.importers.safetensors_file", "network_from_safetensors"),
+    }
+)
+
+
+def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwork:
+    """A network from a file or by name.
+
+    - ``NAME.dchw``: a `CompressedNetwork`, as `dchw.load` gives it.
+    - ``NAME.net``, a Deep Compression release: a `CompressedNetwork`; its prototxt lies beside it or is given as
+      ``prototxt=``.
+    - ``NAME.safetensors``: a `Network`; `dchw.importers.safetensors_file` says where its geometry comes from.
+    - ``NAME.onnx``: a `Network` (needs the extra ``onnx``).
+    - ``NAME.prototxt``: a `Network` whose weights are zeros.
+    - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
+      ``alexnet-synthetic`` and ``vgg16-synthetic`` seeded synthetic weights of the published densities (``seed=``).
+
+    ``options`` go to the reader that is responsible. Raises DchwError when nothing can be made of ``path``.
+    """
+    name, suffix = str(path), Path(path).suffix.lower()
+    if suffix in _READERS:
+        module, function = _READERS[suffix]
+    elif name in BUILT_IN:
+        module, function = "dchw.importers.geometry_tables", "network_from_table"
+    elif name in SYNTHETIC:
+        module, function = "dchw.importers.synthetic", "synthetic_network"
+    elif suffix:
+        raise DchwError(f"{name}: expected a file ending in {', '.join(_READERS)}; got {suffix}; convert it")
+    else:
+        raise DchwError(f"{name}: there is no such built-in network; {nearest(name, [*BUILT_IN, *SYNTHETIC])}")
+    reader = getattr(importlib.import_module(module), function)
+    known = list(inspect.signature(reader).parameters)[1:]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "it takes none"
+            raise DchwError(f"{name}: no option {option!r} for such a network; {hint}")
+    return reader(path, **options)  # type: ignore[no-any-return]
