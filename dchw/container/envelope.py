@@ -39,15 +39,17 @@ VERSION = 1
 ATTRIBUTE, INPUT, INPUT255 = "attribute:", "input:", "input255:"
 RESERVED = (ATTRIBUTE, INPUT, INPUT255, "__metadata__")
 DICTIONARY = (
-    b'"threshold":"bitmask","dense","fixed","forgy","density_based","random","optimal","linear","init":"float32"'
-    b'"chunk_entries":"code_limit":12,"trim":true,"bias_format":"int8","codebook_format":"float16","coding":"huffman"'
-    b'"positions":"escaped_gaps","gaps","smallest","index_bits":"codebook_bits":4,5,6,8,"seed":0,"density":0.0'
-    b'"accuracy":"loss":"epochs":"train","test","validation","data":"mnist","digits","seeds":"error_rate":0.0'
-    b'"function":"sigmoid","softmax","tanh","axis":-1[14,0,{"stride":[2,2],"padding":[1,1]}],[19,"dropout"],'
-    b'[6,0,{"kernel":[3,3],"stride":[2,2]}],[13,"relu_3"],[13,"relu3"],["lenet_5",[[0,"x",0,0,0,[1,28,28]],'
-    b'[3,0,[20,5,5]],[4,"pool1",0,{"kernel":[2,2],"stride":[2,2]}],[3,0,[50,5,5]],[4,"pool2",0,{"kernel":[2,2],'
-    b'"stride":[2,2]}],["lenet_300_100",[[0,"input",0,0,0,[1,28,28]],[16,"flatten"],[2,0,[300]],[13,"relu1"],'
-    b'[2,0,[100]],[13,"relu2"],[2,0,[10]]],{'
+    b'"threshold":"dense","fixed","forgy","density","optimal","linear","init":"float32","chunk_entries":"code_limit":12,'
+    b'"trim":true,false,"bitmask","gaps","escaped_gaps","positions":"smallest","huffman","coding":"seed":0,'
+    b'"function":"sigmoid","softmax","tanh","gelu","axis":-1[14,0,{"stride":[2,2],"padding":[1,1]}],[19,"dropout"],'
+    b'[6,0,{"kernel":[3,3],"stride":[2,2],"ceil_mode":true}],[13,"relu3"],[3,"conv_0",[64,1,1],{"padding":[1,1]}],'
+    b'"bias_format":"float16","codebook_format":"int8","index_bits":"codebook_bits":4,5,6,8,"density":0.0'
+    b'["lenet-5",[[0,"images",0,0,0,[1,28,28]],[3,0,[20,5,5]],[13,"relu"],'
+    b'[4,"max_pool2d",0,{"kernel":[2,2],"stride":[2,2]}],[3,0,[50,5,5]],[13,"relu_1"],'
+    b'[4,"max_pool2d_1",0,{"kernel":[2,2],"stride":[2,2]}],[16,"flatten"],[2,0,[500]],[13,"relu_2"],[2,0,[10]]],{'
+    b'["lenet-300-100",[[0,"images",0,0,0,[1,28,28]],[16,"flatten"],[2,0,[300]],[13,"relu"],[2,0,[100]],'
+    b'[13,"relu_1"],[2,0,[10]]],{"training_recipe":"lenet-300-100-frontier","lenet-5-frontier","lenet-5-paper"},'
+    b'{"data_set":"digits","mnist","seed":1,"dense_error_percent":0.,"pruned_error_percent":1.,"error_percent":1.'
 )
 """Text that headers of small networks tend to hold. Part of format version 1: never changed."""
 
