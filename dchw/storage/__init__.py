@@ -52,7 +52,7 @@ def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: 
             f"layer {layer.name!r}: expected {layer.geometry.out_channels} x {layer.geometry.columns} codes for its "
             f"geometry; got shape {layer.codes.shape}; correct the geometry"
         )
-    return form.pack(layer, shape, Parameters(value_bits=value_bits))
+    return form.pack(layer, shape, Parameters(value_bits=value_bits, has_bias=layer.bias is not None))
 
 
 def unpack(packed: PackedLayer) -> Unpacked:

@@ -43,6 +43,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
             code_limit=limit,
             gap_symbols=gap_lengths.size,
             code_symbols=code_lengths.size,
+            codebook_values=layer.codebook.size - 1,
         ),
         runs,
         positions=huffman.encode_chunks(runs.gap, runs.chunk_entries, gap_lengths),

@@ -147,28 +147,23 @@ class RunLayout:
         """Groups of which a lane owns a row."""
         return np.flatnonzero(self.slot_bounds[lane + 1] > self.slot_bounds[lane])
 
-    def lane_jobs(self, lane: int) -> Int64s:
-        """Jobs in which a lane has runs, in order."""
-        columns = self.geometry.columns
-        return (self.lane_groups(lane)[:, None] * columns + np.arange(columns)).ravel()
-
     def cut(self, entry_counts: Int32s) -> Chunks:
         """The chunks of a layer whose run i, in job order, holds ``entry_counts[i]`` entries."""
-        totals = np.zeros((self.shape.lanes, self.jobs), dtype=np.int64)
-        _lane_totals(entry_counts, self.slots, self.geometry.columns, self.slot_bounds, totals)
         lanes, jobs, first = [], [], []
+        bounds, columns = self.slot_bounds, self.geometry.columns
         for lane in range(self.shape.lanes):
-            lane_jobs = self.lane_jobs(lane)
-            filled = np.cumsum(totals[lane, lane_jobs])
+            groups = self.lane_groups(lane)
+            filled = np.zeros(groups.size * columns, dtype=np.int64)
+            _entries_before(entry_counts, self.slots, columns, groups, bounds[lane], bounds[lane + 1], filled)
             start = 0
-            while start < lane_jobs.size:
+            while start < filled.size:
                 before = filled[start - 1] if start else 0
-                end = min(int(np.searchsorted(filled, before + self.shape.chunk_entries)) + 1, lane_jobs.size)
+                end = min(int(np.searchsorted(filled, before + self.shape.chunk_entries)) + 1, filled.size)
                 if filled[end - 1] == filled[-1]:
-                    end = lane_jobs.size
+                    end = filled.size
                 lanes.append(lane)
                 jobs.append(end - start)
-                first.append(lane_jobs[start])
+                first.append(_job(groups, columns, start))
                 start = end
         order = np.lexsort((lanes, first))
         return self.chunks_of(np.array(jobs, dtype=np.int64)[order])
@@ -178,26 +173,27 @@ class RunLayout:
 
         Raises FileFormatError unless they cover every lane's jobs exactly: the order is a function of the job counts.
         """
-        lane_jobs = [self.lane_jobs(lane) for lane in range(self.shape.lanes)]
+        columns = self.geometry.columns
+        lane_groups = [self.lane_groups(lane) for lane in range(self.shape.lanes)]
         done = [0] * self.shape.lanes
         turns = [0] * self.shape.lanes
-        waiting = [(int(own[0]), lane) for lane, own in enumerate(lane_jobs) if own.size]
+        waiting = [(_job(groups, columns, 0), lane) for lane, groups in enumerate(lane_groups) if groups.size]
         heapq.heapify(waiting)
         rows = np.zeros((5, jobs.size), dtype=np.int32)
         for i, count in enumerate(jobs.tolist()):
             if not waiting:
                 raise FileFormatError(f"chunks: expected {i}, which cover the layer; got {jobs.size}; data is damaged")
             first, lane = heapq.heappop(waiting)
-            own, end = lane_jobs[lane], done[lane] + count
-            if not done[lane] < end <= own.size:
-                raise FileFormatError(
-                    f"chunk {i}: expected 1 to {own.size - done[lane]} jobs; got {count}; the data is damaged"
-                )
+            groups, end = lane_groups[lane], done[lane] + count
+            left = groups.size * columns - done[lane]
+            if not 0 < count <= left:
+                raise FileFormatError(f"chunk {i}: expected 1 to {left} jobs; got {count}; the data is damaged")
             turn = turns[lane] % self.shape.lane_decoders
-            rows[:, i] = (lane, first, own[end - 1] + 1, count, lane * self.shape.lane_decoders + turn)
+            last = _job(groups, columns, end - 1)
+            rows[:, i] = (lane, first, last + 1, count, lane * self.shape.lane_decoders + turn)
             done[lane], turns[lane] = end, turns[lane] + 1
-            if end < own.size:
-                heapq.heappush(waiting, (int(own[end]), lane))
+            if count < left:
+                heapq.heappush(waiting, (_job(groups, columns, end), lane))
         if waiting:
             raise FileFormatError(
                 f"chunks: expected them to cover every job; got {jobs.size} that end before job {waiting[0][0]}; "
@@ -222,16 +218,24 @@ class RunLayout:
         return order, offsets
 
 
+def _job(groups: Int64s, columns: int, index: int) -> int:
+    # the job of a lane's index-th job
+    return int(groups[index // columns]) * columns + index % columns
+
+
 @kernel
-def _lane_totals(counts: Int32s, slots: int, columns: int, slot_bounds: Int32s, totals: Int64s) -> None:
-    lanes, jobs = totals.shape
-    for job in range(jobs):
-        group = job // columns
-        for lane in range(lanes):
-            total = np.int64(0)
-            for slot in range(slot_bounds[lane, group], slot_bounds[lane + 1, group]):
+def _entries_before(
+    counts: Int32s, slots: int, columns: int, groups: Int64s, slot_start: Int32s, slot_end: Int32s, filled: Int64s
+) -> None:
+    # filled[i]: entries of one lane up to the end of its i-th job
+    at = 0
+    total = np.int64(0)
+    for group in groups:
+        for job in range(group * columns, (group + 1) * columns):
+            for slot in range(slot_start[group], slot_end[group]):
                 total += counts[job * slots + slot]
-            totals[lane, job] = total
+            filled[at] = total
+            at += 1
 
 
 @kernel

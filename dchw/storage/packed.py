@@ -68,6 +68,9 @@ class Parameters:
     """Code lengths in the gap table."""
     code_symbols: int = 0
     """Code lengths in the code table."""
+    codebook_values: int = 0
+    """Values in the codebook, without the +0.0 of code 0."""
+    has_bias: bool = False
 
     @property
     def value_format(self) -> ValueFormat:
@@ -97,9 +100,10 @@ class PackedLayer:
     fillers: int
 
     def __post_init__(self) -> None:
+        present = {stream for stream, data in self.regions.items() if data.size}
         for name in ("regions", "chunk_bytes"):
-            kept = {key: frozen(value) for key, value in getattr(self, name).items() if key in self.regions}
-            object.__setattr__(self, name, MappingProxyType({k: v for k, v in kept.items() if self.regions[k].size}))
+            kept = {stream: frozen(array) for stream, array in getattr(self, name).items() if stream in present}
+            object.__setattr__(self, name, MappingProxyType(kept))
         for name in ("chunk_decoder", "chunk_first_job", "chunk_end_job"):
             frozen(getattr(self, name))
 
@@ -214,7 +218,7 @@ def encode_bias(layer: CompressedLayer, parameters: Parameters) -> Mapping[Strea
 
 def decode_bias(packed: PackedLayer) -> FloatArray | None:
     """The biases, float32, or None."""
-    if Stream.BIASES not in packed.regions:
+    if not packed.parameters.has_bias:
         return None
     return decode_floats(packed, Stream.BIASES, packed.parameters.value_format, packed.geometry.out_channels)
 
@@ -224,15 +228,13 @@ def encode_floats(values: FloatArray, form: ValueFormat, name: str) -> Bytes:
     return np.frombuffer(encode_values(round_to_format(values, form), form, f"layer {name!r}"), np.uint8)
 
 
-def decode_floats(packed: PackedLayer, stream: Stream, form: ValueFormat, count: int | None = None) -> FloatArray:
-    """A region of values: ``count`` of them, or as many as it holds. Raises FileFormatError for anything else."""
+def decode_floats(packed: PackedLayer, stream: Stream, form: ValueFormat, count: int) -> FloatArray:
+    """A region of ``count`` finite values. Raises FileFormatError for anything else."""
     data = region(packed, stream)
-    size = encoded_bytes(form, 1)
-    expected = data.size // size if count is None else count
-    if data.size != expected * size:
-        raise damaged(packed, stream, f"{expected * size} bytes of {form.value} values", f"{data.size}")
+    if data.size != encoded_bytes(form, count):
+        raise damaged(packed, stream, f"{encoded_bytes(form, count)} bytes of {form.value} values", f"{data.size}")
     try:
-        return decode_values(data.tobytes(), form, expected)
+        return decode_values(data.tobytes(), form, count)
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {stream.value}: {error}; the data is damaged") from None
 

@@ -41,7 +41,8 @@ def encode_codebook(layer: CompressedLayer, parameters: Parameters) -> dict[Stre
 
 def look_up(packed: PackedLayer, codes: npt.NDArray[np.uint16]) -> FloatArray:
     """Values of codes through the layer's codebook; raises FileFormatError for a code outside it."""
-    stored = decode_floats(packed, Stream.CODEBOOKS, packed.parameters.value_format)
+    parameters = packed.parameters
+    stored = decode_floats(packed, Stream.CODEBOOKS, parameters.value_format, parameters.codebook_values)
     codebook = np.concatenate([np.zeros(1, dtype=np.float32), stored])
     if codes.size and int(codes.max()) >= codebook.size:
         raise damaged(packed, Stream.CODES, f"codes below {codebook.size}", str(int(codes.max())))
@@ -55,7 +56,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
         layer,
         FORMAT.name,
         shape,
-        replace(parameters, index_bits=index_bits, code_bits=code_bits),
+        replace(parameters, index_bits=index_bits, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
         runs,
         positions=pack_fields(runs.gap, runs.chunk_entries, index_bits),
         values=(Stream.CODES, *pack_fields(runs.code, runs.chunk_entries, code_bits)),

@@ -71,10 +71,6 @@ def test_missing_and_added_bytes_are_noticed(storage: str) -> None:
     packed = pack(sparse_layer(), storage, SHAPE)
     for stream, data in packed.regions.items():
         for wrong in (data[:-1], np.append(data, np.uint8(0)), data[:0]):
-            if stream is Stream.BIASES and not wrong.size:
-                continue  # a layer without biases
-            if stream is Stream.CODEBOOKS and storage != "dense-int8" and wrong.size != data.size:
-                continue  # its own length says how many values there are
             with pytest.raises(FileFormatError):
                 unpack(with_region(packed, stream, wrong.copy()))
 

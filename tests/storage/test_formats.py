@@ -40,7 +40,7 @@ def bits(matrix: np.ndarray) -> list[int]:
     return np.ascontiguousarray(matrix, dtype=np.float32).view(np.uint32).ravel().tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layer=layers(), shape=shapes())
 @pytest.mark.parametrize("value_bits", [16, 32])
 @pytest.mark.parametrize("storage", list(STORAGE_FORMATS))
@@ -66,7 +66,7 @@ def test_unpacking_gives_the_packed_weights(
     assert packed.jobs == layer.geometry.groups * layer.geometry.columns
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layer=layers(), shape=shapes())
 @pytest.mark.parametrize("storage", SPARSE)
 def test_entries_are_those_of_the_naive_packer_in_its_order(
@@ -103,7 +103,7 @@ def test_entries_are_those_of_the_naive_packer_in_its_order(
         assert packed.packed_bytes.get(stream, 0) == int(((np.diff(ends) + 7) // 8).sum())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layer=layers(), shape=shapes())
 def test_chunks_are_ordered_so_that_in_order_delivery_cannot_deadlock(layer: CompressedLayer, shape: PackShape) -> None:
     packed = pack(layer, "huffman", shape)
