@@ -260,7 +260,8 @@ def _sigmoid(x: FloatArray) -> _Result:
 
 def _gelu(x: FloatArray) -> _Result:
     # numpy has no error function; the standard library's is exact
-    erf = np.fromiter(map(math.erf, (x / math.sqrt(2.0)).ravel().tolist()), np.float64, x.size)
+    scaled = x.astype(np.float64) / math.sqrt(2.0)
+    erf = np.fromiter(map(math.erf, scaled.ravel().tolist()), np.float64, x.size)
     return 0.5 * x * (1.0 + erf.reshape(x.shape))
 
 

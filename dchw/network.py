@@ -199,7 +199,7 @@ class Network:
                 bad = int((~np.isfinite(distinct)).sum())
                 raise DchwError(
                     f"network {self.name}, layer {layer.name!r}: weights must be finite; {bad} of "
-                    f"{layer.weight.size} are NaN or infinite; retrain or repair the checkpoint"
+                    f"{distinct.size} are NaN or infinite; retrain or repair the checkpoint"
                 )
         examples = {}
         for name, value in self.example_inputs.items():
@@ -266,22 +266,26 @@ class Network:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Weights and biases of all layers under their original parameter names, as torch tensors.
 
-        What is no layer (normalisation, embeddings) is not in it: load it with ``strict=False`` into a module that
-        has such parameters.
+        What is no layer (normalisation, embeddings) is not in it, nor is a weight that the module computes from its
+        parameters: load it with ``strict=False`` into a module that has such.
         """
         import torch
 
-        out: dict[str, torch.Tensor] = {}
+        parts: dict[str, list[tuple[int, FloatArray]]] = {}
         for op in self.operations:
-            if op.weight is None:
+            if op.weight is None or op.attributes.get("computed", False):
                 continue
             parameter = op.parameter or f"{op.name}.weight"
+            first = op.attributes.get("rows", (0, 0))[0]  # several layers may share a parameter, some rows each
             stored = op.weight.T if op.attributes.get("transposed", False) else op.weight
-            out[parameter] = torch.from_numpy(stored.copy())
+            parts.setdefault(parameter, []).append((first, stored))
             if op.bias is not None:
                 bias = op.attributes.get("bias_parameter", parameter.removesuffix("weight") + "bias")
-                out[bias] = torch.from_numpy(op.bias.copy())
-        return out
+                parts.setdefault(bias, []).append((first, op.bias))
+        return {
+            name: torch.from_numpy(np.concatenate(list(dict(sorted(rows, key=lambda row: row[0])).values())))
+            for name, rows in parts.items()
+        }
 
     @classmethod
     def from_module(

@@ -36,10 +36,8 @@ class GraphWalk:
         self.notes: list[str] = []
         self._program = program
         self._modules = dict(module.named_modules(remove_duplicate=False))
-        self._parameters = {
-            **dict(module.named_parameters(remove_duplicate=False)),
-            **dict(module.named_buffers(remove_duplicate=False)),
-        }
+        self._learned = dict(module.named_parameters(remove_duplicate=False))
+        self._parameters = {**self._learned, **dict(module.named_buffers(remove_duplicate=False))}
         self._batch: Any = batch
         self._values: dict[fx.Node, Any] = {}
         self._names: set[str] = set()
@@ -186,16 +184,14 @@ class GraphWalk:
         name, parameter = self._owner(node, weight)
         tensor = weight.tensor
         if parameter is not None:
-            original = self._parameters[parameter]
-            if kind is OperationKind.LINEAR and _same(tensor.T, original) and not _same(tensor, original):
-                attributes["transposed"] = True
-            elif not _same(tensor, original):
-                self.notes.append(f"weights of {name} are computed from parameter {parameter}")
-                parameter = None
-            if bias is not None and len(bias.origins) == 1:
-                usual = (parameter or "").removesuffix("weight") + "bias"
-                if parameter is not None and bias.origins[0] != usual and usual not in self._parameters:
-                    attributes["bias_parameter"] = bias.origins[0]
+            attributes |= self._place_in_parameter(kind, tensor, self._parameters[parameter])
+            if attributes.get("computed"):
+                self.notes.append(
+                    f"weights of {name} are computed from parameter {parameter}; state_dict leaves it out"
+                )
+            usual = parameter.removesuffix("weight") + "bias"
+            if bias is not None and len(bias.origins) == 1 and usual not in self._parameters:
+                attributes["bias_parameter"] = bias.origins[0]
         unique = self.emit(
             node,
             kind,
@@ -222,6 +218,19 @@ class GraphWalk:
         if parameters:
             attributes["parameters"] = parameters
         return self.emit(node, OperationKind.OTHER, [x for x in flat if isinstance(x, str)], attributes=attributes)
+
+    def _place_in_parameter(self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor) -> dict[str, Any]:
+        """How a layer's weight lies in its parameter: as it is, transposed, some of its rows, or computed from it."""
+        if _same(tensor, original):
+            return {}
+        if kind is OperationKind.LINEAR and _same(tensor.T, original):
+            return {"transposed": True}
+        row_bytes = original.stride(0) * original.element_size() if original.ndim else 1
+        start, rest = divmod(tensor.data_ptr() - original.data_ptr(), row_bytes)
+        view = tensor.shape[1:] == original.shape[1:] and tensor.stride() == original.stride()
+        if view and rest == 0 and 0 <= start <= original.shape[0] - tensor.shape[0]:
+            return {"rows": (start, start + tensor.shape[0])}
+        return {"computed": True}
 
     # The pass itself ------------------------------------------------------------------------------------------
 
@@ -287,9 +296,9 @@ class GraphWalk:
         own = getattr(self._modules.get(path), "weight", None)
         if isinstance(own, torch.Tensor) and own.data_ptr() == weight.tensor.data_ptr():
             return path or "weight", f"{path}.weight" if path else "weight"
-        if len(weight.origins) == 1 and weight.origins[0] in self._parameters:
-            parameter = weight.origins[0]
-            return parameter.removesuffix(".weight"), parameter
+        learned = [origin for origin in weight.origins if origin in self._learned]
+        if len(learned) == 1:
+            return learned[0].removesuffix(".weight"), learned[0]
         return self._path_name(node), None
 
     def _path(self, node: fx.Node) -> str:

@@ -12,7 +12,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -80,11 +80,10 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
         raise DchwError(
             f"module {name}: it cannot be copied ({_first_line(error)}); detach its tensors first"
         ) from error
-    for part in prepared.modules():
-        if parametrize.is_parametrized(part):
-            for parameter in list(part.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(part, parameter, leave_parametrized=True)
     prepared = prepared.cpu().float().eval()
+    for part in list(prepared.modules()):
+        if parametrize.is_parametrized(part):
+            _fix_parametrized(part)
     for parent in list(prepared.modules()):
         for child_name, child in list(parent.named_children()):
             if type(child) is nn.MultiheadAttention and child.bias_k is None and not child.add_zero_attn:
@@ -92,6 +91,20 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
     if type(prepared) is nn.MultiheadAttention and prepared.bias_k is None and not prepared.add_zero_attn:
         prepared = _BatchFirstAttention(prepared).eval()
     return prepared.requires_grad_(False)
+
+
+def _fix_parametrized(part: nn.Module) -> None:
+    """Replace a module's parametrizations by the values they give.
+
+    `parametrize.remove_parametrizations` would take the attribute away from the class, which the original shares.
+    """
+    names = list(cast(nn.ModuleDict, part.parametrizations))
+    with torch.no_grad():
+        values = {name: getattr(part, name).clone() for name in names}
+    part.__class__ = type(part).__bases__[0]
+    del part.parametrizations
+    for name, value in values.items():
+        part.register_parameter(name, nn.Parameter(value))
 
 
 def _exported(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class Nested(nn.Module):
@@ -19,8 +19,8 @@ class Nested(nn.Module):
         self.head = nn.ModuleDict({"classifier": nn.Sequential(nn.Dropout(), nn.Linear(6 * 4 * 2, 5))})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.features(x))
-        return F.softmax(self.head["classifier"](x.view(x.size(0), -1)), dim=1)
+        x = functional.relu(self.features(x))
+        return functional.softmax(self.head["classifier"](x.view(x.size(0), -1)), dim=1)
 
 
 class Residual(nn.Module):
@@ -38,8 +38,8 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.act(self.bn(self.stem(x)))
-        y = x + F.leaky_relu(self.left(x), 0.1) - 0.5 * torch.tanh(self.right(x))
-        y = torch.cat([self.pool(y), F.max_pool2d(y, 3, 2, padding=1, ceil_mode=True)], dim=1)
+        y = x + functional.leaky_relu(self.left(x), 0.1) - 0.5 * torch.tanh(self.right(x))
+        y = torch.cat([self.pool(y), functional.max_pool2d(y, 3, 2, padding=1, ceil_mode=True)], dim=1)
         return self.fc(y.mean([2, 3]))
 
 
@@ -59,7 +59,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.depthwise(self.expand(x))
-        gate = F.hardsigmoid(self.excite(F.silu(self.squeeze(F.adaptive_avg_pool2d(y, 1)))))
+        gate = functional.hardsigmoid(self.excite(functional.silu(self.squeeze(functional.adaptive_avg_pool2d(y, 1)))))
         return self.classify(x + self.project(y * gate))
 
 
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         tokens = self.encoder(tokens)
         tokens = tokens + self.attention(tokens, tokens, tokens)[0]
         q, k, v = self.qkv(tokens).reshape(x.shape[0], 5, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
         return self.norm(tokens + mixed.transpose(1, 2).flatten(2))[:, 0] @ self.head
 
 
@@ -98,7 +98,7 @@ class ChunkedAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (t.unflatten(-1, (3, 4)).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
         plain = torch.softmax(q @ k.transpose(-2, -1) / 2.0, dim=-1) @ v
-        causal = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
+        causal = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
         return self.out((plain - causal).transpose(1, 2).reshape(x.shape[0], -1, 12)).mean(1)
 
 
@@ -114,4 +114,19 @@ class Tied(nn.Module):
         self.offset = nn.Parameter(torch.randn(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(torch.relu(self.decoder(torch.relu(self.encoder(x)))), self.matrix, self.offset)
+        return functional.linear(torch.relu(self.decoder(torch.relu(self.encoder(x)))), self.matrix, self.offset)
+
+
+class SequenceFirst(nn.Module):
+    """The batch axis moves behind the sequence, and back at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(12, 3, 24)
+        self.cross = nn.MultiheadAttention(12, 2, bias=False)
+        self.scale = nn.Parameter(torch.rand(12))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x.transpose(0, 1)) * self.scale
+        y = torch.cat([y, self.cross(y[1:], y, y)[0]], dim=0)
+        return torch.softmax(y.permute(1, 2, 0), dim=1).sum(-1) if self.training else y.permute(1, 2, 0)
