@@ -1,0 +1,116 @@
+"""Where two runs of one program first differ: node, firing, rule and both values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dchw.simulate.program import Arbiter, FiringNode, Program
+from dchw.simulate.result import ArbiterTimes, MemoryTimes, NodeTimes, Timing
+
+_COLUMNS = (
+    ("start", "starts", "T3"),
+    ("waited_for", "waits for link", "T3"),
+    ("finish", "finishes", "T4"),
+    ("stalled_by", "is held by link", "T4"),
+)
+
+
+def first_difference(a: Timing, b: Timing, program: Program) -> str | None:
+    """One sentence on the earliest thing that differs between two runs, or None if they are equal in everything.
+
+    Recorded runs are compared firing by firing, grant by grant and answer by answer; the earliest cycle wins, among
+    equal ones the first node in the program's order. Totals, fills and counters are compared after that.
+    """
+    found = [item for node in program.nodes for item in _in_node(node.name, a, b, program)]
+    if found:
+        return min(found, key=lambda item: item[0])[1]
+    return next(_in_totals(a, b), None)
+
+
+def _in_node(name: str, a: Timing, b: Timing, program: Program) -> Iterator[tuple[int, str]]:
+    node = program.node(name)
+    if isinstance(node, FiringNode):
+        yield from _in_firings(name, a.nodes[name], b.nodes[name], program)
+    elif isinstance(node, Arbiter):
+        yield from _in_grants(name, a.arbiters[name], b.arbiters[name])
+    elif a.memory is not None and b.memory is not None:
+        yield from _in_requests(name, a.memory, b.memory)
+
+
+def _in_firings(name: str, a: NodeTimes, b: NodeTimes, program: Program) -> Iterator[tuple[int, str]]:
+    if a.start is None or b.start is None:
+        return
+    if a.first != b.first:
+        yield 0, f"{name!r}: first recorded firing is {a.first} against {b.first}"
+        return
+    for column, verb, rule in _COLUMNS:
+        one, other = getattr(a, column), getattr(b, column)
+        size = min(len(one), len(other))
+        places = np.flatnonzero(one[:size] != other[:size])
+        if len(places):
+            at = int(places[0])
+            assert a.finish is not None
+            assert b.finish is not None
+            early = {"T3": (a.start[at], b.start[at]), "T4": (a.finish[at], b.finish[at])}[rule]
+            values = (_link(program, one[at]), _link(program, other[at])) if "link" in verb else (one[at], other[at])
+            yield (
+                int(min(early)),
+                f"{name!r} firing {a.first + at} {verb} {values[0]} against {values[1]} ({rule})",
+            )
+        elif len(one) != len(other):
+            yield 2**62, f"{name!r}: {len(one)} recorded firings against {len(other)}"
+
+
+def _link(program: Program, index: int) -> str:
+    return repr(program.links[index].name) if index >= 0 else "none"
+
+
+def _in_grants(name: str, a: ArbiterTimes, b: ArbiterTimes) -> Iterator[tuple[int, str]]:
+    for channel, (one, other) in enumerate(zip(a.grant or (), b.grant or (), strict=False)):
+        size = min(len(one), len(other))
+        places = np.flatnonzero(one[:size] != other[:size])
+        if len(places):
+            at = int(places[0])
+            yield (
+                int(min(one[at], other[at])),
+                f"{name!r} channel {channel} grants item {at} at {one[at]} against {other[at]} (T6)",
+            )
+        elif len(one) != len(other):
+            yield 2**62, f"{name!r} channel {channel}: {len(one)} recorded grants against {len(other)} (T6)"
+
+
+def _in_requests(name: str, a: MemoryTimes, b: MemoryTimes) -> Iterator[tuple[int, str]]:
+    for column in ("offered", "accepted", "answered"):
+        for port, (one, other) in enumerate(zip(getattr(a, column), getattr(b, column), strict=True)):
+            places = np.flatnonzero(one != other)
+            if len(places):
+                at = int(places[0])
+                yield (
+                    int(min(one[at], other[at])),
+                    f"{name!r} port {port} request {at} {column} in memory clock {one[at]} against {other[at]} (T8)",
+                )
+
+
+def _in_totals(a: Timing, b: Timing) -> Iterator[str]:
+    for name, one in a.nodes.items():
+        other = b.nodes[name]
+        for column in ("firings", "busy", "stall", "idle"):
+            if getattr(one, column) != getattr(other, column):
+                yield f"{name!r}: {column} {getattr(one, column)} against {getattr(other, column)} (T10)"
+        if not np.array_equal(one.by_layer, other.by_layer):
+            yield f"{name!r}: cycles by layer differ (T10)"
+    for name, grants in a.arbiters.items():
+        if (grants.grants, grants.waited) != (b.arbiters[name].grants, b.arbiters[name].waited):
+            yield f"{name!r}: {grants} against {b.arbiters[name]} (T6)"
+    for name, fill in a.links.items():
+        if fill != b.links[name]:
+            yield f"link {name!r}: {fill} against {b.links[name]} (T5)"
+    if a.memory is not None and b.memory is not None and dict(a.memory.commands) != dict(b.memory.commands):
+        yield f"memory commands: {dict(a.memory.commands)} against {dict(b.memory.commands)} (T8)"
+    for column in ("layer_start", "layer_finish"):
+        if not np.array_equal(getattr(a, column), getattr(b, column)):
+            yield f"{column}: {getattr(a, column)} against {getattr(b, column)} (T10)"
+    if a.cycles != b.cycles:
+        yield f"run: {a.cycles} cycles against {b.cycles} (T10)"

@@ -1,0 +1,251 @@
+"""The fast engine: the program as flat arrays, run by the kernels of `dchw.simulate.fast_kernels`.
+
+It knows no units, only nodes and links. Memory is bounded by the program (its lists and unbounded links) and by rings
+of twice the depth of each queue; a recorded run adds what falls into its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.simulate import fast_kernels as fk
+from dchw.simulate.deadlock import deadlock_error
+from dchw.simulate.memory import FAR, memory_state, memory_times
+from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program, check
+from dchw.simulate.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
+
+FIRINGS_PER_CALL = 20_000_000
+"""Firings between two calls of ``on_progress``."""
+
+
+def run(
+    program: Program,
+    *,
+    record: bool = False,
+    window: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Timing:
+    """Run a program; equal to the reference engine in everything it returns.
+
+    ``record`` keeps every start and finish, those inside ``window`` (first cycle, end) if given. ``on_progress`` is
+    called with firings done and firings in all. Raises SimulationError for a malformed program and for a deadlock.
+    """
+    check(program)
+    kept = (window or (0, 2**62)) if record else None
+    tables = flatten(program, kept)
+    total = int(tables.node[:, fk.COUNT].sum())
+    while fk.advance(tables, FIRINGS_PER_CALL) == fk.PAUSED:
+        if on_progress is not None:
+            on_progress(int(tables.run[fk.DONE]), total)
+    given_all = tables.link[:, fk.GIVEN] == [link.items for link in program.links]
+    if (tables.node[:, fk.NEXT] < tables.node[:, fk.COUNT]).any() or not given_all.all():
+        finished = tables.node[:, fk.NEXT].tolist()
+        started = (tables.node[:, fk.NEXT] + tables.node[:, fk.STARTED]).tolist()
+        names = [node.name for node in _kinds(program)[0]]
+        raise deadlock_error(
+            program,
+            dict(zip(names, finished, strict=True)),
+            dict(zip(names, started, strict=True)),
+            tables.link[:, fk.GIVEN].tolist(),
+            tables.link[:, fk.TAKEN].tolist(),
+        )
+    if on_progress is not None:
+        on_progress(total, total)
+    fk.settle_peaks(tables)
+    return _timing(program, tables, kept)
+
+
+def flatten(program: Program, window: tuple[int, int] | None = None) -> fk.Tables:
+    """A program and its initial state as the arrays that the kernels run on, recording what is inside the window."""
+    firing, arbiters = _kinds(program)
+    memory = [program.memory.name] if program.memory is not None else []
+    names = [*(node.name for node in firing), *(node.name for node in arbiters), *memory]
+    node, ends, occupied = _firing_rows(program, firing, window)
+    channels = [
+        list(zip(program.links_into(name), program.links_out_of(name), strict=True)) for name in names[len(firing) :]
+    ]
+    arbiter = np.zeros((len(arbiters), fk.ARBITER_SIZE), np.int64)
+    ports = 0
+    for row, item, pairs in zip(arbiter, arbiters, channels, strict=False):
+        row[fk.CHANNELS], row[fk.CHANNEL_COUNT] = len(ends), len(pairs)
+        ends += [end for pair in pairs for end in pair]
+        row[fk.PORTS], row[fk.PORTS_END], ports = ports, ports + item.ports, ports + item.ports
+        row[fk.HELD], row[fk.POLICY] = item.occupied, list(Policy).index(item.policy)
+        row[fk.PERIOD], row[fk.DARK], row[fk.DARK_LENGTH] = item.blackout or (0, 0, 0)
+        row[fk.LAST], row[fk.PENDING], row[fk.DIRTY] = len(pairs) - 1, FAR, 1
+    run = np.zeros(fk.RUN_SIZE, np.int64)
+    run[fk.MEMORY_LINKS] = len(ends)
+    if memory:
+        ends += [end for pair in channels[-1] for end in pair]
+    link, lists, ring = _link_rows(program, {name: place for place, name in enumerate(names)})
+    queue = np.flatnonzero(node[:, fk.QUEUED]).astype(np.int64)
+    run[fk.QUEUE_COUNT] = queue.size
+    run[fk.RECORDING] = window is not None
+    run[fk.WINDOW_FROM], run[fk.WINDOW_TO] = window or (0, 0)
+    granted = _grant_places(program, arbiters, window)
+    return fk.Tables(
+        run=run,
+        node=node,
+        link=link,
+        ends=np.array(ends, np.int64),
+        span=np.concatenate([np.zeros((0, fk.SPAN_SIZE), np.int64), *(_spans(item) for item in firing)]),
+        arbiter=arbiter,
+        port_free=np.zeros(ports, np.int64),
+        queue=np.concatenate([queue, np.zeros(len(firing) + 1 - queue.size, np.int64)]),
+        ring=ring,
+        lists=lists,
+        occupied=occupied,
+        recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
+        granted=np.zeros(int(granted[:, 1].max(initial=0)), np.int64),
+        granted_place=granted,
+        memory=memory_state(program),
+    )
+
+
+def _kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
+    firing = [node for node in program.nodes if isinstance(node, FiringNode)]
+    return firing, [node for node in program.nodes if isinstance(node, Arbiter)]
+
+
+def _firing_rows(
+    program: Program, firing: list[FiringNode], window: tuple[int, int] | None
+) -> tuple[IntArray, list[int], npt.NDArray[np.int32]]:
+    node = np.zeros((len(firing), fk.NODE_SIZE), np.int64)
+    ends: list[int] = []
+    occupied = [np.zeros(0, np.int32)]
+    spans = recorded = at = 0
+    for row, item in zip(node, firing, strict=True):
+        takes, gives = program.links_into(item.name), program.links_out_of(item.name)
+        row[fk.INTO], row[fk.OUT_OF], row[fk.STOP] = np.cumsum([len(ends), len(takes), len(gives)])
+        ends += takes + gives
+        row[fk.COUNT], row[fk.SPAN], row[fk.SPAN_FIRST] = len(item.occupied), spans, spans
+        spans += len(_spans(item))
+        if row[fk.COUNT] and int(item.occupied.min()) == int(item.occupied.max()):
+            row[fk.CONSTANT] = item.occupied[0]
+        else:
+            row[fk.OCCUPIED] = at
+            occupied.append(np.ascontiguousarray(item.occupied, np.int32))
+            at += len(item.occupied)
+        row[fk.WAITED_FOR] = -1
+        row[fk.RECORD], recorded = recorded, recorded + _room(item, window)
+        row[fk.QUEUED] = row[fk.COUNT] > 0
+    return node, ends, np.concatenate(occupied)
+
+
+def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
+    # firings of a node that a window can hold: each takes a cycle
+    return min(len(node.occupied), window[1] - window[0]) if window else 0
+
+
+def _spans(node: FiringNode) -> IntArray:
+    edges = np.flatnonzero(node.layer[1:] != node.layer[:-1]) + 1
+    span = np.zeros((len(edges) + 1 if len(node.layer) else 0, fk.SPAN_SIZE), np.int64)
+    if len(span):
+        span[:, fk.SPAN_END] = [*edges, len(node.layer)]
+        span[:, fk.SPAN_START] = -1
+    return span
+
+
+def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.NDArray[np.int32], IntArray]:
+    kinds = {node.name: node for node in program.nodes}
+    link = np.zeros((len(program.links), fk.LINK_SIZE), np.int64)
+    at = max([link.initial for link in program.links], default=0)  # so that no list begins before place 0
+    lists = [np.zeros(at, np.int32)]
+    places = 0
+    for row, item in zip(link, program.links, strict=True):
+        source = kinds[item.source]
+        slots = item.items if item.depth == UNBOUNDED else min(2 * item.depth, item.items) + item.initial
+        size = 1 << max(slots - 1, 0).bit_length()
+        row[fk.RING], row[fk.MASK], places = places, size - 1, places + size
+        row[fk.DEPTH], row[fk.INITIAL] = item.depth, item.initial
+        row[fk.HOLD] = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
+        row[fk.SOURCE], row[fk.TARGET] = index[item.source], index[item.target]
+        row[fk.GIVEN] = row[fk.FREED] = item.initial
+        for column, by, first in ((fk.GIVEN_BY, item.given_by, item.initial), (fk.TAKEN_BY, item.taken_by, 0)):
+            row[column] = -1
+            if by is not None:
+                row[column] = at - first
+                lists += [np.ascontiguousarray(by, np.int32), np.array([fk.NEVER_FIRES])]
+                at += len(by) + 1
+        row[fk.ITEM_WANTED] = not isinstance(kinds[item.target], FiringNode)
+        row[fk.SLOT_WANTED] = not isinstance(source, FiringNode)
+    return link, np.concatenate(lists), np.zeros(places, np.int64)
+
+
+def _grant_places(program: Program, arbiters: list[Arbiter], window: tuple[int, int] | None) -> IntArray:
+    places = np.zeros((len(program.links), 3), np.int64)
+    at = 0
+    for node in arbiters:
+        for link in program.links_into(node.name):
+            room = min(program.links[link].items, (window[1] - window[0]) * node.ports) if window else 0
+            places[link] = at, at + room, at
+            at += room
+    return places
+
+
+def _timing(program: Program, tables: fk.Tables, window: tuple[int, int] | None) -> Timing:
+    firing, arbiters = _kinds(program)
+    cycles = max(int(tables.run[fk.LATEST_ANSWER]), int(tables.node[:, fk.FINISH].max(initial=0)))
+    layers = len(program.layers)
+    first, last = np.full(layers, 2**62), np.full(layers, -1)
+    nodes = {}
+    spans = [*tables.node[:, fk.SPAN_FIRST].tolist(), len(tables.span)]
+    for node, row, (begin, end) in zip(firing, tables.node, pairwise(spans), strict=True):
+        span = tables.span[begin:end]
+        layer = node.layer[span[:, fk.SPAN_END] - 1].astype(np.int64)
+        np.minimum.at(first, layer, span[:, fk.SPAN_START])
+        np.maximum.at(last, layer, span[:, fk.SPAN_FINISH])
+        by_layer = np.zeros((layers, 3), np.int64)
+        if len(span):
+            starts = np.concatenate([[0], span[:-1, fk.SPAN_END]])
+            by_layer[layer, 0] = np.add.reduceat(node.occupied, starts, dtype=np.int64)
+        by_layer[layer, 1], by_layer[layer, 2] = span[:, fk.SPAN_STALL], span[:, fk.SPAN_IDLE]
+        nodes[node.name] = _node_times(row, by_layer, cycles, tables, window)
+    grants = {}
+    for item, row in zip(arbiters, tables.arbiter, strict=True):
+        places = [tables.granted_place[link] for link in program.links_into(item.name)]
+        kept = tuple(tables.granted[place[2] : place[0]].copy() for place in places)
+        grants[item.name] = ArbiterTimes(
+            grants=int(row[fk.GRANTS]), waited=int(row[fk.WAITED]), grant=None if window is None else kept
+        )
+    return Timing(
+        cycles=cycles,
+        nodes=nodes,
+        links={
+            link.name: LinkFill(peak=int(row[fk.PEAK]), items=link.items)
+            for link, row in zip(program.links, tables.link, strict=True)
+        },
+        layer_start=np.where(last < 0, -1, first),
+        layer_finish=last,
+        arbiters=grants,
+        memory=memory_times(program, tables.memory, cycles),
+        program_digest=program.digest,
+        window=window,
+    )
+
+
+def _node_times(
+    row: IntArray, by_layer: IntArray, cycles: int, tables: fk.Tables, window: tuple[int, int] | None
+) -> NodeTimes:
+    busy, stall, idle = (int(total) for total in by_layer.sum(axis=0))
+    idle += cycles - int(row[fk.FINISH])
+    firings = int(row[fk.COUNT])
+    if window is None:
+        return NodeTimes(busy=busy, stall=stall, idle=idle, firings=firings, by_layer=by_layer)
+    kept = tables.recorded[row[fk.RECORD] : row[fk.RECORD] + row[fk.RECORDED]]
+    return NodeTimes(
+        busy=busy,
+        stall=stall,
+        idle=idle,
+        firings=firings,
+        by_layer=by_layer,
+        first=int(row[fk.FIRST_RECORDED]),
+        start=kept[:, 0].copy(),
+        finish=kept[:, 1].copy(),
+        waited_for=kept[:, 2].astype(np.int32),
+        stalled_by=kept[:, 3].astype(np.int32),
+    )
