@@ -35,6 +35,8 @@ class Event(StrEnum):
     SRAM_WRITE = "sram_write"  # one word
     TABLE_WRITE = "table_write"  # one entry of a decode table or codebook
     SYMBOL_DECODE = "symbol_decode"  # one gap or one code out of a Huffman stream
+    DECODE_STEP = "decode_step"  # one code bit (bit-serial) or one look-up of several symbols (multi-symbol)
+    BUFFER_REFILL = "buffer_refill"  # one window of coded bits into a decoder's bit buffer
     CODEBOOK_LOOKUP = "codebook_lookup"
     INDEX_ACCUMULATE = "index_accumulate"  # one gap added to a running position
     QUEUE_WRITE = "queue_write"  # one item into a queue in front of a processing element

@@ -8,8 +8,11 @@ layer's codebook writes its entries once into every copy, beside the code tables
 from __future__ import annotations
 
 from dchw.config import Positive
+from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.units.unit import Unit
+from dchw.technology.parts import Parts
+from dchw.technology.structures import codebook_unit, merged
+from dchw.units.unit import Unit, UnitCosts
 
 
 class Codebook(Unit):
@@ -30,3 +33,18 @@ class Codebook(Unit):
     def copies(self, elements: int) -> int:
         """Copies that serve so many processing elements."""
         return ceil_div(elements, self.shared_by)
+
+    def costs(self, parts: Parts, *, elements: int, value_bits: int) -> UnitCosts:
+        """One table per copy, flip-flops below 64 entries and SRAM from there on."""
+        copy = codebook_unit(parts, entries=self.entries, value_bits=value_bits, ports=self.ports)
+        whole = merged(parts, (copy,) * self.copies(elements), {})
+        return UnitCosts(
+            energy_pj={
+                Event.CODEBOOK_LOOKUP: copy.energy_pj["codebook_lookup"],
+                Event.TABLE_WRITE: copy.energy_pj["codebook_load"],
+            },
+            leakage_mw=whole.leakage_mw,
+            area_mm2=whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=whole.delay_ns,
+        )

@@ -13,8 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.config import Positive, Size
+from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.units.unit import Unit
+from dchw.technology.figure import Figure
+from dchw.technology.parts import Parts, listed
+from dchw.units.unit import Unit, UnitCosts
+
+
+ADDRESS_BITS = 40
+CHANNELS = 3
+"""Weights, activations, outputs."""
 
 
 class Dma(Unit):
@@ -39,3 +47,25 @@ class Dma(Unit):
         if out.size:
             out[-1] = total - per_request * (out.size - 1)
         return out
+
+    def costs(self, parts: Parts, *, word_bits: int, staged: bool) -> UnitCosts:
+        """Address counters of three channels and, where weights are decoded while they load, the staging buffer.
+
+        A request adds its size to an address and writes the address register.
+        """
+        adder, register = parts.logic.add(ADDRESS_BITS), parts.logic.register(ADDRESS_BITS)
+        channels = parts.structure(
+            {"request": adder.energy_pj + register.energy_pj},
+            blocks=(adder.times(CHANNELS), register.times(CHANNELS)),
+            path=(listed(adder.delay_ns, "delay"),),
+            register_bits=ADDRESS_BITS * CHANNELS,
+        )
+        energy: dict[Event, Figure] = {Event.DMA_REQUEST: channels.energy_pj["request"]}
+        leakage, area = channels.leakage_mw, channels.area_mm2
+        if staged:
+            buffer = parts.sram(self.staging_bytes, word_bits)
+            energy |= {Event.SRAM_READ: buffer.read, Event.SRAM_WRITE: buffer.write}
+            leakage, area = leakage + buffer.leakage, area + buffer.area
+        return UnitCosts(
+            energy_pj=energy, leakage_mw=leakage, area_mm2=area, clock_pj=channels.clock_pj, delay_ns=channels.delay_ns
+        )

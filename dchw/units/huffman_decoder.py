@@ -29,9 +29,14 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from dchw.config import NonNegative, Positive
+from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.units.unit import Unit
+from dchw.technology.parts import Parts
+from dchw.technology.structures import fifo, huffman_decode_unit, merged
+from dchw.units.unit import Unit, UnitCosts
 
+SYMBOL_BITS = 8
+"""Width of a decoded gap or code in the tables."""
 RATE_UNIT = 1024
 """Decode rates are whole multiples of 1/1024 weight per cycle, so that time stays in integers."""
 
@@ -125,6 +130,40 @@ class HuffmanDecoder(Unit):
             weights_covered,
             chunk_offsets,
             np.array([self.bits_per_cycle, self.window_bits, self.max_symbols, rate, *supply], np.int64),
+        )
+
+    def costs(self, parts: Parts, *, elements: int, entry_bits: int) -> UnitCosts:
+        """A gap and a code decoder per unit, and the entry queues in front of ``elements`` processing elements.
+
+        The ``rate`` style stands for units whose inside is not published: it is costed as a table decoder.
+        """
+        style = DecoderStyle.TABLE if self.style is DecoderStyle.RATE else self.style
+        decoder = huffman_decode_unit(
+            parts,
+            style=style.value,
+            window_bits=self.window_bits,
+            table_entries=ceil_div(self.table_entries, 2),
+            symbol_bits=SYMBOL_BITS,
+            symbols_per_cycle=self.max_symbols if style is DecoderStyle.MULTI_SYMBOL else 1,
+        )
+        queue = fifo(parts, depth=self.output_queue, bits=entry_bits)
+        at_use = self.placement is Placement.USE
+        whole = merged(parts, (decoder,) * (2 * self.units) + (queue,) * (elements if at_use else 0), {})
+        energy = {Event.BUFFER_REFILL: decoder.energy_pj["refill"], Event.TABLE_WRITE: decoder.energy_pj["table_load"]}
+        if style is DecoderStyle.TABLE:
+            energy[Event.SYMBOL_DECODE] = decoder.energy_pj["decode_step"]
+        else:
+            energy[Event.DECODE_STEP] = decoder.energy_pj["decode_step"]
+        if style is DecoderStyle.BIT_SERIAL:
+            energy[Event.SYMBOL_DECODE] = decoder.energy_pj["symbol_read"]
+        if at_use:
+            energy |= {Event.QUEUE_WRITE: queue.energy_pj["push"], Event.QUEUE_READ: queue.energy_pj["pop"]}
+        return UnitCosts(
+            energy_pj=energy,
+            leakage_mw=whole.leakage_mw,
+            area_mm2=whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=whole.delay_ns,
         )
 
 

@@ -17,8 +17,16 @@ Not modelled: partial sums leaving the element before a pass ends.
 from __future__ import annotations
 
 from dchw.config import NonNegative, Positive
+from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.units.unit import Unit
+from dchw.technology.logic import Logic
+from dchw.technology.parts import Parts
+from dchw.technology.structures import fifo, index_accumulator, mac, merged
+from dchw.units.unit import NumberFormat, NumberFormats, Unit, UnitCosts
+
+
+INDEX_BITS = 16
+"""Width of a running row index: up to 65,536 rows."""
 
 
 class PeArray(Unit):
@@ -51,3 +59,44 @@ class PeArray(Unit):
     def drain_cycles(self, rows: int, pixels: int) -> int:
         """Cycles in which one element hands over the sums of ``rows`` rows."""
         return max(1, rows * ceil_div(pixels, self.lanes))
+
+    def costs(
+        self, parts: Parts, arithmetic: Logic, formats: NumberFormats, *, indexed: bool, lockstep: bool
+    ) -> UnitCosts:
+        """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index if ``indexed``.
+
+        A queue holds ``queue_depth`` tiles, one word per group of lanes; in ``lockstep`` one queue serves all elements.
+        Multiplying in floating point needs operands of one width, the wider one.
+        """
+        floating = {NumberFormat.FLOAT16, NumberFormat.FLOAT32}
+        multiplier = mac(
+            parts,
+            weight_bits=formats.weights.bits,
+            activation_bits=formats.activations.bits,
+            accumulator_bits=formats.accumulators.bits,
+            number_format="float" if formats.weights in floating else "integer",
+            arithmetic=arithmetic,
+        )
+        queue = fifo(
+            parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
+        )
+        sums = parts.table(ceil_div(self.accumulators, self.lanes), formats.accumulators.bits)
+        memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
+        index = index_accumulator(parts, bits=INDEX_BITS)
+        blocks = [multiplier, memory] * self.lanes + [index] * indexed
+        whole = merged(parts, blocks * self.elements + [queue] * (1 if lockstep else self.elements), {})
+        energy = {
+            Event.QUEUE_WRITE: queue.energy_pj["push"],
+            Event.QUEUE_READ: queue.energy_pj["pop"],
+            Event.MAC: multiplier.energy_pj["mac"],
+            Event.ACCUMULATOR_ACCESS: sums.read_pj + sums.write_pj,
+        }
+        if indexed:
+            energy[Event.INDEX_ACCUMULATE] = index.energy_pj["index_accumulate"]
+        return UnitCosts(
+            energy_pj=energy,
+            leakage_mw=whole.leakage_mw,
+            area_mm2=whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=whole.delay_ns,
+        )

@@ -7,15 +7,19 @@ that return whole cycles and know no engine; ``costs`` composes energies and are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from dchw.config import Config, Positive
 from dchw.events import Event
 
 if TYPE_CHECKING:
     from dchw.technology.figure import Figure
+    from dchw.technology.logic import Logic
+    from dchw.technology.parts import Parts
 
 
 class NumberFormat(StrEnum):
@@ -48,27 +52,50 @@ class Silicon(Config):
     """Feature size in nanometres."""
     sram_cell: str = "itrs-lop"
     """Device type of SRAM cells and periphery (``dchw.sram``)."""
-    logic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
-    """The one family that logic energies come from."""
+    logic: Literal["aladdin-40nm"] = "aladdin-40nm"
+    """The family of registers, tables, shifters and queues, for which area, leakage and delay must agree."""
+    arithmetic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
+    """The family of multipliers and adders of the PE array."""
     scaling: Literal["inverter", "published-arithmetic"] = "inverter"
-    """How logic and SRAM energies move to nodes their tables do not hold."""
+    """How arithmetic energies move to nodes their table does not hold; everything else scales as an inverter."""
     temperature_k: Positive = 330
+    ungated_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of a unit's clock energy that an idle cycle still pays (assumed)."""
+
+    def parts(self, clock_hz: int) -> Parts:
+        """What units are composed of on this silicon, sized for a clock."""
+        from dchw.technology.logic import Logic
+        from dchw.technology.parts import Parts
+
+        logic = Logic(family=self.logic, node_nm=self.node_nm, clock_period_ns=1e9 / clock_hz)
+        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k)
+
+    def arithmetic_logic(self, clock_hz: int) -> Logic:
+        """The family of multipliers and adders."""
+        from dchw.technology.logic import Logic
+        from dchw.technology.scaling import Scaling
+
+        return Logic(
+            family=self.arithmetic,
+            node_nm=self.node_nm,
+            scaling=Scaling(self.scaling),
+            clock_period_ns=1e9 / clock_hz,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnitCosts:
-    """What a unit costs on one silicon."""
+    """What one whole unit costs: all its copies together for leakage, area and clock."""
 
     energy_pj: Mapping[Event, Figure]
     """Energy per event."""
     leakage_mw: Figure
     area_mm2: Figure
-    clock_pj_per_cycle: Figure
-    """Energy of the clock pins per cycle in which the unit is not gated."""
-    critical_path_ns: float | None = None
-    """Slowest combinational path, where its parts list delays."""
-    notes: tuple[str, ...] = field(default=())
+    clock_pj: Figure | None
+    """Per cycle in which all of it is clocked; None where the events hold it (SRAM macros)."""
+    delay_ns: Figure | None
+    """Slowest path between two registers; None where nothing is listed."""
 
 
 class Unit(Config):
-    """Base of all units. Subclasses add parameters, timing methods and ``costs(silicon, formats)``."""
+    """Base of all units: parameters are fields, timing rules are methods, ``costs`` gives a `UnitCosts`."""

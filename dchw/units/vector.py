@@ -7,8 +7,10 @@ outputs pass once (bias and the activation that follows are applied on the way).
 from __future__ import annotations
 
 from dchw.config import Positive
+from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.units.unit import Unit
+from dchw.technology.parts import Parts, listed
+from dchw.units.unit import NumberFormats, Unit, UnitCosts
 
 
 class Vector(Unit):
@@ -19,3 +21,23 @@ class Vector(Unit):
     def cycles(self, values: int) -> int:
         """Cycles to move so many values through."""
         return max(1, ceil_div(values, self.values_per_cycle))
+
+    def costs(self, parts: Parts, formats: NumberFormats) -> UnitCosts:
+        """Per value an adder (bias), a comparator (rectifier, maximum) and a register, of the accumulators' width."""
+        bits = formats.accumulators.bits
+        adder, comparator = parts.logic.add(bits), parts.logic.compare(bits)
+        register = parts.logic.register(bits)
+        n = self.values_per_cycle
+        path = parts.structure(
+            {"value": adder.energy_pj + comparator.energy_pj + register.energy_pj},
+            blocks=(adder.times(n), comparator.times(n), register.times(n)),
+            path=(listed(adder.delay_ns, "delay"), listed(comparator.delay_ns, "delay")),
+            register_bits=bits * n,
+        )
+        return UnitCosts(
+            energy_pj={Event.VECTOR_OPERATION: path.energy_pj["value"]},
+            leakage_mw=path.leakage_mw,
+            area_mm2=path.area_mm2,
+            clock_pj=path.clock_pj,
+            delay_ns=path.delay_ns,
+        )

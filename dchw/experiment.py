@@ -1,0 +1,304 @@
+"""One run from a compressed network to its account, and the comparison of storage formats: the library's main calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dchw import costs
+from dchw.compress.compressed import Coding, CompressedNetwork, Positions
+from dchw.compress.relative_index import encode_gaps
+from dchw.dram.energy import dram_account
+from dchw.events import Event, Stream
+from dchw.hardware.machine import Machine, machine
+from dchw.mapping.counts import EventCount, count_events
+from dchw.mapping.lower import lower
+from dchw.mapping.workload import Workload, map_network
+from dchw.network import Array, FloatArray
+from dchw.quantities import DchwError, SimulationError, ceil_div, nearest, seconds_of
+from dchw.simulate.program import FiringNode, Program
+from dchw.simulate.result import Timing
+from dchw.storage import STORAGE_FORMATS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Engine = Literal["fast", "reference"]
+_ENGINES = ("fast", "reference")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimResult:
+    """What a run gives. Times are machine cycles from the first request to the last result."""
+
+    workload: Workload
+    program: Program
+    timing: Timing
+    counts: tuple[EventCount, ...]
+    costs: costs.CostReport
+    engine: str
+    warm: bool
+
+    @property
+    def cycles(self) -> int:
+        """Machine cycles of the run."""
+        return self.timing.cycles
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the run."""
+        return seconds_of(self.timing.cycles, self.program.clock_hz)
+
+    @property
+    def energy_pj(self) -> float:
+        """Total energy, the sum of its rows."""
+        return self.costs.energy_pj
+
+    @property
+    def outputs(self) -> Mapping[str, FloatArray]:
+        """What the simulated hardware computed, batch axis first."""
+        return self.workload.outputs
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes moved by the DRAM commands that were issued, both ways."""
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    @property
+    def dram_read_bytes(self) -> int:
+        """Bytes of all read bursts."""
+        return self._moved(0)
+
+    @property
+    def dram_write_bytes(self) -> int:
+        """Bytes of all write bursts."""
+        return self._moved(1)
+
+    @property
+    def bandwidth_gbps(self) -> float:
+        """Bytes moved over the whole run's time, in 1e9 bytes per second."""
+        return self.dram_bytes / self.seconds / 1e9
+
+    def stream_bytes(self) -> dict[Stream, int]:
+        """DRAM bytes per stream, whole bursts, both ways."""
+        memory = self.timing.memory
+        if memory is None:
+            return {}
+        sums = memory.size_bytes.sum(axis=(1, 2))
+        return {stream: int(size) for stream, size in zip(Stream, sums, strict=True) if size}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, unit and event: counts and energies with their sources."""
+        return self.costs.to_frame()
+
+    def units_frame(self) -> pd.DataFrame:
+        """Busy, stall and idle cycles of every node of the machine; they add up to the total."""
+        import pandas as pd
+
+        rows = []
+        for node in self.program.nodes:
+            if isinstance(node, FiringNode):
+                times = self.timing.nodes[node.name]
+                rows.append(
+                    {
+                        "unit": node.unit,
+                        "node": node.name,
+                        "firings": times.firings,
+                        "busy_cycles": times.busy,
+                        "stall_cycles": times.stall,
+                        "idle_cycles": times.idle,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def layers_frame(self) -> pd.DataFrame:
+        """Per layer: first start, last finish, DRAM bytes, entries, fillers, products."""
+        import pandas as pd
+
+        memory = self.timing.memory
+        rows = []
+        for index, name in enumerate(self.program.layers):
+            works = [stage.layer for stage in self.workload.stages if stage.layer.name == name]
+            moved = memory.size_bytes[:, :, index] if memory is not None else np.zeros((1, 2), np.int64)
+            rows.append(
+                {
+                    "layer": name,
+                    "start_cycle": int(self.timing.layer_start[index]),
+                    "finish_cycle": int(self.timing.layer_finish[index]),
+                    "packed_bytes": sum(work.packed.total_bytes for work in works),
+                    "dram_read_bytes": int(moved[:, 0].sum()),
+                    "dram_write_bytes": int(moved[:, 1].sum()),
+                    "entries": sum(work.packed.entries for work in works),
+                    "fillers": sum(work.packed.fillers for work in works),
+                    "dense_macs": works[0].geometry.macs * self.workload.batch,
+                    "passes": works[0].tiling.passes,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _moved(self, way: int) -> int:
+        memory = self.timing.memory
+        return 0 if memory is None else int(memory.size_bytes[:, way].sum())
+
+
+def simulate(
+    network: CompressedNetwork,
+    on: Machine | str | Path,
+    storage: str = "huffman",
+    engine: Engine = "fast",
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    batch: int = 1,
+    warm: bool = False,
+    seed: int = 0,
+    record: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SimResult:
+    """Run a compressed network on a machine.
+
+    ``storage`` is one of the seven storage formats; ``engine`` "fast" or "reference" (equal results, the second slow
+    and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``record`` keeps
+    every start and finish. Conservation is checked on every run (SimulationError).
+    """
+    if engine not in _ENGINES:
+        raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")
+    target = on if isinstance(on, Machine) else machine(on)
+    workload = map_network(network, target, storage, inputs=inputs, batch=batch, seed=seed)
+    program = lower(workload, warm=warm)
+    if engine == "fast":
+        from dchw.simulate import fast as chosen
+    else:
+        from dchw.simulate import reference as chosen  # type: ignore[no-redef]
+    timing = chosen.run(program, record=record, on_progress=on_progress)
+    counts = count_events(workload, program)
+    rows, scope = dram_account(target.dram, timing.memory, program)
+    report = costs.account(target, storage, counts, program, timing, rows, scope)
+    check_conservation(workload, program, timing, warm=warm)
+    return SimResult(
+        workload=workload, program=program, timing=timing, counts=counts, costs=report, engine=engine, warm=warm
+    )
+
+
+def check_conservation(workload: Workload, program: Program, timing: Timing, *, warm: bool) -> None:
+    """What must hold of every run; raises SimulationError for what does not.
+
+    Every node's busy, stall and idle cycles add up to the total. The bytes of the DRAM commands that were issued are
+    those of the requests, and of each stream at least what is needed once, rounded up to bursts; exactly that for
+    layers worked in one pass.
+    """
+    for name, times in timing.nodes.items():
+        if times.busy + times.stall + times.idle != timing.cycles:
+            raise SimulationError(
+                f"node {name}: expected busy + stall + idle = {timing.cycles}; got {times.busy} + {times.stall} + "
+                f"{times.idle}; this is a fault of the simulator, please report it"
+            )
+    memory, node = timing.memory, program.memory
+    if memory is None or node is None:
+        return
+    burst = workload.machine.dram.burst_bytes
+    for event, way in ((Event.DRAM_READ, 0), (Event.DRAM_WRITE, 1)):
+        issued = memory.commands.get(event, 0) * burst
+        asked = int(memory.size_bytes[:, way].sum())
+        if issued != asked:
+            raise SimulationError(
+                f"memory: expected {asked} bytes of {event} commands as requested; got {issued}; this is a fault of "
+                "the simulator, please report it"
+            )
+    if warm:
+        return
+    streams = list(Stream)
+    for layer, name in enumerate(program.layers):
+        works = [stage.layer for stage in workload.stages if stage.layer.name == name]
+        for stream in {stream for work in works for stream in work.packed.regions}:
+            needed = sum(ceil_div(work.packed.packed_bytes.get(stream, 0), burst) * burst for work in works)
+            moved = int(memory.size_bytes[streams.index(stream), 0, layer])
+            once = all(work.tiling.passes == 1 for work in works)
+            if moved < needed or (once and moved != needed):
+                raise SimulationError(
+                    f"layer {name}, {stream}: expected {'exactly' if once else 'at least'} {needed} bytes from DRAM; "
+                    f"got {moved}; this is a fault of the simulator, please report it"
+                )
+
+
+def compare(
+    network: CompressedNetwork,
+    on: Machine | str | Path,
+    *,
+    storages: Sequence[str] = tuple(STORAGE_FORMATS),
+    engine: Engine = "fast",
+    inputs: Mapping[str, Array] | None = None,
+    batch: int = 1,
+    warm: bool = False,
+    on_result: Callable[[str, SimResult], None] | None = None,
+) -> pd.DataFrame:
+    """One row per storage format: what the network costs on a machine before and after compression."""
+    import pandas as pd
+
+    target = on if isinstance(on, Machine) else machine(on)
+    rows = []
+    for storage in storages:
+        result = simulate(network, target, storage, engine, inputs=inputs, batch=batch, warm=warm)
+        if on_result is not None:
+            on_result(storage, result)
+        rows.append(comparison_row(network, result))
+    return pd.DataFrame(rows)
+
+
+def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, object]:
+    """The line of one storage format in a comparison."""
+    energy = result.costs.by("category")
+    low, high = result.costs.energy_range_pj
+    return {
+        "storage": result.workload.storage,
+        "file_bytes": file_bytes(network, result.workload.storage),
+        "packed_bytes": result.workload.packed_bytes,
+        "dram_read_bytes": result.dram_read_bytes,
+        "dram_write_bytes": result.dram_write_bytes,
+        "bandwidth_gbps": result.bandwidth_gbps,
+        "cycles": result.cycles,
+        "latency_us": result.seconds * 1e6,
+        "energy_dram_nj": energy.get("DRAM", 0.0) / 1e3,
+        "energy_sram_nj": energy.get("SRAM", 0.0) / 1e3,
+        "energy_decode_nj": energy.get("decode", 0.0) / 1e3,
+        "energy_compute_nj": energy.get("compute", 0.0) / 1e3,
+        "energy_clock_nj": energy.get("clock", 0.0) / 1e3,
+        "energy_leakage_nj": energy.get("leakage", 0.0) / 1e3,
+        "energy_nj": result.energy_pj / 1e3,
+        "energy_low_nj": low / 1e3,
+        "energy_high_nj": high / 1e3,
+        "area_mm2": result.costs.area_mm2,
+    }
+
+
+def file_bytes(network: CompressedNetwork, storage: str) -> int:
+    """Bytes of the network as a file in one storage format.
+
+    ``huffman`` is the length of the ``.dchw`` file as it is, ``shared`` that of the same file with fixed-width fields;
+    ``relative`` and ``csr`` store float32 values with flattened gaps or 32-bit indices and row pointers, the dense
+    formats plain arrays (int8 with a float32 scale per output channel); all with float32 biases.
+    """
+    from dchw.container import network_sizes
+
+    if storage == "huffman":
+        return network_sizes(network).file_bytes
+    if storage == "shared":
+        fixed = {"code_coding": Coding.FIXED, "gap_coding": Coding.FIXED, "positions": Positions.GAPS}
+        layers = tuple(replace(layer, storage=replace(layer.storage, **fixed)) for layer in network.layers)
+        return network_sizes(replace(network, layers=layers)).file_bytes
+    total = 0
+    for layer in network.layers:
+        total += 0 if layer.bias is None else 4 * layer.bias.size
+        rows, weights = layer.codes.shape[0], layer.codes.size
+        if storage == "csr":
+            total += 8 * layer.nonzeros + 4 * (rows + 1)
+        elif storage == "relative":
+            positions = np.flatnonzero(layer.codes.ravel())
+            gaps, _ = encode_gaps(positions, layer.codes.ravel()[positions], layer.storage.index_bits)
+            total += 4 * gaps.size + ceil_div(gaps.size * layer.storage.index_bits, 8)
+        else:
+            total += {"dense-fp32": 4 * weights, "dense-fp16": 2 * weights, "dense-int8": weights + 4 * rows}[storage]
+    return total
