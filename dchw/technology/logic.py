@@ -16,7 +16,7 @@ next to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -157,19 +157,17 @@ class Logic:
         """Whether the family has figures for an operation."""
         return operation in self._designs
 
-    def block(self, operation: Operation, bits: int) -> Block:
+    def block(self, operation: Operation, bits: float) -> Block:
         """The block for ``bits``-wide operands.
 
         Raises DchwError where the family does not list the operation or the width is outside 1 .. 256 bits.
         """
         if not 1 <= bits <= MAX_BITS:
-            raise DchwError(
-                f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits}; build wider words from several blocks"
-            )
+            raise DchwError(f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits:g}; use several blocks")
         if not self.lists(operation):
             others = [f for f in FAMILIES if f != self.family and Logic(family=f).lists(operation)]
             raise DchwError(
-                f"logic: {operation}: family {self.family} lists none; got a request for {bits} bits; "
+                f"logic: {operation}: family {self.family} lists none; got a request for {bits:g} bits; "
                 f"use family {' or '.join(others)}"
             )
         designs = self._designs[operation]
@@ -192,15 +190,15 @@ class Logic:
         """Integer adder or subtractor."""
         return self.block(Operation.ADD, bits)
 
-    def multiply(self, bits: int) -> Block:
-        """Integer multiplier of two ``bits``-wide operands."""
+    def multiply(self, bits: float) -> Block:
+        """Integer multiplier of two ``bits``-wide operands; for unequal ones the geometric mean of their widths."""
         return self.block(Operation.MULTIPLY, bits)
 
     def float_add(self, bits: int) -> Block:
         """Floating-point adder (16 or 32 bits are listed)."""
         return self.block(Operation.FLOAT_ADD, bits)
 
-    def float_multiply(self, bits: int) -> Block:
+    def float_multiply(self, bits: float) -> Block:
         """Floating-point multiplier (16 or 32 bits are listed)."""
         return self.block(Operation.FLOAT_MULTIPLY, bits)
 
@@ -244,7 +242,7 @@ class Logic:
     def _published(self) -> dict[Operation, list[_Listed]]:
         return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
 
-    def _energy(self, operation: Operation, bits: int, base: _Listed, note: str) -> Figure:
+    def _energy(self, operation: Operation, bits: float, base: _Listed, note: str) -> Figure:
         """Energy from the published unit of the node if there is one, else from the family, scaled."""
         growth, rule = _GROWTH[operation]
         published = self._published.get(operation, [])
@@ -303,10 +301,17 @@ class Logic:
                     Figure(energy, energy, energy, "pJ", source, Confidence.PUBLISHED),
                     float(row["area_um2"]) * share,
                     float(row["leakage_mw"]) * share,
-                    float(row["critical_path_ns"]) if row["critical_path_ns"] else None,
+                    _delay_ns(operation, row),
                 )
             ]
         return out
+
+
+def _delay_ns(operation: Operation, row: Mapping[str, str]) -> float | None:
+    """The critical path; where none is listed, the clock period the design was built for (registers have none)."""
+    if operation is Operation.REGISTER:
+        return None
+    return float(row["critical_path_ns"] or row["cycle_ns"])
 
 
 def _horowitz(group: str) -> dict[Operation, list[_Listed]]:

@@ -1,10 +1,10 @@
 """SRAM macros: energy per access, leakage, times and area by size, word width, node, device type and ports.
 
 The table is CACTI 7 (one bank, whole-word access, 330 K) on a grid of sizes and widths half an octave apart or closer.
-Between grid points each quantity is a straight line in log-log: first along size at the two grid widths around the
-wanted one, then across width; between nodes likewise. Every grid point is reproduced exactly. Nothing smoother does
-better: CACTI picks an array organisation per point, so its curves have small steps, and ``cross_validate`` shows what
-that costs.
+Between grid points each quantity is a straight line in log-log: along the number of words at the two grid widths around
+the wanted one, then across width at equal words; between nodes likewise. Every grid point is reproduced exactly.
+Lines at equal words matter: CACTI picks an array organisation per point, rows follow words and columns follow width, so
+lines at equal size cross its steps. Splines and kriging did no better on fresh points (``cross_validation``).
 
 Outside the grid:
 
@@ -29,6 +29,8 @@ from importlib.resources import files
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 from dchw.technology.figure import Confidence, Figure, combine
+from dchw.technology.logic import Logic
+from dchw.technology.registers import register_words
 from dchw.technology.scaling import MIN_NODE_NM, Quantity, inverter_factor
 
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "access_time_ns", "cycle_time_ns", "area_mm2")
@@ -153,6 +155,8 @@ def sram(
     if not MIN_TEMPERATURE_K <= temperature_k <= MAX_TEMPERATURE_K:
         raise _out_of_range("temperature", temperature_k, "K", MIN_TEMPERATURE_K, MAX_TEMPERATURE_K)
     table_node = max(node_nm, TABLE_NODES_NM[0])
+    if 0 < size_bytes * 8 < _MIN_SRAM_WORDS * word_bits:
+        return _flip_flops(size_bytes, word_bits, node_nm, cell, ports, temperature_k)
     left, right, share = _around(tuple(map(math.log, TABLE_NODES_NM)), math.log(table_node))
     below, above = round(math.exp(left)), round(math.exp(right))
     values, exact, notes = _at_node(below, cell, ports, size_bytes, word_bits, temperature_k)
@@ -203,23 +207,37 @@ class Slice:
         """Whether the point is a row of the table."""
         return (size_bytes, word_bits) in self._rows
 
-    def min_size_bytes(self, word_bits: int) -> float:
-        """The smallest macro of a width."""
-        left, right, share = _around(self._log_widths, math.log2(word_bits))
-        first, last = (self._sizes[round(2**log)][0] for log in (left, right))
-        return float(2 ** (first * (1 - share) + last * share))
+    def brackets(self, size_bytes: float, word_bits: int) -> bool:
+        """Whether a grid width has rows on both sides of a size, or at it."""
+        sizes = self._sizes.get(word_bits)
+        return sizes is not None and sizes[0] <= math.log2(size_bytes) <= sizes[-1]
+
+    def has_few_words(self, size_bytes: int, word_bits: int) -> bool:
+        """Whether CACTI builds no macro this small."""
+        smallest = min(2 ** self._sizes[width][0] * 8 / width for width in self._grid_widths(word_bits)[:2])
+        return size_bytes * 8 / word_bits < smallest
 
     def at(self, size_bytes: int, word_bits: int) -> Values:
-        """The six values at a point within the widths and below the largest size."""
+        """The six values at a point within the widths and up to the largest size.
+
+        The line across widths keeps the number of words, because rows follow words and columns follow width; only
+        where the wider neighbour would be beyond the largest size does it keep the size.
+        """
         row = self._rows.get((size_bytes, word_bits))
         if row is not None:
             return row
-        left, right, share = _around(self._log_widths, math.log2(word_bits))
-        low = self._along_size(round(2**left), size_bytes)
+        narrow, wide, share = self._grid_widths(word_bits)
         if share == 0:
-            return tuple(map(math.exp, low))
-        high = self._along_size(round(2**right), size_bytes)
+            return tuple(map(math.exp, self._along_size(narrow, size_bytes)))
+        sizes = (size_bytes * narrow / word_bits, size_bytes * wide / word_bits)
+        if math.log2(sizes[1]) > self._sizes[wide][-1]:
+            sizes = (size_bytes, size_bytes)
+        low, high = (self._along_size(width, size) for width, size in zip((narrow, wide), sizes, strict=True))
         return tuple(math.exp(a * (1 - share) + b * share) for a, b in zip(low, high, strict=True))
+
+    def _grid_widths(self, word_bits: int) -> tuple[int, int, float]:
+        left, right, share = _around(self._log_widths, math.log2(word_bits))
+        return round(2**left), round(2**right), share
 
     def _along_size(self, width: int, size_bytes: float) -> Values:
         sizes, logs = self._sizes[width], self._logs[width]
@@ -263,21 +281,40 @@ def _at_node(
             f"word width of a {ports} macro", word_bits, "bit", grid.widths[0], grid.widths[-1],
             "pad narrower words; put macros side by side for wider ones",
         )  # fmt: skip
-    least = _MIN_SRAM_WORDS * word_bits / 8
-    if not least <= size_bytes <= grid.max_size_bytes:
+    if not 0 < size_bytes <= grid.max_size_bytes:
         raise _out_of_range(
-            f"size of a {ports} macro of {word_bits}-bit words", size_bytes, "bytes", least, grid.max_size_bytes,
-            "use flip-flops (dchw.technology.logic) below, banked() above",
+            f"size of a {ports} macro of {word_bits}-bit words", size_bytes, "bytes", 1, grid.max_size_bytes,
+            "use several banks above",
         )  # fmt: skip
     values = list(grid.at(size_bytes, word_bits))
     exact, notes = grid.holds(size_bytes, word_bits), []
-    if size_bytes < grid.min_size_bytes(word_bits):
+    if grid.has_few_words(size_bytes, word_bits):
         notes.append("fewer words than CACTI builds, by power laws of its smallest macros")
     elif not exact:
         notes.append("between CACTI runs by log-log interpolation over size and width")
     if temperature_k != TABLE_TEMPERATURE_K:
         values[2] *= leakage_ratio(node_nm, cell, temperature_k)
     return tuple(values), exact, notes
+
+
+def _flip_flops(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float) -> Sram:
+    """Fewer than 8 words: registers and a read multiplexer of the Aladdin family; one access per multiplexer delay."""
+    entries = max(1, size_bytes * 8 // word_bits)
+    words = register_words(Logic(node_nm=node_nm), entries, word_bits)
+    return Sram(
+        size_bytes=size_bytes,
+        word_bits=word_bits,
+        node_nm=node_nm,
+        cell=cell,
+        ports=ports,
+        temperature_k=temperature_k,
+        read=words.read_pj,
+        write=words.write_pj,
+        leakage=words.leakage_mw,
+        access=words.delay_ns,
+        cycle=words.delay_ns,
+        area=words.area_mm2,
+    )
 
 
 def leakage_ratio(node_nm: int, cell: str, temperature_k: float) -> float:
