@@ -171,8 +171,8 @@ def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.N
                 row[column] = at - first
                 lists += [np.ascontiguousarray(by, np.int32), np.array([fk.NEVER_FIRES])]
                 at += len(by) + 1
-        row[fk.ITEM_WANTED] = not isinstance(kinds[item.target], FiringNode)
-        row[fk.SLOT_WANTED] = not isinstance(source, FiringNode)
+        row[fk.WANTED] |= 0 if isinstance(kinds[item.target], FiringNode) else fk.ITEM
+        row[fk.WANTED] |= 0 if isinstance(source, FiringNode) else fk.SLOT
     return link, np.concatenate(lists), np.zeros(places, np.int64)
 
 

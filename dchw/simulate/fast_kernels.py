@@ -43,7 +43,8 @@ SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(13, 18)
 # the item's visible time. FREED slots were free when the last peak was looked at. SOURCE
 # and TARGET are firing nodes, or arbiters counted on behind them, or (last) the memory.
 RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
-GIVEN, TAKEN, UPTO, FREED, PEAK, ITEM_WANTED, SLOT_WANTED, LINK_SIZE = range(9, 17)
+GIVEN, TAKEN, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 16)
+ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
 # Columns of ``span``: firings of one node that belong to one layer.
 SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
 # Columns of ``arbiter``: channel c is ends[CHANNELS + 2 c] -> ends[CHANNELS + 2 c + 1]; its ports are
@@ -84,14 +85,9 @@ def advance(t: Tables, budget: int) -> int:
     run, arbiter = t.run, t.arbiter
     target = run[DONE] + budget
     while True:
-        while run[QUEUE_COUNT] > 0:
-            if run[DONE] >= target:
-                return PAUSED
-            at = t.queue[run[QUEUE_HEAD]]
-            run[QUEUE_HEAD] = (run[QUEUE_HEAD] + 1) % t.queue.shape[0]
-            run[QUEUE_COUNT] -= 1
-            t.node[at, QUEUED] = 0
-            _fire(t, at)
+        _fire(t, target)
+        if run[QUEUE_COUNT] > 0:
+            return PAUSED
         cycle = FAR
         for a in range(arbiter.shape[0]):
             if arbiter[a, DIRTY]:
@@ -114,140 +110,173 @@ def advance(t: Tables, budget: int) -> int:
 
 
 @kernel
-def _fire(t: Tables, at: int) -> None:
-    # firings of one node until it is done or must wait (T3, T4)
-    node, link, ends, ring, lists, span = t.node, t.link, t.ends, t.ring, t.lists, t.span
-    into, out_of, stop = node[at, INTO], node[at, OUT_OF], node[at, STOP]
-    firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
-    occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
-    begun, started = firing, node[at, STARTED]
-    start, waited_for = node[at, START], node[at, WAITED_FOR]
-    here = node[at, SPAN]
-    span_end, stall, idle = span[here, SPAN_END], span[here, SPAN_STALL], span[here, SPAN_IDLE]
-    recording = t.run[RECORDING]
-    while firing < count:
-        if not started:
-            start, waited_for = finish, -1
+def _fire(t: Tables, target: int) -> None:
+    # every queued node fires until it is done or must wait (T3, T4), or until DONE reaches the target;
+    # one function without calls in its loop, because it is where all the time goes
+    run, node, link, ends, ring, lists = t.run, t.node, t.link, t.ends, t.ring, t.lists
+    span, service, arbiter, queue = t.span, t.occupied, t.arbiter, t.queue
+    recording = run[RECORDING]
+    while run[QUEUE_COUNT] > 0 and run[DONE] < target:
+        at = queue[run[QUEUE_HEAD]]
+        run[QUEUE_HEAD] = (run[QUEUE_HEAD] + 1) % queue.shape[0]
+        run[QUEUE_COUNT] -= 1
+        node[at, QUEUED] = 0
+        into, out_of, stop = node[at, INTO], node[at, OUT_OF], node[at, STOP]
+        firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
+        occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
+        begun, started = firing, node[at, STARTED]
+        start, waited_for = node[at, START], node[at, WAITED_FOR]
+        here = node[at, SPAN]
+        stall, idle = span[here, SPAN_STALL], span[here, SPAN_IDLE]
+        span_end, fresh = span[here, SPAN_END], span[here, SPAN_START] < 0
+        while firing < count:
             blocked = False
-            for end in range(into, out_of):
-                x = ends[end]
-                upto = link[x, TAKEN] + 1
-                by = link[x, TAKEN_BY]
-                if by >= 0:
-                    upto -= 1
-                    while lists[by + upto] == firing:
-                        upto += 1
-                if upto > link[x, GIVEN]:
-                    link[x, ITEM_WANTED] = 1
-                    blocked = True
-                    break
-                link[x, UPTO] = upto
-                if upto > link[x, TAKEN]:
+            if not started:
+                start, waited_for = finish, -1
+                for end in range(into, out_of):
+                    x = ends[end]
+                    first, by = link[x, TAKEN], link[x, TAKEN_BY]
+                    upto = first + 1
+                    if by >= 0:
+                        upto = first
+                        while lists[by + upto] == firing:
+                            upto += 1
+                        if upto == first:
+                            link[x, UPTO] = upto
+                            continue
+                    if upto > link[x, GIVEN]:
+                        link[x, WANTED] |= ITEM
+                        blocked = True
+                        break
+                    link[x, UPTO] = upto
                     visible = ring[link[x, RING] + ((upto - 1) & link[x, MASK])]
                     if visible > start:
                         start, waited_for = visible, x
+                if blocked:
+                    break
+                idle += start - finish
+                for end in range(into, out_of):
+                    # each place in the ring turns from the item's time into its slot's
+                    x = ends[end]
+                    upto = link[x, UPTO]
+                    if upto == link[x, TAKEN]:
+                        continue
+                    base, mask, freed, peak = link[x, RING], link[x, MASK], link[x, FREED], link[x, PEAK]
+                    for item in range(link[x, TAKEN], upto):
+                        place = base + (item & mask)
+                        if item >= link[x, INITIAL]:
+                            held_from = ring[place] - link[x, HOLD]
+                            while freed < item and ring[base + (freed & mask)] <= held_from:
+                                freed += 1
+                            peak = max(peak, item + 1 - freed)
+                        ring[place] = start + 1
+                    link[x, FREED], link[x, PEAK], link[x, TAKEN] = freed, peak, upto
+                    if link[x, WANTED] & SLOT:
+                        _wake_source(run, node, link, arbiter, queue, x)
+                if fresh:
+                    span[here, SPAN_START] = start
+                    fresh = False
+                started = 1
+            busy_until = start + (constant if constant else service[occupied + firing]) - 1
+            handover, stalled_by = busy_until, -1
+            for end in range(out_of, stop):
+                x = ends[end]
+                first, by = link[x, GIVEN], link[x, GIVEN_BY]
+                upto = first + 1
+                if by >= 0:
+                    upto = first
+                    while lists[by + upto] == firing:
+                        upto += 1
+                link[x, UPTO] = upto
+                needs = upto - 1 - link[x, DEPTH]
+                if upto > first and link[x, DEPTH] and needs >= link[x, INITIAL]:
+                    if needs >= link[x, TAKEN]:
+                        link[x, WANTED] |= SLOT
+                        blocked = True
+                        break
+                    visible = ring[link[x, RING] + (needs & link[x, MASK])]
+                    if visible > handover:
+                        handover, stalled_by = visible, x
             if blocked:
                 break
-            idle += start - finish
-            for end in range(into, out_of):
+            for end in range(out_of, stop):
                 x = ends[end]
-                if link[x, UPTO] > link[x, TAKEN]:
-                    _take(t, x, link[x, UPTO], start)
-            if span[here, SPAN_START] < 0:
-                span[here, SPAN_START] = start
-            started = 1
-        busy_until = start + (constant if constant else t.occupied[occupied + firing]) - 1
-        handover, stalled_by = busy_until, -1
-        blocked = False
-        for end in range(out_of, stop):
-            x = ends[end]
-            upto = link[x, GIVEN] + 1
-            by = link[x, GIVEN_BY]
-            if by >= 0:
-                upto -= 1
-                while lists[by + upto] == firing:
-                    upto += 1
-            link[x, UPTO] = upto
-            needs = upto - 1 - link[x, DEPTH]
-            if link[x, DEPTH] and upto > link[x, GIVEN] and needs >= link[x, INITIAL]:
-                if needs >= link[x, TAKEN]:
-                    link[x, SLOT_WANTED] = 1
-                    blocked = True
-                    break
-                visible = ring[link[x, RING] + (needs & link[x, MASK])]
-                if visible > handover:
-                    handover, stalled_by = visible, x
-        if blocked:
-            break
-        for end in range(out_of, stop):
-            x = ends[end]
-            if link[x, UPTO] > link[x, GIVEN]:
-                _give(t, x, link[x, UPTO], handover)
-        stall += handover - busy_until
-        finish = handover + 1
-        if recording:
-            _record(t, at, firing, start, finish, waited_for, stalled_by)
-        firing += 1
-        started = 0
-        if firing == span_end:
-            span[here, SPAN_STALL], span[here, SPAN_IDLE], span[here, SPAN_FINISH] = stall, idle, finish
-            if firing < count:
-                here += 1
-                span_end, stall, idle = span[here, SPAN_END], 0, 0
-    if firing < count:
-        span[here, SPAN_STALL], span[here, SPAN_IDLE] = stall, idle
-    node[at, NEXT], node[at, FINISH], node[at, STARTED] = firing, finish, started
-    node[at, START], node[at, WAITED_FOR], node[at, SPAN] = start, waited_for, here
-    t.run[DONE] += firing - begun
+                upto = link[x, UPTO]
+                if upto == link[x, GIVEN]:
+                    continue
+                for item in range(link[x, GIVEN], upto):
+                    ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
+                link[x, GIVEN] = upto
+                if link[x, WANTED] & ITEM:
+                    _wake_target(run, node, link, arbiter, queue, x)
+            stall += handover - busy_until
+            finish = handover + 1
+            if recording:
+                _record(t, at, firing, start, finish, waited_for, stalled_by)
+            firing += 1
+            started = 0
+            if firing == span_end:
+                span[here, SPAN_STALL], span[here, SPAN_IDLE], span[here, SPAN_FINISH] = stall, idle, finish
+                if firing < count:
+                    here += 1
+                    span_end, stall, idle, fresh = span[here, SPAN_END], 0, 0, True
+        if firing < count:
+            span[here, SPAN_STALL], span[here, SPAN_IDLE] = stall, idle
+        node[at, NEXT], node[at, FINISH], node[at, STARTED] = firing, finish, started
+        node[at, START], node[at, WAITED_FOR], node[at, SPAN] = start, waited_for, here
+        run[DONE] += firing - begun
 
 
 @kernel
-def _take(t: Tables, x: int, upto: int, cycle: int) -> None:
-    # items up to ``upto`` are taken at a cycle; each place in the ring turns from the item's time into its slot's
+def _take(t: Tables, x: int, cycle: int) -> None:
+    # a shared node takes a link's head at a cycle, as firing nodes do above
     link, ring = t.link, t.ring
-    base, mask, initial, hold = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
-    freed, peak = link[x, FREED], link[x, PEAK]
-    for item in range(link[x, TAKEN], upto):
-        if item >= initial:
-            held_from = ring[base + (item & mask)] - hold
-            while freed < item and ring[base + (freed & mask)] <= held_from:
-                freed += 1
-            peak = max(peak, item + 1 - freed)
-        ring[base + (item & mask)] = cycle + 1
-    link[x, FREED], link[x, PEAK], link[x, TAKEN] = freed, peak, upto
-    if link[x, SLOT_WANTED]:
-        source = link[x, SOURCE]
-        if source < t.node.shape[0]:
-            link[x, SLOT_WANTED] = 0
-            _wake(t, source)
-        elif source - t.node.shape[0] < t.arbiter.shape[0]:
-            t.arbiter[source - t.node.shape[0], DIRTY] = 1
+    base, mask, item = link[x, RING], link[x, MASK], link[x, TAKEN]
+    if item >= link[x, INITIAL]:
+        held_from = ring[base + (item & mask)] - link[x, HOLD]
+        while link[x, FREED] < item and ring[base + (link[x, FREED] & mask)] <= held_from:
+            link[x, FREED] += 1
+        link[x, PEAK] = max(link[x, PEAK], item + 1 - link[x, FREED])
+    ring[base + (item & mask)] = cycle + 1
+    link[x, TAKEN] += 1
+    if link[x, WANTED] & SLOT:
+        _wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
 @kernel
-def _give(t: Tables, x: int, upto: int, cycle: int) -> None:
-    # items up to ``upto`` are handed over at a cycle
-    link, ring = t.link, t.ring
-    base, mask = link[x, RING], link[x, MASK]
-    visible = cycle + link[x, HOLD]
-    for item in range(link[x, GIVEN], upto):
-        ring[base + (item & mask)] = visible
-    link[x, GIVEN] = upto
-    if link[x, ITEM_WANTED]:
-        target = link[x, TARGET]
-        if target < t.node.shape[0]:
-            link[x, ITEM_WANTED] = 0
-            _wake(t, target)
-        elif target - t.node.shape[0] < t.arbiter.shape[0]:
-            t.arbiter[target - t.node.shape[0], DIRTY] = 1
+def _give(t: Tables, x: int, cycle: int) -> None:
+    # a shared node hands an item over at a cycle
+    link = t.link
+    t.ring[link[x, RING] + (link[x, GIVEN] & link[x, MASK])] = cycle + link[x, HOLD]
+    link[x, GIVEN] += 1
+    if link[x, WANTED] & ITEM:
+        _wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
 @kernel
-def _wake(t: Tables, at: int) -> None:
-    run = t.run
-    if t.node[at, QUEUED] == 0:
-        t.node[at, QUEUED] = 1
-        t.queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % t.queue.shape[0]] = at
+def _wake_source(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+    if link[x, SOURCE] < node.shape[0]:
+        link[x, WANTED] &= ~SLOT
+    _wake(run, node, arbiter, queue, link[x, SOURCE])
+
+
+@kernel
+def _wake_target(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+    if link[x, TARGET] < node.shape[0]:
+        link[x, WANTED] &= ~ITEM
+    _wake(run, node, arbiter, queue, link[x, TARGET])
+
+
+@kernel
+def _wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
+    # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
+    nodes = node.shape[0]
+    if at >= nodes:
+        if at - nodes < arbiter.shape[0]:
+            arbiter[at - nodes, DIRTY] = 1
+    elif node[at, QUEUED] == 0:
+        node[at, QUEUED] = 1
+        queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
         run[QUEUE_COUNT] += 1
 
 
@@ -320,8 +349,8 @@ def _grant(t: Tables, a: int, cycle: int) -> None:
     one, other = ends[row[CHANNELS] + 2 * winner], ends[row[CHANNELS] + 2 * winner + 1]
     row[GRANTS] += 1
     row[WAITED] += cycle - oldest
-    _take(t, one, link[one, TAKEN] + 1, cycle)
-    _give(t, other, link[other, GIVEN] + 1, cycle)
+    _take(t, one, cycle)
+    _give(t, other, cycle)
     row[LAST] = winner
     port = row[PORTS]
     for candidate in range(row[PORTS], row[PORTS_END]):
@@ -353,11 +382,11 @@ def _deliver(t: Tables) -> None:
         one, other = t.ends[t.run[MEMORY_LINKS] + 2 * port], t.ends[t.run[MEMORY_LINKS] + 2 * port + 1]
         while row[RELEASED] < row[HEAD]:
             clock = state.request[row[FIRST] + row[RELEASED], ACCEPTED_AT]
-            _take(t, one, link[one, TAKEN] + 1, cycle_of(state.reg, clock))
+            _take(t, one, cycle_of(state.reg, clock))
             row[RELEASED] += 1
         while row[DELIVERED] < row[ANSWERED]:
             cycle = cycle_of(state.reg, state.request[row[FIRST] + row[DELIVERED], ANSWERED_AT])
-            _give(t, other, link[other, GIVEN] + 1, cycle)
+            _give(t, other, cycle)
             t.run[LATEST_ANSWER] = max(t.run[LATEST_ANSWER], cycle + link[other, HOLD])
             row[DELIVERED] += 1
 
