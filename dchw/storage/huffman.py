@@ -70,7 +70,10 @@ def _unpack(packed: PackedLayer) -> Entries:
 
 
 def code_tables(packed: PackedLayer) -> tuple[Lengths, Lengths]:
-    """Code lengths of gaps and of codes, from the CODE_TABLES region: uint8[symbols] each."""
+    """Code lengths of gaps and of codes, from the CODE_TABLES region: uint8[symbols] each.
+
+    A table ends at its last used symbol and its code is complete, so a symbol that never occurs has no room in it.
+    """
     parameters, data = packed.parameters, region(packed, Stream.CODE_TABLES)
     field_bits = parameters.code_limit.bit_length()
     split = packed_bytes(parameters.gap_symbols, field_bits)
@@ -95,8 +98,6 @@ def _decode(
         symbols = huffman.decode_chunks(data, byte_offsets, chunks.chunk_entries, lengths)
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {stream.value}: {error}") from None
-    if not np.array_equal(np.bincount(symbols, minlength=lengths.size) > 0, lengths > 0):
-        raise damaged(packed, stream, "every symbol of its code table to occur", "one that does not")
     return symbols.astype(np.uint16)
 
 
