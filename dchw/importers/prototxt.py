@@ -93,6 +93,8 @@ class _CaffeGraph:
     def sources(self, layer: Message, count: int | None = 1) -> list[str]:
         """The operations a layer reads; ``count`` is how many there must be (None: one or more)."""
         blobs = [str(blob) for blob in layer.all("bottom")]
+        if layer.one("type", str) in _LOSSES:
+            blobs = blobs[:1]  # the others are labels
         if not blobs or (count is not None and len(blobs) != count):
             raise layer.fault(f"expected {count or 'at least 1'} bottom here; got {len(blobs)}; correct them")
         for blob in blobs:
@@ -138,7 +140,9 @@ def _pair(message: Message, name: str, default: int, *, low: int, repeated: str 
         values = list(sides)
     values = values or [default]
     if len(values) > 2 or not all(isinstance(v, int) and v >= low for v in values):
-        raise message.fault(f"expected one or two whole numbers of at least {low} for {repeated}; got {values}")
+        raise message.fault(
+            f"expected one or two whole numbers of at least {low} for {repeated}; got {values}; correct them"
+        )
     return values[0], values[-1]
 
 
@@ -218,7 +222,7 @@ def _activation(function: str) -> Callable[[_CaffeGraph, Message], None]:
 
 
 def _softmax(build: _CaffeGraph, layer: Message) -> None:
-    source = build.sources(layer, None)[0]  # a loss reads the labels as well
+    source = build.sources(layer)[0]
     axis = layer.message("softmax_param").one("axis", int, 1)
     build.gives(layer, build.graph.activation(build.name(layer), source, "softmax", axis=axis))
 
@@ -272,6 +276,8 @@ _LAYERS: MappingProxyType[str, Callable[[_CaffeGraph, Message], None]] = Mapping
         "SoftmaxWithLoss": _softmax,
     }
 )
+
+_LOSSES = ("SoftmaxWithLoss", "SOFTMAX_LOSS")
 
 _OLD_NAMES: MappingProxyType[str, str] = MappingProxyType(
     {

@@ -149,7 +149,7 @@ def _stored_geometry(
         return {}
     try:
         stored = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{where}: expected JSON; {error}; correct it") from error
     if not isinstance(stored, dict) or not all(isinstance(value, dict) for value in stored.values()):
         raise FileFormatError(f'{where}: expected {{"layer": {{"in_size": [h, w], ...}}}}; got other JSON; correct it')

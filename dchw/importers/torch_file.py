@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def network_from_torch_file(
 
     path = Path(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's opinion of unusual pickles
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileFormatError(
             f"{path}: expected tensors only; it holds other objects, which are not loaded because they could run code; "
@@ -34,7 +37,9 @@ def network_from_torch_file(
     except OSError as error:
         raise DchwError(f"{path}: it cannot be read ({error.strerror or error}); check the path") from error
     except (RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        raise FileFormatError(f"{path}: expected a torch checkpoint; it is damaged ({error}); get it again") from error
+        raise FileFormatError(
+            f"{path}: expected a torch checkpoint; it is damaged ({_first_line(error)}); get it again"
+        ) from error
     state = _state(loaded)
     if not state:
         raise FileFormatError(f"{path}: expected a state dict of tensors; got none; save module.state_dict()")
@@ -58,3 +63,7 @@ def _state(loaded: Any) -> dict[str, Array]:
     return {
         str(key): value.detach().float().numpy() for key, value in loaded.items() if isinstance(value, torch.Tensor)
     }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -183,14 +183,14 @@ class GraphWalk:
         attributes = dict(attributes or {})
         name, parameter = self._owner(node, weight)
         tensor = weight.tensor
-        if parameter is not None:
-            attributes |= self._place_in_parameter(kind, tensor, self._parameters[parameter])
-            if attributes.get("computed"):
-                self.notes.append(
-                    f"weights of {name} are computed from parameter {parameter}; state_dict leaves it out"
-                )
-            usual = parameter.removesuffix("weight") + "bias"
-            if bias is not None and len(bias.origins) == 1 and usual not in self._parameters:
+        placed = self._place_in_parameter(kind, tensor, self._parameters.get(parameter or ""))
+        attributes |= placed
+        if "computed" in placed:
+            origins = " and ".join(weight.origins) or "constants"
+            self.notes.append(f"weights of {name} are computed from {origins}; state_dict leaves them out")
+        elif bias is not None and len(bias.origins) == 1:
+            usual = str(parameter).removesuffix("weight") + "bias"
+            if usual not in self._parameters:
                 attributes["bias_parameter"] = bias.origins[0]
         unique = self.emit(
             node,
@@ -219,8 +219,12 @@ class GraphWalk:
             attributes["parameters"] = parameters
         return self.emit(node, OperationKind.OTHER, [x for x in flat if isinstance(x, str)], attributes=attributes)
 
-    def _place_in_parameter(self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor) -> dict[str, Any]:
+    def _place_in_parameter(
+        self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor | None
+    ) -> dict[str, Any]:
         """How a layer's weight lies in its parameter: as it is, transposed, some of its rows, or computed from it."""
+        if original is None:
+            return {"computed": True}
         if _same(tensor, original):
             return {}
         if kind is OperationKind.LINEAR and _same(tensor.T, original):
@@ -296,7 +300,7 @@ class GraphWalk:
         own = getattr(self._modules.get(path), "weight", None)
         if isinstance(own, torch.Tensor) and own.data_ptr() == weight.tensor.data_ptr():
             return path or "weight", f"{path}.weight" if path else "weight"
-        learned = [origin for origin in weight.origins if origin in self._learned]
+        learned = [origin for origin in weight.origins if origin in self._learned] or list(weight.origins)
         if len(learned) == 1:
             return learned[0].removesuffix(".weight"), learned[0]
         return self._path_name(node), None

@@ -217,7 +217,7 @@ def test_masks_inside_the_forward_pass_are_multiplied_in():
     made = Masked()
     network = Network.from_module(made, torch.randn(1, 4))
     assert (network.layers[0].weight[:, 1:3] == 0).all()
-    assert network.notes == ("weights of fc are computed from parameter fc.weight; state_dict leaves it out",)
+    assert network.notes == ("weights of fc are computed from fc.weight and mask; state_dict leaves them out",)
     assert network.state_dict() == {}
     agree(network, made, torch.randn(2, 4))
 
