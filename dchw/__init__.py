@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from dchw.compress.compressed import CompressedNetwork
     from dchw.compress.recipe import Recipe, compress
     from dchw.container.files import load, save
+    from dchw.dram.replay import replay
+    from dchw.experiment import compare, simulate
+    from dchw.hardware.machine import machine
     from dchw.importers.load import load_network
     from dchw.network import Network
+    from dchw.technology.sram import sram
 
 _PUBLIC = {
     "Network": "dchw.network",
@@ -21,10 +25,14 @@ _PUBLIC = {
     "Recipe": "dchw.compress.recipe",
     "save": "dchw.container.files",
     "load": "dchw.container.files",
+    "machine": "dchw.hardware.machine",
+    "compare": "dchw.experiment",
+    "replay": "dchw.dram.replay",
+    "sram": "dchw.technology.sram",
 }
 """Public names and the modules that define them; each module is imported when its name is first used."""
 
-_VERBS = ("compress",)
+_VERBS = ("compress", "simulate")
 """Packages that are called like functions (see `dchw.callable_package`)."""
 
 __all__ = [
@@ -35,10 +43,15 @@ __all__ = [
     "Network",
     "Recipe",
     "SimulationError",
+    "compare",
     "compress",
     "load",
     "load_network",
+    "machine",
+    "replay",
     "save",
+    "simulate",
+    "sram",
 ]
 
 

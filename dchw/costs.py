@@ -208,7 +208,7 @@ def account(
 
 
 def _clocked_cycles(program: Program, timing: Timing, unit: str, ungated_share: float) -> float:
-    """Cycles' worth of clock energy: the share of the unit's copies that is busy, and what gating leaves of the rest."""
+    """Cycles' worth of clock energy: the share of the unit's copies that is busy, and what gating leaves ungated."""
     stands_for = {"codebook": "pe_array"}.get(unit, unit)
     names = [node.name for node in program.nodes if isinstance(node, FiringNode) and node.unit == stands_for]
     busy = sum(timing.nodes[name].busy for name in names) / max(len(names), 1)

@@ -281,7 +281,7 @@ def file_bytes(network: CompressedNetwork, storage: str) -> int:
     ``relative`` and ``csr`` store float32 values with flattened gaps or 32-bit indices and row pointers, the dense
     formats plain arrays (int8 with a float32 scale per output channel); all with float32 biases.
     """
-    from dchw.container import network_sizes
+    from dchw.container.sizes import network_sizes
 
     if storage == "huffman":
         return network_sizes(network).file_bytes

@@ -157,7 +157,7 @@ class WeightStream:
         )
 
     def _check_room(self, work: LayerWork, tables: _Blocks, blocks: _Blocks, *, resident: bool) -> None:
-        """The most blocks that must be in at once: up to a chunk's last, less those of chunks surely used up by then."""
+        """Check the most blocks that must be in at once: up to a chunk's last, less those surely used up by then."""
         packed = work.packed
         chunks = np.arange(packed.chunks)
         needed = np.searchsorted(blocks.first_chunk, chunks, side="right")

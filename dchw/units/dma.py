@@ -19,7 +19,6 @@ from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts, listed
 from dchw.units.unit import Unit, UnitCosts
 
-
 ADDRESS_BITS = 40
 CHANNELS = 3
 """Weights, activations, outputs."""

@@ -24,7 +24,6 @@ from dchw.technology.parts import Parts
 from dchw.technology.structures import fifo, index_accumulator, mac, merged
 from dchw.units.unit import NumberFormat, NumberFormats, Unit, UnitCosts
 
-
 INDEX_BITS = 16
 """Width of a running row index: up to 65,536 rows."""
 

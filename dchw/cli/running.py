@@ -1,0 +1,67 @@
+"""What the verbs that run a machine share: which network, which machine, and how a comparison is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dchw.cli.output import print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dchw.compress.compressed import CompressedNetwork
+
+_COLUMNS = {
+    "storage": "storage",
+    "file_bytes": "file B",
+    "packed_bytes": "packed B",
+    "dram_read_bytes": "DRAM read B",
+    "bandwidth_gbps": "GB/s",
+    "cycles": "cycles",
+    "latency_us": "latency us",
+    "energy_dram_nj": "DRAM nJ",
+    "energy_sram_nj": "SRAM nJ",
+    "energy_decode_nj": "decode nJ",
+    "energy_compute_nj": "compute nJ",
+    "energy_clock_nj": "clock nJ",
+    "energy_leakage_nj": "leakage nJ",
+    "energy_nj": "total nJ",
+    "error_pct": "error %",
+}
+
+
+def load_compressed(path: str, prototxt: Path | None = None) -> CompressedNetwork:
+    """A compressed network from a .dchw file or a published release; anything else is an error that says what to do."""
+    import dchw
+    from dchw.compress.compressed import CompressedNetwork
+    from dchw.quantities import DchwError
+
+    network = dchw.load_network(path, **({} if prototxt is None else {"prototxt": prototxt}))
+    if not isinstance(network, CompressedNetwork):
+        raise DchwError(f"{path}: expected a compressed network; got dense weights; run 'dchw compress' on it first")
+    return network
+
+
+def print_comparison(title: str, frame: pd.DataFrame, notes: list[str]) -> None:
+    """A comparison as a table for people."""
+    shown = {name: label for name, label in _COLUMNS.items() if name in frame.columns}
+    print_table(title, frame[list(shown)].rename(columns=shown), notes)
+
+
+def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: Any) -> list[str]:
+    """What a reader must know to trust a comparison."""
+    first, last = frame.iloc[0], frame.iloc[-1]
+    workload = result.workload
+    notes = [
+        f"From {first['storage']} to {last['storage']}: "
+        f"{first['dram_read_bytes'] / max(last['dram_read_bytes'], 1):.1f}x less DRAM read, "
+        f"{first['cycles'] / last['cycles']:.1f}x fewer cycles, "
+        f"{first['energy_nj'] / last['energy_nj']:.1f}x less energy.",
+        f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
+        f"activations from the {workload.activations}; engine {result.engine}.",
+        f"DRAM energy: {result.costs.scope}.",
+    ]
+    notes += [f"Note: {note}" for note in (*workload.notes, *network.graph.notes)]
+    notes += [f"Warning: {warning}" for warning in result.costs.warnings]
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,123 @@
+"""``dchw simulate``: one run of a compressed network on a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dchw.cli.output import print_json, print_table, progress
+from dchw.cli.running import load_compressed
+
+
+@click.command(name="simulate")
+@click.argument("file")
+@click.option("--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file.")
+@click.option("--storage", default="huffman", show_default=True, help="Storage format of the weights.")
+@click.option("--engine", type=click.Choice(["fast", "reference"]), default="fast", show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already.")
+@click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
+@click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
+@click.option("--dram-trace", type=click.Path(path_type=Path), help="Write the DRAM requests of the run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    file: str,
+    machine_name: str,
+    storage: str,
+    engine: str,
+    batch: int,
+    warm: bool,
+    prototxt: Path | None,
+    out: Path | None,
+    timeline: Path | None,
+    dram_trace: Path | None,
+    as_json: bool,
+) -> None:
+    """Run FILE (a .dchw file or a published release) on a machine: cycles, traffic and energy."""
+    import pandas as pd
+
+    import dchw
+
+    network = load_compressed(file, prototxt)
+    target = dchw.machine(machine_name)
+    with progress() as bar:
+        task = bar.add_task("simulating", total=None)
+        result = dchw.simulate(
+            network,
+            target,
+            storage,
+            engine,
+            batch=batch,
+            warm=warm,
+            record=timeline is not None,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if out is not None:
+        _write_frame(result.to_frame(), out)
+    if timeline is not None:
+        from dchw.simulate.timeline import write_timeline
+
+        write_timeline(timeline, result.program, result.timing)
+    if dram_trace is not None:
+        from dchw.traces import write_program_trace
+
+        write_program_trace(dram_trace, result.program, result.timing)
+    energy = result.costs.by("category")
+    summary = {
+        "network": network.name,
+        "machine": target.name,
+        "storage": storage,
+        "engine": engine,
+        "cycles": result.cycles,
+        "seconds": result.seconds,
+        "dram_read_bytes": result.dram_read_bytes,
+        "dram_write_bytes": result.dram_write_bytes,
+        "bandwidth_gbps": result.bandwidth_gbps,
+        "energy_pj": result.energy_pj,
+        "energy_by_category_pj": energy,
+        "stream_bytes": {stream.value: size for stream, size in result.stream_bytes().items()},
+        "area_mm2": result.costs.area_mm2,
+        "program_digest": result.timing.program_digest,
+        "notes": list(result.workload.notes),
+        "warnings": list(result.costs.warnings),
+    }
+    if as_json:
+        events: dict[str, int] = {}
+        for count in result.counts:
+            events[f"{count.unit}.{count.event}"] = events.get(f"{count.unit}.{count.event}", 0) + count.count
+        print_json("simulate", {**summary, "events": events, "layers": result.layers_frame().to_dict("records")})
+        return
+    head = f"{network.name} on {target.name}, {storage}, {'warm' if warm else 'cold'}, engine {engine}"
+    facts = [
+        f"{result.cycles:,} cycles = {result.seconds * 1e6:.2f} us; {result.dram_read_bytes:,} B read and "
+        f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ",
+        f"DRAM energy: {result.costs.scope}.",
+        *(f"Note: {note}" for note in result.workload.notes),
+        *(f"Warning: {warning}" for warning in result.costs.warnings),
+    ]
+    print_table(head, result.layers_frame(), facts)
+    print_table(
+        "Energy by unit",
+        pd.DataFrame({"unit": list(by := result.costs.by("unit")), "nJ": [v / 1e3 for v in by.values()]}),
+    )
+    busy = result.units_frame().groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
+    print_table("Cycles of a node, mean over the nodes of each unit", busy.reset_index())
+
+
+def _write_frame(frame: object, path: Path) -> None:
+    import pandas as pd
+
+    from dchw.quantities import DchwError
+
+    assert isinstance(frame, pd.DataFrame)
+    try:
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        elif path.suffix == ".parquet":
+            frame.to_parquet(path, index=False)
+        else:
+            raise DchwError(f"{path}: expected a name ending in .csv or .parquet; got {path.suffix!r}; rename it")
+    except OSError as error:
+        raise DchwError(f"{path}: cannot be written ({error}); choose another place") from None
