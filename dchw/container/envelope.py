@@ -103,9 +103,7 @@ def unseal(data: bytes) -> Envelope:
     body = data[8 + size :]
     spans = [int(np.prod(shape, dtype=object)) * _DTYPES[dtype] for dtype, shape in shapes.values()]
     if sum(spans) != len(body):
-        raise FileFormatError(
-            f"tensors: expected {sum(spans)} bytes; got {len(body)}, the file is damaged or cut short"
-        )
+        raise FileFormatError(f"tensors: expected {sum(spans)} bytes; got {len(body)}; the file is damaged or cut")
     _check_sum(data)
     tensors: dict[str, npt.NDArray[Any]] = {}
     at = 0

@@ -41,8 +41,7 @@ def save(network: CompressedNetwork, path: str | Path) -> int:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            if beside.read_bytes() != data:
-                raise OSError("what was read back differs from what was written")
+            _check_same(network, parse(beside.read_bytes(), str(place)), place)
             os.replace(beside, place)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -50,6 +49,18 @@ def save(network: CompressedNetwork, path: str | Path) -> int:
     except OSError as error:
         raise DchwError(f"{place}: cannot be written ({error}); free space or name another place") from None
     return len(data)
+
+
+def _check_same(wanted: CompressedNetwork, found: CompressedNetwork, place: Path) -> None:
+    for one, other in zip(wanted.layers, found.layers, strict=True):
+        for a, b in ((one.codes, other.codes), (one.codebook, other.codebook), (one.bias, other.bias)):
+            # bit patterns, so that -0.0 is not 0.0
+            if (a is None) != (b is None) or (a is not None and b is not None and _bits(a) != _bits(b)):
+                raise DchwError(f"{place}: layer {one.name!r}: what was read back differs from what was to be written")
+
+
+def _bits(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
+    return array.shape, array.astype(np.uint16).tobytes() if array.dtype.kind == "u" else array.tobytes()
 
 
 def load(path: str | Path) -> CompressedNetwork:
@@ -90,9 +101,7 @@ def to_bytes(network: CompressedNetwork) -> bytes:
                 f"{layer.bias.shape}; give one per output channel"
             )
         if layer.name.startswith(envelope.RESERVED):
-            raise DchwError(
-                f"{where}: the file keeps names that begin like {layer.name!r} for itself; rename the layer"
-            )
+            raise DchwError(f"{where}: names that begin like {layer.name!r} mean something else; rename the layer")
         tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
     name, operations, notes, number_format = rows
     description = [name, operations, _plain(network.recipe), _plain(network.results), notes, number_format]
