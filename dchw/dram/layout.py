@@ -1,149 +1,104 @@
-"""Where everything lies in the integer arrays the memory kernels work on.
+"""The two records the memory kernels work on: ``FIXED`` (what never changes) and ``LIVE`` (one per channel).
 
-A memory is two arrays: ``fixed`` (numbers and tables that never change, shared by its channels) and ``live`` (one
-row per channel). Plain names are places in ``fixed`` or in a row of ``live``; ``*_SIZE`` are record lengths. Kernels
-take ``f`` and ``m``, the fixed array and one row. Limits are compile-time numbers, so that every place is one.
+Kernels take them as ``f`` and ``m`` and use their fields by name. Records and not separate arrays: passing an array
+costs a reference count per call, passing a record nothing.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 FAR = 1 << 60
 """A clock that never comes."""
 CLOSED, OPENING = -1, -2
-"""``OPEN_ROW`` of a bank without a row, and of one between the two parts of its activation."""
+"""``open_row`` of a bank without a row, and of one between the two parts of its activation."""
 
-# Limits.
-BANKS_MAX = 62  # banks of all ranks of a channel: bits of one word
+# Limits; compile-time numbers, so that every place in a record is one.
+BANKS_MAX = 62  # banks of all ranks of a channel
 NODES_MAX = 1 + 3 * BANKS_MAX
+RANKS_MAX = 8
 COMMANDS_MAX = 16
 RULES_MAX = 512
 WINDOWS_MAX, WINDOW_MAX = 4, 8
 QUEUE_MAX = 256
-RANKS_MAX = 8
+SLOTS_MAX = 2 * QUEUE_MAX + BANKS_MAX
 MAINTENANCE_MAX = 1 << 10
 RING = 1 << 12  # completions a caller may leave unread
 LATENCY_BINS = 1 << 16  # read latencies from 0 up; the last bin takes everything longer
 OCCUPANCY_BINS = 512
+TRACE_MAX = 1 << 16
 
-# Values of f[KIND], f[POLICY], f[REFRESH].
-DRAM, FIXED = range(2)
+# Values of f.kind, f.policy and f.refresh; the queues; a third list beside them.
+DRAM, FIXED_RATE = range(2)
 OPEN_ROWS, CLOSED_ROWS, TIMEOUT_ROWS = range(3)
 NO_REFRESH, ALL_BANK, PER_BANK = range(3)
+READ_QUEUE, WRITE_QUEUE, OPENED = range(3)
 
-# fixed: numbers.
-(
-    KIND,
-    BANKS,
-    RANKS,
-    BANKS_PER_RANK,
-    READ_QUEUE,
-    WRITE_QUEUE,
-    WRITE_HIGH,
-    WRITE_LOW,
-    POLICY,
-    ROW_TIMEOUT,
-    REFRESH,
-    REFRESH_EVERY,
-    READ_LATENCY,
-    WRITE_LATENCY,
-    POSTAMBLE,
-    ACTIVATE_WINDOW,
-    SYNC_GAP,
-    SHARE_PERIOD,
-    SHARE_BUSY,
-    REFRESH_CYCLE,
-    BANK_REFRESH_CYCLE,
-    SERVICE,
-    SERVICE_UNIT,
-    ACT,
-    ACT2,
-    PRE,
-    PREA,
-    RD,
-    WR,
-    RDA,
-    WRA,
-    REFA,
-    REFB,
-    SYNC_RD,
-    SYNC_WR,
-    NUMBERS,
-) = range(36)
-# fixed: tables.
-CLOCKS = NUMBERS  # [command]: clocks on the command bus
-NODE = CLOCKS + COMMANDS_MAX  # [bank, 4]: the node of each level above a bank
-SIBLINGS = NODE + 4 * BANKS_MAX  # [node, 2]: first node of its level and how many
-RULE_FIRST = SIBLINGS + 2 * NODES_MAX  # [command + 1]
-RULES = RULE_FIRST + COMMANDS_MAX + 1  # [rule, RULE_SIZE], ordered by preceding command
-RULE_LEVEL, RULE_FOLLOWING, RULE_LATENCY, RULE_WINDOW, RULE_SIBLING, RULE_HISTORY, RULE_SIZE = range(7)
-FIXED_SIZE = RULES + RULES_MAX * RULE_SIZE
+Fields = list[tuple[str, type] | tuple[str, type, tuple[int, ...]]]
 
-# live: numbers. N_READ, N_WRITE and N_OPENED stand in the order of the lists.
-(
-    CLOCK,
-    LAST_ACCEPT,
-    PLAN_STALE,
-    PLAN_TIME,
-    PLAN_KIND,
-    PLAN_LIST,
-    PLAN_PLACE,
-    PLAN_COMMAND,
-    NEW_SLOT,
-    BUS_FREE,
-    WRITE_MODE,
-    N_READ,
-    N_WRITE,
-    N_OPENED,
-    ACT2_SLOT,
-    ACT2_DEADLINE,
-    SYNC_LIST,
-    SYNC_PLACE,
-    SYNC_EXPIRY,
-    NEXT_REFRESH,
-    REFRESH_BANK,
-    MAINT_HEAD,
-    MAINT_COUNT,
-    N_FREE,
-    OUT_HEAD,
-    OUT_TAIL,
-    READS,
-    WRITES,
-    FORWARDED,
-    MERGED,
-    HITS,
-    MISSES,
-    CONFLICTS,
-    LATENCY_SUM,
-    LATENCY_MAX,
-    LATENCY_MIN,
-    FIRST_ACCEPT,
-    LAST_COMPLETION,
-    OCCUPANCY_FROM,
-    OCCUPANCY_SHIFT,
-    READ_OCCUPANCY,
-    WRITE_OCCUPANCY,
-    TRACED,
-    SERVICE_FREE,
-    COUNTERS,
-) = range(45)
-READ_LIST, WRITE_LIST, OPENED_LIST = range(3)
-# live: tables.
-READY = COUNTERS  # [node, command]: first clock the node allows the command
-HISTORY = READY + NODES_MAX * COMMANDS_MAX  # [windowed rule, node, WINDOW_MAX]: last clocks of its preceding command
-OPEN_ROW = HISTORY + WINDOWS_MAX * NODES_MAX * WINDOW_MAX  # [bank]
-OPENED_FOR = OPEN_ROW + BANKS_MAX  # [bank]: requests whose row was opened for them and that have not issued
-LAST_USE = OPENED_FOR + BANKS_MAX  # [bank]: clock of the last activate or column command
-SLOTS = LAST_USE + BANKS_MAX  # [slot, SLOT_SIZE]: accepted requests; lists hold places of slots
-BANK, ROW, KEY, ARRIVED, TAG, IS_WRITE, COUNTED, SLOT_SIZE = range(8)
-SLOTS_MAX = 2 * QUEUE_MAX + BANKS_MAX
-LISTS = SLOTS + SLOTS_MAX * SLOT_SIZE  # [list, place]: slots in order of arrival (opened ones: of opening)
-FREE = LISTS + 3 * QUEUE_MAX  # [..]: stack of free slots
-MAINTENANCE = FREE + SLOTS_MAX  # ring of banks or ranks to refresh
-OUT = MAINTENANCE + MAINTENANCE_MAX  # [RING, 2]: ring of tag and completion clock
-COUNTS = OUT + 2 * RING  # [bank, command]: commands issued; all-bank ones at the first bank of the rank
-LATENCY = COUNTS + BANKS_MAX * COMMANDS_MAX  # [LATENCY_BINS]
-OCCUPANCY = LATENCY + LATENCY_BINS  # [2, OCCUPANCY_BINS]: request-clocks of the read and the write queue
-POWER = OCCUPANCY + 2 * OCCUPANCY_BINS  # [rank, POWER_SIZE]: bank-state times
-OPEN_BANKS, POWER_FROM, ANY_OPEN_CLOCKS, OPEN_BANK_CLOCKS, REFRESHING_UNTIL, PRECHARGED, POWER_SIZE = range(7)
-TRACE = POWER + RANKS_MAX * POWER_SIZE  # [.., 4]: clock, command, bank, row; up to the end of the row
-TRACE_SIZE = 4
+
+def _numbers(names: str) -> Fields:
+    return [(name, np.int64) for name in names.split()]
+
+
+_COMMANDS = "act act2 pre prea rd wr rda wra refa refb sync_rd sync_wr"
+_FIXED: Fields = [
+    *_numbers("kind banks ranks banks_per_rank write_high write_low policy row_timeout refresh refresh_every"),
+    *_numbers("read_latency write_latency postamble activate_window sync_gap share_period share_busy"),
+    *_numbers("refresh_cycle bank_refresh_cycle service service_unit trace_length"),
+    *_numbers(_COMMANDS),  # number of the command in each role; -1 without one
+    ("room", np.int64, (2,)),  # [queue]
+    ("clocks", np.int64, (COMMANDS_MAX,)),  # [command]: clocks on the command bus
+    ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: the node of each level above a bank
+    ("first_sibling", np.int64, (NODES_MAX,)),  # [node]: first node of its level
+    ("siblings", np.int64, (NODES_MAX,)),  # [node]: nodes of its level
+    ("rule_first", np.int64, (COMMANDS_MAX + 1,)),  # [preceding command]: its rules in the lists below
+    ("rule_level", np.int64, (RULES_MAX,)),
+    ("rule_following", np.int64, (RULES_MAX,)),
+    ("rule_latency", np.int64, (RULES_MAX,)),
+    ("rule_window", np.int64, (RULES_MAX,)),
+    ("rule_sibling", np.int64, (RULES_MAX,)),
+    ("rule_history", np.int64, (RULES_MAX,)),
+]
+_LIVE: Fields = [
+    *_numbers("clock last_accept bus_free write_mode next_refresh refresh_bank"),
+    *_numbers("plan_stale plan_time plan_kind plan_list plan_target plan_command new_slot"),
+    *_numbers("n_opened n_free act2_slot act2_deadline sync_list sync_slot sync_expiry service_free"),
+    *_numbers("maint_head maint_count out_head out_tail traced"),
+    *_numbers("reads writes forwarded merged hits misses conflicts"),
+    *_numbers("latency_sum latency_max latency_min first_accept last_completion"),
+    *_numbers("occupancy_from occupancy_shift read_occupancy write_occupancy"),
+    ("waiting", np.int64, (2,)),  # [queue]: requests
+    ("busy_count", np.int64, (2,)),  # [queue]: banks with requests
+    ("busy_banks", np.int64, (2, BANKS_MAX)),  # [queue, ..]: these banks, in no order
+    ("busy_place", np.int64, (2, BANKS_MAX)),  # [queue, bank]: place in busy_banks
+    ("oldest", np.int64, (2, BANKS_MAX)),  # [queue, bank]: ends of the chain of requests, -1 without one
+    ("newest", np.int64, (2, BANKS_MAX)),
+    ("oldest_hit", np.int64, (2, BANKS_MAX)),  # [queue, bank]: oldest request for the open row
+    ("oldest_other", np.int64, (2, BANKS_MAX)),  # [queue, bank]: oldest request for another row
+    ("open_row", np.int64, (BANKS_MAX,)),
+    ("opened_for", np.int64, (BANKS_MAX,)),  # [bank]: requests whose row was opened for them, not yet issued
+    ("last_use", np.int64, (BANKS_MAX,)),  # [bank]: clock of the last activate or column command
+    ("opened", np.int64, (BANKS_MAX,)),  # slots whose row was opened for them
+    ("free", np.int64, (SLOTS_MAX,)),  # stack of free slots
+    ("ready", np.int64, (NODES_MAX, COMMANDS_MAX)),  # [node, command]: first clock the node allows the command
+    *[
+        (name, np.int64, (SLOTS_MAX,))
+        for name in ["bank", "row", "key", "arrived", "tag", "is_write", "counted", "next", "previous"]
+    ],
+    ("history", np.int64, (WINDOWS_MAX, NODES_MAX, WINDOW_MAX)),  # last clocks of a windowed rule's command
+    ("open_banks", np.int64, (RANKS_MAX,)),  # [rank]: bank-state times
+    ("power_from", np.int64, (RANKS_MAX,)),
+    ("any_open_clocks", np.int64, (RANKS_MAX,)),
+    ("open_bank_clocks", np.int64, (RANKS_MAX,)),
+    ("refreshing_until", np.int64, (RANKS_MAX,)),
+    ("precharged", np.int64, (RANKS_MAX,)),  # banks precharged, one by one or together
+    ("maintenance", np.int64, (MAINTENANCE_MAX,)),  # ring of banks or ranks to refresh
+    ("out", np.int64, (RING, 2)),  # ring of tag and completion clock
+    ("counts", np.int64, (BANKS_MAX, COMMANDS_MAX)),  # commands; all-bank ones at the first bank of the rank
+    ("occupancy", np.int64, (2, OCCUPANCY_BINS)),  # request-clocks of each queue in bins of 2**occupancy_shift clocks
+    ("latency", np.int64, (LATENCY_BINS,)),
+    ("trace", np.int64, (TRACE_MAX, 4)),  # clock, command, bank, row (-1 where none)
+]
+FIXED = np.dtype(_FIXED)
+LIVE = np.dtype(_LIVE)

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dchw.dram import layout as at
 from dchw.dram.options import Controller, FixedMemory
-from dchw.dram.standard import LEVELS, ROLES, Rule, Standard, standard
+from dchw.dram.standard import LEVELS, ROLES, Standard, standard
 from dchw.quantities import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.int64]
-
-_ROLE_PLACES = (
-    at.ACT,
-    at.ACT2,
-    at.PRE,
-    at.PREA,
-    at.RD,
-    at.WR,
-    at.RDA,
-    at.WRA,
-    at.REFA,
-    at.REFB,
-    at.SYNC_RD,
-    at.SYNC_WR,
+_FIELD_OF_ROLE = dict(
+    zip(
+        ROLES,
+        ("act", "act2", "pre", "prea", "rd", "wr", "rda", "wra", "refa", "refb", "sync_rd", "sync_wr"),
+        strict=True,
+    )
 )
 
 
 class State(NamedTuple):
-    """A memory of one or more equal channels: int64 arrays laid out by ``dchw.dram.layout``."""
+    """A memory of one or more equal channels: records laid out by ``dchw.dram.layout``."""
 
-    fixed: Ints
-    live: Ints  # [channel, place]
-
-
-def table(state: State, channel: int, place: int, *shape: int) -> Ints:
-    """A view of a table of one channel, for reading results."""
-    size = int(np.prod(shape))
-    return state.live[channel, place : place + size].reshape(shape)
+    fixed: Any  # recarray[1] of FIXED
+    live: Any  # recarray[channel] of LIVE
 
 
 def channel_state(
@@ -55,73 +38,64 @@ def channel_state(
     trace_length: int = 0,
     every_rule: bool = False,
 ) -> State:
-    """The arrays of ``channels`` idle channels at clock 0.
+    """The records of ``channels`` idle channels at clock 0.
 
-    The first ``trace_length`` commands of each channel are kept. ``every_rule`` keeps the rules of commands that the
-    controller never issues (they cost time only). Raises ConfigError where standard and controller do not fit.
+    The first ``trace_length`` commands of each channel are kept (at most 65536). ``every_rule`` keeps the rules of
+    commands that the controller never issues (they cost time only). Raises ConfigError where standard and controller
+    do not fit each other.
     """
     if channels < 1:
         raise ConfigError(f"channels: expected at least 1; got {channels}")
-    fixed = np.zeros(at.FIXED_SIZE, np.int64)
+    if not 0 <= trace_length <= at.TRACE_MAX:
+        raise ConfigError(f"trace_length: expected 0 to {at.TRACE_MAX} commands; got {trace_length}")
+    fixed = np.zeros(1, at.FIXED).view(np.recarray)
+    live = np.zeros(channels, at.LIVE).view(np.recarray)
     if isinstance(source, FixedMemory):
-        _fill_fixed_memory(fixed, source)
+        _fill_fixed_memory(fixed[0], source)
     else:
-        _fill_dram(fixed, standard(source), controller or Controller(), every_rule)
-    live = np.zeros((channels, at.TRACE + at.TRACE_SIZE * trace_length), np.int64)
-    live[:, [at.LAST_ACCEPT, at.NEW_SLOT, at.ACT2_SLOT, at.SYNC_LIST, at.FIRST_ACCEPT]] = -1
-    live[:, at.PLAN_STALE] = 1
-    live[:, at.LATENCY_MIN] = at.FAR
-    live[:, at.NEXT_REFRESH] = fixed[at.REFRESH_EVERY]
-    live[:, at.HISTORY : at.OPEN_ROW] = -1
-    live[:, at.OPEN_ROW : at.OPEN_ROW + at.BANKS_MAX] = at.CLOSED
-    slots = int(fixed[at.READ_QUEUE] + fixed[at.WRITE_QUEUE] + fixed[at.BANKS])
-    live[:, at.FREE : at.FREE + slots] = at.SLOTS + at.SLOT_SIZE * np.arange(slots - 1, -1, -1)
-    live[:, at.N_FREE] = slots
+        _fill_dram(fixed[0], standard(source), controller or Controller(), every_rule)
+    fixed[0].trace_length = trace_length
+    slots = int(fixed[0].room.sum() + fixed[0].banks)
+    for m in live:
+        for name in ("last_accept", "new_slot", "act2_slot", "sync_list", "first_accept"):
+            m[name] = -1
+        for name in ("history", "oldest", "newest", "oldest_hit", "oldest_other"):
+            m[name][...] = -1
+        m.open_row[...] = at.CLOSED
+        m.plan_stale = 1
+        m.latency_min = at.FAR
+        m.next_refresh = fixed[0].refresh_every
+        m.free[:slots] = np.arange(slots - 1, -1, -1)
+        m.n_free = slots
     return State(fixed, live)
 
 
-def _fill_dram(fixed: Ints, std: Standard, options: Controller, every_rule: bool) -> None:
+def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> None:
     org, names = std.organisation, list(std.commands.clocks)
     if options.refresh == "refpb" and std.commands.refresh_bank is None:
         raise ConfigError(f"refresh and standard: {std.name} has no per-bank refresh; use 'refab' or 'noref'")
-    for role, place in zip(ROLES, _ROLE_PLACES, strict=True):
+    for role, field in _FIELD_OF_ROLE.items():
         name = getattr(std.commands, role)
-        fixed[place] = -1 if name is None else names.index(name)
-    refresh_every = {
-        "noref": at.FAR,
-        "refab": std.role_cycles("refresh_interval"),
-        "refpb": std.role_cycles("bank_refresh_interval"),
-    }
-    numbers = {
-        at.KIND: at.DRAM,
-        at.BANKS: org.ranks * org.banks,
-        at.RANKS: org.ranks,
-        at.BANKS_PER_RANK: org.banks,
-        at.READ_QUEUE: options.read_queue,
-        at.WRITE_QUEUE: options.write_queue,
-        at.WRITE_HIGH: int(np.floor(options.write_high * options.write_queue)),
-        at.WRITE_LOW: int(np.ceil(options.write_low * options.write_queue)),
-        at.POLICY: ("open", "closed", "timeout").index(options.row_policy),
-        at.ROW_TIMEOUT: options.row_timeout,
-        at.REFRESH: ("noref", "refab", "refpb").index(options.refresh),
-        at.REFRESH_EVERY: refresh_every[options.refresh],
-        at.READ_LATENCY: std.role_cycles("read_latency"),
-        at.WRITE_LATENCY: std.role_cycles("write_latency"),
-        at.POSTAMBLE: std.role_cycles("sync_postamble"),
-        at.ACTIVATE_WINDOW: std.role_cycles("activate_window"),
-        at.REFRESH_CYCLE: std.role_cycles("refresh_cycle"),
-        at.BANK_REFRESH_CYCLE: std.role_cycles("bank_refresh_cycle"),
-        at.SHARE_PERIOD: options.share_period,
-        at.SHARE_BUSY: options.busy_clocks,
-    }
-    for place, value in numbers.items():
-        fixed[place] = value
-    for number, name in enumerate(names):
-        fixed[at.CLOCKS + number] = std.commands.clocks[name]
-    _fill_nodes(fixed, std)
-    _fill_rules(fixed, std, set(names) if every_rule else _issued(std, options))
+        f[field] = -1 if name is None else names.index(name)
+    f.kind = at.DRAM
+    f.banks, f.ranks, f.banks_per_rank = org.ranks * org.banks, org.ranks, org.banks
+    f.room[...] = options.read_queue, options.write_queue
+    f.write_high = int(np.floor(options.write_high * options.write_queue))
+    f.write_low = int(np.ceil(options.write_low * options.write_queue))
+    f.policy = ("open", "closed", "timeout").index(options.row_policy)
+    f.row_timeout = options.row_timeout
+    f.refresh = ("noref", "refab", "refpb").index(options.refresh)
+    intervals = {"refab": "refresh_interval", "refpb": "bank_refresh_interval"}
+    f.refresh_every = std.role_cycles(intervals[options.refresh]) if options.refresh in intervals else at.FAR
+    for field in ("read_latency", "write_latency", "activate_window", "refresh_cycle", "bank_refresh_cycle"):
+        f[field] = std.role_cycles(field)
+    f.postamble = std.role_cycles("sync_postamble")
+    f.share_period, f.share_busy = options.share_period, options.busy_clocks
+    f.clocks[: len(names)] = list(std.commands.clocks.values())
+    _fill_nodes(f, std)
+    _fill_rules(f, std, set(names) if every_rule else _issued(std, options))
     if std.commands.sync_read is not None:
-        fixed[at.SYNC_GAP] = _sync_gap(std)
+        f.sync_gap = _sync_gap(std)
 
 
 def _issued(std: Standard, options: Controller) -> set[str]:
@@ -145,53 +119,46 @@ def _issued(std: Standard, options: Controller) -> set[str]:
     return {name for name in names if name is not None}
 
 
-def _fill_nodes(fixed: Ints, std: Standard) -> None:
+def _fill_nodes(f: Any, std: Standard) -> None:
     # numbering: the channel, then ranks, bank groups, banks
     org = std.organisation
     counts = (1, org.ranks, org.ranks * org.bank_groups, org.ranks * org.banks)
     first = [sum(counts[:level]) for level in range(5)]
     for bank in range(counts[3]):
-        above = (0, first[1] + bank // org.banks, first[2] + bank // org.banks_per_group, first[3] + bank)
-        fixed[at.NODE + 4 * bank : at.NODE + 4 * bank + 4] = above
+        f.node[bank] = (0, first[1] + bank // org.banks, first[2] + bank // org.banks_per_group, first[3] + bank)
     for level, count in enumerate(counts):
-        for node in range(first[level], first[level + 1]):
-            fixed[at.SIBLINGS + 2 * node : at.SIBLINGS + 2 * node + 2] = (first[level], count)
+        f.first_sibling[first[level] : first[level + 1]] = first[level]
+        f.siblings[first[level] : first[level + 1]] = count
 
 
-def _fill_rules(fixed: Ints, std: Standard, issued: set[str]) -> None:
+def _fill_rules(f: Any, std: Standard, issued: set[str]) -> None:
     org, names = std.organisation, list(std.commands.clocks)
     alone = {"channel": True, "rank": org.ranks == 1, "bank_group": org.ranks * org.bank_groups == 1, "bank": False}
     windows = place = 0
+    f.rule_history[...] = -1
     for number, preceding in enumerate(names):
-        fixed[at.RULE_FIRST + number] = place
+        f.rule_first[number] = place
         for rule in std.constraints.rules:
-            if preceding not in rule.preceding or (rule.sibling and alone[rule.level]):
+            following = [name for name in rule.following if name in issued]
+            if preceding not in rule.preceding or not following or (rule.sibling and alone[rule.level]):
                 continue
             history = -1
-            following = [name for name in rule.following if name in issued]
-            if rule.window > 1 and following:
+            if rule.window > 1:
                 history, windows = windows, windows + 1
+            if place + len(following) > at.RULES_MAX or windows > at.WINDOWS_MAX or rule.window > at.WINDOW_MAX:
+                raise ConfigError(
+                    f"constraints.rules: expected at most {at.RULES_MAX} pairs of commands, {at.WINDOWS_MAX} rules "
+                    f"with a window and windows up to {at.WINDOW_MAX}; {std.name} has more"
+                )
             for name in following:
-                if place == at.RULES_MAX or windows > at.WINDOWS_MAX or rule.window > at.WINDOW_MAX:
-                    raise ConfigError(
-                        f"constraints.rules: expected at most {at.RULES_MAX} pairs of commands, {at.WINDOWS_MAX} rules "
-                        f"with a window and windows up to {at.WINDOW_MAX}; {std.name} has more"
-                    )
-                row = at.RULES + place * at.RULE_SIZE
-                fixed[row : row + at.RULE_SIZE] = _rule_row(std, rule, preceding, name, history)
+                f.rule_level[place] = LEVELS.index(rule.level)
+                f.rule_following[place] = names.index(name)
+                f.rule_latency[place] = std.adjusted_latency(rule, preceding, name)
+                f.rule_window[place] = rule.window
+                f.rule_sibling[place] = rule.sibling
+                f.rule_history[place] = history
                 place += 1
-    fixed[at.RULE_FIRST + len(names)] = place
-
-
-def _rule_row(std: Standard, rule: Rule, preceding: str, following: str, history: int) -> tuple[int, ...]:
-    return (
-        LEVELS.index(rule.level),
-        list(std.commands.clocks).index(following),
-        std.adjusted_latency(rule, preceding, following),
-        rule.window,
-        int(rule.sibling),
-        history,
-    )
+    f.rule_first[len(names) :] = place
 
 
 def _sync_gap(std: Standard) -> int:
@@ -207,21 +174,13 @@ def _sync_gap(std: Standard) -> int:
     return gap
 
 
-def _fill_fixed_memory(fixed: Ints, memory: FixedMemory) -> None:
+def _fill_fixed_memory(f: Any, memory: FixedMemory) -> None:
     # service times are whole numbers of 1/unit clocks, so that rounding never accumulates
     unit = 1 << 20
-    rate = memory.bytes_per_cycle * (1 - memory.rest_of_chip)
-    numbers = {
-        at.KIND: at.FIXED,
-        at.BANKS: 1,
-        at.RANKS: 1,
-        at.BANKS_PER_RANK: 1,
-        at.READ_QUEUE: memory.queue,
-        at.WRITE_QUEUE: memory.queue,
-        at.READ_LATENCY: memory.latency,
-        at.REFRESH_EVERY: at.FAR,
-        at.SERVICE_UNIT: unit,
-        at.SERVICE: round(unit * memory.burst_size / rate),
-    }
-    for place, value in numbers.items():
-        fixed[place] = value
+    f.kind = at.FIXED_RATE
+    f.banks = f.ranks = f.banks_per_rank = 1
+    f.room[...] = memory.queue, memory.queue
+    f.read_latency = memory.latency
+    f.refresh_every = at.FAR
+    f.service_unit = unit
+    f.service = round(unit * memory.burst_size / (memory.bytes_per_cycle * (1 - memory.rest_of_chip)))
