@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from dchw.simulate.program import Arbiter, FiringNode, Program
 from dchw.simulate.result import ArbiterTimes, MemoryTimes, NodeTimes, Timing
 
 _COLUMNS = (
-    ("start", "starts", "T3"),
+    ("start", "starts at", "T3"),
     ("waited_for", "waits for link", "T3"),
-    ("finish", "finishes", "T4"),
+    ("finish", "finishes at", "T4"),
     ("stalled_by", "is held by link", "T4"),
 )
 
@@ -36,7 +37,8 @@ def _in_node(name: str, a: Timing, b: Timing, program: Program) -> Iterator[tupl
     elif isinstance(node, Arbiter):
         yield from _in_grants(name, a.arbiters[name], b.arbiters[name])
     elif a.memory is not None and b.memory is not None:
-        yield from _in_requests(name, a.memory, b.memory)
+        ratio = node.memory.clocks_per_cycle(program.clock_hz)
+        yield from _in_requests(name, a.memory, b.memory, ratio)
 
 
 def _in_firings(name: str, a: NodeTimes, b: NodeTimes, program: Program) -> Iterator[tuple[int, str]]:
@@ -45,26 +47,21 @@ def _in_firings(name: str, a: NodeTimes, b: NodeTimes, program: Program) -> Iter
     if a.first != b.first:
         yield 0, f"{name!r}: first recorded firing is {a.first} against {b.first}"
         return
-    for column, verb, rule in _COLUMNS:
-        one, other = getattr(a, column), getattr(b, column)
-        size = min(len(one), len(other))
-        places = np.flatnonzero(one[:size] != other[:size])
-        if len(places):
-            at = int(places[0])
-            assert a.finish is not None
-            assert b.finish is not None
-            early = {"T3": (a.start[at], b.start[at]), "T4": (a.finish[at], b.finish[at])}[rule]
-            values = (_link(program, one[at]), _link(program, other[at])) if "link" in verb else (one[at], other[at])
-            yield (
-                int(min(early)),
-                f"{name!r} firing {a.first + at} {verb} {values[0]} against {values[1]} ({rule})",
-            )
-        elif len(one) != len(other):
-            yield 2**62, f"{name!r}: {len(one)} recorded firings against {len(other)}"
-
-
-def _link(program: Program, index: int) -> str:
-    return repr(program.links[index].name) if index >= 0 else "none"
+    size = min(len(a.start), len(b.start))
+    differs = np.array([getattr(a, name)[:size] != getattr(b, name)[:size] for name, _, _ in _COLUMNS])
+    places = np.flatnonzero(differs.any(axis=0))
+    if len(places):
+        at = int(places[0])
+        column, verb, rule = _COLUMNS[int(np.argmax(differs[:, at]))]
+        values = [getattr(times, column)[at] for times in (a, b)]
+        if "link" in verb:
+            values = [repr(program.links[index].name) if index >= 0 else "none" for index in values]
+        assert a.finish is not None
+        assert b.finish is not None
+        cycle = min(a.start[at], b.start[at]) if rule == "T3" else min(a.finish[at], b.finish[at]) - 1
+        yield int(cycle), f"{name!r} firing {a.first + at} {verb} {values[0]} against {values[1]} ({rule})"
+    elif len(a.start) != len(b.start):
+        yield 2**62, f"{name!r}: {len(a.start)} recorded firings against {len(b.start)}"
 
 
 def _in_grants(name: str, a: ArbiterTimes, b: ArbiterTimes) -> Iterator[tuple[int, str]]:
@@ -81,14 +78,14 @@ def _in_grants(name: str, a: ArbiterTimes, b: ArbiterTimes) -> Iterator[tuple[in
             yield 2**62, f"{name!r} channel {channel}: {len(one)} recorded grants against {len(other)} (T6)"
 
 
-def _in_requests(name: str, a: MemoryTimes, b: MemoryTimes) -> Iterator[tuple[int, str]]:
+def _in_requests(name: str, a: MemoryTimes, b: MemoryTimes, clocks_per_cycle: Fraction) -> Iterator[tuple[int, str]]:
     for column in ("offered", "accepted", "answered"):
         for port, (one, other) in enumerate(zip(getattr(a, column), getattr(b, column), strict=True)):
             places = np.flatnonzero(one != other)
             if len(places):
                 at = int(places[0])
                 yield (
-                    int(min(one[at], other[at])),
+                    int(min(one[at], other[at]) / clocks_per_cycle),
                     f"{name!r} port {port} request {at} {column} in memory clock {one[at]} against {other[at]} (T8)",
                 )
 

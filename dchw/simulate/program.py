@@ -249,7 +249,7 @@ def check(program: Program) -> None:
         else:
             _check_memory(node, where, into, out_of, len(program.layers))
     bound = time_bound(program)
-    _expect(bound < TIME_LIMIT, "program", "at most 2**61 cycles if all its work were done in turn", f"up to {bound}")
+    _expect(bound < TIME_LIMIT, "times", "at most 2**61 cycles if all its work were done in turn", f"up to {bound}")
 
 
 def time_bound(program: Program) -> int:

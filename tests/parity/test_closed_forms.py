@@ -1,0 +1,202 @@
+"""Do whole programs take what arithmetic says? The known-good recurrence, bandwidth, latency, arbitration, crossing."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from dchw.config import build
+from dchw.quantities import SimulationError
+from dchw.simulate import fast, reference
+from dchw.simulate.difference import first_difference
+from dchw.simulate.memory import request_trace
+from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests, check
+from dchw.units.dram import Dram
+from tests.parity.broadcast import broadcast_program, random_work, recurrence
+
+
+def node(name: str, firings: int, occupied: int = 1) -> FiringNode:
+    return FiringNode(
+        name=name, unit=name, occupied=np.full(firings, occupied, np.int32), layer=np.zeros(firings, np.int32)
+    )
+
+
+def program_of(*parts: FiringNode | Arbiter | MemoryNode | Link, clock_hz: int = 800_000_000) -> Program:
+    nodes = tuple(part for part in parts if not isinstance(part, Link))
+    links = tuple(part for part in parts if isinstance(part, Link))
+    return Program(clock_hz=clock_hz, layers=("all",), nodes=nodes, links=links)
+
+
+def both(program: Program):
+    one, other = reference.run(program, record=True), fast.run(program, record=True)
+    assert first_difference(one, other, program) is None
+    return other
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 8, 64])
+def test_broadcast_equals_the_known_good_recurrence(depth):
+    rng = np.random.default_rng(depth)
+    for elements in (1, 2, 5, 8):
+        work = random_work(rng, 40, 16 * elements, elements, 0.15)
+        assert both(broadcast_program(work, depth=depth)).cycles == recurrence(work, depth)
+
+
+def test_one_decoder_per_element_costs_nothing_once_it_runs_ahead():
+    work = random_work(np.random.default_rng(7), 30, 256, 8, 0.1) + 1
+    # an entry takes a cycle to decode and one to be seen: the first column starts no later than its activation
+    assert both(broadcast_program(work, depth=8, decoders=8)).cycles == recurrence(work, 8)
+
+
+def test_one_decoder_for_all_elements_is_decode_bound():
+    work = random_work(np.random.default_rng(8), 30, 64, 4, 0.3) + 1
+    result = both(broadcast_program(work, depth=8, decoders=1))
+    assert int(work.sum()) < result.cycles <= int(work.sum()) + work.max() + 8
+    assert result.nodes["decoder0"].busy == work.sum()
+
+
+def test_pipeline_fill_and_rate():
+    # stage i takes i + 1 cycles; the slowest sets the rate: fill 1 + 2 + 3 + 2 and then 3 cycles per item
+    stages = [node(f"s{i}", 20, cycles) for i, cycles in enumerate((1, 2, 3, 2))]
+    links = [Link(name=f"q{i}", source=f"s{i}", target=f"s{i + 1}", items=20, depth=2) for i in range(3)]
+    result = both(program_of(*stages, *links))
+    assert result.cycles == (1 + 2 + 3 + 2) + 19 * 3
+    assert result.nodes["s3"].idle == 6 + 19  # three stages to fill, one cycle lost per further item
+    assert result.links["q0"].peak == 2
+
+
+def test_a_depth_of_one_halves_the_rate():
+    # the slot of an item taken at s is free at s + 1, the next item visible at s + 2
+    parts = [node("a", 30), node("b", 30), Link(name="q", source="a", target="b", items=30, depth=1)]
+    assert both(program_of(*parts)).cycles == 1 + 2 * 29 + 1
+
+
+def test_round_robin_shares_a_port_evenly():
+    parts = [node("a", 20), node("b", 20), node("x", 20), node("y", 20)]
+    links = [
+        Link(name=f"{one}-{way}", source=source, target=target, items=20)
+        for one, other in (("a", "x"), ("b", "y"))
+        for way, source, target in (("in", one, "port"), ("out", "port", other))
+    ]
+    result = both(program_of(*parts, Arbiter(name="port", unit="port", policy=Policy.ROUND_ROBIN), *links))
+    # first items visible at 1; then a and b take turns, one grant a cycle
+    assert result.arbiters["port"].grant[0].tolist() == list(range(1, 41, 2))
+    assert result.arbiters["port"].grant[1].tolist() == list(range(2, 42, 2))
+    assert result.cycles == 40 + 1 + 1  # the last grant at 40, seen at 41, done at 42
+    assert result.arbiters["port"].waited == sum(range(20)) + sum(range(1, 21))
+
+
+def memory_program(bursts: list[int], *, clock_hz: int = 800_000_000, credits: int = 64, **fixed: object) -> Program:
+    dram = {"channels": fixed.pop("channels", 1), "bandwidth_share": fixed.pop("share", 0.0)}
+    memory = build(Dram, {"fixed": {"burst_bytes": "32 B", **fixed}, **dram}, where="dram")
+    count = len(bursts)
+    asked = Requests(
+        address=32 * (np.cumsum(bursts) - bursts).astype(np.int64),
+        bursts=np.array(bursts, np.int32),
+        is_write=np.arange(count) % 2 == 1,
+        stream=np.zeros(count, np.uint8),
+        layer=np.zeros(count, np.int32),
+    )
+    return program_of(
+        node("ask", count), node("use", count),
+        MemoryNode(name="memory", unit="dram", memory=memory, requests=(asked,)),
+        Link(name="request", source="ask", target="memory", items=count),
+        Link(name="answer", source="memory", target="use", items=count),
+        Link(name="credit", source="use", target="ask", items=count + min(credits, count), initial=min(credits, count)),
+        clock_hz=clock_hz,
+    )  # fmt: skip
+
+
+def test_a_fixed_memory_is_bandwidth_bound():
+    # 100 bursts of 32 B at 16 B per clock: 200 clocks of bus from clock 1 on, 7 clocks latency, seen a cycle later
+    result = both(memory_program([4] * 25, bandwidth_bytes_per_cycle=16, latency_cycles=7))
+    assert result.cycles == 1 + 200 - 1 + 7 + 1 + 1
+    assert result.memory.size_bytes.sum() == 3200
+    assert dict(result.memory.commands) == {"dram_read": 52, "dram_write": 48}
+
+
+def test_channels_and_share_scale_the_bandwidth():
+    whole = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8)).cycles
+    split = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8, channels=4)).cycles
+    shared = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8, share=0.5)).cycles
+    assert whole == 1 + 160 * 4 + 1
+    assert split == 1 + 40 * 4 + 1 + 1 - 1
+    assert shared == 1 + 160 * 8 + 1
+
+
+def test_latency_bound_with_one_request_outstanding():
+    # ask at 0, seen at 1, complete at 1 + 9, seen at 11, used, credit seen at 12: 12 cycles a request
+    result = both(memory_program([1] * 10, bandwidth_bytes_per_cycle=32, latency_cycles=9, credits=1))
+    assert result.cycles == 12 * 10
+    assert result.memory.latency_percentile(50) == 9
+
+
+def test_clock_crossing_rounds_up_both_ways():
+    # memory at 300 MHz, machine at 800 MHz: a request seen at cycle 1 is offered at clock ceil(3/8) = 1; with latency
+    # 2 it is complete at clock 3, which is cycle ceil(3 x 8/3) = 8, seen at 9
+    result = both(memory_program([1], bandwidth_bytes_per_cycle=32, latency_cycles=2, clock="300 MHz"))
+    assert result.memory.offered[0].tolist() == [1]
+    assert result.memory.answered[0].tolist() == [3]
+    assert result.nodes["use"].start.tolist() == [9]
+    fast_memory = both(memory_program([1], bandwidth_bytes_per_cycle=32, latency_cycles=2, clock="1066 MHz"))
+    assert fast_memory.memory.offered[0].tolist() == [2]  # ceil(1.3325)
+    assert fast_memory.nodes["use"].start.tolist() == [5]  # ceil(4 / 1.3325) + 1
+
+
+def test_the_request_trace_lists_what_was_accepted():
+    program = memory_program([2, 1, 3], bandwidth_bytes_per_cycle=32)
+    trace = request_trace(program.memory, both(program).memory)
+    assert trace["clock"].tolist() == [2, 3, 6]
+    assert trace["address"].tolist() == [0, 64, 96]
+    assert trace["size_bytes"].tolist() == [64, 32, 96]
+
+
+def test_layers_have_starts_and_finishes():
+    one = FiringNode(name="a", unit="a", occupied=np.array([2, 3, 4]), layer=np.array([0, 0, 2]))
+    program = Program(clock_hz=1, layers=("x", "y", "z"), nodes=(one,), links=())
+    result = both(program)
+    assert result.layer_start.tolist() == [0, -1, 5]
+    assert result.layer_finish.tolist() == [5, -1, 9]
+    assert result.nodes["a"].by_layer.tolist() == [[5, 0, 0], [0, 0, 0], [4, 0, 0]]
+
+
+def test_an_empty_program_takes_no_time():
+    assert both(Program(clock_hz=1, layers=(), nodes=(), links=())).cycles == 0
+
+
+A, B = node("a", 4), node("b", 4)
+BAD = {
+    "link 'q': expected two existing nodes as its ends; got 'c'": [Link(name="q", source="a", target="c", items=4)],
+    "link 'q': expected 5 items given by 'a'; got 4": [Link(name="q", source="a", target="b", items=5)],
+    "link 'q': expected items taken in order; got a decreasing list": [
+        Link(name="q", source="a", target="b", items=4, taken_by=np.array([0, 2, 1, 3], np.int32))
+    ],
+    "link 'q': expected a depth of at least the items taken at once; got 4 items for depth 3": [
+        Link(name="q", source="a", target="b", items=4, depth=3, taken_by=np.zeros(4, np.int32))
+    ],
+    "link 'q': expected items given by firings below 4 of 'a'; got 0 to 9": [
+        Link(name="q", source="a", target="b", items=4, given_by=np.array([0, 1, 2, 9], np.int32))
+    ],
+    "link 'q': expected 4 to 4 items taken by 'b'; got 3": [
+        Link(name="q", source="a", target="b", items=4, taken_by=np.arange(3, dtype=np.int32))
+    ],
+    "links: expected different names; got 1 repeated": [Link(name="q", source="a", target="b", items=4)] * 2,
+    "arbiter 'x': expected as many in-links as out-links; got 1 and 0": [
+        Arbiter(name="x", unit="x"), Link(name="q", source="a", target="x", items=4)
+    ],
+    "node 'z': expected at least one cycle per firing; got 0": [node("z", 2, 0)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_malformed_programs_are_refused_with_the_reason(fault):
+    expected = f"program: {fault}; correct how the program is built"
+    with pytest.raises(SimulationError, match=f"^{re.escape(expected)}$"):
+        check(program_of(A, B, *BAD[fault]))
+
+
+def test_times_that_could_overflow_are_refused():
+    far = Link(name="far", source="a", target="b", items=4, latency=2**60)
+    with pytest.raises(SimulationError, match=r"program: times: expected at most 2\*\*61 cycles if all its work"):
+        fast.run(program_of(A, B, far))
