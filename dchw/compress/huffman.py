@@ -24,6 +24,8 @@ Int64s = npt.NDArray[np.int64]
 
 MAX_CODE_BITS = 16
 MAX_ALPHABET = 1 << 16
+_WIDE_WINDOW_BITS = 12  # 4,096 entries of 8 bytes: measured fastest for alphabets of 4 and 5 bits
+_WIDE_TABLE_PAYS = 1 << 16  # symbols from which on filling it takes less time than it saves
 _MAX_COUNT = 1 << 56  # package weights stay below MAX_CODE_BITS times the sum of the counts
 
 
@@ -162,12 +164,12 @@ def decode_chunks(
         _check_single_symbol(source, starts, ends)
         constant: Symbols = np.full(count, used[0] if used.size else 0, dtype=dtype)
         return constant
-    decoder = decoding_table(table)
+    decoder = decoding_table(table, wide=count >= _WIDE_TABLE_PAYS)
     item_bytes = dtype.itemsize
     out = np.empty(count * item_bytes + 16, dtype=np.uint8)
     status = np.zeros(2, dtype=np.int64)
     kernels.decode_chunks(
-        word_view(padded(source)),
+        word_view(padded(source)).view(np.uint64),
         starts * 8,
         ends * item_bytes,
         decoder.entries,
@@ -176,7 +178,7 @@ def decode_chunks(
         decoder.most_bytes,
         item_bytes,
         out,
-        word_view(out),
+        word_view(out).view(np.uint64),
         status,
     )
     if status[0] != kernels.DECODED:
@@ -194,27 +196,30 @@ def decode_chunks(
 class DecodingTable:
     """What the next ``window_bits`` bits of a stream decode to, for every value of them."""
 
-    entries: Int64s
-    """int64[2**window_bits]: up to six bytes of symbols from bit 0, their number of bytes from bit 48, the bits of all
-    their code words from bit 56."""
+    entries: npt.NDArray[np.uint64]
+    """uint64[2**window_bits]: up to six bytes of symbols from bit 0, the bits of their code words from bit 48, their
+    number of bytes from bit 56."""
     window_bits: int
-    """The longest code word: the first symbol is always whole."""
+    """At least the longest code word, so that the first symbol is always whole."""
     most_bytes: int
     """The largest number of symbol bytes in an entry."""
 
 
-def decoding_table(lengths: npt.ArrayLike) -> DecodingTable:
-    """The multi-symbol table of a complete code of two symbols or more."""
+def decoding_table(lengths: npt.ArrayLike, *, wide: bool) -> DecodingTable:
+    """The multi-symbol table of a complete code of two symbols or more.
+
+    With ``wide`` its window is at least 12 bits, which holds more symbols and takes longer to fill.
+    """
     table = _lengths(lengths)
-    window_bits = int(table.max())
+    window_bits = max(int(table.max()), _WIDE_WINDOW_BITS if wide else 1)
     codes = canonical_codes(table)
     order = _canonical_order(table)
-    entries = np.empty(1 << window_bits, dtype=np.int64)
+    entries = np.empty(1 << window_bits, dtype=np.uint64)
     item_bytes = _symbol_dtype(table.size).itemsize
     kernels.fill_decoding_table(
         order, table[order].astype(np.int64), codes[order].astype(np.int64), window_bits, item_bytes, entries
     )
-    return DecodingTable(entries=entries, window_bits=window_bits, most_bytes=int(((entries >> 48) & 15).max()))
+    return DecodingTable(entries=entries, window_bits=window_bits, most_bytes=int((entries >> 56).max()))
 
 
 def _encode(
@@ -225,14 +230,15 @@ def _encode(
     offsets = np.ascontiguousarray(np.asarray(chunk_offsets).reshape(-1), dtype=np.int64)
     _check_offsets(offsets, array.size, "symbols", DchwError)
     codes = canonical_codes(table)
-    # bit 63 marks a symbol without a code, bits 56-61 the length, the rest is the word
-    words = np.where(table == 0, np.int64(-1) << 63, (table.astype(np.int64) << 56) | codes.astype(np.int64))
+    bits = table.astype(np.uint64)
+    words = np.where(table == 0, kernels.NO_WORD, codes.astype(np.uint64) << ((64 - bits) & 63) | bits)
     shift = max(table.size - 1, 1).bit_length()
     longest = int(table.max(initial=1))
-    pairs = kernels.pair_words(words, shift) if 2 * shift <= 12 and array.size > 4096 else np.zeros(1, dtype=np.int64)
+    pays = 2 * shift <= 12 and longest <= 12 and array.size > 4096  # a table of pairs stays in the first-level cache
+    pairs = kernels.pair_words(words, shift) if pays else np.zeros(1, dtype=np.uint64)
     chunk_bits = np.zeros(offsets.size - 1, dtype=np.int64)
     out = np.empty(ceil_div(array.size * longest, 8) + offsets.size + 16, dtype=np.uint8)
-    missing = kernels.encode_chunks(array, offsets, words, pairs, shift, longest, word_view(out), chunk_bits)
+    missing = kernels.encode_chunks(array, offsets, words, pairs, shift, word_view(out).view(np.uint64), chunk_bits)
     if missing:
         raise DchwError("Huffman coding: expected symbols that have a code; got one without; count the same symbols")
     byte_offsets = np.concatenate([[0], np.cumsum((chunk_bits + 7) >> 3)])

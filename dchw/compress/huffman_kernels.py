@@ -1,7 +1,7 @@
 """Compiled inner loops of Huffman coding: package-merge, encoding, and multi-symbol decoding of chunks in lockstep.
 
-Arguments are checked by ``huffman``. Words of a stream are int64 views that start at every byte (``word_view``);
-shifts stay below 56 bits where a word is filled, so the sign bit never takes part.
+Arguments are checked by ``huffman``. Words of a stream are uint64 views that start at every byte (``word_view``);
+their unused bits are written again or cut off.
 """
 
 from __future__ import annotations
@@ -13,14 +13,27 @@ from dchw.compile import kernel
 
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
+Uint64s = npt.NDArray[np.uint64]
 Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 DECODED, ENDED_EARLY, BYTES_LEFT, PADDING_SET = 0, 1, 2, 3
 
-_BYTES_AT = 48  # position of an entry's number of symbol bytes
-_BITS_AT = 56  # position of an entry's number of code bits
-_ENTRY_BYTES = 6
+_ENTRY_BYTES = 6  # symbols in a table entry; its two highest bytes say how many and how many bits
 _USABLE_BITS = 57  # bits of a word read at a byte that are left behind any bit of that byte
+
+# unsigned throughout: signed indices would be tested for counting from the end, and mixed ones become floats
+_ZERO = np.uint64(0)
+_ONE = np.uint64(1)
+_BYTE = np.uint64(3)  # bits to bytes, as a shift
+_IN_BYTE = np.uint64(7)
+_SHIFT = np.uint64(63)
+_WORD_BITS = np.uint64(64)
+_THREE_WORDS = np.uint64(192)  # 0 modulo the word, and never less than a fill
+_LENGTH = np.uint64(0xFF)
+NO_WORD = np.uint64(128)
+_BELOW_MISSING = np.uint64(127)
+_PLACE = np.uint64(8)
+_ADVANCE = np.uint64(48)
 
 
 @kernel
@@ -81,18 +94,16 @@ def package_merge(counts: Int64s, limit: int) -> Uint8s:
 
 
 @kernel
-def pair_words(words: Int64s, shift: int) -> Int64s:
-    """Words of two symbols in a row, indexed by ``first | second << shift``, in the layout of ``words``."""
-    pairs = np.zeros(1 << (2 * shift), dtype=np.int64)
-    mask = (np.int64(1) << _BITS_AT) - 1
+def pair_words(words: Uint64s, shift: int) -> Uint64s:
+    """Words of two symbols in a row, indexed by ``first | second << shift``, in the layout of ``encode_chunks``."""
+    pairs = np.zeros(1 << (2 * shift), dtype=np.uint64)
     for second in range(words.size):
+        bits = words[second] & _LENGTH
         for first in range(words.size):
-            if words[first] < 0 or words[second] < 0:
-                pairs[first | (second << shift)] = words[first] if words[first] < 0 else words[second]
-            else:
-                bits = words[first] >> _BITS_AT
-                word = (words[first] & mask) | ((words[second] & mask) << bits)
-                pairs[first | (second << shift)] = word | ((bits + (words[second] >> _BITS_AT)) << _BITS_AT)
+            both = words[first] & _LENGTH | bits
+            if both < NO_WORD:
+                both = (words[first] & ~_LENGTH) >> bits | words[second] & ~_LENGTH | (words[first] & _LENGTH) + bits
+            pairs[first | (second << shift)] = both & ~_LENGTH | (NO_WORD if both & NO_WORD else both & _LENGTH)
     return pairs
 
 
@@ -100,76 +111,75 @@ def pair_words(words: Int64s, shift: int) -> Int64s:
 def encode_chunks(
     symbols: Symbols,
     chunk_offsets: Int64s,
-    words: Int64s,
-    pairs: Int64s,
+    words: Uint64s,
+    pairs: Uint64s,
     shift: int,
-    longest: int,
-    out: Int64s,
+    out: Uint64s,
     chunk_bits: Int64s,
 ) -> bool:
     """Write the chunks back to back, each from a byte on; true when a symbol has no code.
 
-    ``pairs`` is used when it has more than one element; up to 7 waiting bits and four words of 12 bits, or three of
-    16, fill at most 55 bits.
+    A table entry has its word in the highest bits and its length in the lowest byte, 128 where there is no word. Words
+    are pushed into a 64-bit container from the top; what lies below the bits that wait is not clean, and is dropped
+    when they are stored. ``pairs``, of words of at most 12 bits, is used when it has more than one element: at most 7
+    waiting bits and four words of 12 bits, or three of 16, fill 55 bits and leave the lowest byte alone.
     """
-    mask = (np.int64(1) << _BITS_AT) - 1
-    missing = np.int64(0)
-    at = 0
-    quads = pairs.size > 1 and longest <= 12
+    seen = _ZERO
+    at = _ZERO
+    width = np.uint64(shift)
     for chunk in range(chunk_offsets.size - 1):
         chunk_start = at
-        word = np.int64(0)
-        fill = np.int64(0)
+        container = _ZERO
+        fill = _ZERO
         i = chunk_offsets[chunk]
         end = chunk_offsets[chunk + 1]
-        if quads:
+        if pairs.size > 1:
             for j in range(i, end - 3, 4):
-                first = pairs[np.int64(symbols[j]) | (np.int64(symbols[j + 1]) << shift)]
-                second = pairs[np.int64(symbols[j + 2]) | (np.int64(symbols[j + 3]) << shift)]
-                missing |= first | second
-                first_bits = (first >> _BITS_AT) & 63
-                both = (first & mask) | ((second & mask) << first_bits)
-                word |= both << fill
-                fill += first_bits + ((second >> _BITS_AT) & 63)
-                out[at] = word
-                at += fill >> 3
-                word >>= fill & 56
-                fill &= 7
+                first = pairs[np.uint64(symbols[j]) | (np.uint64(symbols[j + 1]) << width)]
+                second = pairs[np.uint64(symbols[j + 2]) | (np.uint64(symbols[j + 3]) << width)]
+                container = container >> (first & _SHIFT) | first
+                container = container >> (second & _SHIFT) | second
+                fill += (first & _LENGTH) + (second & _LENGTH)
+                seen |= fill
+                fill &= _BELOW_MISSING
+                out[at] = container >> ((_THREE_WORDS - fill) & _SHIFT)
+                at += fill >> _BYTE
+                fill &= _IN_BYTE
             i += (end - i) & ~3
         else:
             for j in range(i, end - 2, 3):
                 first = words[symbols[j]]
                 second = words[symbols[j + 1]]
                 third = words[symbols[j + 2]]
-                missing |= first | second | third
-                first_bits = (first >> _BITS_AT) & 31
-                two_bits = first_bits + ((second >> _BITS_AT) & 31)
-                word |= ((first & mask) | ((second & mask) << first_bits) | ((third & mask) << two_bits)) << fill
-                fill += two_bits + ((third >> _BITS_AT) & 31)
-                out[at] = word
-                at += fill >> 3
-                word >>= fill & 56
-                fill &= 7
+                container = container >> (first & _SHIFT) | first
+                container = container >> (second & _SHIFT) | second
+                container = container >> (third & _SHIFT) | third
+                fill += (first & _LENGTH) + (second & _LENGTH) + (third & _LENGTH)
+                seen |= fill
+                fill &= _BELOW_MISSING
+                out[at] = container >> ((_THREE_WORDS - fill) & _SHIFT)
+                at += fill >> _BYTE
+                fill &= _IN_BYTE
             i += (end - i) // 3 * 3
         for j in range(i, end):
             entry = words[symbols[j]]
-            missing |= entry
-            word |= (entry & mask) << fill
-            fill += (entry >> _BITS_AT) & 31
-            out[at] = word
-            at += fill >> 3
-            word >>= fill & 56
-            fill &= 7
-        chunk_bits[chunk] = 8 * (at - chunk_start) + fill
+            container = container >> (entry & _SHIFT) | entry
+            fill += entry & _LENGTH
+            seen |= fill
+            fill &= _BELOW_MISSING
+            out[at] = container >> ((_THREE_WORDS - fill) & _SHIFT)
+            at += fill >> _BYTE
+            fill &= _IN_BYTE
+        chunk_bits[chunk] = np.int64(at - chunk_start) * 8 + np.int64(fill)
         if fill:
-            out[at] = word
-            at += 1
-    return bool(missing < 0)
+            out[at] = container >> (_WORD_BITS - fill)
+            at += _ONE
+    return bool(seen >= NO_WORD)
 
 
 @kernel
 def fill_decoding_table(
-    symbols: Int64s, lengths: Int64s, codes: Int64s, window_bits: int, item_bytes: int, entries: Int64s
+    symbols: Int64s, lengths: Int64s, codes: Int64s, window_bits: int, item_bytes: int, entries: Uint64s
 ) -> None:
     """``DecodingTable.entries`` from the used symbols in canonical order, their lengths and bit-reversed words."""
     # first every window's first symbol, then, from that, as many as fit
@@ -189,21 +199,21 @@ def fill_decoding_table(
             entry |= (step & 0xFFFF) << (8 * used_bytes)
             used_bits += bits
             used_bytes += item_bytes
-        entries[window] = entry | (used_bytes << _BYTES_AT) | (used_bits << _BITS_AT)
+        entries[window] = entry | (used_bits << 48) | (used_bytes << 56)
 
 
 @kernel
 def decode_chunks(
-    data: Int64s,
+    data: Uint64s,
     bit_offsets: Int64s,
     byte_ends: Int64s,
-    entries: Int64s,
+    entries: Uint64s,
     lengths: Uint8s,
     window_bits: int,
     most_bytes: int,
     item_bytes: int,
     out: Uint8s,
-    out_words: Int64s,
+    out_words: Uint64s,
     status: Int64s,
 ) -> None:
     """Decode chunk i from ``bit_offsets[i:i + 2]`` to bytes ``byte_ends[i:i + 2]`` of ``out``; ``status`` = (what, i).
@@ -211,16 +221,18 @@ def decode_chunks(
     Four chunks advance together, so that their table look-ups overlap. A burst is as many rounds as every lane can
     take without passing the end of its bits or of its symbols, so rounds check nothing; every store is eight bytes
     within its own chunk's symbols. A lane without a round left is finished symbol by symbol and takes the next chunk.
+    Within a round a lane's state is one number: the bits used of its word in the lowest byte, its place in ``out``
+    above; an entry's two highest bytes are what it adds to that.
     """
     chunks = bit_offsets.size - 1
     depth = _USABLE_BITS // window_bits  # look-ups per loaded word
     round_bytes = depth * most_bytes
     round_bits = depth * window_bits
     spare_bytes = most_bytes - 8  # the last of a burst's stores reaches 8 - most_bytes beyond what it may advance
-    mask = (1 << window_bits) - 1
+    mask = np.uint64((1 << window_bits) - 1)
     lane_chunk = np.full(4, -1, dtype=np.int64)
-    lane_bit = np.zeros(4, dtype=np.int64)
-    lane_byte = np.zeros(4, dtype=np.int64)
+    lane_bit = np.zeros(4, dtype=np.uint64)
+    lane_byte = np.zeros(4, dtype=np.uint64)
     next_chunk = 0
     lanes = 4
     while lanes > 0:
@@ -230,15 +242,17 @@ def decode_chunks(
             chunk = lane_chunk[lane]
             room = np.int64(0)
             if chunk >= 0:
-                bits_left = bit_offsets[chunk + 1] - lane_bit[lane]
-                bytes_left = byte_ends[chunk + 1] - lane_byte[lane]
+                bits_left = bit_offsets[chunk + 1] - np.int64(lane_bit[lane])
+                bytes_left = byte_ends[chunk + 1] - np.int64(lane_byte[lane])
                 room = min(bits_left // round_bits, (bytes_left + spare_bytes) // round_bytes)
                 if room <= 0:
-                    finish_chunk(
-                        data, lane_bit[lane], bit_offsets[chunk + 1], entries, lengths, mask, item_bytes,
-                        out, lane_byte[lane], byte_ends[chunk + 1], chunk, status,
+                    problem = finish_chunk(
+                        data, lane_bit[lane], np.uint64(bit_offsets[chunk + 1]), entries, lengths, mask,
+                        out, int(lane_byte[lane]), byte_ends[chunk + 1], item_bytes,
                     )  # fmt: skip
-                    if status[0] != 0:
+                    if problem != DECODED:
+                        status[0] = problem
+                        status[1] = chunk
                         return
             if room > 0:
                 rounds = min(rounds, room)
@@ -257,77 +271,78 @@ def decode_chunks(
             bit_0, bit_1, bit_2, bit_3 = lane_bit[0], lane_bit[1], lane_bit[2], lane_bit[3]
             byte_0, byte_1, byte_2, byte_3 = lane_byte[0], lane_byte[1], lane_byte[2], lane_byte[3]
             for _ in range(rounds):
-                word_0 = data[bit_0 >> 3] >> (bit_0 & 7)
-                word_1 = data[bit_1 >> 3] >> (bit_1 & 7)
-                word_2 = data[bit_2 >> 3] >> (bit_2 & 7)
-                word_3 = data[bit_3 >> 3] >> (bit_3 & 7)
+                word_0 = data[bit_0 >> _BYTE] >> (bit_0 & _IN_BYTE)
+                word_1 = data[bit_1 >> _BYTE] >> (bit_1 & _IN_BYTE)
+                word_2 = data[bit_2 >> _BYTE] >> (bit_2 & _IN_BYTE)
+                word_3 = data[bit_3 >> _BYTE] >> (bit_3 & _IN_BYTE)
+                state_0 = byte_0 << _PLACE
+                state_1 = byte_1 << _PLACE
+                state_2 = byte_2 << _PLACE
+                state_3 = byte_3 << _PLACE
                 for _ in range(depth):
-                    entry_0 = entries[word_0 & mask]
-                    entry_1 = entries[word_1 & mask]
-                    entry_2 = entries[word_2 & mask]
-                    entry_3 = entries[word_3 & mask]
-                    out_words[byte_0] = entry_0
-                    out_words[byte_1] = entry_1
-                    out_words[byte_2] = entry_2
-                    out_words[byte_3] = entry_3
-                    byte_0 += (entry_0 >> _BYTES_AT) & 15
-                    byte_1 += (entry_1 >> _BYTES_AT) & 15
-                    byte_2 += (entry_2 >> _BYTES_AT) & 15
-                    byte_3 += (entry_3 >> _BYTES_AT) & 15
-                    word_0 >>= entry_0 >> _BITS_AT
-                    word_1 >>= entry_1 >> _BITS_AT
-                    word_2 >>= entry_2 >> _BITS_AT
-                    word_3 >>= entry_3 >> _BITS_AT
-                    bit_0 += entry_0 >> _BITS_AT
-                    bit_1 += entry_1 >> _BITS_AT
-                    bit_2 += entry_2 >> _BITS_AT
-                    bit_3 += entry_3 >> _BITS_AT
+                    entry_0 = entries[(word_0 >> (state_0 & _SHIFT)) & mask]
+                    entry_1 = entries[(word_1 >> (state_1 & _SHIFT)) & mask]
+                    entry_2 = entries[(word_2 >> (state_2 & _SHIFT)) & mask]
+                    entry_3 = entries[(word_3 >> (state_3 & _SHIFT)) & mask]
+                    out_words[state_0 >> _PLACE] = entry_0
+                    out_words[state_1 >> _PLACE] = entry_1
+                    out_words[state_2 >> _PLACE] = entry_2
+                    out_words[state_3 >> _PLACE] = entry_3
+                    state_0 += entry_0 >> _ADVANCE
+                    state_1 += entry_1 >> _ADVANCE
+                    state_2 += entry_2 >> _ADVANCE
+                    state_3 += entry_3 >> _ADVANCE
+                bit_0 += state_0 & _LENGTH
+                bit_1 += state_1 & _LENGTH
+                bit_2 += state_2 & _LENGTH
+                bit_3 += state_3 & _LENGTH
+                byte_0 = state_0 >> _PLACE
+                byte_1 = state_1 >> _PLACE
+                byte_2 = state_2 >> _PLACE
+                byte_3 = state_3 >> _PLACE
             lane_bit[0], lane_bit[1], lane_bit[2], lane_bit[3] = bit_0, bit_1, bit_2, bit_3
             lane_byte[0], lane_byte[1], lane_byte[2], lane_byte[3] = byte_0, byte_1, byte_2, byte_3
         elif lanes > 0:
             bit_0, byte_0 = lane_bit[0], lane_byte[0]
             for _ in range(rounds):
-                word_0 = data[bit_0 >> 3] >> (bit_0 & 7)
+                word_0 = data[bit_0 >> _BYTE] >> (bit_0 & _IN_BYTE)
+                state_0 = byte_0 << _PLACE
                 for _ in range(depth):
-                    entry_0 = entries[word_0 & mask]
-                    out_words[byte_0] = entry_0
-                    byte_0 += (entry_0 >> _BYTES_AT) & 15
-                    word_0 >>= entry_0 >> _BITS_AT
-                    bit_0 += entry_0 >> _BITS_AT
+                    entry_0 = entries[(word_0 >> (state_0 & _SHIFT)) & mask]
+                    out_words[state_0 >> _PLACE] = entry_0
+                    state_0 += entry_0 >> _ADVANCE
+                bit_0 += state_0 & _LENGTH
+                byte_0 = state_0 >> _PLACE
             lane_bit[0], lane_byte[0] = bit_0, byte_0
 
 
 @kernel
 def finish_chunk(
-    data: Int64s,
-    bit: int,
-    bit_end: int,
-    entries: Int64s,
+    data: Uint64s,
+    bit: np.uint64,
+    bit_end: np.uint64,
+    entries: Uint64s,
     lengths: Uint8s,
-    mask: int,
-    item_bytes: int,
+    mask: np.uint64,
     out: Uint8s,
     byte: int,
     byte_end: int,
-    chunk: int,
-    status: Int64s,
-) -> None:
+    item_bytes: int,
+) -> int:
     """Decode the rest of a chunk symbol by symbol, and check that its bits end where they should."""
+    symbol_mask = np.uint64(0xFF if item_bytes == 1 else 0xFFFF)
     while byte < byte_end:
-        symbol = entries[(data[bit >> 3] >> (bit & 7)) & mask]
-        symbol &= 0xFF if item_bytes == 1 else 0xFFFF
-        bit += int(lengths[symbol])
+        symbol = entries[(data[bit >> _BYTE] >> (bit & _IN_BYTE)) & mask] & symbol_mask
+        bit += np.uint64(lengths[symbol])
         if bit > bit_end:
-            status[0] = ENDED_EARLY
-            status[1] = chunk
-            return
-        out[byte] = symbol & 0xFF
+            return ENDED_EARLY
+        out[byte] = symbol & _LENGTH
         if item_bytes == 2:
-            out[byte + 1] = symbol >> 8
+            out[byte + 1] = symbol >> _PLACE
         byte += item_bytes
-    if bit_end - bit >= 8:
-        status[0] = BYTES_LEFT
-        status[1] = chunk
-    elif bit < bit_end and (data[bit >> 3] >> (bit & 7)) & ((1 << (bit_end - bit)) - 1):
-        status[0] = PADDING_SET
-        status[1] = chunk
+    left = bit_end - bit
+    if left > _IN_BYTE:
+        return BYTES_LEFT
+    if (data[bit >> _BYTE] >> (bit & _IN_BYTE)) & ((_ONE << left) - _ONE):
+        return PADDING_SET
+    return DECODED

@@ -145,7 +145,6 @@ def _assign(
         low = 0
         step = half
         while step > 0:
-            if x > limits[low + step - 1]:
-                low += step
+            low += step * (x > limits[low + step - 1])  # without a branch that half the weights mispredict
             step >>= 1
         codes[i] = low + 1 if mask[i] else 0
