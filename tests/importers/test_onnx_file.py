@@ -1,0 +1,220 @@
+"""Do ONNX files compute here what onnx's own reference implementation says?"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from dchw.functional import forward
+from dchw.importers.onnx_file import network_from_onnx
+from dchw.network import Geometry, OperationKind, uncompressed
+from dchw.quantities import DchwError, FileFormatError
+
+onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+helper = pytest.importorskip("onnx.helper")
+
+RNG = np.random.default_rng(0)
+
+
+def array(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def saved(folder, nodes, constants, shape, *, version=17, batch="batch", name="net"):
+    """A model with one input x and the last node's first output, saved and checked."""
+    source = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, *shape])
+    result = helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, None)
+    initializers = [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()]
+    graph = helper.make_graph(nodes, name, [source], [result], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    model = onnx.shape_inference.infer_shapes(model)  # the output's shape
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def agree(path, x: np.ndarray, network=None) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    expected = ReferenceEvaluator(str(path)).run(None, {"x": x})[0]
+    network = network or network_from_onnx(path)
+    outputs = forward(network, {"x": x})
+    got = outputs[network.operations[-1].name]
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())
+    assert all(outputs[op.name].shape[1:] == op.output_shape for op in network.operations)
+
+
+def node(kind: str, inputs: str, output: str, **attributes):
+    return helper.make_node(kind, inputs.split(), output.split(), name=f"/{output.split()[0]}", **attributes)
+
+
+def test_a_convolutional_network(tmp_path):
+    nodes = [
+        node("Conv", "x conv1.weight conv1.bias", "c1", strides=[2, 1], pads=[1, 2, 1, 2], dilations=[1, 2]),
+        node("BatchNormalization", "c1 gamma beta mean variance", "b1"),
+        node("Relu", "b1", "r1"),
+        node("MaxPool", "r1", "p1", kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1),
+        node("Conv", "p1 onnx::Conv_7", "c2", group=4, auto_pad="SAME_UPPER", strides=[1, 2]),
+        node("Clip", "c2 zero six", "r2"),
+        node("AveragePool", "r2", "p2", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
+        node("Concat", "p2 r2", "cat", axis=1),
+        node("LRN", "cat", "lrn", size=3, alpha=0.3, beta=0.7, bias=1.5),
+        node("GlobalAveragePool", "lrn", "g"),
+        node("Mul", "lrn g", "gated"),
+        node("Sub", "gated six", "shifted"),
+        node("Div", "shifted six", "scaled"),
+        node("Flatten", "scaled", "flat"),
+        node("Gemm", "flat fc.weight fc.bias", "logits", transB=1),
+        node("Softmax", "logits", "prob", axis=1),
+    ]
+    constants = {
+        "conv1.weight": array(4, 3, 3, 3),
+        "conv1.bias": array(4),
+        **{name: array(4) for name in ("gamma", "beta", "mean")},
+        "variance": np.abs(array(4)) + 0.5,
+        "onnx::Conv_7": array(8, 1, 2, 3),
+        "zero": np.float32(0),
+        "six": np.float32(6),
+        "fc.weight": array(5, 16 * 2 * 3) * 0.1,
+        "fc.bias": array(5),
+    }
+    path = saved(tmp_path, nodes, constants, (3, 9, 10))
+    network = network_from_onnx(path)
+    agree(path, array(2, 3, 9, 10), network)
+    assert network.name == "net"
+    assert {layer.name: layer.parameter for layer in network.layers} == {
+        "conv1": "conv1.weight",
+        "c2": "onnx::Conv_7",
+        "fc": "fc.weight",
+    }
+    assert network.layer("conv1").geometry == Geometry(
+        in_channels=3, out_channels=4, kernel=(3, 3), stride=(2, 1), padding=(1, 2), dilation=(1, 2), in_size=(9, 10)
+    )
+    assert network.layer("c2").geometry.groups == 4
+    assert set(network.state_dict()) == {"conv1.weight", "conv1.bias", "onnx::Conv_7", "fc.weight", "fc.bias"}
+    folded = network_from_onnx(path, fold_normalisation=True)
+    assert folded.notes == ("batch normalisation b1 is folded into layer conv1",)
+    agree(path, array(2, 3, 9, 10), folded)
+
+
+def test_a_transformer_like_network(tmp_path):
+    nodes = [
+        node("Constant", "", "heads", value=onnx.numpy_helper.from_array(np.array([0, 0, 2, 4]))),
+        node("Constant", "", "tokens", value=onnx.numpy_helper.from_array(np.array([0, 5, -1]))),
+        node("LayerNormalization", "x scale shift", "n", axis=-1, epsilon=1e-4),
+        node("Transpose", "w", "wt", perm=[1, 0]),
+        node("MatMul", "n wt", "q"),
+        node("Add", "q bq", "qb"),
+        node("MatMul", "n k.weight", "k"),
+        node("Split", "n parts", "v1 v2", axis=2),
+        node("Concat", "v2 v1", "v", axis=-1),
+        node("Reshape", "qb heads", "qr"),
+        node("Reshape", "k heads", "kr"),
+        node("Reshape", "v heads", "vr"),
+        node("Transpose", "qr", "qh", perm=[0, 2, 1, 3]),
+        node("Transpose", "kr", "kh", perm=[0, 2, 3, 1]),
+        node("Transpose", "vr", "vh", perm=[0, 2, 1, 3]),
+        node("MatMul", "qh kh", "s"),
+        node("Softmax", "s", "a", axis=-1),
+        node("MatMul", "a vh", "m"),
+        node("Transpose", "m", "mt", perm=[0, 2, 1, 3]),
+        node("Reshape", "mt tokens", "o"),
+        node("Add", "o x", "res"),
+        node("Add", "res positions", "pos"),
+        node("Sigmoid", "pos", "gate"),
+        node("Mul", "pos gate", "silu"),
+        node("Unsqueeze", "silu one", "u"),
+        node("Pad", "u pads", "padded"),
+        node("Squeeze", "padded one", "sq"),
+        node("ReduceMean", "sq", "mean", axes=[1], keepdims=0),
+        node("Tanh", "mean", "t"),
+        node("LeakyRelu", "t", "l", alpha=0.3),
+        node("HardSigmoid", "l", "h", alpha=1 / 6),
+        node("HardSwish", "h", "hs"),
+        node("Dropout", "hs", "d"),
+        node("LogSoftmax", "d", "out"),
+    ]
+    constants = {
+        "scale": array(8),
+        "shift": array(8),
+        "w": array(8, 8),
+        "bq": array(8),
+        "k.weight": array(8, 8),
+        "positions": array(1, 5, 8),
+        "one": np.array([1]),
+        "pads": np.array([0, 0, 0, 1, 0, 0, 2, 0]),
+        "parts": np.array([3, 5]),
+    }
+    path = saved(tmp_path, nodes, constants, (5, 8))
+    network = network_from_onnx(path)
+    agree(path, array(3, 5, 8), network)
+    assert [layer.name for layer in network.layers] == ["q", "k"]
+    assert network.layer("q").bias is not None  # the addition behind the product
+    np.testing.assert_array_equal(network.state_dict()["k.weight"].numpy(), constants["k.weight"])
+    assert network.layer("q").geometry.output_pixels == 5
+    assert ("positions", "used directly, not as the weights of a layer") in uncompressed(network)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("kernel", [(2, 3), (3, 4)])
+def test_automatic_padding(tmp_path, mode, kernel):
+    nodes = [
+        node("Conv", "x w", "c", auto_pad=mode, strides=[2, 1]),
+        node("MaxPool", "c", "p", kernel_shape=[2, 2], pads=[0, 1, 1, 0]),
+    ]
+    agree(saved(tmp_path, nodes, {"w": array(3, 2, *kernel)}, (2, 7, 8)), array(2, 2, 7, 8))
+
+
+def test_shared_weights_are_noted(tmp_path):
+    nodes = [node("Gemm", "x a.weight", "one"), node("Gemm", "one a.weight", "two")]
+    network = network_from_onnx(saved(tmp_path, nodes, {"a.weight": array(4, 4)}, (4,)))
+    assert [layer.name for layer in network.layers] == ["a", "two"]
+    assert network.notes == ("two shares its weights with a; both are counted",)
+
+
+def test_what_has_no_rule_becomes_other_and_is_named(tmp_path):
+    nodes = [
+        node("ConvTranspose", "x up.weight", "up", strides=[2, 2]),
+        node("LRN", "up", "lrn", size=2),
+        node("Conv", "lrn w", "c"),
+    ]
+    network = network_from_onnx(
+        saved(tmp_path, nodes, {"up.weight": array(2, 3, 2, 2), "w": array(4, 3, 1, 1)}, (2, 4, 4))
+    )
+    assert [op.kind for op in network.operations[1:3]] == [OperationKind.OTHER] * 2
+    assert network.layers[0].geometry.in_size == (8, 8)
+    reason = "belongs to 'ConvTranspose', which is neither a linear layer nor a 2-D convolution"
+    assert uncompressed(network) == [("up.weight", reason)]
+
+
+def test_open_sizes_are_refused(tmp_path):
+    path = saved(tmp_path, [node("Relu", "x", "r")], {}, (3, "height", 4))
+    with pytest.raises(DchwError) as caught:
+        network_from_onnx(path)
+    assert str(caught.value) == (
+        f"{path}: the sizes of input 'x' must be fixed except for the batch; got (None, 3, None, 4); "
+        "export the model with fixed sizes"
+    )
+
+
+def test_damaged_and_missing_files(tmp_path):
+    path = saved(tmp_path, [node("Gemm", "x a.weight", "one")], {"a.weight": array(40, 40)}, (40,))
+    data = path.read_bytes()
+    for stop in (1, 50, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:stop])
+        with pytest.raises(FileFormatError) as caught:
+            network_from_onnx(path)
+        assert str(caught.value).startswith(f"{path}: expected an ONNX model; it is damaged (")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DchwError, match=r"it cannot be read \(No such file or directory\); check the path"):
+        network_from_onnx(tmp_path / "none.onnx")
+
+
+def test_the_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(DchwError) as caught:
+        network_from_onnx(tmp_path / "net.onnx")
+    assert str(caught.value) == (
+        f"{tmp_path / 'net.onnx'}: reading ONNX needs the package onnx; pip install dchw[onnx]"
+    )
