@@ -59,9 +59,8 @@ def test_a_convolutional_network(tmp_path):
         node("Clip", "c2 zero six", "r2"),
         node("AveragePool", "r2", "p2", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
         node("Concat", "p2 r2", "cat", axis=1),
-        node("LRN", "cat", "lrn", size=3, alpha=0.3, beta=0.7, bias=1.5),
-        node("GlobalAveragePool", "lrn", "g"),
-        node("Mul", "lrn g", "gated"),
+        node("GlobalAveragePool", "cat", "g"),
+        node("Mul", "cat g", "gated"),
         node("Sub", "gated six", "shifted"),
         node("Div", "shifted six", "scaled"),
         node("Flatten", "scaled", "flat"),
@@ -164,6 +163,17 @@ def test_automatic_padding(tmp_path, mode, kernel):
         node("MaxPool", "c", "p", kernel_shape=[2, 2], pads=[0, 1, 1, 0]),
     ]
     agree(saved(tmp_path, nodes, {"w": array(3, 2, *kernel)}, (2, 7, 8)), array(2, 2, 7, 8))
+
+
+def test_local_response_normalisation(tmp_path):
+    """By the definition in ONNX's operator list: its reference implementation runs over the batch instead."""
+    path = saved(tmp_path, [node("LRN", "x", "y", size=3, alpha=0.3, beta=0.7, bias=1.5)], {}, (5, 2, 2))
+    x = array(2, 5, 2, 2)
+    expected = np.empty_like(x)
+    for channel in range(5):
+        window = x[:, max(0, channel - 1) : min(5, channel + 2)]
+        expected[:, channel] = x[:, channel] / (1.5 + 0.3 / 3 * np.square(window).sum(axis=1)) ** 0.7
+    np.testing.assert_allclose(forward(network_from_onnx(path), {"x": x})["y"], expected, rtol=1e-5)
 
 
 def test_shared_weights_are_noted(tmp_path):
