@@ -248,7 +248,7 @@ def decode_chunks(
                 if room <= 0:
                     problem = finish_chunk(
                         data, lane_bit[lane], np.uint64(bit_offsets[chunk + 1]), entries, lengths, mask,
-                        out, int(lane_byte[lane]), byte_ends[chunk + 1], item_bytes,
+                        out, np.int64(lane_byte[lane]), byte_ends[chunk + 1], item_bytes,
                     )  # fmt: skip
                     if problem != DECODED:
                         status[0] = problem
@@ -325,8 +325,8 @@ def finish_chunk(
     lengths: Uint8s,
     mask: np.uint64,
     out: Uint8s,
-    byte: int,
-    byte_end: int,
+    byte: np.int64,
+    byte_end: np.int64,
     item_bytes: int,
 ) -> int:
     """Decode the rest of a chunk symbol by symbol, and check that its bits end where they should."""
