@@ -78,12 +78,12 @@ def issue(f: Any, m: Any, command: int, bank: int, whole_rank: bool, row: int, c
             _forbid(m, f.node[bank, f.rule_level[rule]], f.rule_following[rule], clock + f.rule_latency[rule])
     m.bus_free = clock + f.clocks[command]
     m.counts[bank, command] += 1
-    if m.traced < f.trace_length:
-        m.trace[m.traced, 0] = clock
-        m.trace[m.traced, 1] = command
-        m.trace[m.traced, 2] = bank
-        m.trace[m.traced, 3] = row
-        m.traced += 1
+    if m.logged < f.trace_length:
+        m.log[m.logged, 0] = clock
+        m.log[m.logged, 1] = command
+        m.log[m.logged, 2] = bank
+        m.log[m.logged, 3] = row
+        m.logged += 1
 
 
 @kernel

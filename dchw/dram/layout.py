@@ -64,7 +64,7 @@ _LIVE: Fields = [
     *_numbers("clock last_accept bus_free write_mode next_refresh refresh_bank"),
     *_numbers("plan_stale plan_time plan_kind plan_list plan_target plan_command new_slot"),
     *_numbers("n_opened n_free act2_slot act2_deadline sync_list sync_slot sync_expiry service_free"),
-    *_numbers("maint_head maint_count out_head out_tail traced"),
+    *_numbers("maint_head maint_count out_head out_tail logged"),
     *_numbers("reads writes forwarded merged hits misses conflicts"),
     *_numbers("latency_sum latency_max latency_min first_accept last_completion"),
     *_numbers("occupancy_from occupancy_shift read_occupancy write_occupancy"),
@@ -98,7 +98,7 @@ _LIVE: Fields = [
     ("counts", np.int64, (BANKS_MAX, COMMANDS_MAX)),  # commands; all-bank ones at the first bank of the rank
     ("occupancy", np.int64, (2, OCCUPANCY_BINS)),  # request-clocks of each queue in bins of 2**occupancy_shift clocks
     ("latency", np.int64, (LATENCY_BINS,)),
-    ("trace", np.int64, (TRACE_MAX, 4)),  # clock, command, bank, row (-1 where none)
+    ("log", np.int64, (TRACE_MAX, 4)),  # clock, command, bank, row (-1 where none)
 ]
 FIXED = np.dtype(_FIXED)
 LIVE = np.dtype(_LIVE)
