@@ -165,10 +165,14 @@ def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.N
         row[fk.HOLD] = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
         row[fk.SOURCE], row[fk.TARGET] = index[item.source], index[item.target]
         row[fk.GIVEN] = row[fk.FREED] = item.initial
-        for column, by, first in ((fk.GIVEN_BY, item.given_by, item.initial), (fk.TAKEN_BY, item.taken_by, 0)):
+        for column, after, by, first in (
+            (fk.GIVEN_BY, fk.NEXT_GIVER, item.given_by, item.initial),
+            (fk.TAKEN_BY, fk.NEXT_TAKER, item.taken_by, 0),
+        ):
             row[column] = -1
             if by is not None:
                 row[column] = at - first
+                row[after] = by[0] if len(by) else fk.NEVER_FIRES
                 lists += [np.ascontiguousarray(by, np.int32), np.array([fk.NEVER_FIRES])]
                 at += len(by) + 1
         row[fk.WANTED] |= 0 if isinstance(kinds[item.target], FiringNode) else fk.ITEM

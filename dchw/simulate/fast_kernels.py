@@ -40,10 +40,11 @@ INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, NEXT, FINISH, STARTED, START, WAI
 SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(13, 18)
 # Columns of ``link``. A place in ``ring`` holds an item's visible time, and once it is taken its slot's; there are
 # twice as many as slots, so that both are at hand when a peak is looked at. HOLD is from the cycle a slot is held to
-# the item's visible time. FREED slots were free when the last peak was looked at. SOURCE
-# and TARGET are firing nodes, or arbiters counted on behind them, or (last) the memory.
+# the item's visible time. NEXT_GIVER and NEXT_TAKER are the firings that move the next item. FREED slots were free
+# when the last peak was looked at. SOURCE and TARGET are firing nodes, or arbiters counted on behind them, or (last)
+# the memory.
 RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
-GIVEN, TAKEN, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 16)
+GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 18)
 ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
 # Columns of ``span``: firings of one node that belong to one layer.
 SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
@@ -135,15 +136,12 @@ def _fire(t: Tables, target: int) -> None:
                 start, waited_for = finish, -1
                 for end in range(into, out_of):
                     x = ends[end]
-                    first, by = link[x, TAKEN], link[x, TAKEN_BY]
-                    upto = first + 1
+                    if link[x, NEXT_TAKER] != firing:
+                        continue
+                    upto, by = link[x, TAKEN] + 1, link[x, TAKEN_BY]
                     if by >= 0:
-                        upto = first
                         while lists[by + upto] == firing:
                             upto += 1
-                        if upto == first:
-                            link[x, UPTO] = upto
-                            continue
                     if upto > link[x, GIVEN]:
                         link[x, WANTED] |= ITEM
                         blocked = True
@@ -158,9 +156,10 @@ def _fire(t: Tables, target: int) -> None:
                 for end in range(into, out_of):
                     # each place in the ring turns from the item's time into its slot's
                     x = ends[end]
-                    upto = link[x, UPTO]
-                    if upto == link[x, TAKEN]:
+                    if link[x, NEXT_TAKER] != firing:
                         continue
+                    upto, by = link[x, UPTO], link[x, TAKEN_BY]
+                    link[x, NEXT_TAKER] = lists[by + upto] if by >= 0 else firing + 1
                     base, mask, freed, peak = link[x, RING], link[x, MASK], link[x, FREED], link[x, PEAK]
                     for item in range(link[x, TAKEN], upto):
                         place = base + (item & mask)
@@ -181,15 +180,15 @@ def _fire(t: Tables, target: int) -> None:
             handover, stalled_by = busy_until, -1
             for end in range(out_of, stop):
                 x = ends[end]
-                first, by = link[x, GIVEN], link[x, GIVEN_BY]
-                upto = first + 1
+                if link[x, NEXT_GIVER] != firing:
+                    continue
+                upto, by = link[x, GIVEN] + 1, link[x, GIVEN_BY]
                 if by >= 0:
-                    upto = first
                     while lists[by + upto] == firing:
                         upto += 1
                 link[x, UPTO] = upto
                 needs = upto - 1 - link[x, DEPTH]
-                if upto > first and link[x, DEPTH] and needs >= link[x, INITIAL]:
+                if link[x, DEPTH] and needs >= link[x, INITIAL]:
                     if needs >= link[x, TAKEN]:
                         link[x, WANTED] |= SLOT
                         blocked = True
@@ -201,9 +200,10 @@ def _fire(t: Tables, target: int) -> None:
                 break
             for end in range(out_of, stop):
                 x = ends[end]
-                upto = link[x, UPTO]
-                if upto == link[x, GIVEN]:
+                if link[x, NEXT_GIVER] != firing:
                     continue
+                upto, by = link[x, UPTO], link[x, GIVEN_BY]
+                link[x, NEXT_GIVER] = lists[by + upto] if by >= 0 else firing + 1
                 for item in range(link[x, GIVEN], upto):
                     ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
                 link[x, GIVEN] = upto

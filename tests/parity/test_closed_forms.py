@@ -87,7 +87,10 @@ def test_round_robin_shares_a_port_evenly():
     assert result.arbiters["port"].waited == sum(range(20)) + sum(range(1, 21))
 
 
-def memory_program(bursts: list[int], *, clock_hz: int = 800_000_000, credits: int = 64, **fixed: object) -> Program:
+def memory_program(bursts: list[int], *, outstanding: int = 64, **fixed: object) -> Program:
+    outstanding = min(outstanding, len(bursts))
+    bursts: list[int], *, clock_hz: int = 800_000_000, outstanding: int = 64, **fixed: object
+) -> Program:
     dram = {"channels": fixed.pop("channels", 1), "bandwidth_share": fixed.pop("share", 0.0)}
     memory = build(Dram, {"fixed": {"burst_bytes": "32 B", **fixed}, **dram}, where="dram")
     count = len(bursts)
@@ -103,8 +106,7 @@ def memory_program(bursts: list[int], *, clock_hz: int = 800_000_000, credits: i
         MemoryNode(name="memory", unit="dram", memory=memory, requests=(asked,)),
         Link(name="request", source="ask", target="memory", items=count),
         Link(name="answer", source="memory", target="use", items=count),
-        Link(name="credit", source="use", target="ask", items=count + min(credits, count), initial=min(credits, count)),
-        clock_hz=clock_hz,
+        Link(name="credit", source="use", target="ask", items=count + outstanding, initial=outstanding),
     )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def test_channels_and_share_scale_the_bandwidth():
 
 def test_latency_bound_with_one_request_outstanding():
     # ask at 0, seen at 1, complete at 1 + 9, seen at 11, used, credit seen at 12: 12 cycles a request
-    result = both(memory_program([1] * 10, bandwidth_bytes_per_cycle=32, latency_cycles=9, credits=1))
+    result = both(memory_program([1] * 10, bandwidth_bytes_per_cycle=32, latency_cycles=9, outstanding=1))
     assert result.cycles == 12 * 10
     assert result.memory.latency_percentile(50) == 9
 
