@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -57,11 +57,33 @@ def no_progress(task: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batches:
-    """Training images and labels on a device, and the one generator that orders and changes them."""
+    """Training images and labels on a device, and the one generator that orders and changes them.
+
+    Changed copies that a training uses more than once are kept here, so that the next training finds them.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     generator: torch.Generator
+    copies: dict[tuple[Augmentation, nn.Module | None, int], tuple[torch.Tensor, torch.Tensor | None]] = field(
+        default_factory=dict
+    )
+
+    def of_epoch(
+        self, epoch: int, training: Training, teacher: nn.Module | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """An epoch's images and the teacher's class scores for them."""
+        cycle = training.augmented_copies if training.augmentation.changes else 1
+        key = training.augmentation, teacher, epoch % cycle if cycle else epoch
+        if key in self.copies:
+            return self.copies[key]
+        images, scores = augment(self.images, training.augmentation, self.generator), None
+        if teacher is not None:
+            teacher.eval()
+            scores = torch.cat(list(_forward(teacher, images, str(images.device))))
+        if cycle:
+            self.copies[key] = images, scores
+        return images, scores
 
     @classmethod
     def of(cls, data: Dataset, *, seed: int, device: str = "cpu") -> Batches:
@@ -94,11 +116,10 @@ def fit(
         raise DchwError(f"{task}: expected training images; the data set has none; give another one")
     steps = training.epochs * (count // size)
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=training.learning_rate)
-    copies: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
     module.train()
     step = 0
     for epoch in range(training.epochs):
-        images, scores = _epoch_images(copies, epoch, batches, training, teacher)
+        images, scores = batches.of_epoch(epoch, training, teacher)
         order = torch.randperm(count, generator=batches.generator).to(images.device)
         for start in range(0, count - size + 1, size):
             chosen = order[start : start + size]
@@ -133,28 +154,6 @@ def error_percent(module: nn.Module, images: Images, labels: Labels, *, device: 
 def as_input(images: torch.Tensor) -> torch.Tensor:
     """uint8 grey levels as a network sees them: float32 in 0..1."""
     return images.float() / 255
-
-
-def _epoch_images(
-    copies: dict[int, tuple[torch.Tensor, torch.Tensor | None]],
-    epoch: int,
-    batches: Batches,
-    training: Training,
-    teacher: nn.Module | None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """This epoch's images and the teacher's scores for them; kept where a later epoch uses them again."""
-    cycle = training.augmented_copies if training.augmentation.changes else 1
-    key = epoch % cycle if cycle else epoch
-    if key not in copies:
-        images = augment(batches.images, training.augmentation, batches.generator)
-        scores = None
-        if teacher is not None:
-            teacher.eval()
-            scores = torch.cat(list(_forward(teacher, images, str(images.device))))
-        if not cycle:
-            copies.clear()
-        copies[key] = images, scores
-    return copies[key]
 
 
 def _forward(module: nn.Module, images: torch.Tensor, device: str) -> Iterable[torch.Tensor]:

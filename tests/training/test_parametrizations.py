@@ -1,0 +1,128 @@
+"""Are masks held, gradients summed per shared value, and layers found wherever they are nested?"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dchw.quantities import DchwError
+from dchw.training.parametrizations import (
+    Shared,
+    attach_masks,
+    codes_and_codebook,
+    compressible_layers,
+    materialise,
+    shadow,
+    share_weights,
+)
+from tests.oracles.training import summed_gradients
+from tests.training.nets import nested
+
+
+def test_layers_are_found_at_every_depth() -> None:
+    assert [name for name, _ in compressible_layers(nested())] == [
+        "features.0",
+        "classifier.hidden",
+        "classifier.scores",
+    ]
+    assert [name for name, _ in compressible_layers(nn.Linear(2, 3))] == ["layer"]
+
+
+def test_a_layer_used_twice_is_one_layer() -> None:
+    layer = nn.Linear(4, 4)
+    assert [name for name, _ in compressible_layers(nn.Sequential(layer, nn.ReLU(), layer))] == ["0"]
+
+
+def test_a_module_without_layers_is_refused() -> None:
+    with pytest.raises(DchwError, match="training of ReLU: expected at least one Linear or Conv2d layer; found none"):
+        attach_masks(nn.ReLU())
+
+
+def test_masked_weights_stay_zero_and_their_shadows_stay_as_they_were() -> None:
+    module = nested()
+    masks = attach_masks(module)
+    before = {name: shadow(layer).detach().clone() for name, layer in compressible_layers(module)}
+    generator = torch.Generator().manual_seed(1)
+    for mask in masks.values():
+        mask.copy_((torch.rand(mask.shape, generator=generator) < 0.3).float())
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        module(torch.rand(8, 1, 28, 28, generator=generator)).square().sum().backward()
+        optimizer.step()
+    for name, layer in compressible_layers(module):
+        pruned = masks[name] == 0
+        assert not layer.weight[pruned].any()
+        assert torch.equal(shadow(layer)[pruned], before[name][pruned])
+        assert (shadow(layer)[~pruned] != before[name][~pruned]).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shared_values=st.integers(1, 7),
+    shape=st.sampled_from([(5, 4), (3, 2, 2, 2), (1, 1)]),
+)
+def test_gradient_of_a_shared_value_is_the_sum_over_its_weights(
+    seed: int, shared_values: int, shape: tuple[int, ...]
+) -> None:
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, shared_values + 1, shape)
+    values = torch.from_numpy(random.normal(size=shared_values)).requires_grad_()
+    upstream = random.normal(size=shape)
+    shared = Shared(torch.from_numpy(codes), values.detach())
+    weight = shared(values)
+    np.testing.assert_array_equal(weight.detach().numpy(), np.concatenate([[0.0], values.detach().numpy()])[codes])
+    (weight * torch.from_numpy(upstream)).sum().backward()
+    np.testing.assert_allclose(
+        values.grad.numpy(), summed_gradients(upstream, codes, shared_values), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_the_oracle_sees_a_mean_instead_of_a_sum() -> None:
+    codes, upstream = np.array([1, 1, 2, 0]), np.array([1.0, 2.0, 4.0, 8.0])
+    assert summed_gradients(upstream, codes, 2).tolist() == [3.0, 4.0]
+    assert summed_gradients(upstream / [2, 2, 1, 1], codes, 2).tolist() != [3.0, 4.0]
+
+
+def test_shared_layers_give_back_codes_and_values_bit_for_bit() -> None:
+    module = nested()
+    random = np.random.default_rng(0)
+    given_codebooks = {}
+    for name, layer in compressible_layers(module):
+        codebook = np.array([0, -0.5, 0.25, 1e-3], np.float32)
+        given_codebooks[name] = random.integers(0, 4, layer.weight.shape), codebook
+    share_weights(module, given_codebooks)
+    for name, layer in compressible_layers(module):
+        codes, codebook = codes_and_codebook(layer, name)
+        np.testing.assert_array_equal(codes, given_codebooks[name][0])
+        np.testing.assert_array_equal(codebook, given_codebooks[name][1])
+        np.testing.assert_array_equal(layer.weight.detach().numpy(), codebook[codes])
+        assert shadow(layer).shape == (3,)
+
+
+def test_materialised_weights_are_plain_and_copies_are_untouched() -> None:
+    module = nested()
+    masks = attach_masks(module)
+    masks["classifier.hidden"][:, ::2] = 0
+    twin = copy.deepcopy(module)
+    expected = module.classifier["hidden"].weight.detach().clone()
+    materialise(module)
+    assert isinstance(module.classifier["hidden"].weight, nn.Parameter)
+    assert torch.equal(module.classifier["hidden"].weight, expected)
+    assert torch.equal(twin.classifier["hidden"].weight, expected)
+
+
+def test_plain_layers_are_not_taken_for_shared_ones() -> None:
+    with pytest.raises(DchwError, match="layer 'x': expected its weight to be shared; it is plain"):
+        codes_and_codebook(nn.Linear(2, 2), "x")
+    module = nn.Sequential(nn.Linear(2, 2))
+    attach_masks(module)
+    with pytest.raises(DchwError, match="layer '0': expected its weight to be shared; it is masked"):
+        codes_and_codebook(module[0], "0")
