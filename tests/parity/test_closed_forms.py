@@ -89,8 +89,6 @@ def test_round_robin_shares_a_port_evenly():
 
 def memory_program(bursts: list[int], *, outstanding: int = 64, **fixed: object) -> Program:
     outstanding = min(outstanding, len(bursts))
-    bursts: list[int], *, clock_hz: int = 800_000_000, outstanding: int = 64, **fixed: object
-) -> Program:
     dram = {"channels": fixed.pop("channels", 1), "bandwidth_share": fixed.pop("share", 0.0)}
     memory = build(Dram, {"fixed": {"burst_bytes": "32 B", **fixed}, **dram}, where="dram")
     count = len(bursts)
