@@ -6,13 +6,14 @@ entries of each (one firing per entry, or one without an entry where it has none
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dchw.hardware.machine import Machine
-from dchw.mapping.builder import Indices, ProgramBuilder
+from dchw.mapping.builder import Indices, LinkBuilder, ProgramBuilder
 from dchw.mapping.weights import Delivery, WeightStream, decoded_bytes
 from dchw.mapping.workload import LayerWork, Stage
 from dchw.quantities import DchwError, ceil_div
@@ -30,19 +31,53 @@ def lower_compute(
     delivery: Delivery,
     fills: Indices,
     previous: int | None,
+    held: int,
 ) -> Indices:
     """Append a stage; the vector firing that completes each pass.
 
     ``fills`` are the firings that brought the stage's tensors into the activation SRAM; ``previous`` is the vector
-    firing that completes what the stage needs from the one before, None where it needs nothing.
+    firing that completes what the stage needs from the one before, None where it needs nothing; ``held`` is
+    `chunks_held` of the whole workload.
     """
     work = stage.layer
     broadcast = _broadcast(builder, machine, work, layer, fills, previous)
     if work.dense:
         results = [_dense(builder, machine, work, layer, weights, delivery, broadcast)]
-    else:
-        results = _sparse(builder, machine, work, layer, weights, delivery, broadcast)
-    return _collect(builder, machine, stage, layer, results)
+        return _collect(builder, machine, stage, layer, results)
+    decoding = None
+    if work.packed.storage == "huffman":
+        decoding = _Decoding(builder, machine, work, layer, weights, delivery, held)
+    results = _sparse(builder, machine, work, layer, weights, delivery, broadcast, decoding)
+    done = _collect(builder, machine, stage, layer, results)
+    if decoding is not None:
+        decoding.finish(int(done[-1]))
+    return done
+
+
+def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
+    """Decoded chunks that one decode unit may have in its part of the weight SRAM, with decoding at load.
+
+    Half of the SRAM holds chunks on their way; layers that fit the other half are decoded once and kept.
+    """
+    streamed = [work for work in works if not kept_decoded(machine, work)]
+    largest = max((_largest_chunk(work) * work.entry_bits for work in streamed), default=1)
+    held = machine.weight_sram.size_bytes * 4 // machine.huffman.units // max(largest, 1)
+    if held < 2:
+        raise DchwError(
+            f"huffman: decoded chunks of up to {largest} bits need room for two in each of {machine.huffman.units} "
+            "parts of half the weight SRAM; raise weight_sram.size_bytes or lower huffman.chunk_entries"
+        )
+    return held
+
+
+def kept_decoded(machine: Machine, work: LayerWork) -> bool:
+    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
+    return decoded_bytes(work) * 2 <= machine.weight_sram.size_bytes
+
+
+def _largest_chunk(work: LayerWork) -> int:
+    assert isinstance(work.weights, Entries)
+    return int(np.diff(work.weights.chunk_offsets).max(initial=1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,6 +151,26 @@ def _by_pass(work: LayerWork, job_firing: Indices) -> list[Indices]:
     return np.split(job_firing, np.cumsum(np.count_nonzero(work.activity, axis=1))[:-1])
 
 
+def _needed(work: LayerWork, taken_in: int, used_in: int) -> Indices:
+    """Chunks that somebody waits for in a round, in order.
+
+    A chunk without an active job is not needed in its pass. One that is kept for several passes counts as needed.
+    """
+    packed = work.packed
+    if taken_in != used_in:
+        return np.arange(packed.chunks)
+    active = np.flatnonzero(work.activity[taken_in])
+    first, end = np.searchsorted(active, packed.chunk_first_job), np.searchsorted(active, packed.chunk_end_job)
+    return np.flatnonzero(first < end)
+
+
+def _drop_chunks(weights: WeightStream, delivery: Delivery, work: LayerWork) -> None:
+    """Give the room of chunks that nobody needs back as soon as they are in."""
+    for index, taken_in, used_in in delivery.rounds_of(work.tiling.passes):
+        unused = np.setdiff1d(np.arange(work.packed.chunks), _needed(work, taken_in, used_in))
+        weights.used_up(delivery, "weight_sram.deliver", index, unused, delivery.chunk_firing[index][unused])
+
+
 def _take_chunks(
     builder: ProgramBuilder,
     weights: WeightStream,
@@ -128,12 +183,14 @@ def _take_chunks(
     """Let a user take its chunks from ``weight_sram.deliver`` and give their room back."""
     packed = work.packed
     for index, taken_in, used_in in delivery.rounds_of(work.tiling.passes):
-        take, _ = user.span(taken_in, packed.chunk_first_job[ids], packed.chunk_end_job[ids])
-        _, done = user.span(used_in, packed.chunk_first_job[ids], packed.chunk_end_job[ids])
+        mine = np.intersect1d(ids, _needed(work, taken_in, used_in), assume_unique=True)
+        first, end = packed.chunk_first_job[mine], packed.chunk_end_job[mine]
+        take, _ = user.span(taken_in, first, end)
+        _, done = user.span(used_in, first, end)
         link = builder.link("weight_sram.deliver", user.node, what="chunks", latency=latency)
-        link.give(delivery.chunk_firing[index][ids])
+        link.give(delivery.chunk_firing[index][mine])
         link.take(take)
-        weights.used_up(delivery, user.node, index, ids, done)
+        weights.used_up(delivery, user.node, index, mine, done)
 
 
 def _dense(
@@ -167,11 +224,12 @@ def _dense(
     queue.take(np.concatenate(job_firing))
     user = _User(node=node.name, job_firing=job_firing, active=_active_jobs(work), last=last)
     _take_chunks(builder, weights, delivery, work, user, np.arange(work.packed.chunks), sram.access_cycles - 1)
-    _skip_tables(builder, delivery, node.name, int(first))
+    _drop_chunks(weights, delivery, work)
+    _wait_for_tables(builder, delivery, node.name, int(first))
     return _Handover(node=node.name, firings=last)
 
 
-def _skip_tables(builder: ProgramBuilder, delivery: Delivery, node: str, firing: int) -> None:
+def _wait_for_tables(builder: ProgramBuilder, delivery: Delivery, node: str, firing: int) -> None:
     """Biases and scales must be there before the first multiplication."""
     if delivery.tables is not None:
         link = builder.link("weight_sram.deliver", node, what="tables")
@@ -187,14 +245,13 @@ def _sparse(
     weights: WeightStream,
     delivery: Delivery,
     broadcast: Indices,
+    decoding: _Decoding | None,
 ) -> list[_Handover]:
     from dchw.mapping.firings import element_firings
 
     entries = work.weights
     assert isinstance(entries, Entries)
     array = machine.pe_array
-    coded = work.packed.storage == "huffman"
-    decoding = _Decoding(builder, machine, work, layer, weights, delivery) if coded else None
     runs = _Runs(work, array.elements)
     floor = _entry_cycles(machine, work, fetched_by_element=decoding is None or decoding.at_load)
     drain = np.array(
@@ -216,12 +273,14 @@ def _sparse(
         ids = _chunks_of(work.packed, element)
         if decoding is None:
             _take_chunks(builder, weights, delivery, work, user, ids, machine.weight_sram.access_cycles - 1)
-            _skip_tables(builder, delivery, node.name, int(first))
+            _wait_for_tables(builder, delivery, node.name, int(first))
         elif decoding.at_load:
             decoding.hand_chunks(user, ids)
         else:
             decoding.hand_entries(node.name, index, firing + first, np.searchsorted(drained, firing))
         handovers.append(_Handover(node=node.name, firings=drained + first))
+    if decoding is None:
+        _drop_chunks(weights, delivery, work)
     return handovers
 
 
@@ -291,6 +350,7 @@ class _Decoding:
         layer: int,
         weights: WeightStream,
         delivery: Delivery,
+        held: int,
     ) -> None:
         self._builder, self._machine, self._work = builder, machine, work
         self.at_load = machine.huffman.placement is Placement.LOAD
@@ -299,11 +359,12 @@ class _Decoding:
         packed = work.packed
         passes = work.tiling.passes
         self._check_tables()
-        self._resident = self.at_load and decoded_bytes(work) * 8 <= machine.weight_sram.size_bytes * 4
+        self._resident = self.at_load and kept_decoded(machine, work)
         decodes = 1 if self._resident or (delivery.rounds == 0 and self.at_load) else passes
         self._decodes = decodes
         self._decoder_of = np.repeat(packed.chunk_decoder, np.diff(entries.chunk_offsets))
         self._group = np.empty(entries.job.size, np.int64)
+        self._held = held
         self._first: dict[int, int] = {}
         self._per_pass: dict[int, int] = {}
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
@@ -347,6 +408,8 @@ class _Decoding:
         )
         group, occupied, before = group_cycles(ready, offsets, huffman.chunk_start_cycles)
         node = builder.node(f"huffman[{unit}]", "huffman")
+        if self._resident:
+            self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         load = node.fire([huffman.table_load_cycles(symbols)], layer)[0]
         node.fire(np.tile(occupied, self._decodes), layer)
@@ -392,32 +455,27 @@ class _Decoding:
             own, before = self._chunk_last[int(unit)]
             name = f"huffman[{unit}]"
             decoded = self._builder.link(name, user.node, what="decoded chunks")
-            room = self._builder.link(user.node, name, what="room for chunks", initial=self._chunks_held())
+            room = self._builder.link(user.node, name, what="room for chunks", initial=self._held)
             for decode in range(self._decodes):
                 use = work.tiling.passes - 1 if self._decodes == 1 else decode
-                take, _ = user.span(decode, packed.chunk_first_job[own], packed.chunk_end_job[own])
-                _, done = user.span(use, packed.chunk_first_job[own], packed.chunk_end_job[own])
-                decoded.give(self._firing(int(unit), decode, before[1:] - 1))
+                wanted = np.flatnonzero(np.isin(own, _needed(work, decode, use)))
+                first, end = packed.chunk_first_job[own[wanted]], packed.chunk_end_job[own[wanted]]
+                take, _ = user.span(decode, first, end)
+                _, done = user.span(use, first, end)
+                decoded.give(self._firing(int(unit), decode, before[1:][wanted] - 1))
                 decoded.take(take)
-                room.take(self._firing(int(unit), decode, before[:-1]))
-                room.give(done)
+                if not self._resident:
+                    room.take(self._firing(int(unit), decode, before[:-1][wanted]))
+                    room.give(done)
 
-    def _chunks_held(self) -> int:
-        """Decoded chunks each decode unit may have in the weight SRAM."""
-        work, machine = self._work, self._machine
+    def finish(self, firing: int) -> None:
+        """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""
         if self._resident:
-            return work.packed.chunks
-        entries = work.weights
-        assert isinstance(entries, Entries)
-        largest = int(np.diff(entries.chunk_offsets).max(initial=1)) * work.entry_bits
-        held = machine.weight_sram.size_bytes * 8 // machine.huffman.units // largest
-        if held < 2:
-            raise DchwError(
-                f"layer {work.name!r}: decoded chunks of {largest} bits need room for two in each of "
-                f"{machine.huffman.units} parts of the weight SRAM; raise weight_sram.size_bytes or lower "
-                "huffman.chunk_entries"
-            )
-        return held
+            for unit in self._first:
+                self._half(unit).give([firing])
+
+    def _half(self, unit: int) -> LinkBuilder:
+        return self._builder.link("vector", f"huffman[{unit}]", what="layers kept", initial=1)
 
 
 def _collect(builder: ProgramBuilder, machine: Machine, stage: Stage, layer: int, results: list[_Handover]) -> Indices:

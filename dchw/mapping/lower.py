@@ -15,10 +15,11 @@ import numpy as np
 
 from dchw.events import Stream
 from dchw.mapping.builder import Indices, ProgramBuilder
-from dchw.mapping.compute import lower_compute
+from dchw.mapping.compute import chunks_held, lower_compute
 from dchw.mapping.weights import REQUEST_QUEUE, WeightStream
 from dchw.mapping.workload import Stage, Workload
 from dchw.simulate.program import Program
+from dchw.units.huffman_decoder import Placement
 
 _STREAMS = list(Stream)
 
@@ -30,6 +31,9 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
     names = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
     weights = WeightStream(builder, machine, workload.stages, warm=warm)
     tensors = _Tensors(builder, workload, weights.end)
+    held = 0
+    if workload.storage == "huffman" and machine.huffman.placement is Placement.LOAD:
+        held = chunks_held(machine, [stage.layer for stage in workload.stages])
     result: Indices | None = None
     for index, stage in enumerate(workload.stages):
         layer = names.index(stage.layer.name)
@@ -37,7 +41,7 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
         fills = tensors.load(stage, layer)
         new_input = result is not None and stage.layer.name != workload.stages[index - 1].layer.name
         previous = int(result[-1]) if result is not None and new_input else None
-        result = lower_compute(builder, machine, stage, layer, weights, delivery, fills, previous)
+        result = lower_compute(builder, machine, stage, layer, weights, delivery, fills, previous, held)
         tensors.store(stage, layer, result)
     return builder.freeze(
         clock_hz=machine.clock_hz, layers=names, memory=machine.dram, notes=(*workload.notes, *weights.notes)
@@ -81,7 +85,9 @@ class _Tensors:
         builder.link("activation_sram.broadcast", "dma.activations", what="room", initial=max(room, 1)).take(request)
         port = builder.port("activations")
         step = machine.dma.request_bytes
-        address = self._place(name, size) + np.arange(bursts.size, dtype=np.int64) * step
+        if name not in self._at:
+            self._at[name] = self._allocate(size)
+        address = self._at[name] + np.arange(bursts.size, dtype=np.int64) * step
         port.ask(address, bursts, False, _STREAMS.index(Stream.ACTIVATIONS), layer)
         builder.link("dma.activations", "memory", what="requests", depth=REQUEST_QUEUE).give(request)
         fill_cycles = machine.activation_sram.fill_cycles(step)
@@ -108,12 +114,11 @@ class _Tensors:
         done = builder.node("dma.outputs.done", "dma").fire(np.ones(n), layer)
         builder.link("memory", "dma.outputs.done", what="acknowledgements").take(done)
         builder.link("dma.outputs.done", "dma.outputs", what="outstanding").give(done)
-        if name in self._again:
+        if completes and name in self._again:
             builder.link("dma.outputs.done", "dma.activations", what="stored tensors").give(done[-1:])
             self._stored.add(name)
 
-    def _place(self, name: str, size: int) -> int:
-        if name not in self._at:
-            self._at[name] = self._address
-            self._address += self._machine.dma.blocks(size) * self._machine.dma.request_bytes
-        return self._at[name]
+    def _allocate(self, size: int) -> int:
+        start = self._address
+        self._address += self._machine.dma.blocks(size) * self._machine.dma.request_bytes
+        return start
