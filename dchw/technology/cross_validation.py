@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dchw.technology.sram import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, table_slice
+from dchw.technology.sram import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, sram, table_slice
 
 _SINGLE_CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp")
+CHECK_NODES_NM = (28, 40, 55)
 _CHECK_TABLE = "sram_cacti_check.csv"
 
 SliceKey = tuple[int, str, str]
@@ -51,7 +52,8 @@ def cross_validate(slices: Mapping[SliceKey, Sequence[Row]] | None = None) -> li
 def fresh_points() -> list[InterpolationError]:
     """Errors against runs of the same tool at random sizes and widths that the table does not hold.
 
-    Also for plain log-log interpolation over powers of two at equal size, the method to beat.
+    Also for plain log-log interpolation over powers of two at equal size, the method to beat, and at nodes between
+    those of the table.
     """
     ours, plain = [], []
     for node in TABLE_NODES_NM:
@@ -62,7 +64,18 @@ def fresh_points() -> list[InterpolationError]:
                 corners = _plain(grid, size, width)
                 if corners is not None:
                     plain.append([abs(got / want - 1) for got, want in zip(corners, values, strict=True)])
-    return _summary("fresh points", np.array(ours)) + _summary("fresh points, plain log-log", np.array(plain))
+    nodes = [
+        [abs(getattr(macro, quantity) / want - 1) for quantity, want in zip(QUANTITIES, values, strict=True)]
+        for node in CHECK_NODES_NM
+        for cell in _SINGLE_CELLS
+        for size, width, values in rows_of(node, cell, "1RW", _CHECK_TABLE)
+        for macro in [sram(size_bytes=size, word_bits=width, node_nm=node, cell=cell)]
+    ]
+    return (
+        _summary("fresh points", np.array(ours))
+        + _summary("fresh points, plain log-log", np.array(plain))
+        + _summary("nodes between", np.array(nodes))
+    )
 
 
 def _plain(grid: Slice, size: int, width: int) -> list[float] | None:

@@ -102,6 +102,10 @@ class Figure:
             max(self.confidence, other.confidence, key=lambda c: c.rank),
         )
 
+    def converted(self, unit: str, factor: float) -> Figure:
+        """The same figure in another unit, ``factor`` of them to one of this (pJ per cycle times GHz is mW)."""
+        return replace(self * factor, unit=unit)
+
     def noted(self, note: str, confidence: Confidence | None = None) -> Figure:
         """The same value with one more source; the confidence can only get weaker."""
         weaker = self.confidence if confidence is None else max(self.confidence, confidence, key=lambda c: c.rank)

@@ -84,7 +84,10 @@ class Parts:
         at_least("table", "ports", ports, 1)
         if entries < FLIP_FLOP_TABLE_ENTRIES:
             return self.register_table(entries, bits, ports=ports)
-        macro = self.sram(math.ceil(entries * max(8, bits) / 8), max(8, bits))
+        return self.macro_table(self.sram(math.ceil(entries * max(8, bits) / 8), max(8, bits)), ports=ports)
+
+    def macro_table(self, macro: Sram, *, ports: int = 1) -> Table:
+        """An SRAM macro as a table, one copy per read port; a write goes to every copy."""
         return Table(
             read_pj=macro.read,
             write_pj=macro.write * ports,

@@ -45,8 +45,11 @@ _TABLE = "sram_cacti.csv"
 _SOURCE = "CACTI 7.0 (git 1ffd8df), one bank, ED^2 target, 330 K"
 # CACTI against products, relative: the reports that validate it give errors of this order (as known, not re-read).
 _CACTI_ERROR = 0.20
-# 90th percentile of the relative error between grid points, per quantity: cross_validate, and points in no table.
-_BETWEEN_ERROR = (0.12, 0.08, 0.05, 0.08, 0.30, 0.08)
+# 90th percentile of the relative error per quantity at fresh points (cross_validation.fresh_points), rounded up.
+_BETWEEN_ERROR = (0.12, 0.06, 0.05, 0.06, 0.25, 0.06)
+# Largest relative error at 28, 40 and 55 nm against runs of the tool there (its cycle time jumps by up to 0.9).
+_NODE_ERROR = (0.20, 0.10, 0.30, 0.10, 0.30, 0.10)
+_NO_ERROR = (0.0,) * 6
 # Fewer than 32 words: exponents of the number of words (slopes of the table from 32 to 128 words).
 _FEW_READ = {8: 0.77, 16: 0.32, 32: 0.25, 64: 0.19, 128: 0.14, 256: 0.09}
 _FEW_OTHER = (None, 0.44, 0.92, 0.0, 0.0, 0.64)
@@ -162,11 +165,12 @@ def sram(
     values, exact, notes = _at_node(below, cell, ports, size_bytes, word_bits, temperature_k)
     if share > 0:
         upper, _, _ = _at_node(above, cell, ports, size_bytes, word_bits, temperature_k)
-        values, exact = _between(values, upper, share), False
+        values = _between(values, upper, share)
         notes.append(f"between {below} and {above} nm by log-log interpolation")
     if temperature_k != TABLE_TEMPERATURE_K:
         notes.append(f"leakage from 330 K to {temperature_k:g} K by CACTI's ratio for the device type")
-    figures = [_figure(i, value, exact, notes) for i, value in enumerate(values)]
+    errors = [b + n * (share > 0) for b, n in zip(_BETWEEN_ERROR if not exact else _NO_ERROR, _NODE_ERROR, strict=True)]
+    figures = [_figure(i, value, errors[i], notes) for i, value in enumerate(values)]
     if node_nm < table_node:
         figures = [
             f.times(inverter_factor(q, table_node, node_nm), f.unit) for f, q in zip(figures, _SCALED, strict=True)
@@ -332,8 +336,7 @@ def leakage_ratio(node_nm: int, cell: str, temperature_k: float) -> float:
     return math.exp(logs[0] * (1 - share) + logs[1] * share)
 
 
-def _figure(index: int, value: float, exact: bool, notes: Sequence[str]) -> Figure:
-    error = 0.0 if exact else _BETWEEN_ERROR[index]
+def _figure(index: int, value: float, error: float, notes: Sequence[str]) -> Figure:
     relevant = [note for note in notes if index == 2 or not note.startswith("leakage")]
     return Figure(
         value,
@@ -341,7 +344,7 @@ def _figure(index: int, value: float, exact: bool, notes: Sequence[str]) -> Figu
         value * (1 + _CACTI_ERROR) * (1 + error),
         UNITS[index],
         ", ".join((_SOURCE, *relevant)),
-        Confidence.FROM_TABLE if exact and not relevant else Confidence.INTERPOLATED,
+        Confidence.INTERPOLATED if relevant else Confidence.FROM_TABLE,
     )
 
 
