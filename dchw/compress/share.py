@@ -48,9 +48,9 @@ def kmeans_codebook(
       clusters.
 
     ``iterations`` bounds Lloyd's iterations (0: the initialisation as it is); they end when no weight moves. The
-    result does not depend on the order of ``values``. Clusters without a weight are dropped, so with fewer distinct
-    values than clusters every value is its own centroid or close to one; without values the codebook is empty. A
-    centroid is the mean rounded to float32; where that is zero, which would read as pruned, it is the cluster's value
+    result does not depend on the order of ``values``. Equal starting values count once and
+    clusters without a weight are dropped, so there may be fewer than ``clusters``; without values the codebook is empty.
+    A centroid is the mean rounded to float32; where that is zero, which would read as pruned, it is the cluster's value
     of smallest magnitude instead, the positive one of a tie. Raises DchwError for NaN, infinity or zero among the
     values and for numbers out of range.
     """
@@ -120,10 +120,10 @@ def _initial(
     if init == "linear":
         return np.linspace(float(ordered[0]), float(ordered[-1]), clusters)
     if init == "density":
-        return ordered[(2 * np.arange(clusters) + 1) * count // (2 * clusters)].astype(np.float64)
+        return np.unique(ordered[(2 * np.arange(clusters) + 1) * count // (2 * clusters)]).astype(np.float64)
     if init == "forgy":
         drawn = rng.choice(count, min(clusters, count), replace=False, shuffle=False)
-        return np.sort(ordered[drawn]).astype(np.float64)
+        return np.unique(ordered[drawn]).astype(np.float64)
     edges = clustering.candidate_edges(ordered, clusters)
     before = clustering.sums_before(ordered, shift, sums, edges)
     chosen = clustering.best_edges(edges, before, min(clusters, edges.size - 1))

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dchw.compress import clustering, share
@@ -29,9 +29,12 @@ def _start(values: np.ndarray, clusters: int, init: str) -> np.ndarray:
     ordered = np.sort(values)
     if init == "linear":
         return np.linspace(float(ordered[0]), float(ordered[-1]), clusters)
-    return np.array([ordered[(2 * i + 1) * ordered.size // (2 * clusters)] for i in range(clusters)], dtype=np.float64)
+    return np.unique([ordered[(2 * i + 1) * ordered.size // (2 * clusters)] for i in range(clusters)]).astype(
+        np.float64
+    )
 
 
+@example(np.array([1, 1, 185, 185, 186, 187], np.float32) / np.float32(64), 4, "density", 1)  # equal quantiles
 @given(_grid, st.integers(1, 9), st.sampled_from(["linear", "density"]), st.sampled_from([0, 1, 2, 50]))
 def test_lloyd_on_sorted_values_is_lloyd(values: np.ndarray, clusters: int, init: str, iterations: int) -> None:
     """The same edges and centroids, to the last bit, as measuring every distance of every value."""
@@ -42,8 +45,7 @@ def test_lloyd_on_sorted_values_is_lloyd(values: np.ndarray, clusters: int, init
     edges = clustering.lloyd(ordered, 0.0, sums, centroids, iterations)
     assert (centroids == expected).all()
     nearest = np.abs(ordered.astype(np.float64)[:, None] - expected[None, :]).argmin(axis=1)
-    if len(set(expected)) == clusters:
-        assert (np.diff(edges) == np.bincount(nearest, minlength=clusters)).all()
+    assert (np.diff(edges) == np.bincount(nearest, minlength=centroids.size)).all()
 
 
 @pytest.mark.parametrize("init", ["linear", "density", "forgy"])
@@ -76,15 +78,15 @@ def test_optimal_is_the_optimum(values: np.ndarray, clusters: int) -> None:
 def test_optimal_of_many_values(shape: str) -> None:
     """More distinct values than candidate edges: within 0.1 % of four times as many edges, however the tails are."""
     rng = np.random.default_rng(2)
-    x = rng.standard_normal(60_000)
+    x = rng.standard_normal(24_000)
     values = {
         "gaussian": x,
         "pruned": x[np.abs(x) > 1.0],
         "lognormal": np.exp(2 * x) * np.sign(rng.standard_normal(x.size)),
-        "cauchy": rng.standard_cauchy(60_000),
+        "cauchy": rng.standard_cauchy(24_000),
         "offset": 100 + 0.1 * x,
         "outlier": np.append(x, [1e6, -3e5]),
-        "heap": np.concatenate([np.full(300_000, 0.25), x[:20_000] * 1e-3 + 3, [50.0]]),
+        "heap": np.concatenate([np.full(300_000, 0.25), x[:16_000] * 1e-3 + 3, [50.0]]),
     }[shape].astype(np.float32)
     ordered = np.sort(values[values != 0])
     found = _codebook(ordered, 15, "optimal").squared_error
