@@ -68,7 +68,7 @@ class _Tensors:
         """Write a stage's tensors; ``results`` are the vector firings of its passes, and block k of n leaves after
         the pass that completes its share."""
         for name, size in stage.stores.items():
-            self._store(name, size, layer, results)
+            self._store(name, size, layer, results, completes=stage.completes)
 
     def _load(self, name: str, size: int, layer: int) -> Indices:
         builder, machine = self._builder, self._machine
@@ -97,7 +97,7 @@ class _Tensors:
         builder.link("activation_sram.fill", "activation_sram.broadcast", what="blocks").give(fill)
         return fill
 
-    def _store(self, name: str, size: int, layer: int, results: Indices) -> None:
+    def _store(self, name: str, size: int, layer: int, results: Indices, *, completes: bool) -> None:
         builder, machine = self._builder, self._machine
         bursts = machine.dma.block_bursts(size, machine.dram.burst_bytes)
         n = bursts.size
@@ -108,7 +108,9 @@ class _Tensors:
         values.give(results[after])
         values.take(write)
         builder.link("dma.outputs.done", "dma.outputs", what="outstanding", initial=machine.dma.outstanding).take(write)
-        address = self._place(name, size) + np.arange(n, dtype=np.int64) * machine.dma.request_bytes
+        start = self._allocate(size)  # shares of a tensor lie one behind another
+        self._at.setdefault(name, start)
+        address = start + np.arange(n, dtype=np.int64) * machine.dma.request_bytes
         builder.port("outputs").ask(address, bursts, True, _STREAMS.index(Stream.OUTPUTS), layer)
         builder.link("dma.outputs", "memory", what="requests", depth=REQUEST_QUEUE).give(write)
         done = builder.node("dma.outputs.done", "dma").fire(np.ones(n), layer)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from dchw.events import Stream
 from dchw.hardware.machine import Machine
 from dchw.mapping.tiling import Tiling, tile_layer
 from dchw.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
-from dchw.quantities import DchwError
+from dchw.quantities import DchwError, ceil_div
 from dchw.storage import DenseWeights, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
 
 VALUE_BITS = 32
@@ -79,7 +80,9 @@ class Stage:
     loads: Mapping[str, int]
     """Tensors read from DRAM for this stage and their bytes."""
     stores: Mapping[str, int]
-    """Tensors written to DRAM by this stage and their bytes."""
+    """Tensors, or this stage's share of them, written to DRAM and their bytes."""
+    completes: bool
+    """Whether the layer is complete with this stage; False for all but the last of a layer cut into rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,7 +128,7 @@ def map_network(
         chunk_entries=machine.huffman.chunk_entries,
     )
     layers = {layer.name: layer for layer in network.layers}
-    works: dict[str, LayerWork] = {}
+    works: dict[str, list[LayerWork]] = {}
     notes = list(graph.notes)
     rng = np.random.default_rng(seed + 1)
     for op in graph.operations:
@@ -197,12 +200,61 @@ def _synthetic(op: Operation, batch: int, rng: np.random.Generator) -> FloatArra
 
 def _run_layer(
     layer: CompressedLayer, op: Operation, x: FloatArray, machine: Machine, storage: str, shape: PackShape, batch: int
+) -> tuple[list[LayerWork], FloatArray]:
+    """What the machine does for a layer, cut into rows where its weights would be fetched again every pass."""
+    works, outputs = [], []
+    columns = _columns(x, layer.geometry, op)
+    for part, groups in _row_tiles(layer, machine, storage, shape, batch):
+        work, out = _multiply(part, columns[groups], machine, storage, shape, batch)
+        works.append(work)
+        outputs.append(out)
+    return works, _shaped(np.concatenate(outputs), op, x, layer.geometry)
+
+
+def _row_tiles(
+    layer: CompressedLayer, machine: Machine, storage: str, shape: PackShape, batch: int
+) -> list[tuple[CompressedLayer, slice]]:
+    """The layer whole, or in parts of rows that each fit half of the weight SRAM, with the groups each part reads.
+
+    Only layers of several passes are cut: their weights would otherwise come from DRAM once per pass.
+    """
+    geometry = layer.geometry
+    whole = slice(0, geometry.groups)
+    half = machine.weight_sram.size_bytes // 2
+    if tile_layer(layer.name, geometry, batch, machine.pe_array).passes == 1:
+        return [(layer, whole)]
+    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else machine.pe_array.elements
+    steps = ceil_div(geometry.out_channels, unit)
+    parts = min(ceil_div(packed.total_bytes + packed.total_bytes // 8, half), steps)
+    if packed.total_bytes <= half or parts == 1:
+        return [(layer, whole)]
+    bounds = [min(geometry.out_channels, index * steps // parts * unit) for index in range(parts)]
+    bounds.append(geometry.out_channels)
+    return [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
+
+
+def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLayer, slice]:
+    geometry = layer.geometry
+    if geometry.groups == 1:
+        groups, part = slice(0, 1), replace(geometry, out_channels=end - first)
+    else:
+        rows, channels = geometry.out_channels // geometry.groups, geometry.in_channels // geometry.groups
+        groups = slice(first // rows, end // rows)
+        count = groups.stop - groups.start
+        part = replace(geometry, out_channels=end - first, in_channels=channels * count, groups=count)
+    bias = None if layer.bias is None else layer.bias[first:end]
+    return replace(layer, codes=layer.codes[first:end], bias=bias, geometry=part), groups
+
+
+def _multiply(
+    layer: CompressedLayer, columns: FloatArray, machine: Machine, storage: str, shape: PackShape, batch: int
 ) -> tuple[LayerWork, FloatArray]:
+    """Pack, decode, and multiply what was decoded: float32[out_channels, pixels]."""
     geometry = layer.geometry
     packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
     weights = unpack(packed)
     tiling = tile_layer(layer.name, geometry, batch, machine.pe_array)
-    columns = _columns(x, geometry, op)
     matrix = weight_matrix(weights)
     rows = geometry.out_channels // geometry.groups
     out = np.empty((geometry.out_channels, tiling.pixels), np.float32)
@@ -222,7 +274,7 @@ def _run_layer(
         input_nonzeros=int(np.count_nonzero(flat)),
         multiplications=layer.nonzeros * tiling.pixels,
     )
-    return work, _shaped(out, op, x, geometry)
+    return work, out
 
 
 def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
@@ -252,7 +304,7 @@ def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np
 
 
 def _stages(
-    graph: Network, works: Mapping[str, LayerWork], values: Mapping[str, FloatArray], machine: Machine
+    graph: Network, works: Mapping[str, list[LayerWork]], values: Mapping[str, FloatArray], machine: Machine
 ) -> tuple[Stage, ...]:
     """Group operations behind their layer and decide, by what is live, which tensors leave the chip."""
     order = list(works)
@@ -271,6 +323,7 @@ def _stages(
     loads: list[dict[str, int]] = [{} for _ in order]
     stores: list[dict[str, int]] = [{} for _ in order]
     on_dram = {op.name for op in graph.operations if op.kind in (OperationKind.INPUT, OperationKind.CONSTANT)}
+    stays = {name for name, size in sizes.items() if 2 * size <= machine.activation_sram.size_bytes}
     for index in range(len(order)):
         for op in graph.operations:
             if stage_of[op.name] != index:
@@ -294,16 +347,27 @@ def _stages(
                     stores[index][name] = sizes[name]
                     on_dram.add(name)
         kept = {name: size for name, size in kept.items() if max(readers[name]) > index}
-    return tuple(
-        Stage(
-            layer=works[name],
-            vector_values=_vector_values(graph, stage_of, index, name, values),
-            product_macs=_product_macs(graph, stage_of, index, values),
-            loads=loads[index],
-            stores=stores[index],
-        )
-        for index, name in enumerate(order)
-    )
+    stages = []
+    for index, name in enumerate(order):
+        parts = works[name]
+        for number, work in enumerate(parts):
+            last = number == len(parts) - 1
+            again = loads[index] if number == 0 else {t: size for t, size in loads[index].items() if t not in stays}
+            stages.append(
+                Stage(
+                    layer=work,
+                    vector_values=_vector_values(graph, stage_of, index, name, values) if last else 0,
+                    product_macs=_product_macs(graph, stage_of, index, values) if last else 0,
+                    loads=again,
+                    stores={tensor: _share(size, number, len(parts)) for tensor, size in stores[index].items()},
+                    completes=last,
+                )
+            )
+    return tuple(stages)
+
+
+def _share(size: int, number: int, parts: int) -> int:
+    return size * (number + 1) // parts - size * number // parts
 
 
 _FREE = (OperationKind.FLATTEN, OperationKind.RESHAPE, OperationKind.IDENTITY, OperationKind.CONSTANT,
