@@ -6,7 +6,9 @@ operation by its rule in `dchw.importers.onnx_rules`, or OTHER with onnx's name 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,9 +59,10 @@ class OnnxGraph:
 
         self.builder = GraphBuilder(str(path))
         self.notes: list[str] = []
-        self.constants: dict[str, Array] = {
-            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
+        self.constants: dict[str, Array] = {}
+        for tensor in model.graph.initializer:
+            with self._sound(f"array {tensor.name!r}"):
+                self.constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
         self.readers: dict[str, int] = {}
         for node in model.graph.node:
             for value in node.input:
@@ -74,7 +77,8 @@ class OnnxGraph:
             if value.name not in self.constants:
                 self._input(value.name)
         for node in model.graph.node:
-            self._node(node)
+            with self._sound(f"node {node.name!r} ({node.op_type})"):
+                self._node(node)
 
     # What rules use -------------------------------------------------------------------------------------------
 
@@ -125,6 +129,17 @@ class OnnxGraph:
         )
 
     # The pass itself ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _sound(self, what: str) -> Iterator[None]:
+        """Turn whatever a part that does not hold together raises into one sentence that names it."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise FileFormatError(
+                f"{self.builder.where}: {what} does not hold together ({first}); export the model again"
+            ) from error
 
     def _input(self, name: str) -> None:
         sizes = self._shapes.get(name)

@@ -221,6 +221,31 @@ def test_damaged_and_missing_files(tmp_path):
         network_from_onnx(tmp_path / "none.onnx")
 
 
+def test_flipped_bits_give_a_network_or_one_sentence(tmp_path):
+    nodes = [
+        node("Conv", "x w", "c", pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("Split", "t parts", "a b", axis=3),
+        node("Mul", "a b", "m"),
+        node("Reshape", "m shape", "r"),
+        node("Gemm", "r fc.weight", "y", transB=1),
+    ]
+    constants = {"w": array(4, 2, 3, 3), "parts": np.array([2, 2]), "shape": np.array([0, -1])}
+    path = saved(tmp_path, nodes, {**constants, "fc.weight": array(3, 18)}, (2, 6, 6))
+    data = path.read_bytes()
+    rng, refusals = np.random.default_rng(2), []
+    for place in rng.integers(0, 8 * len(data), 300):
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        try:
+            network_from_onnx(path)
+        except DchwError as error:
+            refusals.append(str(error))
+    assert not any("\n" in refusal for refusal in refusals)
+    assert any("does not hold together" in refusal for refusal in refusals)
+
+
 def test_the_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(DchwError) as caught:
