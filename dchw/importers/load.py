@@ -22,6 +22,8 @@ _READERS = MappingProxyType(
         ".net": ("dchw.importers.deep_compression_release", "read_release"),
         ".onnx": ("dchw.importers.onnx_file", "network_from_onnx"),
         ".prototxt": ("dchw.importers.prototxt", "network_from_prototxt"),
+        ".pt": ("dchw.importers.torch_file", "network_from_torch_file"),
+        ".pth": ("dchw.importers.torch_file", "network_from_torch_file"),
         ".safetensors": ("dchw.importers.safetensors_file", "network_from_safetensors"),
     }
 )
@@ -34,6 +36,7 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
     - ``NAME.net``, a Deep Compression release: a `CompressedNetwork`; its prototxt lies beside it or is given as
       ``prototxt=``.
     - ``NAME.safetensors``: a `Network`; `dchw.importers.safetensors_file` says where its geometry comes from.
+    - ``NAME.pt``, ``NAME.pth``: a `Network` from a torch checkpoint of tensors; nothing in it is executed.
     - ``NAME.onnx``: a `Network` (needs the extra ``onnx``).
     - ``NAME.prototxt``: a `Network` whose weights are zeros.
     - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
