@@ -135,6 +135,7 @@ class SimResult:
                     "entries": sum(work.packed.entries for work in works),
                     "fillers": sum(work.packed.fillers for work in works),
                     "dense_macs": works[0].geometry.macs * self.workload.batch,
+                    "useful_macs": works[0].multiplications,
                     "passes": works[0].tiling.passes,
                 }
             )
@@ -176,10 +177,19 @@ def simulate(
     timing = chosen.run(program, record=record, on_progress=on_progress)
     counts = count_events(workload, program)
     rows, scope = dram_account(target.dram, timing.memory, program)
-    report = costs.account(target, storage, counts, program, timing, rows, scope)
+    report = costs.account(target, storage, counts, program, timing, rows, scope, _work(workload))
     check_conservation(workload, program, timing, warm=warm)
     return SimResult(
         workload=workload, program=program, timing=timing, counts=counts, costs=report, engine=engine, warm=warm
+    )
+
+
+def _work(workload: Workload) -> costs.Work:
+    layers = [stage.layer.geometry for stage in workload.stages]
+    return costs.Work(
+        inferences=workload.batch,
+        macs=workload.batch * sum(geometry.macs for geometry in layers),
+        weights=sum(geometry.weights for geometry in layers),
     )
 
 

@@ -1,0 +1,26 @@
+"""From event counts and cycles to joules and square millimetres, each row with its source.
+
+Energy = sum of count x energy per event + clock + leakage x time + DRAM. Rows are the truth: every total is a sum of
+rows, and a count without an energy, or a row gone missing, is an error, never zero.
+"""
+
+from dchw.costs.accounting import account, check_complete, unit_costs
+from dchw.costs.frames import DramIdle, FrameEnergy, per_frame
+from dchw.costs.report import Assumption, CostReport, Work
+from dchw.costs.rows import CATEGORIES, STAGES, AreaRow, CostRow
+
+__all__ = [
+    "CATEGORIES",
+    "STAGES",
+    "AreaRow",
+    "Assumption",
+    "CostReport",
+    "CostRow",
+    "DramIdle",
+    "FrameEnergy",
+    "Work",
+    "account",
+    "check_complete",
+    "per_frame",
+    "unit_costs",
+]

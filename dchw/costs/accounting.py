@@ -1,0 +1,183 @@
+"""Prices a run: every event count with its unit's energy, every cycle with a clock, every second with leakage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from dchw.costs.report import CostReport, Work
+from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
+from dchw.events import Event, Stream
+from dchw.hardware.machine import Machine
+from dchw.mapping.counts import EventCount
+from dchw.quantities import SimulationError
+from dchw.simulate.program import FiringNode, Program
+from dchw.simulate.result import Timing
+from dchw.storage import Need, storage_format
+from dchw.technology.figure import Confidence, Figure
+from dchw.units.huffman_decoder import Placement
+from dchw.units.unit import UnitCosts
+
+ENTRY_BITS = 16
+"""Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
+
+
+def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
+    """Costs of the units on the chip that a storage format involves; the others are neither active nor counted."""
+    needs = storage_format(storage).needs
+    parts = machine.silicon.parts(machine.clock_hz)
+    elements, formats = machine.pe_array.elements, machine.formats
+    decoding = Need.DECODER in needs
+    at_use = machine.huffman.placement is Placement.USE
+    sparse = not storage.startswith("dense")
+    readers = machine.huffman.units if decoding and at_use else elements if sparse else machine.weight_sram.banks
+    costs = {
+        "dma": machine.dma.costs(parts, word_bits=machine.weight_sram.word_bits, staged=decoding and not at_use),
+        "weight_sram": machine.weight_sram.costs(parts, readers=readers),
+        "activation_sram": machine.activation_sram.costs(parts, readers=1),
+        "pe_array": machine.pe_array.costs(
+            parts,
+            machine.silicon.arithmetic_logic(machine.clock_hz),
+            formats,
+            indexed=Need.INDEX in needs,
+            lockstep=not sparse,
+        ),
+        "vector": machine.vector.costs(parts, formats),
+    }
+    if Need.CODEBOOK in needs:
+        costs["codebook"] = machine.codebook.costs(parts, elements=elements, value_bits=formats.weights.bits)
+    if decoding:
+        costs["huffman"] = machine.huffman.costs(parts, elements=elements, entry_bits=ENTRY_BITS)
+    return costs
+
+
+def account(
+    machine: Machine,
+    storage: str,
+    counts: Sequence[EventCount],
+    program: Program,
+    timing: Timing,
+    dram_rows: Iterable[CostRow],
+    dram_scope: str,
+    work: Work,
+    costs: Mapping[str, UnitCosts] | None = None,
+) -> CostReport:
+    """The account of one run. Raises SimulationError for an event whose energy no unit lists and for a missing row."""
+    priced = unit_costs(machine, storage) if costs is None else costs
+    seconds = timing.cycles / machine.clock_hz
+    rows = list(dram_rows)
+    for count in counts:
+        each = priced[count.unit].energy_pj.get(Event(count.event)) if count.unit in priced else None
+        if each is None:
+            raise SimulationError(
+                f"costs: expected an energy for {count.event} in {count.unit}; got none for {count.count:,} events; "
+                f"add it to what the unit's costs list"
+            )
+        rows.append(
+            CostRow(
+                unit=count.unit,
+                event=count.event,
+                layer=count.layer,
+                stream=_stream_name(count),
+                count=count.count,
+                each=each,
+            )
+        )
+    for unit, cost in priced.items():
+        if cost.clock_pj is not None:
+            rows += _clock_rows(unit, cost.clock_pj, _busy_cycles(program, timing, unit), timing.cycles, machine)
+        # 1 mW for one second is 1e9 pJ
+        leakage = cost.leakage_mw.converted("pJ", 1e9)
+        rows.append(CostRow(unit=unit, event=LEAKAGE, layer="", stream="", count=seconds, each=leakage))
+    report = CostReport(
+        rows=tuple(rows),
+        area=tuple(AreaRow(unit=unit, area_mm2=cost.area_mm2) for unit, cost in priced.items()),
+        scope=dram_scope,
+        seconds=seconds,
+        work=work,
+        warnings=_too_slow(machine, priced),
+    )
+    check_complete(report, counts, priced, timing)
+    return report
+
+
+def check_complete(
+    report: CostReport, counts: Iterable[EventCount], costs: Mapping[str, UnitCosts], timing: Timing
+) -> None:
+    """Every event, clock, leakage, DRAM burst and area has its rows, with equal counts; else a SimulationError."""
+    expected: Counter[tuple[str, str, str, str]] = Counter()
+    for count in counts:
+        expected[count.unit, count.event, count.layer, _stream_name(count)] += count.count
+    if timing.memory is not None:
+        for event in (Event.DRAM_READ, Event.DRAM_WRITE):
+            if bursts := timing.memory.commands.get(event, 0):
+                expected["dram", event, "", ""] = bursts
+    found: Counter[tuple[str, str, str, str]] = Counter()
+    for row in report.rows:
+        if row.event in (CLOCK, IDLE_CLOCK, LEAKAGE):
+            continue
+        # bursts may be split over layers and streams
+        where = ("", "") if row.unit == "dram" else (row.layer, row.stream)
+        found[row.unit, row.event, *where] += row.count  # type: ignore[assignment]
+    for (unit, name, layer, stream), number in expected.items():
+        if found[unit, name, layer, stream] != number:
+            place = " ".join(filter(None, (unit, layer, stream)))
+            raise SimulationError(
+                f"costs: expected rows for {number:,} {name} of {place}; got {found[unit, name, layer, stream]:,.0f}; "
+                "this is a fault of the simulator, please report it"
+            )
+    timed = {(row.unit, row.event) for row in report.rows}
+    for unit, cost in costs.items():
+        needed = [LEAKAGE] + [CLOCK, IDLE_CLOCK] * (cost.clock_pj is not None)
+        for name in needed:
+            if (unit, name) not in timed:
+                raise SimulationError(
+                    f"costs: expected a row for {name} of {unit}; got none; this is a fault of the simulator, please "
+                    "report it"
+                )
+        if unit not in {row.unit for row in report.area}:
+            raise SimulationError(
+                f"costs: expected an area for {unit}; got none; this is a fault of the simulator, please report it"
+            )
+
+
+def _stream_name(count: EventCount) -> str:
+    return count.stream.value if isinstance(count.stream, Stream) else ""
+
+
+def _clock_rows(unit: str, clock_pj: Figure, busy: float, cycles: int, machine: Machine) -> list[CostRow]:
+    """Clock energy of the cycles a unit works, and what gating leaves of it in all others."""
+    share = machine.silicon.ungated_share
+    upper = min(1.0, 2 * share)
+    gated = clock_pj.times(
+        Figure(
+            share,
+            0.0,
+            upper,
+            "1",
+            f"{share:.0%} of the clock stays on in idle cycles (0 to {upper:.0%})",
+            Confidence.ASSUMED,
+        ),
+        "pJ",
+    )
+    return [
+        CostRow(unit=unit, event=CLOCK, layer="", stream="", count=busy, each=clock_pj),
+        CostRow(unit=unit, event=IDLE_CLOCK, layer="", stream="", count=cycles - busy, each=gated),
+    ]
+
+
+def _busy_cycles(program: Program, timing: Timing, unit: str) -> float:
+    """Cycles a unit works, as the mean over its copies; a codebook works when its processing element does."""
+    stands_for = {"codebook": "pe_array"}.get(unit, unit)
+    names = [node.name for node in program.nodes if isinstance(node, FiringNode) and node.unit == stands_for]
+    return sum(timing.nodes[name].busy for name in names) / max(len(names), 1)
+
+
+def _too_slow(machine: Machine, costs: Mapping[str, UnitCosts]) -> tuple[str, ...]:
+    period_ns = 1e9 / machine.clock_hz
+    return tuple(
+        f"{unit}: its slowest path takes {cost.delay_ns.nominal:.2f} ns, longer than the clock's {period_ns:.2f} ns "
+        "(an estimate: no synthesis was run)"
+        for unit, cost in costs.items()
+        if cost.delay_ns is not None and cost.delay_ns.nominal > period_ns
+    )

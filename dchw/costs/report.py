@@ -1,0 +1,210 @@
+"""The account of one run: its rows, the sums they add up to, and which assumptions move the total."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dchw.costs.rows import AreaRow, CostRow
+from dchw.quantities import SimulationError
+from dchw.technology.figure import Confidence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = ("category", "stage", "unit", "layer", "stream", "event")
+"""What the rows can be summed by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one run did, for energies per piece of it."""
+
+    inferences: int
+    macs: int
+    """Multiply-accumulates of the uncompressed network, over all inferences."""
+    weights: int
+    """Weights of the uncompressed network, zeros included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """What the total becomes when the figures of one group move to the ends of their ranges, all others nominal."""
+
+    name: str
+    energy_pj: float
+    """What the group's rows add to the nominal total."""
+    total_low_pj: float
+    total_high_pj: float
+    confidence: Confidence
+    """The weakest among the group's figures."""
+    sources: tuple[str, ...]
+
+    @property
+    def swing_pj(self) -> float:
+        """Width of the total's range."""
+        return self.total_high_pj - self.total_low_pj
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CostReport:
+    """The energy and area account of one run."""
+
+    rows: tuple[CostRow, ...]
+    area: tuple[AreaRow, ...]
+    scope: str
+    """What the DRAM rows cover."""
+    seconds: float
+    """Duration of the run."""
+    work: Work
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def energy_pj(self) -> float:
+        """Sum of all rows."""
+        return math.fsum(row.energy_pj for row in self.rows)
+
+    @property
+    def energy_range_pj(self) -> tuple[float, float]:
+        """Sum of the low ends and of the high ends."""
+        return math.fsum(row.low_pj for row in self.rows), math.fsum(row.high_pj for row in self.rows)
+
+    @property
+    def area_mm2(self) -> float:
+        """Sum over the units in use; DRAM is not on the chip."""
+        return math.fsum(row.area_mm2.nominal for row in self.area)
+
+    @property
+    def area_range_mm2(self) -> tuple[float, float]:
+        """Sum of the low ends and of the high ends."""
+        return math.fsum(row.area_mm2.low for row in self.area), math.fsum(row.area_mm2.high for row in self.area)
+
+    @property
+    def power_mw(self) -> float:
+        """Average over the run: 1 pJ/s is 1e-9 mW."""
+        return self.energy_pj / self.seconds * 1e-9 if self.seconds else 0.0
+
+    @property
+    def energy_per_inference_pj(self) -> float:
+        """Total over the inferences of the batch."""
+        return self.energy_pj / self.work.inferences
+
+    @property
+    def energy_per_mac_pj(self) -> float:
+        """Total per multiply-accumulate of the uncompressed network."""
+        return self.energy_pj / self.work.macs
+
+    @property
+    def energy_per_weight_pj(self) -> float:
+        """Energy of one inference per weight of the uncompressed network."""
+        return self.energy_per_inference_pj / self.work.weights
+
+    @property
+    def energy_delay_js(self) -> float:
+        """Energy of the run times its duration, in joule seconds."""
+        return self.energy_pj * 1e-12 * self.seconds
+
+    def by(self, key: str) -> dict[str, float]:
+        """Energy in pJ summed by one of ``KEYS``; the total is the same (checked, SimulationError)."""
+        sums: dict[str, list[float]] = {}
+        for row in self.rows:
+            sums.setdefault(getattr(row, key), []).append(row.energy_pj)
+        out = {name: math.fsum(values) for name, values in sums.items()}
+        total, again = self.energy_pj, math.fsum(out.values())
+        if not math.isclose(total, again, rel_tol=1e-12, abs_tol=1e-12):
+            raise SimulationError(
+                f"costs: expected the sums by {key} to add up to {total} pJ; got {again} pJ; this is a fault of the "
+                "simulator, please report it"
+            )
+        return out
+
+    def sensitivity(self) -> tuple[Assumption, ...]:
+        """One group of figures at a time to the low and the high end of its ranges; the widest swing first.
+
+        Every row is in exactly one group, so the swings add up to the width of `energy_range_pj`. Groups: DRAM figures
+        by source, leakage of memories and of logic, clocks while working and while idle, memory accesses, arithmetic,
+        decoding.
+        """
+        groups: dict[str, list[CostRow]] = {}
+        for row in self.rows:
+            groups.setdefault(_assumption(row), []).append(row)
+        total = self.energy_pj
+        found = []
+        for name, rows in groups.items():
+            nominal = math.fsum(row.energy_pj for row in rows)
+            found.append(
+                Assumption(
+                    name=name,
+                    energy_pj=nominal,
+                    total_low_pj=total - nominal + math.fsum(row.low_pj for row in rows),
+                    total_high_pj=total - nominal + math.fsum(row.high_pj for row in rows),
+                    confidence=max((row.each.confidence for row in rows), key=lambda c: c.rank),
+                    sources=tuple(dict.fromkeys(source for row in rows for source in row.each.sources)),
+                )
+            )
+        return tuple(sorted(found, key=lambda a: (-a.swing_pj, a.name)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One line per row: layer, unit, event, stream, category, stage, count, energies in pJ, source, confidence."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "layer": row.layer,
+                    "unit": row.unit,
+                    "event": row.event,
+                    "stream": row.stream,
+                    "category": row.category,
+                    "stage": row.stage,
+                    "count": float(row.count),
+                    "energy_each_pj": row.each.nominal,
+                    "energy_pj": row.energy_pj,
+                    "energy_low_pj": row.low_pj,
+                    "energy_high_pj": row.high_pj,
+                    "source": row.each.source,
+                    "confidence": str(row.each.confidence),
+                }
+                for row in self.rows
+            ]
+        )
+
+    def area_frame(self) -> pd.DataFrame:
+        """One line per unit in use: area with its range and source."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "unit": row.unit,
+                    "area_mm2": row.area_mm2.nominal,
+                    "area_low_mm2": row.area_mm2.low,
+                    "area_high_mm2": row.area_mm2.high,
+                    "source": row.area_mm2.source,
+                    "confidence": str(row.area_mm2.confidence),
+                }
+                for row in self.area
+            ]
+        )
+
+
+_MEMORIES = ("weight_sram", "activation_sram")
+_GROUPS = {
+    "SRAM": "SRAM and DMA accesses",
+    "decode": "decoding and codebook look-ups",
+    "compute": "arithmetic, queues and accumulators",
+}
+
+
+def _assumption(row: CostRow) -> str:
+    """The group of figures a row's range belongs to."""
+    if row.unit == "dram":
+        return f"DRAM: {row.each.sources[0]}"
+    if row.category == "leakage":
+        return "leakage of SRAM" if row.unit in _MEMORIES else "leakage of logic"
+    if row.event == "idle_clock":
+        return "clock left on in idle cycles"
+    if row.category == "clock":
+        return "clock tree and registers at work"
+    return _GROUPS[row.category]
