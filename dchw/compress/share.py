@@ -49,7 +49,7 @@ def kmeans_codebook(
 
     ``iterations`` bounds Lloyd's iterations (0: the initialisation as it is); they end when no weight moves. The
     result does not depend on the order of ``values``. Equal starting values count once and
-    clusters without a weight are dropped, so there may be fewer than ``clusters``; without values the codebook is empty.
+    clusters without a weight are dropped, so there may be fewer than ``clusters``; without values there are none.
     A centroid is the mean rounded to float32; where that is zero, which would read as pruned, it is the cluster's value
     of smallest magnitude instead, the positive one of a tie. Raises DchwError for NaN, infinity or zero among the
     values and for numbers out of range.
