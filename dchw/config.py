@@ -153,7 +153,8 @@ def _sentences(
 ) -> list[str]:
     out = []
     for fault in error.errors():
-        location = tuple(fault["loc"])
+        # a part in parentheses is a union's tag, not a key
+        location = tuple(part for part in fault["loc"] if not str(part).startswith("("))
         at = f"{where}, line {lines[location]}" if location in lines else where
         path = ".".join(str(part) for part in location) or "(top)"
         if fault["type"] == "extra_forbidden":

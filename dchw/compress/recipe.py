@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, StrictBool
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from dchw.compress.chunks import layer_streams
 from dchw.compress.compressed import (
@@ -30,13 +31,43 @@ from dchw.network import FloatArray, Layer, Network, OperationKind
 from dchw.quantities import ConfigError, DchwError, nearest
 
 T = TypeVar("T")
-PerLayer: TypeAlias = T | dict[str, T]
+PerLayer: TypeAlias = Annotated[
+    Annotated[T, Tag("(one)")] | Annotated[dict[str, T], Tag("(by layer)")],
+    Discriminator(lambda value: "(by layer)" if isinstance(value, Mapping) else "(one)"),
+]
 """One value for all layers, or values by layer name; a layer that is not named takes the default."""
+
+SMALLEST = "smallest"
+Smallest: TypeAlias = Literal["smallest"]
+"""Try all and take what gives the fewest bytes."""
+
+
+def _known(kind: type[StrEnum]) -> BeforeValidator:
+    def check(value: object) -> object:
+        choices = [*(member.value for member in kind), SMALLEST]
+        if value not in choices:
+            raise ValueError(f"got {value!r}; {nearest(str(value), choices)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _expected(legal: Callable[[object], bool], words: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value != SMALLEST and not legal(value):
+            raise ValueError(f"expected {words} or 'smallest'; got {value!r}")
+        return value
+
+    return BeforeValidator(check)
+
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Threshold = Annotated[float, Field(ge=0)]
 Bits = Annotated[int, Field(ge=1, le=16, strict=True)]
-Smallest = Literal["smallest"]
+IndexBits = Annotated[int | Smallest, _expected(lambda v: type(v) is int and 1 <= v <= 16, "1 to 16")]
+PositionsChoice = Annotated[Positions | Smallest, _known(Positions)]
+CodingChoice = Annotated[Coding | Smallest, _known(Coding)]
+TrimChoice = Annotated[bool | Smallest, _expected(lambda v: isinstance(v, bool), "true, false")]
 
 DEFAULT_CODE_LIMIT = 12
 """Costs at most 0.3 % of the size against no limit, and a decoding table of 4,096 entries."""
@@ -58,14 +89,14 @@ class Recipe(Config):
     """Centroid initialisation. Weights that already have few enough distinct values keep them exactly."""
     codebook_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
     bias_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
-    positions: PerLayer[Positions | Smallest] = "smallest"
-    index_bits: PerLayer[Bits | Smallest] | None = None
+    positions: PerLayer[PositionsChoice] = "smallest"
+    index_bits: PerLayer[IndexBits] | None = None
     """Bits of a gap. Default 8 for convolutions, 5 for linear layers."""
-    coding: PerLayer[Coding | Smallest] = "smallest"
+    coding: PerLayer[CodingChoice] = "smallest"
     code_limit: PerLayer[Bits] | None = None
     """Longest code word; at least ceil(log2(symbols used)). Default 12, or that if it is larger."""
     chunk_entries: PerLayer[Positive] = 4096
-    trim: PerLayer[StrictBool | Smallest] = "smallest"
+    trim: PerLayer[TrimChoice] = "smallest"
     """Whether rows and columns of the weight matrix without any weight are listed and left out of positions."""
     seed: NonNegative = 0
     """Of the random initialisation."""
