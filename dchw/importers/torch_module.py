@@ -1,8 +1,9 @@
 """The graph of a `torch.nn.Module`, captured by `torch.export` on an example input.
 
-The module itself is never changed: a float32 copy in evaluation mode is exported, with parametrizations (masks, shared
-weights) replaced by the weights they give, and `nn.MultiheadAttention` replaced by an equal module that keeps the batch
-axis first. The batch size stays free, so nothing in the graph depends on how many examples were given.
+The module itself is never changed: a float32 copy in evaluation mode is exported. In it parametrizations (masks, shared
+weights) and `torch.nn.utils.prune` are replaced by the weights they give, and `nn.MultiheadAttention` by an equal
+module that keeps the batch axis first. The batch size stays free, so nothing in the graph depends on how many examples
+were given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from dchw.importers.fold import fold_batch_normalisation
 from dchw.importers.torch_graph import GraphWalk
@@ -74,8 +75,15 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
     """A float32 copy in evaluation mode on the CPU, without parametrizations, attention made batch-first."""
     if not isinstance(module, nn.Module):
         raise DchwError(f"module {name}: expected a torch.nn.Module; got {type(module).__name__}; wrap it in one")
+    # tensors computed from parameters, as torch.nn.utils.prune leaves them, cannot be copied: their values can
+    computed = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
     try:
-        prepared = copy.deepcopy(module)
+        prepared = copy.deepcopy(module, computed)
     except Exception as error:
         raise DchwError(
             f"module {name}: it cannot be copied ({_first_line(error)}); detach its tensors first"
@@ -84,6 +92,9 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
     for part in list(prepared.modules()):
         if parametrize.is_parametrized(part):
             _fix_parametrized(part)
+        for hook in list(part._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(part, hook._tensor_name)  # type: ignore[no-untyped-call]
     for parent in list(prepared.modules()):
         for child_name, child in list(parent.named_children()):
             if type(child) is nn.MultiheadAttention and child.bias_k is None and not child.add_zero_attn:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from dchw.architectures import ARCHITECTURES, INPUT_SHAPE, build
 from dchw.functional import forward
@@ -202,6 +202,17 @@ def test_parametrized_weights_are_taken_as_they_act():
     np.testing.assert_array_equal(network.layers[0].weight, made[0].weight.detach().numpy())
     assert (network.layers[0].weight >= 0).all()
     assert parametrize.is_parametrized(made[0])
+
+
+def test_modules_pruned_by_torch_are_taken_as_they_act():
+    made = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    prune.l1_unstructured(made[0], "weight", 0.5)
+    network = Network.from_module(made, torch.randn(1, 6))
+    assert np.count_nonzero(network.layers[0].weight) == 15
+    assert [layer.parameter for layer in network.layers] == ["0.weight", "2.weight"]
+    assert prune.is_pruned(made[0])
+    expected = made(torch.ones(1, 6)).detach().numpy()
+    np.testing.assert_allclose(result(network, torch.ones(1, 6)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_masks_inside_the_forward_pass_are_multiplied_in():
