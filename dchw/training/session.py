@@ -50,7 +50,7 @@ def train_files(
         notes = {"data_set": data.name, "seed": str(recipe.dense_seed), "error_percent": f"{error:.2f}"}
         save_checkpoint(dense, out.with_name(f"{out.name}.safetensors"), recipe.architecture, notes)
     else:
-        dense = _loaded(dense_checkpoint, recipe.architecture).to(device)
+        dense = load_dense(dense_checkpoint, recipe.architecture).to(device)
     rows = []
     for seed in seeds:
         trained = train_compressed(recipe, dense, data, seed=seed, device=device, progress=progress)
@@ -80,7 +80,8 @@ def _best(rows: list[dict[str, Any]], recipe: TrainingRecipe) -> dict[str, Any]:
     return min(rows, key=lambda row: (row["error_percent"], row["file_bytes"]))
 
 
-def _loaded(path: Path, architecture: str) -> nn.Module:
+def load_dense(path: Path, architecture: str) -> nn.Module:
+    """A module with the weights of a dense checkpoint; raises DchwError when they are another architecture's."""
     module = architectures.build(architecture)
     network = load_network(path)
     if not isinstance(network, Network):

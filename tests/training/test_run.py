@@ -1,0 +1,229 @@
+"""Does a whole recipe give files that hold what the module computes, repeatably, and keep what was finished?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import dchw
+from dchw.cli.train import command
+from dchw.config import build, dump_yaml, load_yaml
+from dchw.quantities import ConfigError, DchwError
+from dchw.training import session
+from dchw.training.datasets import mnist
+from dchw.training.experiments import EXPERIMENTS, Plan, Subject
+from dchw.training.export import compressed_from_module
+from dchw.training.loop import Training, as_input, error_percent
+from dchw.training.plots import draw, write_rows
+from dchw.training.recipe import TrainingRecipe, load_recipe
+from dchw.training.run import train_compressed, train_dense
+from dchw.training.session import load_dense, train_files
+from tests.training.nets import SHORT, few_digits, nested
+
+MODELS = Path(__file__).parents[2] / "models"
+TINY = {"epochs": 2, "learning_rate": 0.003, "batch_size": 32, "warmup_steps": 5}
+
+
+def tiny(**changes: object) -> TrainingRecipe:
+    data = {
+        "name": "tiny",
+        "architecture": "lenet-300-100",
+        "dataset": "digits",
+        "dense": {**TINY, "epochs": 4},
+        "distillation": {"temperature": 2, "weight": 0.5},
+        "pruning": {
+            "training": TINY,
+            "retraining": TINY,
+            "density": 0.05,
+            "score": "activation",
+            "scope": "global",
+            "regrow": True,
+            "remove_dead": True,
+            "update_steps": 5,
+        },
+        "sharing": {"training": TINY, "shared_values": 7, "codebook_format": "float16", "bias_format": "int8"},
+        **changes,
+    }
+    return build(TrainingRecipe, data, where="tiny")
+
+
+def test_a_recipe_from_random_weights_to_a_file(tmp_path: Path) -> None:
+    recipe, data = tiny(example_images=1), few_digits(640)
+    dense = train_dense(recipe, data)
+    trained = train_compressed(recipe, dense, data, seed=3)
+    assert trained.error_percent < 60  # ten classes: chance is 90
+    assert 0.02 < trained.density <= 0.05
+    dchw.save(trained.compressed, tmp_path / "x.dchw")
+    loaded = dchw.load(tmp_path / "x.dchw")
+    assert loaded.results["seed"] == 3
+    assert loaded.results["error_percent"] == trained.error_percent
+    # what the file decompresses to is, bit for bit, what the module was measured with
+    module = load_module(loaded)
+    for name, weight in module.state_dict().items():
+        torch.testing.assert_close(weight, plain_state(trained.module)[name], rtol=0, atol=0)
+    assert error_percent(module, data.test_images, data.test_labels) == pytest.approx(trained.error_percent, abs=0.5)
+    again = train_compressed(recipe, train_dense(recipe, data), data, seed=3)
+    for one, other in zip(trained.compressed.layers, again.compressed.layers, strict=True):
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.codebook, other.codebook)
+
+
+def load_module(compressed: dchw.CompressedNetwork) -> torch.nn.Module:
+    from dchw import architectures
+
+    module = architectures.build(compressed.name)
+    module.load_state_dict(compressed.decompress().state_dict())
+    return module
+
+
+def plain_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{kind}": getattr(layer, kind).detach()
+        for name, layer in module.named_children()
+        for kind in ("weight", "bias")
+    }
+
+
+def test_a_module_that_is_not_shared_is_not_exported() -> None:
+    with pytest.raises(DchwError, match=r"layer .features.0.: expected its weight to be shared; it is plain"):
+        compressed_from_module(nested(), few_digits().test_images[:1], name="x")
+
+
+def test_the_command_writes_dense_and_compressed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+    dump_yaml(tiny(seeds=[0, 1]), tmp_path / "tiny.yaml")
+    result = CliRunner().invoke(command, [str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "net"), "--json"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["networks"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    best = min(rows, key=lambda row: (row["error_percent"], row["file_bytes"]))
+    for row in rows:
+        assert row["file_bytes"] == Path(row["file"]).stat().st_size
+        assert row["ratio"] == round(1_066_440 / row["file_bytes"], 2)
+    assert (tmp_path / "net.dchw").read_bytes() == Path(best["file"]).read_bytes()
+    # the dense checkpoint can be started from
+    dense = load_dense(tmp_path / "net.safetensors", "lenet-300-100")
+    again = train_files(
+        tiny(),
+        tmp_path / "again",
+        dataset="digits",
+        folder=None,
+        dense_checkpoint=tmp_path / "net.safetensors",
+        seeds=[best["seed"]],
+    )
+    assert again[0]["error_percent"] == best["error_percent"]
+    assert not (tmp_path / "again.safetensors").exists()
+    with pytest.raises(DchwError, match=r"expected a checkpoint of lenet-5 with conv1.weight"):
+        load_dense(tmp_path / "net.safetensors", "lenet-5")
+    assert isinstance(dense, torch.nn.Module)
+
+
+def test_an_interrupted_training_keeps_what_it_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+
+    def stop_in_second_seed(task: str, done: int, total: int) -> None:
+        if "seed 1" in task:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_files(
+            tiny(),
+            tmp_path / "net",
+            dataset="digits",
+            folder=None,
+            dense_checkpoint=None,
+            seeds=[0, 1],
+            progress=stop_in_second_seed,
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-0.dchw", "net.safetensors"]
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DchwError, match="device 'nowhere': expected one that torch can use here"):
+        train_files(
+            tiny(), tmp_path / "x", dataset="digits", folder=None, dense_checkpoint=None, seeds=[0], device="nowhere"
+        )
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_recipes_load_and_dump(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(str(path))
+    assert recipe.name == path.stem
+    assert len(recipe.seeds) >= 3
+    dump_yaml(recipe, tmp_path / "copy.yaml")
+    assert load_yaml(TrainingRecipe, tmp_path / "copy.yaml") == recipe
+
+
+@pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5"])
+def test_built_in_recipes_need_no_download(name: str) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.architecture, recipe.dataset) == (name, "digits")
+
+
+def test_misspelt_recipes_and_keys_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a YAML file or a built-in name; did you mean 'lenet-5'"):
+        load_recipe("lenet5")
+    path = tmp_path / "recipe.yaml"
+    path.write_text((MODELS / "lenet_300_100.yaml").read_text().replace("  schedule:", "  shedule:"))
+    with pytest.raises(ConfigError, match=r"pruning.shedule: unknown key; did you mean 'schedule'"):
+        load_recipe(str(path))
+
+
+def test_experiments_give_rows_and_plots(tmp_path: Path) -> None:
+    data = few_digits(640)
+    dense = train_dense(tiny(), data)
+    short = Training.model_validate(TINY)
+    plan = Plan(densities=(0.3, 0.1), codebook_bits=(1, 4), training=short)
+    subject = Subject(dense=dense, data=data, plan=plan)
+    lengths = {"sensitivity": 9, "size_against_error": 6, "codebook_bits": 8, "bits_by_kind": 2}
+    for name, experiment in EXPERIMENTS.items():
+        rows = experiment(subject)
+        assert len(rows) == lengths[name]
+        write_rows(rows, tmp_path / f"{name}.csv")
+        draw(name, rows, tmp_path / f"{name}.svg", title="x")
+        assert (tmp_path / f"{name}.svg").read_text().startswith("<?xml")
+    sizes = {(row["method"], row["setting"]): row["size_bytes"] for row in EXPERIMENTS["size_against_error"](subject)}
+    assert sizes["sharing", 4] == 266_200 // 2 + 3 * 15 * 4 + 410 * 4
+    assert sizes["pruning", 0.1] > 26_620 * 37 / 8
+
+
+def test_experiments_leave_the_dense_network_alone() -> None:
+    data = few_digits()
+    dense = train_dense(tiny(), data)
+    before = {name: value.clone() for name, value in dense.state_dict().items()}
+    EXPERIMENTS["sensitivity"](Subject(dense=dense, data=data, plan=Plan(densities=(0.1,), training=SHORT)))
+    assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.dchw")), ids=lambda path: path.stem)
+def test_committed_files_reach_their_recorded_error(path: Path) -> None:
+    if "DCHW_DATA" not in os.environ:
+        pytest.skip("needs MNIST: name its folder in DCHW_DATA")
+    compressed = dchw.load(path)
+    data = mnist(Path(os.environ["DCHW_DATA"]))
+    error = error_percent(load_module(compressed), data.test_images, data.test_labels)
+    # sums in another order may turn single images of the 10,000
+    assert error == pytest.approx(compressed.results["error_percent"], abs=0.02)
+    promise = load_recipe(str(path.with_suffix(".yaml"))).promise
+    assert promise is not None
+    assert error <= promise.error_percent
+    assert path.stat().st_size <= promise.file_bytes
+
+
+@pytest.mark.slow
+def test_the_demo_trains_and_compresses_the_digits() -> None:
+    from dchw.training.demo import train_demo
+
+    dense, compressed, report = train_demo()
+    assert report["error_percent"] < 6
+    assert report["error_percent"] < report["dense_error_percent"] + 1.5
+    assert compressed.name == "lenet-300-100"
+    assert as_input(torch.zeros(1, 1, 28, 28)).shape == (1, 1, 28, 28)
+    assert isinstance(dense, torch.nn.Module)
