@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ def print_table(title: str, frame: pd.DataFrame, notes: Iterable[str] = ()) -> N
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if click.get_text_stream("stdout").isatty() else 200, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in frame.columns:
         table.add_column(str(name).replace("_", " "), justify="left" if frame[name].dtype.kind in "OUT" else "right")
