@@ -56,17 +56,25 @@ def needs_sync(f: Any, m: Any, clock: int) -> bool:
 
 
 @kernel
+def _outside(f: Any, clock: int) -> int:
+    """First clock from ``clock`` on that does not belong to the rest of the chip."""
+    phase = clock % f.share_period
+    return clock + f.share_busy - phase if phase < f.share_busy else clock
+
+
+@kernel
 def _data_slot(f: Any, m: Any, clock: int) -> int:
-    """First clock from ``clock`` on at which a burst may start beside the rest of the chip."""
-    busy = f.share_busy
-    if busy > 0:
-        for _ in range(2):
-            # with a synchronisation first, the access comes later and must lie outside as well
-            lead = f.sync_gap if needs_sync(f, m, clock) else 0
-            phase = (clock + lead) % f.share_period
-            if phase < busy:
-                clock += busy - phase
-    return clock
+    """First clock from ``clock`` on for an access, or for its announcement, so that the access lies outside."""
+    if f.share_busy == 0:
+        return clock
+    if f.sync_rd < 0:
+        return _outside(f, clock)
+    if clock < m.sync_expiry:
+        slot = _outside(f, clock)
+        if slot < m.sync_expiry:
+            return slot
+        clock = m.sync_expiry
+    return _outside(f, clock + f.sync_gap) - f.sync_gap
 
 
 @kernel
