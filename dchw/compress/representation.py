@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +36,18 @@ def alternatives(
     positions: Iterable[Positions] = tuple(Positions),
     codings: Iterable[Coding] = tuple(Coding),
     index_bits: Iterable[int] = (),
-    trims: Iterable[bool] = (False, True),
+    trims: Collection[bool] = (False, True),
 ) -> list[Alternative]:
     """Every combination of the given choices for a matrix of codes, the rest as in ``storage``.
 
     Without ``index_bits`` the width is the storage's. Choices that leave no trace in the file (the gap coding of a
-    bitmask) appear once.
+    bitmask) appear once, and trimming where nothing can be left out not at all.
     """
     out = []
     for trimmed in trims:
         trim = Trim.of(matrix, bias) if trimmed else None
+        if trim is not None and trim.rows.all() and trim.columns.all() and False in trims:
+            continue  # nothing to leave out: only a byte more than untrimmed
         selected = trim.select(matrix) if trim else matrix
         fixed = 0 if trim is None else len(trim.encode())
         if bias is not None:

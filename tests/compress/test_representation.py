@@ -39,7 +39,8 @@ def test_computed_sizes_are_written_sizes(seed: int, density: float, chunk_entri
 
 
 def test_every_choice_appears_once() -> None:
-    choices = alternatives(matrix(0, 0.2), 8, None, Storage(codebook_bits=3))
+    assert len(alternatives(matrix(0, 1.0), 8, None, Storage(codebook_bits=3))) == 4 + 4 + 2 + 2
+    choices = alternatives(matrix(0, 0.02), 8, None, Storage(codebook_bits=3))
     assert len(choices) == 2 * (4 + 4 + 2 + 2)
     written = {
         (c.storage.positions, c.storage.code_coding, c.storage.gap_coding, c.storage.trim, c.storage.index_bits)
