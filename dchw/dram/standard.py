@@ -253,6 +253,7 @@ class MeasuredCurrents(Config):
     """
 
     kind: Literal["currents"]
+    confidence: Literal["published", "derived", "assumed"]
     bank_share: Annotated[float, Field(ge=0, le=1)]
     group_reads: bool = False
     rails: tuple[Rail, ...]
@@ -296,8 +297,8 @@ class Split(Config):
 class RefreshRows(Config):
     """Activate-precharge pairs that one refresh command is charged as."""
 
-    all_bank: Positive
-    per_bank: Positive
+    all_bank: Annotated[float, Field(gt=0)]
+    per_bank: Annotated[float, Field(gt=0)]
 
     @model_validator(mode="after")
     def _bank_below_all(self) -> Self:
