@@ -11,6 +11,7 @@ import numpy as np
 from dchw.technology.sram import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, sram, table_slice
 
 _SINGLE_CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp")
+FRESH, PLAIN, BETWEEN_NODES = "fresh points", "fresh points, plain log-log", "nodes between"
 CHECK_NODES_NM = (28, 40, 55)
 _CHECK_TABLE = "sram_cacti_check.csv"
 
@@ -71,11 +72,7 @@ def fresh_points() -> list[InterpolationError]:
         for size, width, values in rows_of(node, cell, "1RW", _CHECK_TABLE)
         for macro in [sram(size_bytes=size, word_bits=width, node_nm=node, cell=cell)]
     ]
-    return (
-        _summary("fresh points", np.array(ours))
-        + _summary("fresh points, plain log-log", np.array(plain))
-        + _summary("nodes between", np.array(nodes))
-    )
+    return _summary(FRESH, np.array(ours)) + _summary(PLAIN, np.array(plain)) + _summary(BETWEEN_NODES, np.array(nodes))
 
 
 def _plain(grid: Slice, size: int, width: int) -> list[float] | None:

@@ -9,8 +9,8 @@
 
 Rules of width, named in the source of every figure they touch: adders, comparators, counters, registers and
 multiplexers grow linearly; multipliers quadratically; a barrel shifter with w log2 w; delays with 1 + log2 w.
-Widths the family lists are reproduced exactly. The range of a scaled figure spans the rule from every listed width
-next to it.
+Widths the family lists are reproduced exactly; between two of them a figure lies on their log-log line, and its range
+spans the rule from both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import cached_property
 
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
-from dchw.technology.figure import Confidence, Figure
+from dchw.technology.figure import SOURCE_JOINT, Confidence, Figure
 from dchw.technology.scaling import Quantity, Scaling, check_method, check_node, inverter_factor, scaled
 
 UM2_PER_MM2 = 1e6
@@ -63,13 +63,14 @@ class Block:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Listed:
     """One listed design: values at its width, None where the family lists none."""
 
     bits: int
-    energy_pj: Figure
-    area_um2: float | None = None
+    source: str
+    energy_pj: float
+    area_mm2: float | None = None
     leakage_mw: float | None = None
     delay_ns: float | None = None
 
@@ -170,20 +171,15 @@ class Logic:
                 f"logic: {operation}: family {self.family} lists none; got a request for {bits:g} bits; "
                 f"use family {' or '.join(others)}"
             )
-        designs = self._designs[operation]
-        base = min(designs, key=lambda d: (abs(math.log2(d.bits / bits)), -d.bits))
+        designs, published = self._designs[operation], self._published.get(operation)
         growth, rule = _GROWTH[operation]
-        factor = growth(bits) / growth(base.bits)
-        note = "" if base.bits == bits else f", {rule} in width from {base.bits} bits"
-        energy = self._energy(operation, bits, base, note)
-        source = base.energy_pj.source + note
+        energy = _sized(published or designs, "energy_pj", bits, growth, rule, "pJ")
+        assert energy is not None
         return Block(
-            energy_pj=energy,
-            area_mm2=self._other(base.area_um2, factor / UM2_PER_MM2, "mm2", Quantity.AREA, source, base, note),
-            leakage_mw=self._other(base.leakage_mw, factor, "mW", Quantity.LEAKAGE, source, base, note),
-            delay_ns=self._other(
-                base.delay_ns, _depth(bits) / _depth(base.bits), "ns", Quantity.DELAY, source, base, note
-            ),
+            energy_pj=energy if published else self._scaled(energy, Quantity.ENERGY),
+            area_mm2=self._listed(_sized(designs, "area_mm2", bits, growth, rule, "mm2"), Quantity.AREA),
+            leakage_mw=self._listed(_sized(designs, "leakage_mw", bits, growth, rule, "mW"), Quantity.LEAKAGE),
+            delay_ns=self._listed(_sized(designs, "delay_ns", bits, _depth, "1 + log2 w", "ns"), Quantity.DELAY),
         )
 
     def add(self, bits: int) -> Block:
@@ -242,44 +238,11 @@ class Logic:
     def _published(self) -> dict[Operation, list[_Listed]]:
         return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
 
-    def _energy(self, operation: Operation, bits: float, base: _Listed, note: str) -> Figure:
-        """Energy from the published unit of the node if there is one, else from the family, scaled."""
-        growth, rule = _GROWTH[operation]
-        published = self._published.get(operation, [])
-        designs = published or self._designs[operation]
-        if published:
-            base = min(published, key=lambda d: (abs(math.log2(d.bits / bits)), -d.bits))
-            note = "" if base.bits == bits else f", {rule} in width from {base.bits} bits"
-        nominal = base.energy_pj * (growth(bits) / growth(base.bits))
-        if note:
-            narrower = [d for d in designs if d.bits < bits][-1:]
-            wider = [d for d in designs if d.bits > bits][:1]
-            ends = [d.energy_pj.nominal * growth(bits) / growth(d.bits) for d in (*narrower, *wider)]
-            nominal = Figure(
-                nominal.nominal,
-                min(nominal.low, *ends),
-                max(nominal.high, *ends),
-                nominal.unit,
-                nominal.source + note,
-                Confidence.DERIVED,
-            )
-        return nominal if published else scaled(nominal, Quantity.ENERGY, self.family_node_nm, self.node_nm)
+    def _scaled(self, figure: Figure, quantity: Quantity) -> Figure:
+        return scaled(figure, quantity, self.family_node_nm, self.node_nm)
 
-    def _other(
-        self,
-        value: float | None,
-        factor: float,
-        unit: str,
-        quantity: Quantity,
-        source: str,
-        base: _Listed,
-        note: str,
-    ) -> Figure | None:
-        if value is None:
-            return None
-        at = value * factor
-        confidence = Confidence.DERIVED if note else base.energy_pj.confidence
-        return scaled(Figure(at, at, at, unit, source, confidence), quantity, self.family_node_nm, self.node_nm)
+    def _listed(self, figure: Figure | None, quantity: Quantity) -> Figure | None:
+        return None if figure is None else self._scaled(figure, quantity)
 
     def _aladdin(self) -> dict[Operation, list[_Listed]]:
         """The slowest listed design per block that meets the clock at the family's own node."""
@@ -294,17 +257,40 @@ class Logic:
             if operation is Operation.MUX2:
                 bits, share = 1, 1 / int(row["width_bits"])
             source = _ALADDIN_SOURCE.format(name=name.replace("_", " "), cycle=float(row["cycle_ns"]))
-            energy = float(row["energy_pj"]) * share
             out[operation] = [
                 _Listed(
-                    bits,
-                    Figure(energy, energy, energy, "pJ", source, Confidence.PUBLISHED),
-                    float(row["area_um2"]) * share,
-                    float(row["leakage_mw"]) * share,
-                    _delay_ns(operation, row),
+                    bits=bits,
+                    source=source,
+                    energy_pj=float(row["energy_pj"]) * share,
+                    area_mm2=float(row["area_um2"]) * share / UM2_PER_MM2,
+                    leakage_mw=float(row["leakage_mw"]) * share,
+                    delay_ns=_delay_ns(operation, row),
                 )
             ]
         return out
+
+
+def _sized(
+    designs: list[_Listed], name: str, bits: float, growth: Callable[[float], float], rule: str, unit: str
+) -> Figure | None:
+    """One value at a width: listed, on the log-log line between two listed widths, or by rule from the nearest."""
+    known = [(d, float(getattr(d, name))) for d in designs if getattr(d, name) is not None]
+    if not known:
+        return None
+    narrower = [(d, v) for d, v in known if d.bits <= bits][-1:]
+    wider = [(d, v) for d, v in known if d.bits >= bits][:1]
+    ends = narrower + wider
+    if narrower == wider:
+        design, value = narrower[0]
+        return Figure(value, value, value, unit, design.source, Confidence.PUBLISHED)
+    by_rule = [value * growth(bits) / growth(design.bits) for design, value in ends]
+    source = SOURCE_JOINT.join(f"{design.source}, {rule} in width to {bits:g} bits" for design, _ in ends)
+    nominal = by_rule[0]
+    if len(ends) == 2:
+        (low, low_value), (high, high_value) = ends
+        share = math.log(bits / low.bits) / math.log(high.bits / low.bits)
+        nominal = low_value ** (1 - share) * high_value**share
+    return Figure(nominal, min(nominal, *by_rule), max(nominal, *by_rule), unit, source, Confidence.DERIVED)
 
 
 def _delay_ns(operation: Operation, row: Mapping[str, str]) -> float | None:
@@ -320,16 +306,14 @@ def _horowitz(group: str) -> dict[Operation, list[_Listed]]:
     for row in read_table("ops_energy.csv"):
         operation = _HOROWITZ_NAMES.get(row["operation"])
         if row["group"] == group and operation is not None:
-            figure = Figure(
-                float(row["value"]),
-                float(row["low"]),
-                float(row["high"]),
-                "pJ",
-                f"{row['source']}, {row['bits']}-bit {operation}",
-                Confidence.PUBLISHED,
+            out.setdefault(operation, []).append(
+                _Listed(
+                    bits=int(row["bits"]),
+                    source=f"{row['source']}, {row['bits']}-bit {operation}",
+                    energy_pj=float(row["value"]),
+                    area_mm2=float(row["area_um2"]) / UM2_PER_MM2 if row["area_um2"] else None,
+                )
             )
-            area = float(row["area_um2"]) if row["area_um2"] else None
-            out.setdefault(operation, []).append(_Listed(int(row["bits"]), figure, area))
     for designs in out.values():
         designs.sort(key=lambda d: d.bits)
     return out

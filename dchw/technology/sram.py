@@ -374,5 +374,6 @@ def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
 
 def _out_of_range(what: str, value: float, unit: str, low: float, high: float, hint: str = "") -> DchwError:
     return DchwError(
-        f"sram: {what}: expected {low:g} to {high:g} {unit}; got {value:g} {unit}; {hint or 'stay inside the table'}"
+        f"sram: {what}: expected {low:.10g} to {high:.10g} {unit}; got {value:.10g} {unit}; "
+        f"{hint or 'stay inside the table'}"
     )

@@ -1,0 +1,123 @@
+"""Figures: ranges propagate, sources are never lost, nonsense is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dchw.quantities import DchwError
+from dchw.technology.figure import Confidence, Figure, combine, exact, slowest, spread
+
+A = Figure(2.0, 1.0, 4.0, "pJ", "table A", Confidence.PUBLISHED)
+B = Figure(3.0, 3.0, 5.0, "pJ", "table B", Confidence.ASSUMED)
+
+values = st.floats(0, 1e6, allow_nan=False)
+
+
+@st.composite
+def figures(draw: st.DrawFn) -> Figure:
+    low, nominal, high = sorted(draw(st.tuples(values, values, values)))
+    source = draw(st.sampled_from(["a", "b", "c"]))
+    return Figure(nominal, low, high, "pJ", source, draw(st.sampled_from(list(Confidence))))
+
+
+def test_sum_adds_ranges_joins_sources_and_keeps_the_weakest_confidence() -> None:
+    total = A + B
+    assert total == Figure(5.0, 4.0, 9.0, "pJ", "table A; table B", Confidence.ASSUMED)
+
+
+def test_a_source_is_named_once() -> None:
+    assert sum([A, B, A]).source == "table A; table B"
+    assert (A + B).sources == ("table A", "table B")
+
+
+def test_scaling_by_a_count() -> None:
+    assert 3 * A == A * 3 == Figure(6.0, 3.0, 12.0, "pJ", "table A", Confidence.PUBLISHED)
+
+
+def test_product_multiplies_ends() -> None:
+    gain = Figure(0.5, 0.5, 0.75, "x", "scaling", Confidence.DERIVED)
+    assert A.times(gain, "pJ") == Figure(1.0, 0.5, 3.0, "pJ", "table A; scaling", Confidence.DERIVED)
+
+
+def test_conversion_changes_unit_and_value() -> None:
+    assert A.converted("mW", 0.8) == Figure(1.6, 0.8, 3.2, "mW", "table A", Confidence.PUBLISHED)
+
+
+def test_a_note_only_weakens_confidence() -> None:
+    assert A.noted("seen at 300 K").source == "table A; seen at 300 K"
+    assert A.noted("guess", Confidence.ASSUMED).confidence is Confidence.ASSUMED
+    assert B.noted("lab", Confidence.MEASURED).confidence is Confidence.ASSUMED
+
+
+def test_widening_never_narrows() -> None:
+    assert A.widened(0.9, 1.1) == A
+    assert (A.widened(0.1, 3.0).low, A.widened(0.1, 3.0).high) == (0.2, 6.0)
+
+
+def test_spread_and_exact() -> None:
+    assert spread(10, 0.8, 1.3, "pJ", "s", Confidence.ASSUMED) == Figure(10, 8, 13, "pJ", "s", Confidence.ASSUMED)
+    assert exact(1.0, "pJ", "s").low == exact(1.0, "pJ", "s").high == 1.0
+
+
+def test_slowest_takes_the_maximum_of_every_end() -> None:
+    assert slowest((A, B)) == Figure(3.0, 3.0, 5.0, "pJ", "table A; table B", Confidence.ASSUMED)
+
+
+@given(st.lists(figures(), min_size=1, max_size=8))
+def test_sum_is_the_sum_of_every_end_and_keeps_every_source(parts: list[Figure]) -> None:
+    total = combine(parts)
+    for end in ("nominal", "low", "high"):
+        assert getattr(total, end) == math.fsum(getattr(part, end) for part in parts)
+    assert set(total.sources) == {part.source for part in parts}
+    assert all(total.confidence.rank >= part.confidence.rank for part in parts)
+
+
+@given(figures(), figures(), figures())
+def test_sums_do_not_depend_on_grouping(a: Figure, b: Figure, c: Figure) -> None:
+    left, right = (a + b) + c, a + (b + c)
+    assert left.nominal == pytest.approx(right.nominal)
+    assert set(left.sources) == set(right.sources)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"low": 3.0},
+            "figure of table A: expected low <= nominal <= high; got 3.0, 2.0, 4.0 pJ; order the range",
+        ),
+        (
+            {"nominal": math.nan},
+            "figure of table A: expected finite numbers; got 1.0, nan, 4.0 pJ; give a value that was measured, "
+            "published or assumed",
+        ),
+        ({"source": " "}, "figure of 2.0 pJ: expected a source; got none; say where the number comes from"),
+    ],
+)
+def test_nonsense_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(DchwError) as error:
+        replace(A, **change)  # type: ignore[arg-type]
+    assert str(error.value) == message
+
+
+def test_units_do_not_mix() -> None:
+    with pytest.raises(DchwError) as error:
+        A + replace(B, unit="mW")
+    assert str(error.value) == "sum of figures: expected one unit; got mW, pJ; convert before adding"
+    with pytest.raises(DchwError, match="expected at least one figure"):
+        combine([])
+
+
+def test_a_count_cannot_be_negative() -> None:
+    with pytest.raises(DchwError) as error:
+        A * -1
+    assert str(error.value) == (
+        "figure of table A: expected a finite factor of at least 0; got -1; a count cannot be negative"
+    )
+    with pytest.raises(DchwError, match="expected non-negative ranges to multiply"):
+        Figure(0, -1, 1, "pJ", "s", Confidence.ASSUMED).times(A, "pJ")

@@ -1,0 +1,249 @@
+"""Composed blocks: the arithmetic of each, and that twice the structure costs twice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dchw.quantities import DchwError
+from dchw.technology.logic import Block, Logic
+from dchw.technology.parts import Parts
+from dchw.technology.structures import (
+    codebook_unit,
+    fifo,
+    huffman_decode_unit,
+    index_accumulator,
+    mac,
+    processing_element,
+    register_file,
+)
+from dchw.technology.wires import clock_tree
+
+LOGIC = Logic(node_nm=45, clock_period_ns=1.25)
+PARTS = Parts(logic=LOGIC, cell="itrs-lop")
+
+
+def energy(block: Block) -> float:
+    return block.energy_pj.nominal
+
+
+def test_fifo() -> None:
+    # 8 words of 28 bits: a push clocks 28 flip-flops and steps a 3-bit counter; a pop walks 3 levels of 28 gates
+    queue = fifo(PARTS, depth=8, bits=28)
+    assert queue.energy_pj["push"].nominal == pytest.approx(energy(LOGIC.register(28)) + energy(LOGIC.count(3)))
+    assert queue.energy_pj["pop"].nominal == pytest.approx(energy(LOGIC.mux(8, 28)) + energy(LOGIC.count(3)))
+    assert queue.register_bits == 8 * 28 + 2 * 3
+
+
+def test_register_file_ports_share_the_registers() -> None:
+    one, two = (register_file(PARTS, entries=64, bits=16, read_ports=ports) for ports in (1, 2))
+    mux = LOGIC.mux(64, 16).area_mm2
+    assert mux is not None
+    assert two.area_mm2.nominal - one.area_mm2.nominal == pytest.approx(mux.nominal)
+    assert two.register_bits == one.register_bits == 1024
+
+
+def test_index_accumulator() -> None:
+    unit = index_accumulator(PARTS, bits=12)
+    want = energy(LOGIC.add(12)) + energy(LOGIC.register(12))
+    assert unit.energy_pj["index_accumulate"].nominal == pytest.approx(want)
+
+
+def test_small_codebooks_are_flip_flops_large_ones_sram() -> None:
+    small, large = (codebook_unit(PARTS, entries=entries, value_bits=16) for entries in (16, 256))
+    assert not small.macros
+    assert small.register_bits == 16 * 16 + 16
+    (macro,) = large.macros
+    assert (macro.size_bytes, macro.word_bits) == (512, 16)
+    assert large.register_bits == 16
+    want = macro.read_energy_pj + energy(LOGIC.register(16))
+    assert large.energy_pj["codebook_lookup"].nominal == pytest.approx(want)
+
+
+def test_codebook_ports_cost() -> None:
+    for entries in (16, 256):
+        one, four = (codebook_unit(PARTS, entries=entries, value_bits=16, ports=ports) for ports in (1, 4))
+        assert four.area_mm2.nominal > one.area_mm2.nominal
+        assert four.energy_pj["codebook_lookup"] == one.energy_pj["codebook_lookup"]
+        # SRAM copies are all written at a load, flip-flops once
+        assert four.energy_pj["codebook_load"].nominal == pytest.approx(
+            one.energy_pj["codebook_load"].nominal * (4 if one.macros else 1)
+        )
+
+
+def test_table_decoder() -> None:
+    # window 12: buffer of 24 bits, length of 4 bits, table words of 8 + 4 bits
+    unit = huffman_decode_unit(PARTS, style="table", window_bits=12, table_entries=4096, symbol_bits=8)
+    (macro,) = unit.macros
+    assert (macro.size_bytes, macro.word_bits) == (4096 * 12 // 8, 12)
+    blocks = (LOGIC.barrel_shift(24), LOGIC.add(4), LOGIC.register(5), LOGIC.register(8))
+    assert unit.energy_pj["decode_step"].nominal == pytest.approx(macro.read_energy_pj + sum(map(energy, blocks)))
+    assert unit.energy_pj["table_load"].nominal == macro.write_energy_pj
+    assert unit.register_bits == 24 + 5 + 8
+    shift, add = LOGIC.barrel_shift(24).delay_ns, LOGIC.add(4).delay_ns
+    assert shift is not None
+    assert add is not None
+    assert unit.delay_ns.nominal == pytest.approx(shift.nominal + macro.access_time_ns + add.nominal)
+
+
+@pytest.mark.parametrize("style", ["bit_serial", "table"])
+@pytest.mark.parametrize("entries", [1024, 2048])
+def test_twice_the_table_costs_what_twice_the_table_costs(style: str, entries: int) -> None:
+    single, double = (
+        huffman_decode_unit(PARTS, style=style, window_bits=12, table_entries=n, symbol_bits=8)
+        for n in (entries, 2 * entries)
+    )
+    event = "symbol_read" if style == "bit_serial" else "decode_step"
+    (small,), (large,) = single.macros, double.macros
+    assert double.area_mm2.nominal - single.area_mm2.nominal == pytest.approx(large.area_mm2 - small.area_mm2)
+    assert double.leakage_mw.nominal - single.leakage_mw.nominal == pytest.approx(large.leakage_mw - small.leakage_mw)
+    assert double.energy_pj[event].nominal - single.energy_pj[event].nominal == pytest.approx(
+        large.read_energy_pj - small.read_energy_pj
+    )
+    assert large.area_mm2 > 1.5 * small.area_mm2
+
+
+def test_multi_symbol_words_hold_all_symbols() -> None:
+    one, four = (
+        huffman_decode_unit(
+            PARTS, style="multi_symbol", window_bits=10, table_entries=1024, symbol_bits=4, symbols_per_cycle=k
+        )
+        for k in (1, 4)
+    )
+    # 4 symbols of 4 bits, 4 bits of length, 3 bits of count
+    assert four.macros[0].word_bits == 4 * 4 + 4 + 3
+    assert one.macros[0].word_bits == 4 + 4 + 1
+    assert four.energy_pj["decode_step"].nominal > one.energy_pj["decode_step"].nominal
+    assert four.area_mm2.nominal > one.area_mm2.nominal
+
+
+def test_bit_serial_steps_cost_less_than_a_table_lookup() -> None:
+    serial = huffman_decode_unit(PARTS, style="bit_serial", window_bits=12, table_entries=256, symbol_bits=8)
+    table = huffman_decode_unit(PARTS, style="table", window_bits=12, table_entries=4096, symbol_bits=8)
+    assert serial.energy_pj["decode_step"].nominal < table.energy_pj["decode_step"].nominal
+    assert serial.area_mm2.nominal < table.area_mm2.nominal
+
+
+def test_mac_of_one_family() -> None:
+    # 16 x 16 into 32 bits: multiplier, 32-bit product register, 32-bit adder; the stages run in parallel
+    unit = mac(PARTS, weight_bits=16, activation_bits=16, accumulator_bits=32)
+    blocks = (LOGIC.multiply(16), LOGIC.register(32), LOGIC.add(32))
+    assert unit.energy_pj["mac"].nominal == pytest.approx(sum(map(energy, blocks)))
+    delays = [block.delay_ns.nominal for block in (blocks[0], blocks[2]) if block.delay_ns is not None]
+    assert unit.delay_ns.nominal == pytest.approx(max(delays))
+
+
+def test_unequal_operands_cost_the_product_of_their_widths() -> None:
+    narrow = mac(PARTS, weight_bits=4, activation_bits=16, accumulator_bits=32).energy_pj["mac"].nominal
+    square = mac(PARTS, weight_bits=8, activation_bits=8, accumulator_bits=32).energy_pj["mac"].nominal
+    # both multiply 64 bit products; their product registers are 20 and 16 bits
+    assert narrow - square == pytest.approx(4 * energy(LOGIC.register(1)))
+
+
+def test_mac_with_named_arithmetic_says_both_families() -> None:
+    horowitz = Logic(family="horowitz-45nm", node_nm=45)
+    unit = mac(PARTS, weight_bits=8, activation_bits=8, accumulator_bits=32, arithmetic=horowitz)
+    assert unit.energy_pj["mac"].nominal == pytest.approx(0.2 + 0.1 + energy(LOGIC.register(16)))
+    assert "Horowitz" in unit.energy_pj["mac"].source
+    assert "Aladdin" in unit.energy_pj["mac"].source
+    assert "horowitz-45nm lists none" in unit.leakage_mw.source
+
+
+def test_float_mac() -> None:
+    horowitz = Logic(family="horowitz-45nm", node_nm=45)
+    unit = mac(
+        PARTS,
+        weight_bits=16,
+        activation_bits=16,
+        accumulator_bits=32,
+        number_format="float",
+        arithmetic=horowitz,
+    )
+    assert unit.energy_pj["mac"].nominal == pytest.approx(1.1 + 0.9 + energy(LOGIC.register(16)))
+
+
+def test_processing_element_is_the_sum_of_its_blocks() -> None:
+    def element(lanes: int) -> dict[str, float]:
+        unit = processing_element(
+            PARTS,
+            queue_depth=8,
+            queue_bits=28,
+            codebook_entries=16,
+            value_bits=16,
+            activation_bits=16,
+            accumulator_bits=32,
+            accumulators=64,
+            index_bits=6,
+            lanes=lanes,
+        )
+        assert set(unit.energy_pj) == {
+            "push", "pop", "codebook_lookup", "codebook_load", "index_accumulate", "mac",
+            "accumulator_read", "accumulator_write",
+        }  # fmt: skip
+        return {"area": unit.area_mm2.nominal, "leakage": unit.leakage_mw.nominal, "bits": unit.register_bits}
+
+    multiplier = mac(PARTS, weight_bits=16, activation_bits=16, accumulator_bits=32)
+    sums = register_file(PARTS, entries=64, bits=32)
+    one, four = element(1), element(4)
+    assert four["area"] - one["area"] == pytest.approx(3 * (multiplier.area_mm2.nominal + sums.area_mm2.nominal))
+    assert four["leakage"] - one["leakage"] == pytest.approx(
+        3 * (multiplier.leakage_mw.nominal + sums.leakage_mw.nominal)
+    )
+    assert four["bits"] - one["bits"] == 3 * (32 + 64 * 32)
+
+
+def test_clock_of_gated_and_ungated_registers() -> None:
+    gated, ungated = (Parts(logic=LOGIC, gated_share=share) for share in (1.0, 0.0))
+    units = [register_file(parts, entries=16, bits=16) for parts in (gated, ungated)]
+    tree = clock_tree(256, units[0].area_mm2.nominal, LOGIC)
+    assert units[0].clock_pj.nominal == pytest.approx(tree.nominal)
+    assert units[1].clock_pj.nominal == pytest.approx(tree.nominal + 256 * energy(LOGIC.register(1)))
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_queues_grow_with_depth_and_width(depth: int, bits: int) -> None:
+    base, deeper, wider = (
+        fifo(PARTS, depth=d, bits=b) for d, b in ((depth, bits), (depth + 1, bits), (depth, bits + 1))
+    )
+    assert deeper.area_mm2.nominal > base.area_mm2.nominal
+    assert wider.area_mm2.nominal > base.area_mm2.nominal
+    assert wider.energy_pj["push"].nominal > base.energy_pj["push"].nominal
+    assert deeper.clock_pj.nominal >= base.clock_pj.nominal
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"style": "tables"},
+            "huffman decode unit: style: expected one of bit_serial, table, multi_symbol; got 'tables'; did you mean "
+            "'table'?",
+        ),
+        (
+            {"window_bits": 0},
+            "huffman decode unit: window bits: expected at least 1; got 0; give a count the hardware can have",
+        ),
+        (
+            {"symbols_per_cycle": 2},
+            "huffman decode unit: symbols per cycle: expected 1 for style table; got 2; use style multi_symbol",
+        ),
+    ],
+)
+def test_decoder_faults(change: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {
+        "style": "table", "window_bits": 12, "table_entries": 256, "symbol_bits": 8,
+    } | change  # fmt: skip
+    with pytest.raises(DchwError) as error:
+        huffman_decode_unit(PARTS, **arguments)  # type: ignore[arg-type]
+    assert str(error.value) == message
+
+
+def test_other_faults() -> None:
+    with pytest.raises(DchwError, match="expected one of integer, float; got 'int'"):
+        mac(PARTS, weight_bits=8, activation_bits=8, accumulator_bits=32, number_format="int")
+    with pytest.raises(DchwError, match="parts: gated share: expected 0 to 1; got 2"):
+        Parts(logic=LOGIC, gated_share=2)
+    with pytest.raises(DchwError, match="family horowitz-45nm lists none"):
+        fifo(Parts(logic=Logic(family="horowitz-45nm")), depth=8, bits=8)
