@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
+from dchw.dram.options import FixedMemory
 from dchw.events import Event, Stream
 from dchw.hardware.machine import Machine
 from dchw.mapping.counts import EventCount
@@ -97,18 +98,24 @@ def account(
         work=work,
         warnings=_too_slow(machine, priced),
     )
-    check_complete(report, counts, priced, timing)
+    # a fixed memory has no energy at all, and the scope says so
+    check_complete(report, counts, priced, timing, dram=not isinstance(machine.dram.part, FixedMemory))
     return report
 
 
 def check_complete(
-    report: CostReport, counts: Iterable[EventCount], costs: Mapping[str, UnitCosts], timing: Timing
+    report: CostReport,
+    counts: Iterable[EventCount],
+    costs: Mapping[str, UnitCosts],
+    timing: Timing,
+    *,
+    dram: bool = True,
 ) -> None:
-    """Every event, clock, leakage, DRAM burst and area has its rows, with equal counts; else a SimulationError."""
+    """Every event, clock, leakage, ``dram`` burst and area has its rows, with equal counts; else a SimulationError."""
     expected: Counter[tuple[str, str, str, str]] = Counter()
     for count in counts:
         expected[count.unit, count.event, count.layer, _stream_name(count)] += count.count
-    if timing.memory is not None:
+    if timing.memory is not None and dram:
         for event in (Event.DRAM_READ, Event.DRAM_WRITE):
             if bursts := timing.memory.commands.get(event, 0):
                 expected["dram", event, "", ""] = bursts
