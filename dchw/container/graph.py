@@ -59,7 +59,7 @@ DEFAULT_ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
 }
 """Attributes that are left out when they have these values and come back when read; frozen in version 1."""
 
-MOST_WEIGHTS = 2**32
+MOST_WEIGHTS = 2**30
 """Weights of a layer that a reader accepts: beyond it the header is taken for damaged."""
 
 

@@ -2,24 +2,30 @@
 
 A *varint* is LEB128 in its shortest form. Fields in order, back to back:
 
-| field | bytes | content |
-|---|---|---|
-| choices | 3 | byte 0: bits 0-1 positions (0 gaps, 1 escaped gaps, 2 bitmask, 3 dense), bit 2 codes Huffman-coded, bit 3 gaps Huffman-coded, bit 4 trimmed, bit 5 has biases, bit 6 chunk size follows, bit 7 zero; byte 1: bits 0-1 codebook format, 2-3 bias format (0 float32, 1 float16, 2 int8), 4-7 codebook bits - 1; byte 2: bits 0-3 index bits - 1, 4-7 code limit - 1 |
-| chunk size | varint | entries of a chunk; only if bit 6 (otherwise 4,096) |
-| trim lists | see `dchw.compress.trim` | only if trimmed: which rows and columns of the weight matrix hold a weight |
-| codebook | varint, values | number of entries k, the implied entry 0 (+0.0) among them; then the k - 1 others |
-| biases | values | one per output channel (without the unused rows if the trim modes say so) |
-| entries | varint or bits | gaps: entries, fillers included; escaped gaps: gap symbols, escapes included; bitmask: the mask itself, padded to a byte; dense: absent |
-| gap table | see `dchw.compress.chunks` | code lengths; only for gaps and escaped gaps under Huffman coding |
-| code table | likewise | code lengths of codes, from code 0 (gaps, dense) or 1; only under Huffman coding |
-| chunk table | varints | byte length of every gap chunk, then of every code chunk but the last; fixed-width streams list none |
-| gaps | | the gap chunks; only for gaps and escaped gaps |
-| codes | | the code chunks, up to the end of the layer |
+    choices      3 bytes   byte 0  bits 0-1 positions: 0 gaps, 1 escaped gaps, 2 bitmask, 3 dense
+                                   bit 2 codes Huffman-coded, bit 3 gaps Huffman-coded, bit 4 trimmed,
+                                   bit 5 has biases, bit 6 chunk size follows, bit 7 zero
+                           byte 1  bits 0-1 codebook format, 2-3 bias format: 0 float32, 1 float16, 2 int8
+                                   bits 4-7 codebook bits - 1
+                           byte 2  bits 0-3 index bits - 1, bits 4-7 code limit - 1
+    chunk size   varint    entries of a chunk; only if bit 6 says so, otherwise 4,096
+    trim lists             only if trimmed: which rows and columns hold a weight (`dchw.compress.trim`)
+    codebook     varint    number of entries k, the implied entry 0 (+0.0) among them
+                 values    the k - 1 others
+    biases       values    one per output channel, without the unused rows if the trim modes say so
+    entries      varint    gaps: entries, fillers included; escaped gaps: gap symbols, escapes included
+                 or bits   bitmask: one bit per weight, padded to a byte; dense: nothing
+    gap table              code lengths of gaps; only if Huffman-coded (`dchw.compress.chunks`)
+    code table             code lengths of codes from 0 (gaps, dense) or 1; only if Huffman-coded
+    chunk table  varints   byte length of every gap chunk, then of every code chunk but the last; nothing for
+                           streams of fixed width, whose chunks have known lengths
+    gaps                   the gap chunks, back to back; only for gaps and escaped gaps
+    codes                  the code chunks, back to back, up to the end of the layer
 
 Values are written as `dchw.compress.value_formats` says. Positions count in the (trimmed) matrix flattened in C order.
 A chunk is byte-aligned and holds that many entries, the last one the rest; with escaped gaps a chunk's codes are those
 of its gap symbols. A bitmask's and a dense layer's chunks count codes. Huffman codes are canonical.
-"""  # noqa: E501  table rows are one line each
+"""
 
 from __future__ import annotations
 
