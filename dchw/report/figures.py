@@ -1,0 +1,480 @@
+"""The figures of a report as plotly descriptions (plain mappings), drawn from the tables alone.
+
+Colour never carries meaning alone: bars differ in pattern too, points in shape, lines in dash, and values are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dchw.report.style import (
+    AFTER,
+    BEFORE,
+    BLACK,
+    CATEGORIES,
+    GREY,
+    SERIES,
+    STATES,
+    STREAMS,
+    VERMILLION,
+    Look,
+    number,
+    prefix,
+    unit_name,
+)
+from dchw.report.tables import WHOLE_RUN, Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dchw.hardware.machine import Machine
+
+Spec = dict[str, Any]
+
+MAX_SERIES = 6
+"""Layers drawn on their own in a stack; the rest are one segment."""
+MAX_LABELS = 12
+"""Points of the roofline that are named."""
+MAX_ASSUMPTIONS = 8
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: its key, a caption in HTML, and what plotly draws."""
+
+    key: str
+    caption: str
+    spec: Spec
+
+
+def draw(tables: Tables, machine: Machine) -> dict[str, Drawing]:
+    """All figures of a comparison by key."""
+    drawings = [
+        _components(tables),
+        _layers_stacked(tables),
+        _layers_by_component(tables),
+        _traffic(tables),
+        _roofline(tables, machine),
+        _activity(tables),
+        _gantt(tables),
+        _sensitivity(tables),
+    ]
+    if not tables.frames.empty:
+        drawings.append(_frames(tables))
+    return {drawing.key: drawing for drawing in drawings}
+
+
+def _components(tables: Tables) -> Drawing:
+    factor, unit = _energy_scale(tables.components.groupby("storage")["energy_pj"].sum())
+    data = [
+        _bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
+        for name, look in _present(CATEGORIES, tables.components["category"])
+    ]
+    totals = tables.components.groupby("storage", sort=False)[["energy_pj", "energy_low_pj", "energy_high_pj"]].sum()
+    totals = totals.loc[_storages(tables)] / factor
+    data.append(
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "name": "range of the total",
+            "y": list(totals.index),
+            "x": _plain(totals["energy_pj"]),
+            "text": [f"{number(value)}   " for value in totals["energy_high_pj"] * 0 + totals["energy_pj"]],
+            "textposition": "top center",
+            "cliponaxis": False,
+            "marker": {"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": BLACK}, "color": BLACK},
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": _plain(totals["energy_high_pj"] - totals["energy_pj"]),
+                "arrayminus": _plain(totals["energy_pj"] - totals["energy_low_pj"]),
+                "thickness": 1.4,
+                "width": 4,
+                "color": BLACK,
+            },
+            "hovertemplate": f"%{{y}}: %{{x:.4g}} {unit}<extra>total</extra>",
+        }
+    )
+    layout = _layout(len(totals), f"energy of one run ({unit})", row=44)
+    caption = (
+        "Energy of one run by component, for every storage format. Whiskers span the total with all figures at their "
+        "low and at their high ends."
+    )
+    return Drawing("components", caption, {"data": data, "layout": layout})
+
+
+def _layers_stacked(tables: Tables) -> Drawing:
+    frame = tables.layer_energy.groupby(["storage", "layer"], sort=False)["energy_pj"].sum().reset_index()
+    factor, unit = _energy_scale(frame.groupby("storage")["energy_pj"].sum())
+    order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
+    largest = frame[frame["layer"] != WHOLE_RUN].groupby("layer")["energy_pj"].max().nlargest(MAX_SERIES).index
+    shown = order if len(order) <= MAX_SERIES + 1 else [name for name in order if name in set(largest)]
+    shown = [name for name in shown if name != WHOLE_RUN]
+    data = [
+        _bars(_pivot(frame, "layer", name, "energy_pj", tables) / factor, name, look, unit)
+        for name, look in zip(shown, SERIES, strict=False)
+    ]
+    rest = frame[~frame["layer"].isin([*shown, WHOLE_RUN])]
+    if not rest.empty:
+        others = rest.groupby("storage")["energy_pj"].sum().reindex(_storages(tables), fill_value=0.0)
+        data.append(_bars(others / factor, f"{rest['layer'].nunique()} other layers", SERIES[-2], unit))
+    whole = _pivot(frame, "layer", WHOLE_RUN, "energy_pj", tables)
+    data.append(_bars(whole / factor, WHOLE_RUN, SERIES[-1], unit))
+    layout = _layout(len(_storages(tables)), f"energy of one run ({unit})")
+    caption = (
+        "Energy of one run by layer. “Whole run” holds what no single layer causes: clocks, leakage and the DRAM's "
+        "background."
+    )
+    return Drawing("layers_stacked", caption, {"data": data, "layout": layout})
+
+
+def _layers_by_component(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    frame = tables.layer_energy
+    factor, unit = _energy_scale(
+        frame[frame["storage"].isin([before, after])].groupby(["storage", "layer"])["energy_pj"].sum()
+    )
+    order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
+    data = []
+    for axis, storage in (("", before), ("2", after)):
+        part = frame[frame["storage"] == storage]
+        for name, look in _present(CATEGORIES, part["category"]):
+            values = part[part["category"] == name].set_index("layer")["energy_pj"].reindex(order, fill_value=0.0)
+            trace = _bars(values / factor, name, look, unit)
+            data.append({**trace, "xaxis": f"x{axis}", "legendgroup": name, "showlegend": not axis or name == "decode"})
+    layout = _panels(len(order), f"energy ({unit})", before, after)
+    caption = f"Energy of every layer by component, stored as <code>{before}</code> and as <code>{after}</code>, on one scale."
+    return Drawing("layers_by_component", caption, {"data": data, "layout": layout})
+
+
+def _traffic(tables: Tables) -> Drawing:
+    totals = tables.traffic.groupby("storage")["dram_bytes"].sum()
+    factor, unit = prefix(totals)
+    data = [
+        _bars(
+            _pivot(tables.traffic, "stream", name, "dram_bytes", tables) / factor,
+            name.replace("_", " "),
+            look,
+            f"{unit}B",
+        )
+        for name, look in _present(STREAMS, tables.traffic["stream"])
+    ]
+    ends = totals.reindex(_storages(tables), fill_value=0)
+    data.append(_end_labels(list(ends.index), _plain(ends / factor), [f"  {number(v / factor)} {unit}B" for v in ends]))
+    layout = _layout(len(ends), f"bytes moved by DRAM commands ({unit}B)")
+    caption = "DRAM traffic of one run by stream, reads and writes, whole bursts."
+    return Drawing("traffic", caption, {"data": data, "layout": layout})
+
+
+def _roofline(tables: Tables, machine: Machine) -> Drawing:
+    peak = float(machine.pe_array.macs_per_cycle)
+    bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
+    layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
+    layers = layers[(layers["macs_per_dram_byte"] > 0) & (layers["macs_per_cycle"] > 0)]
+    before, after = _ends(tables)
+    ridge = peak / bandwidth
+    low = min([*layers["macs_per_dram_byte"], ridge]) / 3
+    high = max([*layers["macs_per_dram_byte"], ridge]) * 5
+    data: list[Spec] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "roof",
+            "x": [low, ridge, high],
+            "y": [low * bandwidth, peak, peak],
+            "line": {"color": BLACK, "width": 2},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+    ]
+    ends = {storage: layers[layers["storage"] == storage].set_index("layer") for storage in (before, after)}
+    for layer in ends[before].index.intersection(ends[after].index):
+        columns = ["macs_per_dram_byte", "macs_per_cycle"]
+        (x0, y0), (x1, y1) = (ends[storage].loc[layer, columns] for storage in (before, after))
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [x0, x1],
+                "y": [y0, y1],
+                "line": {"color": GREY, "width": 1, "dash": "dot"},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
+    for storage, look, symbol in ((before, BEFORE, "circle-open"), (after, AFTER, "diamond")):
+        part = ends[storage]
+        named = len(part) <= MAX_LABELS
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text" if named else "markers",
+                "name": storage,
+                "x": _plain(part["macs_per_dram_byte"]),
+                "y": _plain(part["macs_per_cycle"]),
+                "text": list(part.index),
+                "textposition": "bottom center" if storage == before else "top center",
+                "marker": {
+                    "symbol": symbol,
+                    "size": 10,
+                    "color": look.colour,
+                    "line": {"width": 2, "color": look.colour},
+                },
+                "hovertemplate": "%{text}: %{x:.3g} MAC/B, %{y:.3g} MAC/cycle<extra>" + storage + "</extra>",
+            }
+        )
+    layout = _layout(0, "useful MACs per DRAM byte", height=430)
+    layout["xaxis"] |= {"type": "log", "showgrid": True}
+    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle"}, "showgrid": True}
+    layout["margin"] |= {"l": 70}
+    layout["annotations"] = [
+        _note(f"{number(peak, 4)} MACs per cycle", _log(high), _log(peak), xanchor="right", yanchor="bottom"),
+        _note(
+            f"{number(bandwidth)} B per cycle",
+            _log(low),
+            _log(low * bandwidth),
+            xanchor="left",
+            yanchor="bottom",
+            xshift=26,
+        ),
+    ]
+    caption = (
+        "Roofline: what each layer reaches between its first and last cycle against the machine's peak and its DRAM's "
+        f"peak bandwidth, stored as <code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs "
+        "are products with a non-zero weight, the same number in every storage format. Layers overlap in time, so a "
+        "layer's span holds cycles in which it waits for another one."
+    )
+    return Drawing("roofline", caption, {"data": data, "layout": layout})
+
+
+def _activity(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    frame = tables.activity.assign(label=[_kind(row.kind, row.nodes) for row in tables.activity.itertuples()])
+    order = list(dict.fromkeys(frame[frame["storage"] == after]["label"]))
+    order += [label for label in dict.fromkeys(frame[frame["storage"] == before]["label"]) if label not in order]
+    data = []
+    for axis, storage in (("", before), ("2", after)):
+        part = frame[frame["storage"] == storage].set_index("label")
+        for state, look in STATES.items():
+            values = (100 * part[f"{state}_share"]).reindex(order)
+            trace = _bars(values, state, look, "%")
+            data.append({**trace, "xaxis": f"x{axis}", "legendgroup": state, "showlegend": not axis})
+    layout = _panels(len(order), "share of the run (%)", before, after)
+    caption = (
+        "Where time goes: cycles in which each kind of node works, is held up by the next one, or has nothing to do "
+        "(mean over the nodes of a kind, their number in brackets). The longest busy bar is the bottleneck."
+    )
+    return Drawing("activity", caption, {"data": data, "layout": layout})
+
+
+def _gantt(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    order = [name for name in _layer_order(tables) if name != WHOLE_RUN]
+    factor, unit = prefix(tables.layers["finish_us"] * 1e-6)
+    data = []
+    for storage, look in ((before, BEFORE), (after, AFTER)):
+        part = tables.layers[tables.layers["storage"] == storage].set_index("layer").reindex(order)
+        start, finish = (part[f"{end}_us"] * 1e-6 / factor for end in ("start", "finish"))
+        trace = _bars(finish - start, storage, look, f"{unit}s")
+        data.append({**trace, "base": _plain(start), "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
+    layout = _layout(len(order), f"time since the first request ({unit}s)", row=40)
+    layout["barmode"] = "group"
+    caption = (
+        "When each layer is worked on, from its first start to its last finish: weights of the next layers are fetched "
+        "while a layer computes."
+    )
+    return Drawing("gantt", caption, {"data": data, "layout": layout})
+
+
+def _sensitivity(tables: Tables) -> Drawing:
+    _, after = _ends(tables)
+    frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
+    total = float(tables.comparison.set_index("storage").loc[after, "energy_nj"]) * 1e3
+    factor, unit = _energy_scale([*frame["total_high_pj"], total])
+    labels = [_wrapped(f"{name} ({how})") for name, how in zip(frame["assumption"], frame["confidence"], strict=True)]
+    swing = (frame["total_high_pj"] - frame["total_low_pj"]) / factor
+    colours = [VERMILLION if rank < 3 else GREY for rank in range(len(frame))]
+    data: list[Spec] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": labels,
+            "x": _plain(swing),
+            "base": _plain(frame["total_low_pj"] / factor),
+            "marker": {
+                "color": colours,
+                "pattern": {
+                    "shape": ["" if rank < 3 else "/" for rank in range(len(frame))],
+                    "size": 7,
+                    "solidity": 0.3,
+                },
+            },
+            "showlegend": False,
+            "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "<extra></extra>",
+        },
+        _end_labels(
+            labels,
+            _plain(frame["total_high_pj"] / factor),
+            [
+                f"  {number(low)} to {number(high)}"
+                for low, high in zip(frame["total_low_pj"] / factor, frame["total_high_pj"] / factor, strict=True)
+            ],
+        ),
+    ]
+    layout = _layout(len(frame), f"energy of one run ({unit})", row=38)
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": total / factor,
+            "x1": total / factor,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"width": 1.5, "dash": "dash", "color": BLACK},
+        }
+    ]
+    layout["annotations"] = [
+        _note(f"nominal {number(total / factor)} {unit}", total / factor, 1.0, yref="paper", yanchor="bottom")
+    ]
+    caption = (
+        f"Sensitivity of the energy stored as <code>{after}</code>: one group of figures at a time to the low and the "
+        "high end of its range, all others nominal. The three that move the total most are drawn solid."
+    )
+    return Drawing("sensitivity", caption, {"data": data, "layout": layout})
+
+
+def _frames(tables: Tables) -> Drawing:
+    frame = tables.frames.groupby(["storage", "part"], sort=False)["energy_pj"].sum().reset_index()
+    storages = list(dict.fromkeys(frame["storage"]))
+    totals = frame.groupby("storage", sort=False)["energy_pj"].sum()
+    factor, unit = _energy_scale(totals)
+    parts = list(dict.fromkeys(frame["part"]))
+    data = []
+    for part, look in zip(parts, SERIES, strict=False):
+        values = frame[frame["part"] == part].set_index("storage")["energy_pj"].reindex(storages, fill_value=0.0)
+        data.append(_bars(values / factor, part, look, unit))
+    data.append(_end_labels(storages, _plain(totals / factor), [f"  {number(v / factor)} {unit}" for v in totals]))
+    layout = _layout(len(storages), f"energy of one frame ({unit})")
+    fps = tables.frames["fps"].iloc[0]
+    caption = f"Energy of one frame at {fps:g} frames per second: the run, and what idles until the next one."
+    return Drawing("frames", caption, {"data": data, "layout": layout})
+
+
+def _bars(values: pd.Series[float], name: str, look: Look, unit: str) -> Spec:
+    """Horizontal bars, one per index entry."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": list(values.index),
+        "x": _plain(values),
+        "marker": {
+            "color": look.colour,
+            "line": {"width": 0.5, "color": look.colour},
+            "pattern": {"shape": look.pattern, "size": 7, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "#ffffff"},
+        },
+        "hovertemplate": f"%{{y}}: %{{x:.4g}} {unit}<extra>{name}</extra>",
+    }
+
+
+def _end_labels(y: Sequence[str], x: Sequence[float], text: Sequence[str]) -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": list(x),
+        "y": list(y),
+        "text": list(text),
+        "textposition": "middle right",
+        "cliponaxis": False,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def _layout(rows: int, title: str, *, row: int = 32, height: int | None = None) -> Spec:
+    return {
+        "barmode": "stack",
+        "bargap": 0.3,
+        "height": height or 110 + row * rows,
+        "margin": {"l": 10, "r": 80, "t": 36, "b": 46},
+        "xaxis": {"title": {"text": title}, "zeroline": False, "automargin": True, "ticks": "outside"},
+        "yaxis": {"autorange": True, "automargin": True} if not rows else {"autorange": "reversed", "automargin": True},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+    }
+
+
+def _panels(rows: int, title: str, left: str, right: str) -> Spec:
+    """Two panels side by side that share both scales."""
+    layout = _layout(rows, title, row=26)
+    layout["height"] += 30
+    layout["margin"] |= {"r": 12, "t": 62}
+    layout["xaxis"] |= {"domain": [0, 0.485]}
+    layout["xaxis2"] = {**layout["xaxis"], "domain": [0.515, 1], "matches": "x"}
+    layout["legend"] |= {"y": 1, "yref": "container", "yanchor": "top"}
+    layout["annotations"] = [
+        _note(f"<b>{name}</b>", at, 1.0, xref="paper", yref="paper", xanchor="left", yanchor="bottom")
+        for name, at in ((left, 0), (right, 0.515))
+    ]
+    return layout
+
+
+def _note(text: str, x: float, y: float, **more: Any) -> Spec:
+    return {"text": text, "x": x, "y": y, "showarrow": False, **more}
+
+
+def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: Tables) -> pd.Series[float]:
+    """The values of one segment for every storage format, 0 where it has none."""
+    chosen = frame[frame[key] == name].groupby("storage")[value].sum()
+    return chosen.reindex(_storages(tables), fill_value=0)
+
+
+def _present(looks: Mapping[str, Look], names: Iterable[str]) -> list[tuple[str, Look]]:
+    found = set(names)
+    return [(name, look) for name, look in looks.items() if name in found]
+
+
+def _storages(tables: Tables) -> list[str]:
+    return list(tables.comparison["storage"])
+
+
+def _ends(tables: Tables) -> tuple[str, str]:
+    storages = _storages(tables)
+    return storages[0], storages[-1]
+
+
+def _layer_order(tables: Tables) -> list[str]:
+    return [*dict.fromkeys(tables.layers["layer"]), WHOLE_RUN]
+
+
+def _energy_scale(picojoules: Iterable[float]) -> tuple[float, str]:
+    """The factor from pJ and the unit that suit some energies."""
+    factor, name = prefix(value * 1e-12 for value in picojoules)
+    return factor * 1e12, f"{name}J"
+
+
+def _plain(values: pd.Series[float]) -> list[float | None]:
+    """Numbers for JSON: six significant digits, None for what does not exist."""
+    return [None if value != value else float(f"{value:.6g}") for value in values]
+
+
+def _kind(kind: str, nodes: int) -> str:
+    unit, _, part = kind.partition(".")
+    name = {"pe": "PE", "huffman": "Huffman decoder"}.get(unit, unit_name(unit)) + (
+        f", {part.replace('.', ' ')}" if part else ""
+    )
+    return f"{name} ({nodes})"
+
+
+def _wrapped(text: str, width: int = 44) -> str:
+    """Lines of at most ``width`` characters where words allow it, the text cut after two."""
+    import textwrap
+
+    return "<br>".join(textwrap.wrap(text, width, max_lines=2, placeholder=" …"))
+
+
+def _log(value: float) -> float:
+    import math
+
+    return math.log10(value)
