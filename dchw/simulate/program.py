@@ -34,8 +34,9 @@ T8  The *memory* node, at most one in a program, accepts or refuses. It has port
     Ports take turns request by request (round robin from port 0, skipping ports without a visible request). Bursts of
     the request in turn are offered in address order, in one memory clock at most one to each memory channel; the
     first that is refused, or whose channel already took one in this clock, and those behind it wait for the next
-    clock. Burst number a (its address divided by the burst size) lies on channel ``a mod channels``. The clock after
-    its last burst was accepted, the next request has its turn. A request's slot is free, by the crossing rule, from
+    clock. Which channel an address lies on, and what a channel accepts and when a burst is complete, `dchw.dram` says
+    (a burst accepted in clock c is looked at from c + 1 on). The clock after its last burst was accepted, the next
+    request has its turn. A request's slot is free, by the crossing rule, from
     the acceptance of its last burst on. A request is answered when all its bursts are complete; answers leave a port
     in the order of its requests.
 T9  Nothing runnable while firings or requests are left is a deadlock: an error that names who waits for whom.
@@ -206,7 +207,9 @@ class Program:
                 else:
                     arrays = [value]
                 for item in arrays:
-                    state.update(np.ascontiguousarray(item) if isinstance(item, np.ndarray) else repr(item).encode())
+                    state.update(
+                        np.ascontiguousarray(item).data if isinstance(item, np.ndarray) else repr(item).encode()
+                    )
         return state.hexdigest()
 
 

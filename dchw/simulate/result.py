@@ -63,7 +63,8 @@ class MemoryTimes:
     clocks: int
     """Memory clocks of the whole run."""
     commands: Mapping[str, int]
-    """Commands and bursts by name."""
+    """Counts by event (`dchw.events`) and by the standard's own command names; ``forwarded`` reads and ``merged``
+    writes met a waiting write and needed no command."""
     size_bytes: IntArray
     """int64[streams, 2, layers]: bytes moved, read (0) and written (1)."""
     offered: tuple[IntArray, ...]
@@ -72,8 +73,8 @@ class MemoryTimes:
     """Memory clock in which their last burst was accepted."""
     answered: tuple[IntArray, ...]
     """Memory clock in which they were complete, in order within a port."""
-    details: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever the memory's model adds, such as the state that its energy is computed from."""
+    channels: Any = None
+    """Records of the channels (`dchw.dram.state.State`) at the end of the run, from which energy is computed."""
 
     def latency_percentile(self, percent: float) -> int:
         """Memory clocks from offer to answer that ``percent`` of all requests do not exceed (0 without requests)."""

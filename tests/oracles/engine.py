@@ -1,6 +1,7 @@
 """The rules of time, cycle by cycle: looks at every node in every cycle and knows nothing but the rules' text.
 
-Slow on purpose. The memory is the fixed one, seen from outside: bursts a channel takes, clocks they are complete in.
+Slow on purpose. The memory is the fixed one, written from its description: a queue per channel, one burst begun per
+clock when the bus is free.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Machine:
                 self.state[node.name] = {
                     "in": into, "out": out, "clock": 0, "turn": None, "last": len(into) - 1, "burst": 0,
                     "ratio": memory.clocks_per_cycle(program.clock_hz), "head": [0] * len(into),
-                    "bus": [Fraction(0)] * memory.channels, "done": [[] for _ in into],
+                    "queue": [[] for _ in range(memory.channels)], "bus": [Fraction(0)] * memory.channels,
+                    "complete": {}, "done": [[] for _ in into],
                 }  # fmt: skip
 
     def run(self) -> int:
@@ -207,7 +209,10 @@ class Machine:
         return happened
 
     def _memory_clock(self, node, me) -> bool:
-        clock, ratio, ports = me["clock"], me["ratio"], len(me["in"])
+        clock, ratio, ports, memory = me["clock"], me["ratio"], len(me["in"]), node.memory
+        happened = self._transfer(memory.fixed, me, clock)
+        for port in range(ports):
+            happened |= self._answer(node, me, port)
         if me["turn"] is None:
             for step in range(1, ports + 1):
                 port = (me["last"] + step) % ports
@@ -216,25 +221,45 @@ class Machine:
                     me["turn"], me["burst"] = port, 0
                     break
         if me["turn"] is None:
-            return False
+            return happened
         port = me["turn"]
-        asked, number = node.requests[port], me["head"][port]
-        memory, used = node.memory, set()
-        burst_clocks = Fraction(memory.burst_bytes, memory.fixed.bandwidth_bytes_per_cycle) / (1 - memory.share)
+        asked, number, used = node.requests[port], me["head"][port], set()
         while me["burst"] < asked.bursts[number]:
             lane = (int(asked.address[number]) // memory.burst_bytes + me["burst"]) % memory.channels
-            if lane in used or me["bus"][lane] >= clock + 1:
+            if lane in used or len(me["queue"][lane]) == memory.fixed.queue:
                 return True
             used.add(lane)
-            me["bus"][lane] = max(me["bus"][lane], Fraction(clock)) + burst_clocks
-            me["complete"] = max(me.get("complete", 0), ceil(me["bus"][lane]) - 1 + memory.fixed.latency_cycles)
+            me["queue"][lane].append((port, number, bool(asked.is_write[number])))
             me["burst"] += 1
         self.queues[me["in"][port]].take(1, ceil(clock / ratio))
-        done = max([me.pop("complete"), *me["done"][port]])
+        me["head"][port], me["last"], me["turn"] = number + 1, port, None
+        return True
+
+    def _transfer(self, fixed, me, clock: int) -> bool:
+        # a channel begins at most one burst per clock, when its bus is free and the burst was accepted before
+        exact = Fraction(fixed.burst_size) / Fraction(fixed.bytes_per_cycle * (1 - fixed.rest_of_chip))
+        burst_clocks = Fraction(round(exact * 2**20), 2**20)
+        happened = False
+        for lane, queue in enumerate(me["queue"]):
+            if queue and ceil(me["bus"][lane]) <= clock:
+                port, number, is_write = queue.pop(0)
+                me["bus"][lane] = max(me["bus"][lane], Fraction(clock)) + burst_clocks
+                done = ceil(me["bus"][lane]) + (0 if is_write else fixed.latency)
+                me["complete"].setdefault((port, number), []).append(done)
+                happened = True
+        return happened
+
+    def _answer(self, node, me, port: int) -> bool:
+        number = len(me["done"][port])
+        if number == len(node.requests[port].bursts):
+            return False
+        complete = me["complete"].get((port, number), [])
+        if len(complete) < node.requests[port].bursts[number]:
+            return False
+        done = max([*complete, *me["done"][port]])
         me["done"][port].append(done)
-        out = me["out"][port]
+        out, ratio = me["out"][port], me["ratio"]
         visible = ceil(done / ratio) + 1 + self.program.links[out].latency
         self.queues[out].give(1, ceil(done / ratio), visible)
         self.answers[port].append(visible)
-        me["head"][port], me["last"], me["turn"] = number + 1, port, None
-        return True
+        return self._answer(node, me, port) or True

@@ -138,14 +138,14 @@ def _through(
 
 def fixed_memory(rng: Random) -> Dram:
     fixed = {
-        "bandwidth_bytes_per_cycle": rng.choice([5, 8, 16, 32]),
-        "latency_cycles": rng.randint(0, 9),
+        "bytes_per_cycle": rng.choice([5, 8, 16, 32, 50]),
+        "latency": rng.randint(0, 9),
         "clock": rng.choice(["800 MHz", "300 MHz", "1066 MHz", "1600 MHz"]),
-        "burst_bytes": "32 B",
+        "burst_size": "32 B",
+        "queue": rng.choice([1, 2, 32]),
+        "rest_of_chip": rng.choice([0.0, 0.0, 0.25, 0.333]),
     }
-    share = rng.choice([0.0, 0.0, 0.25, 0.333])
-    data = {"fixed": fixed, "channels": rng.choice([1, 2, 3]), "bandwidth_share": share}
-    return build(Dram, data, where="dram")
+    return build(Dram, {"fixed": fixed, "channels": rng.choice([1, 2, 4])}, where="dram")
 
 
 def _requests(rng: Random, count: int, burst_bytes: int, layers: int) -> Requests:

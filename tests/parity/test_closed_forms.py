@@ -89,8 +89,9 @@ def test_round_robin_shares_a_port_evenly():
 
 def memory_program(bursts: list[int], *, outstanding: int = 64, **fixed: object) -> Program:
     outstanding = min(outstanding, len(bursts))
-    dram = {"channels": fixed.pop("channels", 1), "bandwidth_share": fixed.pop("share", 0.0)}
-    memory = build(Dram, {"fixed": {"burst_bytes": "32 B", **fixed}, **dram}, where="dram")
+    channels = fixed.pop("channels", 1)
+    pipe = {"burst_size": "32 B", "clock": "800 MHz", "latency": 0, **fixed}
+    memory = build(Dram, {"fixed": pipe, "channels": channels}, where="dram")
     count = len(bursts)
     asked = Requests(
         address=32 * (np.cumsum(bursts) - bursts).astype(np.int64),
@@ -109,43 +110,45 @@ def memory_program(bursts: list[int], *, outstanding: int = 64, **fixed: object)
 
 
 def test_a_fixed_memory_is_bandwidth_bound():
-    # 100 bursts of 32 B at 16 B per clock: 200 clocks of bus from clock 1 on, 7 clocks latency, seen a cycle later
-    result = both(memory_program([4] * 25, bandwidth_bytes_per_cycle=16, latency_cycles=7))
-    assert result.cycles == 1 + 200 - 1 + 7 + 1 + 1
+    # seen and accepted at 1; 100 bursts of 32 B at 16 B per clock hold the bus 200 clocks from 2 on; 7 clocks latency
+    result = both(memory_program([4] * 25, bytes_per_cycle=16, latency=7))
+    assert result.cycles == 2 + 200 + 7 + 1 + 1
     assert result.memory.size_bytes.sum() == 3200
-    assert dict(result.memory.commands) == {"dram_read": 52, "dram_write": 48}
+    assert dict(result.memory.commands) == {"dram_read": 52, "dram_write": 48, "forwarded": 0, "merged": 0}
 
 
 def test_channels_and_share_scale_the_bandwidth():
-    whole = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8)).cycles
-    split = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8, channels=4)).cycles
-    shared = both(memory_program([8] * 20, bandwidth_bytes_per_cycle=8, share=0.5)).cycles
-    assert whole == 1 + 160 * 4 + 1
-    assert split == 1 + 40 * 4 + 1 + 1 - 1
-    assert shared == 1 + 160 * 8 + 1
+    whole = both(memory_program([8] * 20, bytes_per_cycle=8)).cycles
+    split = both(memory_program([8] * 20, bytes_per_cycle=8, channels=4)).cycles
+    shared = both(memory_program([8] * 20, bytes_per_cycle=8, rest_of_chip=0.5)).cycles
+    assert whole == 2 + 160 * 4 + 2
+    assert split == 2 + 40 * 4 + 2
+    assert shared == 2 + 160 * 8 + 2
 
 
 def test_latency_bound_with_one_request_outstanding():
-    # ask at 0, seen at 1, complete at 1 + 9, seen at 11, used, credit seen at 12: 12 cycles a request
-    result = both(memory_program([1] * 10, bandwidth_bytes_per_cycle=32, latency_cycles=9, outstanding=1))
-    assert result.cycles == 12 * 10
-    assert result.memory.latency_percentile(50) == 9
+    # a read: asked at 0, accepted at 1, on the bus at 2, complete at 3 + 9, seen and used at 13, credit seen at 14;
+    # a write is complete when it left the bus, 9 clocks earlier
+    result = both(memory_program([1] * 10, bytes_per_cycle=32, latency=9, outstanding=1))
+    assert result.cycles == 5 * (14 + 5)
+    assert result.memory.latency_percentile(50) == 2
+    assert result.memory.latency_percentile(99) == 11
 
 
 def test_clock_crossing_rounds_up_both_ways():
-    # memory at 300 MHz, machine at 800 MHz: a request seen at cycle 1 is offered at clock ceil(3/8) = 1; with latency
-    # 2 it is complete at clock 3, which is cycle ceil(3 x 8/3) = 8, seen at 9
-    result = both(memory_program([1], bandwidth_bytes_per_cycle=32, latency_cycles=2, clock="300 MHz"))
+    # memory at 300 MHz, machine at 800 MHz: a request seen at cycle 1 is offered at clock ceil(3/8) = 1, on the bus at
+    # 2; with latency 2 it is complete at clock 5, which is cycle ceil(5 x 8/3) = 14, seen at 15
+    result = both(memory_program([1], bytes_per_cycle=32, latency=2, clock="300 MHz"))
     assert result.memory.offered[0].tolist() == [1]
-    assert result.memory.answered[0].tolist() == [3]
-    assert result.nodes["use"].start.tolist() == [9]
-    fast_memory = both(memory_program([1], bandwidth_bytes_per_cycle=32, latency_cycles=2, clock="1066 MHz"))
-    assert fast_memory.memory.offered[0].tolist() == [2]  # ceil(1.3325)
-    assert fast_memory.nodes["use"].start.tolist() == [5]  # ceil(4 / 1.3325) + 1
+    assert result.memory.answered[0].tolist() == [5]
+    assert result.nodes["use"].start.tolist() == [15]
+    faster = both(memory_program([1], bytes_per_cycle=32, latency=2, clock="1066 MHz"))
+    assert faster.memory.offered[0].tolist() == [2]  # ceil(1.3325)
+    assert faster.nodes["use"].start.tolist() == [6]  # ceil((2 + 2 + 2) / 1.3325) + 1
 
 
 def test_the_request_trace_lists_what_was_accepted():
-    program = memory_program([2, 1, 3], bandwidth_bytes_per_cycle=32)
+    program = memory_program([2, 1, 3], bytes_per_cycle=32)
     trace = request_trace(program.memory, both(program).memory)
     assert trace["clock"].tolist() == [2, 3, 6]
     assert trace["address"].tolist() == [0, 64, 96]

@@ -33,7 +33,7 @@ def congested() -> Program:
     """A pipeline with tight queues and a credit loop, two clients of an arbiter, and a memory that is too slow."""
     memory = build(
         Dram,
-        {"fixed": {"bandwidth_bytes_per_cycle": 16, "latency_cycles": 5, "burst_bytes": "32 B", "clock": "500 MHz"}},
+        {"fixed": {"bytes_per_cycle": 16, "latency": 5, "burst_size": "32 B", "clock": "500 MHz", "queue": 2}},
         where="dram",
     )
     requests = Requests(
@@ -87,7 +87,7 @@ def slower(program: Program, name: str, firing: int) -> Program:
 
 
 def slower_memory(program: Program) -> Program:
-    return with_node(program, "memory", memory=program.memory.memory.replace("fixed.latency_cycles", 6))
+    return with_node(program, "memory", memory=program.memory.memory.replace("fixed.latency", 6))
 
 
 FAULTS = {
