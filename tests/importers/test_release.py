@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
+from dchw.compress.chunks import layer_streams
+from dchw.compress.compressed import Storage
 from dchw.container import parse, sizes, to_bytes
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.deep_compression_release import decode_release, encode_release, read_release, write_release
@@ -167,6 +169,9 @@ def test_the_published_squeezenet_is_read_bit_exactly(tmp_path: Path) -> None:
     assert sum(layer.nonzeros for layer in network.layers) == 415_921
     assert network.layers[-1].geometry.out_size == (15, 15)
 
+    # the naive encoder of this file agrees on every byte
+    arrays = [(x.codebook.tolist(), x.bias.tolist(), x.codes.reshape(-1).tolist(), 8) for x in network.layers]
+    assert naive_release(arrays) == data
     assert write_release(network, tmp_path / "again.net") == 675_763
     assert (tmp_path / "again.net").read_bytes() == data
 
@@ -175,3 +180,20 @@ def test_the_published_squeezenet_is_read_bit_exactly(tmp_path: Path) -> None:
     found = sizes(tmp_path / "squeezenet.dchw")
     assert sum(found.parts.values()) == length
     assert encode_release(dchw.load(tmp_path / "squeezenet.dchw")) == data
+
+
+def test_huffman_lengths_of_the_published_squeezenet() -> None:
+    """Coded bits of every stream equal those measured with an independent parser, without a limit of code lengths."""
+    folder = published()
+    network = read_release(folder / "compressed_SqueezeNet.net")
+    with (folder / "layers.csv").open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    storage = Storage(index_bits=4, codebook_bits=8, code_limit=16, chunk_entries=1 << 30)
+    for layer, row in zip(network.layers, rows, strict=True):
+        streams = layer_streams(layer.matrix_codes, layer.codebook.size, storage)
+        assert streams.gaps is not None
+        assert int(streams.fillers.sum()) == int(row["padding_zeros"])
+        # a rare value of the last layer has 17 bits without a limit
+        excess_bits = int(streams.codes.chunk_bits.sum()) - int(row["weight_huffman_bits"])
+        assert excess_bits == (3 if layer.name == "conv_final" else 0)
+        assert int(streams.gaps.chunk_bits.sum()) == int(row["index_huffman_bits"])
