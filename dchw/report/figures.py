@@ -18,10 +18,12 @@ from dchw.report.style import (
     SERIES,
     STATES,
     STREAMS,
+    UNITS,
     VERMILLION,
     Look,
     number,
     prefix,
+    quantity,
     unit_name,
 )
 from dchw.report.tables import WHOLE_RUN, Tables
@@ -38,6 +40,8 @@ MAX_SERIES = 6
 MAX_LABELS = 12
 """Points of the roofline that are named."""
 MAX_ASSUMPTIONS = 8
+SMALLEST_SHARE = 0.01
+"""Busy or stalled share of a run below which a kind of node is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +76,22 @@ def _components(tables: Tables) -> Drawing:
         _bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
         for name, look in _present(CATEGORIES, tables.components["category"])
     ]
-    totals = tables.components.groupby("storage", sort=False)[["energy_pj", "energy_low_pj", "energy_high_pj"]].sum()
-    totals = totals.loc[_storages(tables)] / factor
+    ends = ["energy_low_pj", "energy_pj", "energy_high_pj"]
+    totals = tables.components.groupby("storage")[ends].sum().loc[_storages(tables)] / factor
+    low, nominal, high = (totals[end] for end in ends)
     data.append(
         {
             "type": "scatter",
-            "mode": "markers+text",
-            "name": "range of the total",
+            "mode": "markers",
+            "name": "total, low to high",
             "y": list(totals.index),
-            "x": _plain(totals["energy_pj"]),
-            "text": [f"{number(value)}   " for value in totals["energy_high_pj"] * 0 + totals["energy_pj"]],
-            "textposition": "top center",
-            "cliponaxis": False,
+            "x": _plain(nominal),
             "marker": {"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": BLACK}, "color": BLACK},
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": _plain(totals["energy_high_pj"] - totals["energy_pj"]),
-                "arrayminus": _plain(totals["energy_pj"] - totals["energy_low_pj"]),
+                "array": _plain(high - nominal),
+                "arrayminus": _plain(nominal - low),
                 "thickness": 1.4,
                 "width": 4,
                 "color": BLACK,
@@ -97,7 +99,12 @@ def _components(tables: Tables) -> Drawing:
             "hovertemplate": f"%{{y}}: %{{x:.4g}} {unit}<extra>total</extra>",
         }
     )
-    layout = _layout(len(totals), f"energy of one run ({unit})", row=44)
+    texts = [
+        f"  {number(mid)} ({number(least)} – {number(most)})"
+        for least, mid, most in zip(low, nominal, high, strict=True)
+    ]
+    data.append(_end_labels(list(totals.index), _plain(high), texts))
+    layout = _layout(len(totals), f"energy of one run ({unit})")
     caption = (
         "Energy of one run by component, for every storage format. Whiskers span the total with all figures at their "
         "low and at their high ends."
@@ -133,19 +140,23 @@ def _layers_stacked(tables: Tables) -> Drawing:
 def _layers_by_component(tables: Tables) -> Drawing:
     before, after = _ends(tables)
     frame = tables.layer_energy
-    factor, unit = _energy_scale(
-        frame[frame["storage"].isin([before, after])].groupby(["storage", "layer"])["energy_pj"].sum()
-    )
     order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
-    data = []
+    data: list[Spec] = []
+    titles = []
     for axis, storage in (("", before), ("2", after)):
         part = frame[frame["storage"] == storage]
+        factor, unit = _energy_scale(part.groupby("layer")["energy_pj"].sum())
+        titles.append(f"energy ({unit})")
         for name, look in _present(CATEGORIES, part["category"]):
             values = part[part["category"] == name].set_index("layer")["energy_pj"].reindex(order, fill_value=0.0)
             trace = _bars(values / factor, name, look, unit)
-            data.append({**trace, "xaxis": f"x{axis}", "legendgroup": name, "showlegend": not axis or name == "decode"})
-    layout = _panels(len(order), f"energy ({unit})", before, after)
-    caption = f"Energy of every layer by component, stored as <code>{before}</code> and as <code>{after}</code>, on one scale."
+            trace |= {"xaxis": f"x{axis}", "legendgroup": name, "legendrank": list(CATEGORIES).index(name)}
+            data.append({**trace, "showlegend": all(name != other["name"] for other in data)})
+    layout = _panels(len(order), titles, before, after)
+    caption = (
+        f"Energy of every layer by component, stored as <code>{before}</code> and as <code>{after}</code>; each panel "
+        "has its own scale."
+    )
     return Drawing("layers_by_component", caption, {"data": data, "layout": layout})
 
 
@@ -162,7 +173,7 @@ def _traffic(tables: Tables) -> Drawing:
         for name, look in _present(STREAMS, tables.traffic["stream"])
     ]
     ends = totals.reindex(_storages(tables), fill_value=0)
-    data.append(_end_labels(list(ends.index), _plain(ends / factor), [f"  {number(v / factor)} {unit}B" for v in ends]))
+    data.append(_end_labels(list(ends.index), _plain(ends / factor), [f"  {quantity(size, 'B')}" for size in ends]))
     layout = _layout(len(ends), f"bytes moved by DRAM commands ({unit}B)")
     caption = "DRAM traffic of one run by stream, reads and writes, whole bursts."
     return Drawing("traffic", caption, {"data": data, "layout": layout})
@@ -206,7 +217,7 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
         )
     for storage, look, symbol in ((before, BEFORE, "circle-open"), (after, AFTER, "diamond")):
         part = ends[storage]
-        named = len(part) <= MAX_LABELS
+        named = storage == after and len(part) <= MAX_LABELS
         data.append(
             {
                 "type": "scatter",
@@ -215,7 +226,7 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
                 "x": _plain(part["macs_per_dram_byte"]),
                 "y": _plain(part["macs_per_cycle"]),
                 "text": list(part.index),
-                "textposition": "bottom center" if storage == before else "top center",
+                "textposition": "top center",
                 "marker": {
                     "symbol": symbol,
                     "size": 10,
@@ -226,34 +237,38 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
             }
         )
     layout = _layout(0, "useful MACs per DRAM byte", height=430)
-    layout["xaxis"] |= {"type": "log", "showgrid": True}
-    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle"}, "showgrid": True}
+    layout["xaxis"] |= {"type": "log", "dtick": 1}
+    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle"}, "dtick": 1}
     layout["margin"] |= {"l": 70}
     layout["annotations"] = [
         _note(f"{number(peak, 4)} MACs per cycle", _log(high), _log(peak), xanchor="right", yanchor="bottom"),
         _note(
             f"{number(bandwidth)} B per cycle",
-            _log(low),
-            _log(low * bandwidth),
-            xanchor="left",
+            _log(ridge / 4),
+            _log(peak / 4),
+            xanchor="right",
             yanchor="bottom",
-            xshift=26,
+            xshift=-4,
         ),
     ]
     caption = (
         "Roofline: what each layer reaches between its first and last cycle against the machine's peak and its DRAM's "
-        f"peak bandwidth, stored as <code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs "
-        "are products with a non-zero weight, the same number in every storage format. Layers overlap in time, so a "
-        "layer's span holds cycles in which it waits for another one."
+        f"peak bandwidth, stored as <code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful "
+        "MACs are products with a non-zero weight, the same number in every storage format. Layers overlap in time, so "
+        "a layer's span holds cycles in which it waits for another one."
     )
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 
 
 def _activity(tables: Tables) -> Drawing:
     before, after = _ends(tables)
-    frame = tables.activity.assign(label=[_kind(row.kind, row.nodes) for row in tables.activity.itertuples()])
-    order = list(dict.fromkeys(frame[frame["storage"] == after]["label"]))
-    order += [label for label in dict.fromkeys(frame[frame["storage"] == before]["label"]) if label not in order]
+    frame = tables.activity[tables.activity["storage"].isin([before, after])]
+    working = frame[frame[["busy_share", "stall_share"]].max(axis=1) >= SMALLEST_SHARE]
+    frame = frame[frame["kind"].isin(working["kind"])]
+    kinds = zip(frame["kind"], frame["unit"], frame["nodes"], strict=True)
+    frame = frame.assign(label=[_kind(str(kind), str(unit), int(nodes)) for kind, unit, nodes in kinds])
+    place = {unit: rank for rank, unit in enumerate(UNITS)}
+    order = list(dict.fromkeys(frame.sort_values("unit", key=lambda units: units.map(place), kind="stable")["label"]))
     data = []
     for axis, storage in (("", before), ("2", after)):
         part = frame[frame["storage"] == storage].set_index("label")
@@ -261,10 +276,11 @@ def _activity(tables: Tables) -> Drawing:
             values = (100 * part[f"{state}_share"]).reindex(order)
             trace = _bars(values, state, look, "%")
             data.append({**trace, "xaxis": f"x{axis}", "legendgroup": state, "showlegend": not axis})
-    layout = _panels(len(order), "share of the run (%)", before, after)
+    layout = _panels(len(order), ["share of the run (%)"] * 2, before, after)
     caption = (
         "Where time goes: cycles in which each kind of node works, is held up by the next one, or has nothing to do "
-        "(mean over the nodes of a kind, their number in brackets). The longest busy bar is the bottleneck."
+        "(mean over the nodes of a kind, their number in brackets). The longest busy bar is the bottleneck; kinds that "
+        f"neither work nor wait for {100 * SMALLEST_SHARE:g} % of either run are left out."
     )
     return Drawing("activity", caption, {"data": data, "layout": layout})
 
@@ -291,7 +307,7 @@ def _gantt(tables: Tables) -> Drawing:
 def _sensitivity(tables: Tables) -> Drawing:
     _, after = _ends(tables)
     frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
-    total = float(tables.comparison.set_index("storage").loc[after, "energy_nj"]) * 1e3
+    total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
     factor, unit = _energy_scale([*frame["total_high_pj"], total])
     labels = [_wrapped(f"{name} ({how})") for name, how in zip(frame["assumption"], frame["confidence"], strict=True)]
     swing = (frame["total_high_pj"] - frame["total_low_pj"]) / factor
@@ -379,7 +395,7 @@ def _bars(values: pd.Series[float], name: str, look: Look, unit: str) -> Spec:
     }
 
 
-def _end_labels(y: Sequence[str], x: Sequence[float], text: Sequence[str]) -> Spec:
+def _end_labels(y: Sequence[str], x: Sequence[float | None], text: Sequence[str]) -> Spec:
     return {
         "type": "scatter",
         "mode": "text",
@@ -400,18 +416,18 @@ def _layout(rows: int, title: str, *, row: int = 32, height: int | None = None) 
         "height": height or 110 + row * rows,
         "margin": {"l": 10, "r": 80, "t": 36, "b": 46},
         "xaxis": {"title": {"text": title}, "zeroline": False, "automargin": True, "ticks": "outside"},
-        "yaxis": {"autorange": True, "automargin": True} if not rows else {"autorange": "reversed", "automargin": True},
+        "yaxis": {"autorange": "reversed" if rows else True, "automargin": True, "ticksuffix": "  "},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     }
 
 
-def _panels(rows: int, title: str, left: str, right: str) -> Spec:
-    """Two panels side by side that share both scales."""
-    layout = _layout(rows, title, row=26)
+def _panels(rows: int, titles: Sequence[str], left: str, right: str) -> Spec:
+    """Two panels side by side that share their rows."""
+    layout = _layout(rows, titles[0], row=26)
     layout["height"] += 30
     layout["margin"] |= {"r": 12, "t": 62}
     layout["xaxis"] |= {"domain": [0, 0.485]}
-    layout["xaxis2"] = {**layout["xaxis"], "domain": [0.515, 1], "matches": "x"}
+    layout["xaxis2"] = {**layout["xaxis"], "title": {"text": titles[1]}, "domain": [0.515, 1]}
     layout["legend"] |= {"y": 1, "yref": "container", "yanchor": "top"}
     layout["annotations"] = [
         _note(f"<b>{name}</b>", at, 1.0, xref="paper", yref="paper", xanchor="left", yanchor="bottom")
@@ -459,12 +475,10 @@ def _plain(values: pd.Series[float]) -> list[float | None]:
     return [None if value != value else float(f"{value:.6g}") for value in values]
 
 
-def _kind(kind: str, nodes: int) -> str:
-    unit, _, part = kind.partition(".")
-    name = {"pe": "PE", "huffman": "Huffman decoder"}.get(unit, unit_name(unit)) + (
-        f", {part.replace('.', ' ')}" if part else ""
-    )
-    return f"{name} ({nodes})"
+def _kind(kind: str, unit: str, nodes: int) -> str:
+    """A kind of node as readers call it: its unit, what part of it, how many there are."""
+    part = kind.partition(".")[2].replace(".", " ")
+    return f"{unit_name(unit)}{', ' * bool(part)}{part}{f' ({nodes})' * (nodes > 1)}"
 
 
 def _wrapped(text: str, width: int = 44) -> str:

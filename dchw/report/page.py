@@ -14,6 +14,7 @@ from dchw.report.tables import WHOLE_RUN, Tables
 
 if TYPE_CHECKING:
     import jinja2
+    import pandas as pd
 
     from dchw.compress.compressed import CompressedNetwork
     from dchw.experiment import SimResult
@@ -94,7 +95,7 @@ def render(
             assumptions=_assumption_rows(tables),
             rows=_cost_rows(tables),
             frames=_frame_rows(tables),
-            sources=tables.sources.to_dict("records"),
+            sources=_records(tables.sources),
             scope=last.costs.scope,
             notes=_distinct(note for result in results.values() for note in result.workload.notes),
             warnings=_distinct(warning for result in results.values() for warning in result.costs.warnings),
@@ -159,23 +160,24 @@ def _setup(
     workload = result.workload
     weights = sum(layer.codes.size for layer in network.layers)
     kept = sum(layer.nonzeros for layer in network.layers)
+    start = "warm: weights that fit are in SRAM" if result.warm else "cold: all weights come from DRAM"
+    seeded = " (seeded)" if workload.activations == "synthetic" else ""
     rows = [
         (
             "Network",
-            f"{network.name}: {len(network.layers)} layers, {whole(weights)} weights, {number(100 * kept / weights)} % of "
-            f"them kept; {whole(result.costs.work.macs // workload.batch)} MACs per inference uncompressed",
+            f"{network.name}: {len(network.layers)} layers, {whole(weights)} weights, {number(100 * kept / weights)} % "
+            f"of them kept; {whole(result.costs.work.macs // workload.batch)} MACs per inference uncompressed",
         ),
         (
             "Machine",
-            f"{machine.name}: {machine.description} ({number(machine.clock_hz / 1e6, 4)} MHz, {machine.silicon.node_nm} nm)",
+            f"{machine.name}: {machine.description} ({number(machine.clock_hz / 1e6, 4)} MHz, "
+            f"{machine.silicon.node_nm} nm)",
         ),
         ("Machine’s source", machine.source),
         (
             "Run",
-            f"batch {workload.batch}, {'warm: weights that fit are in SRAM' if result.warm else 'cold: all weights come from DRAM'}; "
-            f"activations from the {workload.activations}"
-            + (" (seeded)" if workload.activations == "synthetic" else "")
-            + f"; engine {result.engine}",
+            f"batch {workload.batch}, {start}; activations from the {workload.activations}{seeded}; "
+            f"engine {result.engine}",
         ),
         ("Program", f"digest {result.timing.program_digest[:16]}" if result.timing.program_digest else "no digest"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -195,7 +197,9 @@ def _before_after(tables: Tables) -> list[dict[str, Any]]:
     for item in quantities:
         values = [float(value) * item.base for value in frame[item.column]]
         factor, name = (1.0, "") if item.unit in ("", "%", "mm²") else prefix(values)
-        exact = item.column == "cycles"
+        exact = item.unit == "B" or item.column == "cycles"
+        if exact:
+            factor, name = 1.0, ""
         rows.append(
             {
                 "label": item.label,
@@ -214,24 +218,24 @@ def _layer_rows(tables: Tables) -> list[dict[str, Any]]:
     energy = tables.layer_energy.groupby(["storage", "layer"])["energy_pj"].sum()
     rows = []
     for storage in (before, after):
-        for row in tables.layers[tables.layers["storage"] == storage].to_dict("records"):
-            rows.append(
-                {
-                    "layer": row["layer"],
-                    "storage": storage,
-                    "packed": whole(row["packed_bytes"]),
-                    "read": whole(row["dram_read_bytes"]),
-                    "written": whole(row["dram_write_bytes"]),
-                    "entries": whole(row["entries"]),
-                    "fillers": whole(row["fillers"]),
-                    "useful_macs": whole(row["useful_macs"]),
-                    "start": whole(row["start_cycle"]),
-                    "finish": whole(row["finish_cycle"]),
-                    "macs_per_cycle": number(row["macs_per_cycle"]),
-                    "intensity": number(row["macs_per_dram_byte"]),
-                    "energy": quantity(float(energy.get((storage, row["layer"]), 0.0)) * 1e-12, "J"),
-                }
-            )
+        rows += [
+            {
+                "layer": row["layer"],
+                "storage": storage,
+                "packed": whole(row["packed_bytes"]),
+                "read": whole(row["dram_read_bytes"]),
+                "written": whole(row["dram_write_bytes"]),
+                "entries": whole(row["entries"]),
+                "fillers": whole(row["fillers"]),
+                "useful_macs": whole(row["useful_macs"]),
+                "start": whole(row["start_cycle"]),
+                "finish": whole(row["finish_cycle"]),
+                "macs_per_cycle": number(row["macs_per_cycle"]),
+                "intensity": number(row["macs_per_dram_byte"]),
+                "energy": quantity(float(energy.get((storage, row["layer"]), 0.0)) * 1e-12, "J"),
+            }
+            for row in _records(tables.layers[tables.layers["storage"] == storage])
+        ]
         if (storage, WHOLE_RUN) in energy.index:
             shared = quantity(float(energy.loc[(storage, WHOLE_RUN)]) * 1e-12, "J")
             rows.append({"layer": WHOLE_RUN, "storage": storage, "energy": shared})
@@ -268,7 +272,7 @@ def _shape_rows(tables: Tables) -> list[dict[str, Any]]:
             "weights": whole(row["weights"]),
             "density": f"{number(100 * row['density'])} %",
         }
-        for row in tables.network.to_dict("records")
+        for row in _records(tables.network)
     ]
 
 
@@ -284,7 +288,7 @@ def _assumption_rows(tables: Tables) -> list[dict[str, str]]:
             "high": quantity(row["total_high_pj"] * 1e-12, "J"),
             "swing": f"{number(100 * row['swing_pj'] / total)} %",
         }
-        for row in tables.sensitivity[tables.sensitivity["storage"] == after].to_dict("records")
+        for row in _records(tables.sensitivity[tables.sensitivity["storage"] == after])
     ]
 
 
@@ -308,13 +312,13 @@ def _cost_rows(tables: Tables) -> list[dict[str, Any]]:
             "confidence": row["confidence"],
             "sources": row["sources"],
         }
-        for row in summed.to_dict("records")
+        for row in _records(summed)
     ]
 
 
 def _timed(row: Mapping[Any, Any]) -> bool:
     """Whether a row's count is in seconds."""
-    return row["count"] < 1 and row["count"] != 0
+    return 0 < float(row["count"]) < 1
 
 
 def _count(row: Mapping[Any, Any]) -> str:
@@ -328,20 +332,25 @@ def _each(row: Mapping[Any, Any]) -> str:
 def _frame_rows(tables: Tables) -> list[dict[str, str]]:
     if tables.frames.empty:
         return []
-    part = tables.frames
-    summed = part.groupby(["storage", "part"], sort=False)[["energy_pj", "energy_low_pj", "energy_high_pj"]].sum()
+    sums = ["energy_pj", "energy_low_pj", "energy_high_pj"]
+    summed = tables.frames.groupby(["storage", "part"], sort=False)[sums].sum().reset_index()
     totals = summed.groupby("storage")["energy_pj"].sum()
     return [
         {
-            "storage": storage,
-            "part": name,
+            "storage": row["storage"],
+            "part": row["part"],
             "energy": quantity(row["energy_pj"] * 1e-12, "J"),
             "low": quantity(row["energy_low_pj"] * 1e-12, "J"),
             "high": quantity(row["energy_high_pj"] * 1e-12, "J"),
-            "share": f"{number(100 * row['energy_pj'] / totals[storage])} %",
+            "share": f"{number(100 * row['energy_pj'] / totals[row['storage']])} %",
         }
-        for (storage, name), row in summed.iterrows()
+        for row in _records(summed)
     ]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows by column name."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:

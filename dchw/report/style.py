@@ -56,7 +56,7 @@ STREAMS = {
     "partial_sums": Look(BLUE, "x"),
     "outputs": Look(GREY, "/"),
 }
-STATES = {"busy": Look(BLUE), "stall": Look(VERMILLION, "/"), "idle": Look(GREY, ".")}
+STATES = {"busy": Look(BLUE), "stall": Look(VERMILLION, "/"), "idle": Look("rgba(150, 150, 150, 0.25)")}
 BEFORE, AFTER = Look(ORANGE, "/"), Look(BLUE)
 SERIES = (
     Look(BLUE),

@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const plots = Array.from(document.querySelectorAll(".plot"));
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const config = { displaylogo: false, responsive: true, displayModeBar: false };
   const font = { family: "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif", size: 12, color: "#333" };
   for (const plot of plots) {
     const spec = JSON.parse(document.getElementById("spec-" + plot.dataset.key).textContent);
