@@ -1,6 +1,7 @@
 """SRAM macros: energy per access, leakage, times and area by size, word width, node, device type and ports.
 
-The table is CACTI 7 (one bank, whole-word access, 330 K) on a grid of sizes and widths half an octave apart or closer.
+The table is CACTI 7 (one bank, whole-word access, 330 K) on a grid of sizes and widths half an octave apart or closer
+(1R1W: an octave).
 Between grid points each quantity is a straight line in log-log: along the number of words at the two grid widths around
 the wanted one, then across width at equal words; between nodes likewise. Every grid point is reproduced exactly.
 Lines at equal words matter: CACTI picks an array organisation per point, rows follow words and columns follow width, so
@@ -8,7 +9,8 @@ lines at equal size cross its steps. Splines and kriging did no better on fresh 
 
 Outside the grid:
 
-- fewer than 32 words (CACTI builds none): power laws in the number of words from the smallest macro of that width;
+- fewer words than the table holds (32; CACTI builds no smaller macro): power laws from the smallest macro of the
+  width;
 - fewer than 8 words: flip-flops and a read multiplexer, from ``logic``;
 - below 22 nm: the 22 nm macro scaled by ``scaling`` (inverter, the lower bound), and the source says so;
 - other temperatures: leakage times the ratio CACTI gives for the node and device type; nothing else changes.
@@ -217,7 +219,7 @@ class Slice:
         return sizes is not None and sizes[0] <= math.log2(size_bytes) <= sizes[-1]
 
     def has_few_words(self, size_bytes: int, word_bits: int) -> bool:
-        """Whether CACTI builds no macro this small."""
+        """Whether the table has no macro of so few words."""
         smallest = min(2 ** self._sizes[width][0] * 8 / width for width in self._grid_widths(word_bits)[:2])
         return size_bytes * 8 / word_bits < smallest
 
@@ -293,7 +295,7 @@ def _at_node(
     values = list(grid.at(size_bytes, word_bits))
     exact, notes = grid.holds(size_bytes, word_bits), []
     if grid.has_few_words(size_bytes, word_bits):
-        notes.append("fewer words than CACTI builds, by power laws of its smallest macros")
+        notes.append("fewer words than the table holds, by power laws from its smallest macro of the width")
     elif not exact:
         notes.append("between CACTI runs by log-log interpolation over size and width")
     if temperature_k != TABLE_TEMPERATURE_K:
