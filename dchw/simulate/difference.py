@@ -99,8 +99,9 @@ def _in_totals(a: Timing, b: Timing) -> Iterator[str]:
         if not np.array_equal(one.by_layer, other.by_layer):
             yield f"{name!r}: cycles by layer differ (T10)"
     for name, grants in a.arbiters.items():
-        if (grants.grants, grants.waited) != (b.arbiters[name].grants, b.arbiters[name].waited):
-            yield f"{name!r}: {grants} against {b.arbiters[name]} (T6)"
+        other_grants = b.arbiters[name]
+        if (grants.grants, grants.waited) != (other_grants.grants, other_grants.waited):
+            yield f"{name!r}: {grants} against {other_grants} (T6)"
     for name, fill in a.links.items():
         if fill != b.links[name]:
             yield f"link {name!r}: {fill} against {b.links[name]} (T5)"

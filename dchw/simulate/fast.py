@@ -181,12 +181,12 @@ def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.N
 
 
 def _grant_places(program: Program, arbiters: list[Arbiter], window: tuple[int, int] | None) -> IntArray:
-    places = np.zeros((len(program.links), 3), np.int64)
+    places = np.zeros((len(program.links), 4), np.int64)
     at = 0
     for node in arbiters:
         for link in program.links_into(node.name):
             room = min(program.links[link].items, (window[1] - window[0]) * node.ports) if window else 0
-            places[link] = at, at + room, at
+            places[link] = at, at + room, at, 0
             at += room
     return places
 
@@ -214,7 +214,10 @@ def _timing(program: Program, tables: fk.Tables, window: tuple[int, int] | None)
         places = [tables.granted_place[link] for link in program.links_into(item.name)]
         kept = tuple(tables.granted[place[2] : place[0]].copy() for place in places)
         grants[item.name] = ArbiterTimes(
-            grants=int(row[fk.GRANTS]), waited=int(row[fk.WAITED]), grant=None if window is None else kept
+            grants=int(row[fk.GRANTS]),
+            waited=int(row[fk.WAITED]),
+            grant=None if window is None else kept,
+            before=None if window is None else tuple(int(place[3]) for place in places),
         )
     return Timing(
         cycles=cycles,

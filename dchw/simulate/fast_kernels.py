@@ -76,7 +76,7 @@ class Tables(NamedTuple):
     occupied: npt.NDArray[np.int32]
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
     granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
-    granted_place: Ints  # [link, 3]: next, end, first
+    granted_place: Ints  # [link, 4]: next, end, first; grants before the window
     memory: MemoryState
 
 
@@ -283,10 +283,10 @@ def _wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
 @kernel
 def _record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
     node = t.node
+    if finish <= t.run[WINDOW_FROM]:
+        node[at, FIRST_RECORDED] = firing + 1
     if finish <= t.run[WINDOW_FROM] or start >= t.run[WINDOW_TO]:
         return
-    if node[at, RECORDED] == 0:
-        node[at, FIRST_RECORDED] = firing
     row = t.recorded[node[at, RECORD] + node[at, RECORDED]]
     row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
     node[at, RECORDED] += 1
@@ -357,7 +357,11 @@ def _grant(t: Tables, a: int, cycle: int) -> None:
         if t.port_free[candidate] < t.port_free[port]:
             port = candidate
     t.port_free[port] = cycle + row[HELD]
-    if t.run[RECORDING] and t.run[WINDOW_FROM] <= cycle < t.run[WINDOW_TO]:
+    if not t.run[RECORDING]:
+        return
+    if cycle < t.run[WINDOW_FROM]:
+        t.granted_place[one, 3] += 1
+    elif cycle < t.run[WINDOW_TO]:
         t.granted[t.granted_place[one, 0]] = cycle
         t.granted_place[one, 0] += 1
 

@@ -227,6 +227,9 @@ class _Run:
                 grants=sum(map(len, self.grants[node.name])),
                 waited=self.waited[node.name],
                 grant=None if window is None else tuple(_inside(times, window) for times in self.grants[node.name]),
+                before=None
+                if window is None
+                else tuple(sum(cycle < window[0] for cycle in times) for times in self.grants[node.name]),
             )
             for node in self.program.nodes
             if isinstance(node, Arbiter)
@@ -289,7 +292,7 @@ def _node_times(node: FiringNode, log: IntArray, cycles: int, layers: int, windo
     kept = log[shown]
     return NodeTimes(
         **common,
-        first=int(shown[0]) if len(shown) else 0,
+        first=int((finish <= window[0]).sum()),
         start=kept[:, 0],
         finish=kept[:, 1],
         waited_for=kept[:, 3].astype(np.int32),

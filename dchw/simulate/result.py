@@ -17,7 +17,7 @@ class NodeTimes:
     """One firing node's share of the run, in cycles (T10).
 
     A recorded run keeps the firings of its window: those that finish after the window's first cycle and start before
-    its end. Row i of the recorded columns is firing ``first + i``.
+    its end. Row i of the recorded columns is firing ``first + i``; ``first`` of them finished before the window.
     """
 
     busy: int
@@ -54,6 +54,8 @@ class ArbiterTimes:
     """Cycles between a head item's visible time and its grant, over all items."""
     grant: tuple[IntArray, ...] | None = None
     """Grant cycles of each channel inside the window, when recorded."""
+    before: tuple[int, ...] | None = None
+    """Grants of each channel before the window."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
