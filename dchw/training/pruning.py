@@ -71,8 +71,11 @@ class Pruning(Config):
     remove_dead: bool = False
     """True: weights whose input never varies or whose output nothing reads go first, others stay in their place."""
     crowding: float = Field(default=0.0, ge=0)
-    """Scores are multiplied by this power of the norm of the surviving weights' scores in their row and in their
-    column, each relative to its mean, so that weights gather in fewer neurons and positions cost fewer bits."""
+    """In linear layers scores are multiplied by this power of the norm of the surviving weights' scores in their row
+    and in their column, each relative to its mean: weights gather in fewer neurons and positions cost fewer bits."""
+    reuse: float = Field(default=0.0, ge=0)
+    """Scores are multiplied by this power of how often one image uses the weight: 0 weighs one use, 0.5 the root of
+    the sum of squares over all output pixels of a convolution."""
 
     def final_densities(self, layers: Mapping[str, Compressible]) -> dict[str, float]:
         """Density by layer name; raises DchwError for a layer that is missing or unknown."""
@@ -237,10 +240,12 @@ def _scores(
             score = score * per_weight(layer, seen.varies) * _rows(mask, seen.read)
         if not pruning.regrow:
             score = score * mask
-        if pruning.crowding:
+        if pruning.reuse:
+            score = score * seen.positions**pruning.reuse
+        if pruning.crowding and isinstance(layer, nn.Linear):
             squares = (score * mask) ** 2
             for axis in (0, 1):
-                norms = squares.sum([other for other in range(score.dim()) if other != axis], keepdim=True).sqrt()
+                norms = squares.sum(1 - axis, keepdim=True).sqrt()
                 score = score * (norms / norms.mean().clamp(min=_TINY)) ** pruning.crowding
         scores[name] = score
     return scores

@@ -17,6 +17,8 @@ class ChannelStatistics:
     """Of one layer, over the batches seen. Channels are features of a linear layer, maps of a convolution."""
 
     batches: int = 0
+    positions: int = 1
+    """How often one input uses each weight: output pixels of a convolution, tokens of a linear layer, otherwise 1."""
     mean_square: torch.Tensor | None = None
     """float32[in channels]: mean of the squared input."""
     mean: torch.Tensor | None = None
@@ -60,6 +62,7 @@ class Watch:
         def see(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if not self.on:
                 return
+            self.layers[name].positions = output[0].numel() // layer.weight.shape[0]
             self.layers[name].see_input(layer, inputs[0].detach())
             if output.requires_grad:
                 output.register_hook(lambda gradient: self.layers[name].see_gradient(layer, gradient))  # type: ignore[no-untyped-call]

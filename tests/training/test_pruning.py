@@ -163,3 +163,17 @@ def test_recipes_that_do_not_fit_the_layers_are_refused() -> None:
     attach_masks(empty)["classifier.scores"].zero_()
     with pytest.raises(DchwError, match=r"layer .classifier.scores.: expected a weight that stays; pruning left none"):
         share(empty, Sharing(training=SHORT, shared_values=3))
+
+
+def test_reused_weights_score_higher_by_the_stated_power() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 1, 2, bias=False), nn.Flatten(), nn.Linear(16, 1, bias=False))
+    masks = attach_masks(module)
+    with torch.no_grad():
+        module[0].parametrizations.weight.original.fill_(1.0)
+        module[2].parametrizations.weight.original.fill_(1.5)
+    for reuse, convolution_stays in ((0.0, False), (0.25, True)):  # 16 output pixels: 1 x 16**0.25 = 2 > 1.5
+        with watch(module) as watching:
+            module(torch.rand(1, 1, 5, 5))
+            global_plan = plan(scope=Scope.GLOBAL, reuse=reuse, regrow=True)
+            recompute_masks(module, masks, {"0": 0.2, "2": 0.2}, global_plan, watching)
+        assert bool(masks["0"].all()) is convolution_stays
