@@ -117,6 +117,8 @@ def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
     act_bound = _lower_bound(f, m, f.act, base) if m.act2_slot < 0 else at.FAR
     pre_bound = _lower_bound(f, m, f.pre, base)
     best = m.plan_time
+    if min(access_bound, min(act_bound, pre_bound)) > best:
+        return
     oldest = -1  # anything planned before comes first at the same clock
     target = -1
     chosen = 0
@@ -140,7 +142,7 @@ def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
 
 @kernel
 def _plan_opened(f: Any, m: Any, base: int) -> None:
-    oldest = at.FAR
+    oldest = -1  # nothing yet
     for place in range(m.n_opened):
         slot = m.opened[place]
         command = access_of(f, m, slot)
@@ -182,15 +184,13 @@ def _plan_unused(f: Any, m: Any, base: int) -> None:
 
 
 @kernel
-def _plan_second(f: Any, m: Any, base: int) -> None:
-    second = max(base, earliest(f, m, f.act2, m.bank[m.act2_slot]))
-    clock = m.plan_time
-    if clock <= second:
-        command = m.plan_command
-        held = f.clocks[command]
-        if is_access(f, command) and needs_sync(f, m, clock):
+def _plan_second(f: Any, m: Any, second: int) -> None:
+    """The second part of an activation at ``second``, unless something planned by then leaves time for it."""
+    if m.plan_kind != NOTHING:
+        held = f.clocks[m.plan_command]
+        if is_access(f, m.plan_command) and needs_sync(f, m, m.plan_time):
             held += f.sync_gap
-        if clock + held <= m.act2_deadline:
+        if m.plan_time + held <= m.act2_deadline:
             return
     _propose(m, second, SECOND, 0, 0, f.act2)
 
@@ -213,6 +213,11 @@ def plan(f: Any, m: Any, now: int) -> None:
         clock = max(base, earliest(f, m, command, m.bank[slot]))
         _propose(m, clock, SYNCED, m.sync_list, slot, command)
     else:
+        second = at.FAR
+        if m.act2_slot >= 0:
+            # only what issues by then can come before the second part of an activation
+            second = max(base, earliest(f, m, f.act2, m.bank[m.act2_slot]))
+            m.plan_time = second + 1
         _plan_opened(f, m, base)
         if m.maint_count > 0:
             if m.plan_time > base:
@@ -223,7 +228,7 @@ def plan(f: Any, m: Any, now: int) -> None:
             if m.plan_time > base:
                 _plan_queue(f, m, at.WRITE_QUEUE if m.write_mode else at.READ_QUEUE, base)
         if m.act2_slot >= 0:
-            _plan_second(f, m, base)
+            _plan_second(f, m, second)
         if f.policy == at.TIMEOUT_ROWS and m.plan_time > base:
             _plan_unused(f, m, base)
     if m.next_refresh <= m.plan_time:

@@ -1,0 +1,105 @@
+"""``dchw replay``: a trace of DRAM requests through a DRAM standard."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dchw.cli.output import print_json, print_table, progress
+
+
+@click.command()
+@click.argument("trace", type=click.Path(dir_okay=False))
+@click.option("--dram", required=True, metavar="STANDARD", help="A standard by name, or a YAML file of one.")
+@click.option("--mapping", default="robaracoch", show_default=True, help="robaracoch, mop4clxor or an order of bits.")
+@click.option("--refresh", type=click.Choice(["refab", "refpb", "noref"]), default="refab", show_default=True)
+@click.option(
+    "--inject", type=click.Choice(["backtoback", "oneatatime", "timed"]), default="backtoback", show_default=True
+)
+@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--row-policy", type=click.Choice(["open", "closed", "timeout"]), default="open", show_default=True)
+@click.option("--rest-of-chip", type=float, default=0.0, show_default=True, help="Share of the bus others hold.")
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False), help="Also write all figures as CSV.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def command(
+    trace: str,
+    dram: str,
+    mapping: str,
+    refresh: Any,
+    inject: Any,
+    channels: int,
+    row_policy: str,
+    rest_of_chip: float,
+    csv_path: str | None,
+    as_json: bool,
+) -> None:
+    """Run TRACE (Parquet, Ramulator or DRAMsim3 lines, also .gz) through a DRAM standard."""
+    from dchw.config import build
+    from dchw.dram.options import Controller
+    from dchw.dram.replay import replay
+
+    options = build(Controller, {"row_policy": row_policy, "rest_of_chip": rest_of_chip}, where="controller")
+    with progress() as bar:
+        task = bar.add_task("requests", total=None)
+        result = replay(
+            trace,
+            dram,
+            mapping=mapping,
+            refresh=refresh,
+            inject=inject,
+            channels=channels,
+            controller=options,
+            on_progress=lambda done: bar.update(task, completed=done),
+        )
+    if csv_path is not None:
+        result.to_frame().to_csv(csv_path, index=False)
+    if as_json:
+        print_json("replay", _content(result))
+    else:
+        _tables(result)
+    sys.stdout.flush()
+
+
+def _content(result: Any) -> dict[str, Any]:
+    return {
+        **result.summary(),
+        "commands": result.commands,
+        "traffic_bytes": {f"{stream} {way}": size for (stream, way), size in result.traffic_bytes.items()},
+        "energy": [
+            {
+                "event": row.event,
+                "count": row.count,
+                "energy_each_pj": row.each.nominal,
+                "energy_each_low_pj": row.each.low,
+                "energy_each_high_pj": row.each.high,
+                "energy_pj": row.energy_pj,
+                "source": row.each.source,
+                "confidence": str(row.each.confidence),
+            }
+            for row in result.energy
+        ],
+        "energy_scope": result.scope,
+    }
+
+
+def _tables(result: Any) -> None:
+    import pandas as pd
+
+    summary = result.summary()
+    print_table("Replay", pd.DataFrame([(k, _shown(v)) for k, v in summary.items()], columns=["figure", "value"]))
+    if result.commands:
+        print_table("Commands", pd.DataFrame(result.commands.items(), columns=["command", "count"]))
+    traffic = [(stream, way, size) for (stream, way), size in result.traffic_bytes.items()]
+    print_table("Traffic", pd.DataFrame(traffic, columns=["stream", "way", "bytes"]))
+    rows = [(r.event, r.count, r.each.nominal, r.energy_pj, str(r.each.confidence)) for r in result.energy]
+    if rows:
+        frame = pd.DataFrame(rows, columns=["event", "count", "energy_each_pj", "energy_pj", "confidence"])
+        print_table("Energy", frame, (f"scope: {result.scope}",))
+    else:
+        click.echo(f"scope: {result.scope}")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
