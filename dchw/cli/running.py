@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
 
 from dchw.cli.output import print_table
 
@@ -27,8 +32,38 @@ _COLUMNS = {
     "energy_clock_nj": "clock nJ",
     "energy_leakage_nj": "leakage nJ",
     "energy_nj": "total nJ",
+    "energy_per_frame_nj": "frame nJ",
     "error_pct": "error %",
 }
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def frame_options(command: F) -> F:
+    """``--fps`` and ``--dram-idle``: the energy of a frame, with what idles between two runs."""
+    states = click.Choice(["self-refresh", "power-down"])
+    idle = "What the DRAM does between frames."
+    command = click.option("--dram-idle", type=states, default="self-refresh", show_default=True, help=idle)(command)
+    return click.option("--fps", type=float, help="Also the energy of a frame at so many frames per second.")(command)
+
+
+def typed_command(context: click.Context) -> str:
+    """The command line that gave a verb its parameters, quoted for a shell."""
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        assert parameter.name is not None
+        if context.get_parameter_source(parameter.name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[parameter.name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif getattr(parameter, "is_flag", False):
+            words.append(parameter.opts[0])
+        else:
+            for one in value if parameter.multiple else (value,):
+                words += [parameter.opts[0], str(one)]
+    return shlex.join(words)
 
 
 def load_compressed(path: str, prototxt: Path | None = None) -> CompressedNetwork:

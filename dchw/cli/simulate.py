@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dchw.cli.output import print_json, print_table, progress
-from dchw.cli.running import load_compressed
+from dchw.cli.running import frame_options, load_compressed
+
+if TYPE_CHECKING:
+    from dchw.costs import DramIdle
+    from dchw.experiment import Engine
 
 
 @click.command(name="simulate")
@@ -17,6 +22,7 @@ from dchw.cli.running import load_compressed
 @click.option("--engine", type=click.Choice(["fast", "reference"]), default="fast", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already.")
+@frame_options
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
@@ -26,9 +32,11 @@ def command(
     file: str,
     machine_name: str,
     storage: str,
-    engine: str,
+    engine: Engine,
     batch: int,
     warm: bool,
+    fps: float | None,
+    dram_idle: DramIdle,
     prototxt: Path | None,
     out: Path | None,
     timeline: Path | None,
@@ -39,6 +47,7 @@ def command(
     import pandas as pd
 
     import dchw
+    from dchw.costs import per_frame
 
     network = load_compressed(file, prototxt)
     target = dchw.machine(machine_name)
@@ -83,6 +92,9 @@ def command(
         "notes": list(result.workload.notes),
         "warnings": list(result.costs.warnings),
     }
+    frame = None if fps is None else per_frame(result.costs, fps, target, dram_idle)
+    if frame is not None:
+        summary |= {"fps": fps, "energy_per_frame_pj": frame.energy_pj, "power_at_fps_mw": frame.power_mw}
     if as_json:
         events: dict[str, int] = {}
         for count in result.counts:
@@ -102,6 +114,10 @@ def command(
         "Energy by unit",
         pd.DataFrame({"unit": list(by := result.costs.by("unit")), "nJ": [v / 1e3 for v in by.values()]}),
     )
+    if frame is not None:
+        parts = frame.to_frame()[["part", "unit", "energy_pj", "seconds", "confidence"]]
+        note = f"{frame.energy_pj / 1e3:,.0f} nJ a frame, {frame.power_mw:.3g} mW on average."
+        print_table(f"Energy of a frame at {fps:g} frames per second", parts, [note])
     busy = result.units_frame().groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
     print_table("Cycles of a node, mean over the nodes of each unit", busy.reset_index())
 

@@ -26,7 +26,7 @@ from dchw.report.style import (
     quantity,
     unit_name,
 )
-from dchw.report.tables import WHOLE_RUN, Tables
+from dchw.report.tables import BUS, WHOLE_RUN, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +105,7 @@ def _components(tables: Tables) -> Drawing:
     ]
     data.append(_end_labels(list(totals.index), _plain(high), texts))
     layout = _layout(len(totals), f"energy of one run ({unit})")
+    layout["margin"] |= {"r": 130}
     caption = (
         "Energy of one run by component, for every storage format. Whiskers span the total with all figures at their "
         "low and at their high ends."
@@ -239,9 +240,11 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
     layout = _layout(0, "useful MACs per DRAM byte", height=430)
     layout["xaxis"] |= {"type": "log", "dtick": 1}
     layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle"}, "dtick": 1}
+    lowest = min([*layers["macs_per_cycle"], low * bandwidth])
+    layout["yaxis"] |= {"autorange": False, "range": [_log(lowest) - 0.3, _log(peak) + 0.5]}
     layout["margin"] |= {"l": 70}
     layout["annotations"] = [
-        _note(f"{number(peak, 4)} MACs per cycle", _log(high), _log(peak), xanchor="right", yanchor="bottom"),
+        _note(f"{number(peak, 4)} MACs per cycle", _log((ridge * high) ** 0.5), _log(peak), yanchor="bottom"),
         _note(
             f"{number(bandwidth)} B per cycle",
             _log(ridge / 4),
@@ -477,6 +480,8 @@ def _plain(values: pd.Series[float]) -> list[float | None]:
 
 def _kind(kind: str, unit: str, nodes: int) -> str:
     """A kind of node as readers call it: its unit, what part of it, how many there are."""
+    if kind == BUS:
+        return kind
     part = kind.partition(".")[2].replace(".", " ")
     return f"{unit_name(unit)}{', ' * bool(part)}{part}{f' ({nodes})' * (nodes > 1)}"
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dchw.report.figures import draw
-from dchw.report.style import number, prefix, quantity, unit_name, whole
+from dchw.report.style import UNITS, number, prefix, quantity, unit_name, whole
 from dchw.report.tables import WHOLE_RUN, Tables
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _unit_rows(tables: Tables) -> list[dict[str, Any]]:
     before, after = tables.comparison["storage"].iloc[0], tables.comparison["storage"].iloc[-1]
     frame = tables.units
     rows = []
-    for unit in dict.fromkeys(frame["unit"]):
+    for unit in sorted(set(frame["unit"]), key=list(UNITS).index):
         cells = {}
         for which, storage in (("before", before), ("after", after)):
             found = frame[(frame["unit"] == unit) & (frame["storage"] == storage)]
