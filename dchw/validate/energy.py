@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
+from dchw.dram.replay import replay
+from dchw.dram.standard import standard
 from dchw.tables import read_table
 from dchw.technology.cross_validation import (
     BETWEEN_NODES,
@@ -43,7 +46,14 @@ SRAM_LIMITS = {
 
 def run() -> list[Check]:
     """All checks of this part, for ``dchw validate energy``."""
-    return [eie_element(), eie_total(), deep_compression_table(), sram_cross_checks(), sram_interpolation()]
+    return [
+        eie_element(),
+        eie_total(),
+        deep_compression_table(),
+        lpddr_brackets(lpddr_streaming()),
+        sram_cross_checks(),
+        sram_interpolation(),
+    ]
 
 
 @dataclass(frozen=True)
@@ -261,6 +271,22 @@ def sram_interpolation(errors: Sequence[InterpolationError] | None = None) -> Ch
         passed=below and tail,
         notes=("Cycle time steps with the rows of a subarray, a discrete choice: the least certain quantity.",),
     )
+
+
+LPDDR_STANDARDS = ("LPDDR4-3200", "LPDDR4X-4266", "LPDDR5-6400", "LPDDR5X-8533")
+STREAMED_BURSTS = 1 << 12
+
+
+def lpddr_streaming() -> dict[str, Figure]:
+    """pJ per bit of a long sequential read, simulated, by generation: device, input and output, background, refresh."""
+    out = {}
+    for name in LPDDR_STANDARDS:
+        burst_bytes = standard(name).organisation.burst_size
+        addresses = np.arange(STREAMED_BURSTS, dtype=np.int64) * burst_bytes
+        result = replay((addresses, np.zeros(STREAMED_BURSTS, dtype=bool)), name)
+        per_bit = 1 / (result.size_bytes * 8)
+        out[name.split("-")[0]] = combine(row.each.converted("pJ/bit", row.count * per_bit) for row in result.energy)
+    return out
 
 
 def lpddr_brackets(pj_per_bit: Mapping[str, Figure]) -> Check:

@@ -1,0 +1,134 @@
+"""``dchw validate energy``: what it asserts, and that it can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dchw.quantities import DchwError
+from dchw.technology.cross_validation import InterpolationError
+from dchw.technology.figure import Confidence, Figure
+from dchw.technology.published import published_energy
+from dchw.validate.energy import (
+    deep_compression_table,
+    eie_element,
+    eie_modules,
+    eie_powers,
+    eie_total,
+    lpddr_brackets,
+    lpddr_streaming,
+    run,
+    sram_cross_checks,
+    sram_interpolation,
+)
+
+
+def test_every_check_holds() -> None:
+    checks = run()
+    assert [check.title for check in checks if check.passed is False] == []
+    assert sum(check.passed is True for check in checks) >= 4
+
+
+def test_eie_in_total_within_15_percent() -> None:
+    table = eie_total().table.set_index("module")
+    element = table.loc["one PE"]
+    assert element["published_mw"] == 9.157
+    assert element["published_mm2"] == pytest.approx(0.638, abs=1e-3)
+    assert abs(element["power_error_pct"]) < 15
+    assert abs(element["area_error_pct"]) < 15
+    chip = table.loc["64 PEs"]
+    assert (chip["published_mw"], chip["published_mm2"]) == (590, 40.8)
+    assert abs(chip["power_error_pct"]) < 15
+    assert abs(chip["area_error_pct"]) < 15
+
+
+def test_eie_total_is_the_sum_of_its_modules() -> None:
+    modules = eie_element().table
+    element = eie_total().table.iloc[0]
+    assert modules["power_mw"].sum() == pytest.approx(element["power_mw"], abs=0.003)
+    assert modules["area_mm2"].sum() == pytest.approx(element["area_mm2"], abs=3e-4)
+    assert list(modules["module"]) == ["act_queue", "ptr_read", "spmat_read", "arithm_unit", "act_rw"]
+    assert modules["published_mw"].sum() == pytest.approx(9.157, abs=0.002)
+
+
+def test_eie_rests_on_the_device_type_and_says_why() -> None:
+    """The other device types leak more than the paper's memory uses in all (5.416 mW)."""
+    for cell, least in (("itrs-hp", 96), ("itrs-lop", 5.416)):
+        leakage = sum(macro.leakage_mw for module in eie_modules(cell).values() for macro in module.block.macros)
+        assert leakage > least
+    leakage = sum(macro.leakage_mw for module in eie_modules().values() for macro in module.block.macros)
+    assert leakage < 0.02
+
+
+def test_eie_memory_is_the_structure_of_the_paper() -> None:
+    sizes = sorted((m.size_bytes, m.word_bits) for module in eie_modules().values() for m in module.block.macros)
+    assert sizes == [(2048, 16), (16384, 16), (16384, 16), (131072, 64)]
+    power, _ = eie_powers()["spmat_read"]
+    assert power.low < power.nominal < power.high
+    assert "CACTI" in power.source
+
+
+def test_deep_compression_preset() -> None:
+    assert published_energy("deep_compression_table", "sram_cache_access", 32).nominal == 5
+    assert published_energy("deep_compression_table", "dram_access", 32).nominal == 640
+    assert deep_compression_table().passed
+
+
+def test_unknown_published_energies() -> None:
+    with pytest.raises(DchwError) as error:
+        published_energy("deep_compression", "dram_access", 32)
+    assert str(error.value) == (
+        "published energies: group: expected one of deep_compression_table, eie_table1, horowitz_isscc14, "
+        "tpuv4i_table2; got 'deep_compression'; did you mean 'deep_compression_table'?"
+    )
+    with pytest.raises(DchwError, match=r"got dram_access \(64 bit\); use one of int_add \(32 bit\)"):
+        published_energy("deep_compression_table", "dram_access", 64)
+
+
+def test_sram_cross_checks_repeat_the_reference_table() -> None:
+    check = sram_cross_checks()
+    assert check.passed
+    table = check.table.set_index(["macro", "quantity"])
+    for macro, quantity, values in (
+        ("8 KiB x 64", "read_energy_pj", (5.3, 3.2, 6.1)),
+        ("32 KiB x 64", "read_energy_pj", (14.9, 7.2, 17.0)),
+        ("1024 KiB x 64", "read_energy_pj", (67.7, 41.8, 93.5)),
+        ("32 KiB x 32", "read_energy_pj", (13.8, 6.1, 11.8)),
+        ("128 KiB x 64", "read_energy_pj", (33.0, 15.5, 32.3)),
+        ("16 KiB x 16", "read_energy_pj", (8.3, 5.1, 9.2)),
+    ):
+        assert table.loc[(macro, quantity), ["hp", "lop", "lstp"]].tolist() == pytest.approx(values, abs=0.051)
+    assert table.loc[("128 KiB x 64", "area_mm2"), ["hp", "lop", "lstp"]].tolist() == pytest.approx(
+        (0.387, 0.430, 0.430), abs=5e-4
+    )
+
+
+def test_the_interpolation_check_can_fail() -> None:
+    good = InterpolationError(
+        test="fresh points", quantity="read_energy_pj", points=10, median=0.01, p90=0.05, maximum=0.2
+    )
+    assert sram_interpolation([good]).passed
+    assert not sram_interpolation([replace(good, median=0.05)]).passed
+    plain = replace(good, test="fresh points, plain log-log", median=0.05, p90=0.1)
+    assert sram_interpolation([good, plain]).passed
+    assert not sram_interpolation([replace(good, p90=0.2), plain]).passed
+
+
+def test_lpddr_streams_inside_the_published_brackets() -> None:
+    table = lpddr_brackets(lpddr_streaming()).table.set_index("family")
+    assert list(table.index) == ["LPDDR4", "LPDDR4X", "LPDDR5", "LPDDR5X"]
+    assert table["inside"].all()
+    assert table.loc["LPDDR4", ["bracket_low", "bracket_high"]].tolist() == [8, 14]
+    assert table.loc["LPDDR5X", ["bracket_low", "bracket_high"]].tolist() == [2.8, 5.6]
+    # every generation is cheaper than the one before
+    assert table["pj_per_bit"].is_monotonic_decreasing
+
+
+def test_lpddr_brackets_can_fail() -> None:
+    good = Figure(10.0, 8.0, 12.0, "pJ/bit", "currents", Confidence.DERIVED)
+    assert lpddr_brackets({"LPDDR4": good, "LPDDR5": replace(good, nominal=5.0, low=4.0)}).passed
+    check = lpddr_brackets({"LPDDR4": replace(good, nominal=15.0, high=16.0)})
+    assert not check.passed
+    row = check.table.iloc[0]
+    assert (row["bracket_low"], row["bracket_high"]) == (8, 14)
