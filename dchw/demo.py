@@ -56,7 +56,7 @@ def run_demo(folder: str | Path, *, machine_name: str = "phone-lpddr5x", seed: i
     network = load(path)
     check_lossless(compressed, network)
     data = load_dataset("digits")
-    images = data.test_images[:, None].astype(np.float32) / np.float32(255)
+    images = data.test_images.astype(np.float32) / np.float32(255)
     target = machine(machine_name)
     results: dict[str, SimResult] = {}
 
