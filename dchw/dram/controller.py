@@ -128,10 +128,10 @@ def _access(f: Any, m: Any, which: int, slot: int, command: int, clock: int) -> 
     closing = f.wra if is_write else f.rda
     closes = f.policy == at.CLOSED_ROWS and closing >= 0 and earliest(f, m, closing, bank) <= clock
     if closes and m.opened_for[bank] == 0 and not row_is_wanted(m, bank, slot):
-        issue(f, m, closing, bank, False, row, clock)
+        issue(f, m, closing, bank, row, clock)
         close_bank(f, m, bank, clock)
     else:
-        issue(f, m, command, bank, False, row, clock)
+        issue(f, m, command, bank, row, clock)
         m.last_use[bank] = clock
     lasting = f.write_latency if is_write else f.read_latency
     m.sync_expiry = max(m.sync_expiry, clock + lasting + f.postamble)
@@ -144,14 +144,14 @@ def _refresh(f: Any, m: Any, command: int, target: int, clock: int) -> None:
     per_rank = f.banks_per_rank
     if f.refresh == at.ALL_BANK:
         first = target * per_rank
-        issue(f, m, command, first, True, -1, clock)
+        issue(f, m, command, first, f.none, clock)
         if command == f.prea:
             for bank in range(first, first + per_rank):
                 close_bank(f, m, bank, clock)
             return
         refresh_banks(f, m, target, per_rank, f.refresh_cycle, clock)
     else:
-        issue(f, m, command, target, False, -1, clock)
+        issue(f, m, command, target, f.none, clock)
         if command == f.pre:
             close_bank(f, m, target, clock)
             return
@@ -184,12 +184,12 @@ def _execute_bankwise(f: Any, m: Any, kind: int, target: int, command: int, cloc
     elif kind == MAINTAIN:
         _refresh(f, m, command, target, clock)
     elif kind == UNUSED:
-        issue(f, m, command, target, False, -1, clock)
+        issue(f, m, command, target, f.none, clock)
         close_bank(f, m, target, clock)
     else:
         slot = m.act2_slot
         bank = m.bank[slot]
-        issue(f, m, command, bank, False, m.row[slot], clock)
+        issue(f, m, command, bank, m.row[slot], clock)
         m.open_row[bank] = m.row[slot]
         row_changed(m, bank)
         m.act2_slot = -1
@@ -218,7 +218,7 @@ def _execute(f: Any, m: Any) -> bool:
     if is_access(f, command):
         if kind != SYNCED and needs_sync(f, m, clock):
             sync = f.sync_wr if m.is_write[slot] else f.sync_rd
-            issue(f, m, sync, bank, False, m.row[slot], clock)
+            issue(f, m, sync, bank, m.row[slot], clock)
             m.sync_list = which
             m.sync_slot = slot
             return False
@@ -226,7 +226,7 @@ def _execute(f: Any, m: Any) -> bool:
         _access(f, m, which, slot, command, clock)
         return True
     _count_row(f, m, slot, command)
-    issue(f, m, command, bank, False, m.row[slot], clock)
+    issue(f, m, command, bank, m.row[slot], clock)
     if command == f.pre:
         close_bank(f, m, bank, clock)
         return False
@@ -244,7 +244,7 @@ def _execute(f: Any, m: Any) -> bool:
 
 
 @kernel
-def _run(f: Any, m: Any, until: int, to_the_end: bool) -> None:
+def _run(f: Any, m: Any, until: int) -> None:
     while m.clock < until:
         if m.plan_stale:
             plan(f, m, m.clock + 1)
@@ -252,7 +252,7 @@ def _run(f: Any, m: Any, until: int, to_the_end: bool) -> None:
             replan(f, m, m.clock + 1)
         if m.plan_time > until:
             m.clock = until
-        elif _execute(f, m) and not to_the_end:
+        elif _execute(f, m):
             return
 
 
@@ -264,7 +264,7 @@ def advance(s: State, ch: int, until: int) -> int:
     room. Returns the clock reached; calling again continues. Idle time costs nothing but its refreshes.
     """
     m = s.live[ch]
-    _run(s.fixed[0], m, until, False)
+    _run(s.fixed[0], m, until)
     return m.clock
 
 
@@ -320,8 +320,8 @@ def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_wr
     of an address with a waiting write is answered from it at the next clock; a write to such an address joins it.
     """
     m = s.live[ch]
-    if m.clock < clock:
-        _run(s.fixed[0], m, clock, True)
+    while m.clock < clock:
+        _run(s.fixed[0], m, clock)
     if m.clock > clock:
         raise ValueError("a request was offered at a clock its memory channel has passed")
     return _offer(s.fixed[0], m, clock, bank, row, column, is_write, tag)

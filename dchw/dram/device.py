@@ -36,7 +36,7 @@ def _forbid(m: Any, node: int, command: int, until: int) -> None:
 
 
 @kernel
-def _apply_wide(f: Any, m: Any, rule: int, bank: int, whole_rank: bool, clock: int) -> None:
+def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) -> None:
     """A rule with a window, for sibling nodes, or after a command to all banks of a rank."""
     level = f.rule_level[rule]
     following = f.rule_following[rule]
@@ -48,7 +48,7 @@ def _apply_wide(f: Any, m: Any, rule: int, bank: int, whole_rank: bool, clock: i
                 _forbid(m, other, following, clock + latency)
         return
     last = node
-    if whole_rank and level > 1:
+    if f.whole_rank[command] and level > 1:
         last = f.node[bank + f.banks_per_rank - 1, level]
     window = f.rule_window[rule]
     h = f.rule_history[rule]
@@ -66,14 +66,14 @@ def _apply_wide(f: Any, m: Any, rule: int, bank: int, whole_rank: bool, clock: i
 
 
 @kernel
-def issue(f: Any, m: Any, command: int, bank: int, whole_rank: bool, row: int, clock: int) -> None:
+def issue(f: Any, m: Any, command: int, bank: int, row: int, clock: int) -> None:
     """Record a command: what it forbids to others and until when, the command bus, its count and the trace.
 
-    ``bank`` is the first bank of the rank where the command goes to all of them (``whole_rank``).
+    ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` is for the trace only.
     """
     for rule in range(f.rule_first[command], f.rule_first[command + 1]):
-        if whole_rank or f.rule_sibling[rule] or f.rule_window[rule] > 1:
-            _apply_wide(f, m, rule, bank, whole_rank, clock)
+        if f.whole_rank[command] or f.rule_sibling[rule] or f.rule_window[rule] > 1:
+            _apply_wide(f, m, rule, command, bank, clock)
         else:
             _forbid(m, f.node[bank, f.rule_level[rule]], f.rule_following[rule], clock + f.rule_latency[rule])
     m.bus_free = clock + f.clocks[command]

@@ -47,6 +47,8 @@ _FIXED: Fields = [
     *_numbers("read_latency write_latency postamble activate_window sync_gap share_period share_busy"),
     *_numbers("refresh_cycle bank_refresh_cycle service service_unit trace_length"),
     *_numbers(_COMMANDS),  # number of the command in each role; -1 without one
+    *_numbers("none"),  # -1 as a field: kernels would be compiled once more for a literal
+    ("whole_rank", np.int64, (COMMANDS_MAX,)),  # [command]: goes to all banks of a rank
     ("room", np.int64, (2,)),  # [queue]
     ("clocks", np.int64, (COMMANDS_MAX,)),  # [command]: clocks on the command bus
     ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: the node of each level above a bank

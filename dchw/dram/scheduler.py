@@ -206,6 +206,9 @@ def plan(f: Any, m: Any, now: int) -> None:
             free = -(-m.service_free // f.service_unit)
             _propose(m, max(now, free), SERVE, at.READ_QUEUE, m.oldest[at.READ_QUEUE, 0], 0)
         return
+    if m.next_refresh <= now:
+        _propose(m, now, REFRESH_DUE, 0, 0, 0)
+        return
     base = max(now, m.bus_free)
     if m.sync_list >= 0:
         slot = m.sync_slot

@@ -78,6 +78,8 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
         name = getattr(std.commands, role)
         f[field] = -1 if name is None else names.index(name)
     f.kind = at.DRAM
+    f.none = -1
+    f.whole_rank[[f.prea, f.refa]] = 1
     f.banks, f.ranks, f.banks_per_rank = org.ranks * org.banks, org.ranks, org.banks
     f.room[...] = options.read_queue, options.write_queue
     f.write_high = int(np.floor(options.write_high * options.write_queue))
