@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,6 +22,15 @@ from dchw.units.unit import UnitCosts
 
 ENTRY_BITS = 16
 """Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
+
+_DRAM_COMMANDS = (
+    Event.ROW_ACTIVATE,
+    Event.ROW_PRECHARGE,
+    Event.DRAM_READ,
+    Event.DRAM_WRITE,
+    Event.REFRESH_ALL_BANK,
+    Event.REFRESH_PER_BANK,
+)
 
 
 def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
@@ -111,27 +121,29 @@ def check_complete(
     *,
     dram: bool = True,
 ) -> None:
-    """Every event, clock, leakage, ``dram`` burst and area has its rows, with equal counts; else a SimulationError."""
+    """Every event, clock, leakage, area and (``dram``) DRAM command has its rows, with equal counts.
+
+    Raises SimulationError for what is missing.
+    """
     expected: Counter[tuple[str, str, str, str]] = Counter()
     for count in counts:
         expected[count.unit, count.event, count.layer, _stream_name(count)] += count.count
     if timing.memory is not None and dram:
-        for event in (Event.DRAM_READ, Event.DRAM_WRITE):
-            if bursts := timing.memory.commands.get(event, 0):
-                expected["dram", event, "", ""] = bursts
-    found: Counter[tuple[str, str, str, str]] = Counter()
+        for event in _DRAM_COMMANDS:
+            if number := timing.memory.commands.get(event, 0):
+                expected["dram", event, "", ""] = number
+    found: dict[tuple[str, str, str, str], list[float]] = {}
     for row in report.rows:
-        if row.event in (CLOCK, IDLE_CLOCK, LEAKAGE):
-            continue
-        # bursts may be split over layers and streams
+        # DRAM commands may be shared out over layers and streams
         where = ("", "") if row.unit == "dram" else (row.layer, row.stream)
-        found[row.unit, row.event, *where] += row.count  # type: ignore[assignment]
-    for (unit, name, layer, stream), number in expected.items():
-        if found[unit, name, layer, stream] != number:
-            place = " ".join(filter(None, (unit, layer, stream)))
+        found.setdefault((row.unit, row.event, *where), []).append(row.count)
+    for key, number in expected.items():
+        got = math.fsum(found.get(key, ()))
+        if not math.isclose(got, number, rel_tol=1e-9):
+            unit, name, *place = key
             raise SimulationError(
-                f"costs: expected rows for {number:,} {name} of {place}; got {found[unit, name, layer, stream]:,.0f}; "
-                "this is a fault of the simulator, please report it"
+                f"costs: expected rows for {number:,} {name} of {' '.join(filter(None, (unit, *place)))}; got "
+                f"{got:,.0f}; this is a fault of the simulator, please report it"
             )
     timed = {(row.unit, row.event) for row in report.rows}
     for unit, cost in costs.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dchw.quantities import DchwError
 from dchw.report.style import AFTER, BEFORE, CATEGORIES, GREY, STREAMS, VERMILLION, Look, number, prefix
@@ -80,7 +80,7 @@ def _styled() -> Iterator[None]:
             "figures: expected matplotlib for SVG and PDF; it is not installed; install the extra: pip install "
             "'dchw[plots]'"
         ) from None
-    with matplotlib.rc_context(dict(_STYLE)):
+    with matplotlib.rc_context(cast(Any, _STYLE)):
         yield
 
 
@@ -164,6 +164,7 @@ def _sensitivity(tables: Tables) -> Figure:
         for row, (start, end) in enumerate(zip(low, high, strict=True)):
             look = Look(VERMILLION) if row >= first else Look(GREY, "/")
             axes.barh(row, end - start, left=start, height=0.65, **_fill(look))
+        axes.use_sticky_edges = False
         axes.axvline(total / factor, color="black", lw=0.7, ls="--")
         axes.set_yticks(range(len(frame)), [_short(text) for text in frame["assumption"]])
         axes.set_xlabel(f"energy of one run ({name}J)")
