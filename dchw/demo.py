@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from dchw.storage import STORAGE_FORMATS, PackShape, pack, unpack, weight_matrix
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[str, int, int], None]
+    from dchw.training.loop import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

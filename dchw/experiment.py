@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dchw import costs
-from dchw.compress.compressed import Coding, CompressedNetwork, Positions
+from dchw.compress.compressed import Coding, CompressedNetwork, Positions, Storage
 from dchw.compress.relative_index import encode_gaps
-from dchw.dram.energy import dram_account
+from dchw.costs.dram import dram_account
 from dchw.events import Event, Stream
 from dchw.hardware.machine import Machine, machine
+from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.counts import EventCount, count_events
 from dchw.mapping.lower import lower
 from dchw.mapping.workload import Workload, map_network
@@ -156,6 +157,7 @@ def simulate(
     batch: int = 1,
     warm: bool = False,
     seed: int = 0,
+    arithmetic: str = "float32",
     record: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
@@ -163,12 +165,17 @@ def simulate(
 
     ``storage`` is one of the seven storage formats; ``engine`` "fast" or "reference" (equal results, the second slow
     and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``record`` keeps
-    every start and finish. Conservation is checked on every run (SimulationError).
+    every start and finish. ``arithmetic``: "float32", "fixed16" (`dchw.mapping.arithmetic`) or "none" for timing only.
+    Conservation is checked on every run (SimulationError).
     """
     if engine not in _ENGINES:
         raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")
     target = on if isinstance(on, Machine) else machine(on)
-    workload = map_network(network, target, storage, inputs=inputs, batch=batch, seed=seed)
+    if arithmetic not in list(Arithmetic):
+        raise DchwError(f"arithmetic {arithmetic!r}: no such arithmetic; {nearest(arithmetic, list(Arithmetic))}")
+    workload = map_network(
+        network, target, storage, inputs=inputs, batch=batch, seed=seed, arithmetic=Arithmetic(arithmetic)
+    )
     program = lower(workload, warm=warm)
     if engine == "fast":
         from dchw.simulate import fast as chosen
@@ -296,8 +303,7 @@ def file_bytes(network: CompressedNetwork, storage: str) -> int:
     if storage == "huffman":
         return network_sizes(network).file_bytes
     if storage == "shared":
-        fixed = {"code_coding": Coding.FIXED, "gap_coding": Coding.FIXED, "positions": Positions.GAPS}
-        layers = tuple(replace(layer, storage=replace(layer.storage, **fixed)) for layer in network.layers)
+        layers = tuple(replace(layer, storage=_fixed_width(layer.storage)) for layer in network.layers)
         return network_sizes(replace(network, layers=layers)).file_bytes
     total = 0
     for layer in network.layers:
@@ -312,3 +318,7 @@ def file_bytes(network: CompressedNetwork, storage: str) -> int:
         else:
             total += {"dense-fp32": 4 * weights, "dense-fp16": 2 * weights, "dense-int8": weights + 4 * rows}[storage]
     return total
+
+
+def _fixed_width(storage: Storage) -> Storage:
+    return replace(storage, code_coding=Coding.FIXED, gap_coding=Coding.FIXED, positions=Positions.GAPS)

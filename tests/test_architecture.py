@@ -25,7 +25,7 @@ ROWS = (
     ("costs",),
     ("experiment",),
     ("report",),
-    ("validate",),
+    ("demo", "validate"),
     ("cli",),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already.")
 @frame_options
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["float32", "fixed16", "none"]),
+    default="float32",
+    show_default=True,
+    help="What outputs are computed in; none: timing only.",
+)
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
@@ -35,6 +42,7 @@ def command(
     engine: Engine,
     batch: int,
     warm: bool,
+    arithmetic: str,
     fps: float | None,
     dram_idle: DramIdle,
     prototxt: Path | None,
@@ -60,6 +68,7 @@ def command(
             engine,
             batch=batch,
             warm=warm,
+            arithmetic=arithmetic,
             record=timeline is not None,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

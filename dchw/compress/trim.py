@@ -42,7 +42,7 @@ class Trim:
 
     def select(self, matrix: CodeArray) -> CodeArray:
         """The used rows and columns."""
-        return matrix[self.rows][:, self.columns].copy()  # type: ignore[return-value]
+        return matrix[self.rows][:, self.columns].copy()
 
     def restore(self, selected: CodeArray) -> CodeArray:
         """The whole matrix again, 0 where nothing is stored."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from dchw.events import Event, Stream
 from dchw.hardware.machine import Machine
-from dchw.mapping.workload import LayerWork, Stage, Workload
+from dchw.mapping.stages import LayerWork, Stage
+from dchw.mapping.workload import Workload
 from dchw.quantities import ceil_div
 from dchw.simulate.program import FiringNode, Program
 from dchw.storage import Entries, Need, storage_format
@@ -48,9 +49,7 @@ def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]
     )
 
 
-def _requests(
-    workload: Workload, program: Program, counts: Counter[tuple[str, str, Event, Stream | None]]
-) -> None:
+def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
     """What crosses the DMA, and the words its answers fill."""
     machine = workload.machine
     staged = workload.storage == "huffman" and machine.huffman.placement is Placement.LOAD

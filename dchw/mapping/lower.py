@@ -15,9 +15,11 @@ import numpy as np
 
 from dchw.events import Stream
 from dchw.mapping.builder import Indices, ProgramBuilder
-from dchw.mapping.compute import chunks_held, lower_compute
+from dchw.mapping.compute import lower_compute
+from dchw.mapping.decoding import chunks_held
+from dchw.mapping.stages import Stage
 from dchw.mapping.weights import REQUEST_QUEUE, WeightStream
-from dchw.mapping.workload import Stage, Workload
+from dchw.mapping.workload import Workload
 from dchw.simulate.program import Program
 from dchw.units.huffman_decoder import Placement
 

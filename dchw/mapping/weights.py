@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dchw.events import Stream
 from dchw.hardware.machine import Machine
 from dchw.mapping.builder import Indices, ProgramBuilder
-from dchw.mapping.workload import LayerWork, Stage
+from dchw.mapping.stages import LayerWork, Stage
 from dchw.quantities import DchwError, ceil_div
 from dchw.units.huffman_decoder import Placement
 

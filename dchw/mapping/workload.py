@@ -7,7 +7,6 @@ settled by that: which entries, for which activations, in how many passes. Time 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,72 +16,18 @@ import numpy.typing as npt
 
 from dchw import functional
 from dchw.compress.compressed import CompressedLayer, CompressedNetwork
-from dchw.events import Stream
 from dchw.hardware.machine import Machine
+from dchw.mapping.arithmetic import Arithmetic, products
+from dchw.mapping.stages import LayerWork, Stage, group_stages
 from dchw.mapping.tiling import Tiling, tile_layer
 from dchw.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
 from dchw.quantities import DchwError, ceil_div
-from dchw.storage import DenseWeights, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
+from dchw.storage import PackShape, pack, unpack, weight_matrix
 
 VALUE_BITS = 32
 """Codebook values and biases travel as float32, so that the simulated outputs can be checked against float32."""
 SYNTHETIC_DENSITY = 0.5
 """Share of non-zero values where activations must be made up."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerWork:
-    """What the machine does for one layer."""
-
-    name: str
-    geometry: Geometry
-    packed: PackedLayer
-    weights: Unpacked
-    """What decoding the packed bits gave."""
-    tiling: Tiling
-    activity: npt.NDArray[np.uint16]
-    """uint16[passes, jobs]: groups of lanes with a non-zero activation; 0: the column is not broadcast."""
-    input_nonzeros: int
-    """Non-zero values among the inputs of all jobs and pixels."""
-    multiplications: int
-    """Products of a stored non-zero weight and an output pixel, zero activations included."""
-
-    @property
-    def dense(self) -> bool:
-        """Whether weights lie without positions, so that the array works in its dense mode."""
-        return isinstance(self.weights, DenseWeights)
-
-    @property
-    def entry_bits(self) -> int:
-        """Width of one entry (dense: one weight) at fixed width, as an SRAM holds it uncoded."""
-        parameters = self.packed.parameters
-        if isinstance(self.weights, DenseWeights):
-            return 8 * self.packed.packed_bytes[Stream.WEIGHTS] // self.geometry.weights
-        if parameters.code_bits:
-            return parameters.index_bits + parameters.code_bits
-        return int(self.weights.gap_bits[0]) + int(self.weights.code_bits[0]) if self.weights.job.size else 1
-
-    @property
-    def output_values(self) -> int:
-        """Values the layer gives, over the whole batch."""
-        return self.geometry.out_channels * self.tiling.pixels
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
-    """A layer with the operations that follow it before the next one, and the tensors it moves to and from DRAM."""
-
-    layer: LayerWork
-    vector_values: int
-    """Values read by the operations that follow, beyond the layer's own outputs."""
-    product_macs: int
-    """Multiply-accumulates of products of two activations among them."""
-    loads: Mapping[str, int]
-    """Tensors read from DRAM for this stage and their bytes."""
-    stores: Mapping[str, int]
-    """Tensors, or this stage's share of them, written to DRAM and their bytes."""
-    completes: bool
-    """Whether the layer is complete with this stage; False for all but the last of a layer cut into rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,6 +43,7 @@ class Workload:
     """What the simulated hardware computed: the outputs of the operations that nothing else reads."""
     activations: str
     """Where the activations came from: ``example input``, ``given input`` or ``synthetic``."""
+    arithmetic: Arithmetic = Arithmetic.FLOAT32
     notes: tuple[str, ...] = ()
 
     @property
@@ -114,8 +60,9 @@ def map_network(
     inputs: Mapping[str, Array] | None = None,
     batch: int = 1,
     seed: int = 0,
+    arithmetic: Arithmetic = Arithmetic.FLOAT32,
 ) -> Workload:
-    """Pack, decode and carry through a network.
+    """Pack, decode and carry through a network, multiplying in the arithmetic asked for.
 
     ``inputs`` maps INPUT operations to arrays with a batch axis; without it the first ``batch`` rows of the recorded
     example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
@@ -130,14 +77,17 @@ def map_network(
     layers = {layer.name: layer for layer in network.layers}
     works: dict[str, list[LayerWork]] = {}
     notes = list(graph.notes)
+    if arithmetic is Arithmetic.NONE:
+        notes.append("timing only: nothing is computed, and half of every layer's input values are zero (synthetic)")
     rng = np.random.default_rng(seed + 1)
     for op in graph.operations:
         if op.name in values:
             continue
         if op.name in layers:
-            works[op.name], values[op.name] = _run_layer(
-                layers[op.name], op, values[op.inputs[0]], machine, storage, shape, batch
+            works[op.name], out = _run_layer(
+                layers[op.name], op, values[op.inputs[0]], machine, storage, shape, batch, arithmetic
             )
+            values[op.name] = _synthetic(op, batch, rng) if out is None else out
         elif op.kind is OperationKind.OTHER:
             values[op.name] = _synthetic(op, batch, rng)
             notes.append(f"{op.name} is not computed: the values behind it are synthetic, half of them zero")
@@ -151,9 +101,10 @@ def map_network(
         machine=machine,
         storage=storage,
         batch=batch,
-        stages=_stages(graph, works, values, machine),
+        stages=group_stages(graph, works, values, machine),
         outputs={op.name: values[op.name] for op in graph.operations if op.name not in read},
-        activations=origin,
+        activations="synthetic" if arithmetic is Arithmetic.NONE else origin,
+        arithmetic=arithmetic,
         notes=tuple(notes),
     )
 
@@ -199,16 +150,27 @@ def _synthetic(op: Operation, batch: int, rng: np.random.Generator) -> FloatArra
 
 
 def _run_layer(
-    layer: CompressedLayer, op: Operation, x: FloatArray, machine: Machine, storage: str, shape: PackShape, batch: int
-) -> tuple[list[LayerWork], FloatArray]:
+    layer: CompressedLayer,
+    op: Operation,
+    x: FloatArray,
+    machine: Machine,
+    storage: str,
+    shape: PackShape,
+    batch: int,
+    arithmetic: Arithmetic,
+) -> tuple[list[LayerWork], FloatArray | None]:
     """What the machine does for a layer, cut into rows where its weights would be fetched again every pass."""
-    works, outputs = [], []
+    works, decoded = [], []
     columns = _columns(x, layer.geometry, op)
     for part, groups in _row_tiles(layer, machine, storage, shape, batch):
-        work, out = _multiply(part, columns[groups], machine, storage, shape, batch)
-        works.append(work)
-        outputs.append(out)
-    return works, _shaped(np.concatenate(outputs), op, x, layer.geometry)
+        works.append(_layer_work(part, columns[groups], machine, storage, shape, batch))
+        decoded.append(works[-1].weights)
+    if arithmetic is Arithmetic.NONE:
+        return works, None
+    matrix = np.concatenate([weight_matrix(weights) for weights in decoded])
+    bias = None if decoded[0].bias is None else np.concatenate([weights.bias for weights in decoded])
+    out = products(matrix, bias, columns, layer.geometry.groups, arithmetic)
+    return works, _shaped(out, op, x, layer.geometry)
 
 
 def _row_tiles(
@@ -247,34 +209,23 @@ def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLa
     return replace(layer, codes=layer.codes[first:end], bias=bias, geometry=part), groups
 
 
-def _multiply(
+def _layer_work(
     layer: CompressedLayer, columns: FloatArray, machine: Machine, storage: str, shape: PackShape, batch: int
-) -> tuple[LayerWork, FloatArray]:
-    """Pack, decode, and multiply what was decoded: float32[out_channels, pixels]."""
-    geometry = layer.geometry
+) -> LayerWork:
+    """Pack and decode."""
     packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
-    weights = unpack(packed)
-    tiling = tile_layer(layer.name, geometry, batch, machine.pe_array)
-    matrix = weight_matrix(weights)
-    rows = geometry.out_channels // geometry.groups
-    out = np.empty((geometry.out_channels, tiling.pixels), np.float32)
-    for group in range(geometry.groups):
-        at = slice(group * rows, (group + 1) * rows)
-        out[at] = matrix[at] @ columns[group]
-    if weights.bias is not None:
-        out += weights.bias[:, None]
+    tiling = tile_layer(layer.name, layer.geometry, batch, machine.pe_array)
     flat = columns.reshape(-1, tiling.pixels)
-    work = LayerWork(
+    return LayerWork(
         name=layer.name,
-        geometry=geometry,
+        geometry=layer.geometry,
         packed=packed,
-        weights=weights,
+        weights=unpack(packed),
         tiling=tiling,
         activity=_activity(flat, tiling, machine.pe_array.lanes),
         input_nonzeros=int(np.count_nonzero(flat)),
         multiplications=layer.nonzeros * tiling.pixels,
     )
-    return work, out
 
 
 def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
@@ -301,96 +252,3 @@ def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np
         starts = np.arange(0, tile.shape[1], lanes)
         out[index] = np.logical_or.reduceat(tile, starts, axis=1).sum(axis=1)
     return out
-
-
-def _stages(
-    graph: Network, works: Mapping[str, list[LayerWork]], values: Mapping[str, FloatArray], machine: Machine
-) -> tuple[Stage, ...]:
-    """Group operations behind their layer and decide, by what is live, which tensors leave the chip."""
-    order = list(works)
-    stage_of: dict[str, int] = {}
-    for op in graph.operations:
-        before = max((stage_of[name] for name in op.inputs), default=-1)
-        stage_of[op.name] = order.index(op.name) if op.name in works else max(before, 0)
-    readers: dict[str, list[int]] = {op.name: [] for op in graph.operations}
-    for op in graph.operations:
-        for name in op.inputs:
-            readers[name].append(stage_of[op.name])
-    result = {op.name for op in graph.operations if not readers[op.name]}
-    bits = machine.formats.activations.bits
-    sizes = {name: math.ceil(value.size * bits / 8) for name, value in values.items()}
-    kept: dict[str, int] = {}  # tensors on chip -> bytes
-    loads: list[dict[str, int]] = [{} for _ in order]
-    stores: list[dict[str, int]] = [{} for _ in order]
-    on_dram = {op.name for op in graph.operations if op.kind in (OperationKind.INPUT, OperationKind.CONSTANT)}
-    stays = {name for name, size in sizes.items() if 2 * size <= machine.activation_sram.size_bytes}
-    for index in range(len(order)):
-        for op in graph.operations:
-            if stage_of[op.name] != index:
-                continue
-            for name in op.inputs:
-                if name in on_dram and name not in kept and name not in loads[index]:
-                    loads[index][name] = sizes[name]
-        for name in loads[index]:
-            if max(readers[name]) > index and sum(kept.values()) + sizes[name] <= machine.activation_sram.size_bytes:
-                kept[name] = sizes[name]
-        for name, stage in stage_of.items():
-            if stage != index or name in on_dram:
-                continue
-            if name in result:
-                stores[index][name] = sizes[name]
-            elif max(readers[name]) > index:
-                live = sum(size for other, size in kept.items() if max(readers[other]) >= index)
-                if live + sizes[name] <= machine.activation_sram.size_bytes:
-                    kept[name] = sizes[name]
-                else:
-                    stores[index][name] = sizes[name]
-                    on_dram.add(name)
-        kept = {name: size for name, size in kept.items() if max(readers[name]) > index}
-    stages = []
-    for index, name in enumerate(order):
-        parts = works[name]
-        for number, work in enumerate(parts):
-            last = number == len(parts) - 1
-            again = loads[index] if number == 0 else {t: size for t, size in loads[index].items() if t not in stays}
-            stages.append(
-                Stage(
-                    layer=work,
-                    vector_values=_vector_values(graph, stage_of, index, name, values) if last else 0,
-                    product_macs=_product_macs(graph, stage_of, index, values) if last else 0,
-                    loads=again,
-                    stores={tensor: _share(size, number, len(parts)) for tensor, size in stores[index].items()},
-                    completes=last,
-                )
-            )
-    return tuple(stages)
-
-
-def _share(size: int, number: int, parts: int) -> int:
-    return size * (number + 1) // parts - size * number // parts
-
-
-_FREE = (OperationKind.FLATTEN, OperationKind.RESHAPE, OperationKind.IDENTITY, OperationKind.CONSTANT,
-         OperationKind.INPUT, OperationKind.SLICE, OperationKind.CONCAT, OperationKind.MATMUL)  # fmt: skip
-"""Operations that read nothing through the vector unit: they rename or route values, or are counted as products."""
-
-
-def _vector_values(
-    graph: Network, stage_of: Mapping[str, int], index: int, layer: str, values: Mapping[str, FloatArray]
-) -> int:
-    total = 0
-    for op in graph.operations:
-        if stage_of[op.name] != index or op.name == layer or op.kind in _FREE:
-            continue
-        if op.kind is OperationKind.ACTIVATION and op.inputs == (layer,):
-            continue  # applied to the layer's outputs on their way
-        total += sum(values[name].size for name in op.inputs)
-    return total
-
-
-def _product_macs(graph: Network, stage_of: Mapping[str, int], index: int, values: Mapping[str, FloatArray]) -> int:
-    return sum(
-        values[op.name].size * values[op.inputs[0]].shape[-1]
-        for op in graph.operations
-        if op.kind is OperationKind.MATMUL and stage_of[op.name] == index
-    )
