@@ -50,7 +50,7 @@ def frame_options(command: F) -> F:
 
 def typed_command(context: click.Context) -> str:
     """The command line that gave a verb its parameters, quoted for a shell."""
-    words = context.command_path.split()
+    words = ["dchw", str(context.info_name)]
     for parameter in context.command.params:
         assert parameter.name is not None
         if context.get_parameter_source(parameter.name) is not ParameterSource.COMMANDLINE:

@@ -200,7 +200,7 @@ _GROUPS = {
 def _assumption(row: CostRow) -> str:
     """The group of figures a row's range belongs to."""
     if row.unit == "dram":
-        return f"DRAM: {row.each.sources[0]}"
+        return f"DRAM: {row.each.source}"
     if row.category == "leakage":
         return "leakage of SRAM" if row.unit in _MEMORIES else "leakage of logic"
     if row.event == "idle_clock":

@@ -239,10 +239,9 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
         )
     layout = _layout(0, "useful MACs per DRAM byte", height=430)
     layout["xaxis"] |= {"type": "log", "dtick": 1}
-    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle"}, "dtick": 1}
+    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle", "standoff": 14}, "dtick": 1}
     lowest = min([*layers["macs_per_cycle"], low * bandwidth])
     layout["yaxis"] |= {"autorange": False, "range": [_log(lowest) - 0.3, _log(peak) + 0.5]}
-    layout["margin"] |= {"l": 70}
     layout["annotations"] = [
         _note(f"{number(peak, 4)} MACs per cycle", _log((ridge * high) ** 0.5), _log(peak), yanchor="bottom"),
         _note(

@@ -83,6 +83,7 @@ def render(
             before=storages[0],
             after=storages[-1],
             headline=_headline(tables),
+            dominant={"before": _dominant(tables, storages[0]), "after": _dominant(tables, storages[-1])},
             labels=_labels(network, results),
             setup=_setup(network, machine, last, command, versions),
             recipe=list(_flat(network.recipe)),
@@ -152,6 +153,12 @@ def _headline(tables: Tables) -> list[dict[str, str]]:
         }
         for label, column, base, unit in facts
     ]
+
+
+def _dominant(tables: Tables, storage: str) -> str:
+    """The component with the most energy and its share."""
+    part = tables.components[tables.components["storage"] == storage].set_index("category")["energy_pj"]
+    return f"{part.idxmax()} ({number(100 * part.max() / part.sum())} %)"
 
 
 def _setup(
