@@ -18,4 +18,204 @@ controller and PHY on the chip, power-down, temperature.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 
+from dchw.dram.device import account_power
+from dchw.dram.options import FixedMemory
+from dchw.dram.standard import AssumedEnergy, MeasuredCurrents, Rail, Standard
+from dchw.dram.state import State
+from dchw.events import Event
+from dchw.technology.figure import Confidence, Figure
+
+BACKGROUND_CLOSED = "background_precharged"
+BACKGROUND_OPEN = "background_open"
+BACKGROUND_BANKS = "background_per_open_bank"
+READ_IO = "dram_read_io"
+WRITE_IO = "dram_write_io"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyRow:
+    """``count`` times ``each``: commands in pJ per command, background in pJ per second."""
+
+    event: str
+    count: float
+    each: Figure
+
+    @property
+    def energy_pj(self) -> float:
+        """Nominal energy."""
+        return self.count * self.each.nominal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What the channels of a memory did, summed over them; bank-state times are sums over ranks, in seconds."""
+
+    activates: int
+    precharges: int
+    reads: int
+    writes: int
+    refreshes_all_bank: int
+    refreshes_per_bank: int
+    closed_seconds: float
+    open_seconds: float
+    open_bank_seconds: float
+
+
+def activity(std: Standard, state: State, clocks: int) -> Activity:
+    """The activity of channels that have all been run up to the same clock ``clocks``."""
+    have, f = std.commands, state.fixed[0]
+    names = list(have.clocks)
+    issued = state.live.counts.sum(axis=(0, 1))
+    any_open = open_banks = 0
+    for m in state.live:
+        for rank in range(int(f.ranks)):
+            account_power(m, rank, clocks)
+            any_open += int(m.any_open_clocks[rank])
+            open_banks += int(m.open_bank_clocks[rank])
+    seconds = std.period_ns * 1e-9
+
+    def count(*roles: str | None) -> int:
+        return sum(int(issued[names.index(role)]) for role in roles if role is not None)
+
+    return Activity(
+        activates=count(have.activate),
+        precharges=int(state.live.precharged.sum()),
+        reads=count(have.read, have.read_precharge),
+        writes=count(have.write, have.write_precharge),
+        refreshes_all_bank=count(have.refresh_all),
+        refreshes_per_bank=count(have.refresh_bank),
+        closed_seconds=(len(state.live) * int(f.ranks) * clocks - any_open) * seconds,
+        open_seconds=any_open * seconds,
+        open_bank_seconds=open_banks * seconds,
+    )
+
+
+def energy_each(std: Standard) -> dict[str, Figure]:
+    """Energy of every event of a standard: pJ per command, and pJ per second for background rows."""
+    model = std.energy
+    return _from_currents(std, model) if isinstance(model, MeasuredCurrents) else _from_assumption(std, model)
+
+
+def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
+    banks, rho = std.organisation.banks, model.bank_share
+    ns = std.period_ns
+    ras, rp = std.role_cycles("row_active") * ns, std.role_cycles("row_precharge") * ns
+    burst = std.role_cycles("burst") * ns
+    refresh = std.role_cycles("refresh_cycle") * ns
+    bank_refresh = std.role_cycles("bank_refresh_cycle") * ns
+    eighth = std.role_cycles("refresh_interval") * ns / 8
+    energy = dict.fromkeys((*_COMMANDS, READ_IO, WRITE_IO, *_BACKGROUND), 0.0)
+
+    def shared(rail: Rail) -> float:
+        return (banks * rho * rail.IDD3N + (1 - rho) * rail.IDD2N) / (banks * rho + 1 - rho)
+
+    for rail in model.rails:
+        volts, one = rail.voltage, shared(rail)
+        standby = 2 * rail.IDD3N - one if model.group_reads else rail.IDD3N
+        all_banks = one + banks * (rail.IDD3N - one)
+        # mA x V x ns = pJ; mA x V x 1e9 = pJ per second
+        energy[Event.ROW_ACTIVATE] += volts * (rail.IDD0 - rail.IDD3N) * ras
+        energy[Event.ROW_PRECHARGE] += volts * (rail.IDD0 - rail.IDD2N) * rp
+        energy[Event.DRAM_READ] += volts * (rail.IDD4R - standby) * burst
+        energy[Event.DRAM_WRITE] += volts * (rail.IDD4W - standby) * burst
+        energy[Event.REFRESH_ALL_BANK] += volts * (rail.IDD5AB - all_banks) * refresh
+        if bank_refresh:
+            while_refreshing = (rail.IDD5PB * eighth - rail.IDD2N * (eighth - bank_refresh)) / bank_refresh
+            energy[Event.REFRESH_PER_BANK] += volts * (while_refreshing - rail.IDD3N) * bank_refresh
+        energy[BACKGROUND_CLOSED] += volts * rail.IDD2N * 1e9
+        energy[BACKGROUND_OPEN] += volts * one * 1e9
+        energy[BACKGROUND_BANKS] += volts * (rail.IDD3N - one) * 1e9
+    if model.io is not None:
+        energy[READ_IO] = model.io.voltage * (model.io.IDD4RQ - model.io.IDD3NQ) * burst
+        energy[WRITE_IO] = model.io.voltage * (model.io.IDD4WQ - model.io.IDD3NQ) * burst
+    source, confidence = std.sources[model.source], Confidence(model.confidence)
+    return {event: Figure(value, value, value, _unit(event), source, confidence) for event, value in energy.items()}
+
+
+def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
+    org, split = std.organisation, model.split
+    burst_bits, row_bits = org.burst_size * 8, org.row_size * 8
+    row = split.activate + split.precharge
+    factors = {
+        Event.ROW_ACTIVATE: split.activate * row_bits,
+        Event.ROW_PRECHARGE: split.precharge * row_bits,
+        Event.DRAM_READ: split.column * burst_bits,
+        Event.DRAM_WRITE: split.column * burst_bits,
+        READ_IO: split.io * burst_bits,
+        WRITE_IO: split.io * burst_bits,
+        Event.REFRESH_ALL_BANK: model.refresh_row_cycles.all_bank * row * row_bits,
+        Event.REFRESH_PER_BANK: model.refresh_row_cycles.per_bank * row * row_bits,
+        BACKGROUND_CLOSED: split.background * std.peak_bytes_per_second * 8 / org.ranks,
+        BACKGROUND_OPEN: split.background * std.peak_bytes_per_second * 8 / org.ranks,
+        BACKGROUND_BANKS: 0.0,
+    }
+    bit, source = model.streaming_pj_per_bit, std.sources[model.source]
+    return {
+        event: Figure(
+            factor * bit.nominal, factor * bit.low, factor * bit.high, _unit(event), source, Confidence.ASSUMED
+        )
+        for event, factor in factors.items()
+    }
+
+
+_COMMANDS = (
+    Event.ROW_ACTIVATE,
+    Event.ROW_PRECHARGE,
+    Event.DRAM_READ,
+    Event.DRAM_WRITE,
+    Event.REFRESH_ALL_BANK,
+    Event.REFRESH_PER_BANK,
+)
+_BACKGROUND = (BACKGROUND_CLOSED, BACKGROUND_OPEN, BACKGROUND_BANKS)
+
+
+def _unit(event: str) -> str:
+    return "pJ/s" if event in _BACKGROUND else "pJ"
+
+
+def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
+    """The energy account of a memory: one row per event that happened, background in seconds."""
+    each = energy_each(std)
+    counts = {
+        Event.ROW_ACTIVATE: done.activates,
+        Event.ROW_PRECHARGE: done.precharges,
+        Event.DRAM_READ: done.reads,
+        Event.DRAM_WRITE: done.writes,
+        Event.REFRESH_ALL_BANK: done.refreshes_all_bank,
+        Event.REFRESH_PER_BANK: done.refreshes_per_bank,
+        READ_IO: done.reads,
+        WRITE_IO: done.writes,
+        BACKGROUND_CLOSED: done.closed_seconds,
+        BACKGROUND_OPEN: done.open_seconds,
+        BACKGROUND_BANKS: done.open_bank_seconds,
+    }
+    return tuple(
+        EnergyRow(event=str(event), count=count, each=each[event])
+        for event, count in counts.items()
+        if count and each[event].high
+    )
+
+
+def scope(part: Standard | FixedMemory) -> str:
+    """What the energy of a memory covers, in words for every table that shows it."""
+    if isinstance(part, FixedMemory):
+        return "fixed memory: no DRAM energy is counted"
+    model = part.energy
+    if isinstance(model, AssumedEnergy):
+        bit = model.streaming_pj_per_bit
+        return (
+            f"{part.name} device, I/O and background: assumed {bit.low:g} / {bit.nominal:g} / {bit.high:g} pJ per bit "
+            "at streaming peak, no public currents; without controller and PHY"
+        )
+    io = "with" if model.io is not None else "without"
+    return (
+        f"{part.name} device and background from {model.confidence} currents, {io} I/O rail; without controller and PHY"
+    )
+
+
+def total_pj(rows: tuple[EnergyRow, ...]) -> float:
+    """Nominal sum of rows."""
+    return math.fsum(row.energy_pj for row in rows)
