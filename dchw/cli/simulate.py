@@ -79,7 +79,7 @@ def command(
 
         write_timeline(timeline, result.program, result.timing)
     if dram_trace is not None:
-        from dchw.traces import write_program_trace
+        from dchw.simulate.memory_trace import write_program_trace
 
         write_program_trace(dram_trace, result.program, result.timing)
     energy = result.costs.by("category")

@@ -1,0 +1,38 @@
+"""What a run asked of the DRAM, as a trace: one row per request, in the order in which requests were offered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dchw.quantities import DchwError
+from dchw.simulate.program import Program
+from dchw.simulate.result import Timing
+from dchw.traces import requests, write_trace
+
+
+def write_program_trace(path: str | Path, program: Program, timing: Timing) -> int:
+    """Write a run's DRAM requests (format by the file's name, see `dchw.traces`); the number of requests.
+
+    ``cycle`` is the memory clock from which a request was offered. Raises DchwError for a run without a memory.
+    """
+    node, memory = program.memory, timing.memory
+    if node is None or memory is None:
+        raise DchwError(f"{path}: expected a run that uses the DRAM; got none; trace a cold run")
+    burst = node.memory.burst_bytes
+    clock = np.concatenate(memory.offered)
+    order = np.argsort(clock, kind="stable")
+    columns = {
+        name: np.concatenate([getattr(asked, name) for asked in node.requests])[order]
+        for name in ("address", "bursts", "is_write", "stream")
+    }
+    rows = requests(
+        columns["address"],
+        columns["is_write"],
+        size_bytes=columns["bursts"].astype(np.int64) * burst,
+        cycle=clock[order],
+        stream=columns["stream"].astype(np.int8),
+    )
+    write_trace(path, rows, burst_bytes=burst)
+    return len(rows)
