@@ -242,6 +242,14 @@ class ReplayResult:
         ]
         return pd.DataFrame(rows, columns=["channel", "bank", "command", "count"])
 
+    def command_trace(self, channel: int = 0) -> pd.DataFrame:
+        """Commands kept: clock (the first of the command), command, bank, row (-1 where none)."""
+        import pandas as pd
+
+        m = self.state.live[channel]
+        frame = pd.DataFrame(np.array(m.log[: m.logged]), columns=["clock", "command", "bank", "row"])
+        return frame.assign(command=frame["command"].map(dict(enumerate(self.commands))))
+
     @cached_property
     def energy(self) -> tuple[EnergyRow, ...]:
         """Energy rows (``dchw.dram.energy``); none for a fixed memory."""
@@ -311,13 +319,15 @@ def replay(
     inject: Injection = "backtoback",
     channels: int = 1,
     controller: Controller | None = None,
+    keep_commands: int = 0,
     on_progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
     """Run a trace through a memory.
 
     ``trace``: a path (``dchw.traces``), a pair of arrays (address, is_write), or chunks of requests. ``on``: a
-    standard by name, a YAML file of one, or a ``FixedMemory``. ``refresh`` overrides the controller's. ``on_progress``
-    is told the number of requests done after each chunk. Raises ConfigError and FileFormatError.
+    standard by name, a YAML file of one, or a ``FixedMemory``. ``refresh`` overrides the controller's. The first
+    ``keep_commands`` commands of each channel are kept (``ReplayResult.command_trace``). ``on_progress`` is told
+    the number of requests done after each chunk. Raises ConfigError and FileFormatError.
     """
     if inject not in INJECTIONS:
         raise ConfigError(f"inject {inject!r}: no such way; {nearest(inject, INJECTIONS)}")
@@ -326,7 +336,7 @@ def replay(
     if refresh is not None:
         options = options.replace("refresh", refresh)
     bits = address_map(part, mapping, channels)
-    state = channel_state(part, options, channels=channels)
+    state = channel_state(part, options, channels=channels, trace_length=keep_commands)
     burst = part.burst_size if isinstance(part, FixedMemory) else part.organisation.burst_size
     clock = done = 0
     moved = np.zeros((len(STREAMS) + 1, 2), np.int64)
