@@ -1,0 +1,108 @@
+"""The fast engine against the reference engine and against a fused recurrence, in one process.
+
+Run: ``python -m pytest tests/benchmarks/bench_engines.py -s -p no:cacheprovider --override-ini addopts=``.
+
+The program is like AlexNet fc6 at 9 % density: 3,500 active columns broadcast to 64 PEs, 1.4 million entries, without
+decode units or with 16 or 64 of them. Times are processor time of this one thread, the least of several calls. The
+reference engine runs the first columns only; its speed is per firing. The fused recurrence is the one formula of the
+array without decode units, compiled: nothing generic could be faster. A stream of 256-byte reads from LPDDR5X-8533
+shows what the memory node costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dchw.compile import kernel
+from dchw.config import build
+from dchw.simulate import fast, reference
+from dchw.simulate import fast_kernels as fk
+from dchw.units.dram import Dram
+from tests.parity.broadcast import Ints, broadcast_program, random_work
+from tests.parity.test_lpddr import stream
+
+COLUMNS, ROWS, ELEMENTS, DENSITY, DEPTH = 3500, 4096, 64, 0.1, 8
+REFERENCE_COLUMNS = 40
+ROUNDS = 5
+
+
+@kernel
+def fused(work: Ints, depth: int) -> int:
+    """The recurrence of the broadcast array, one pass over columns and PEs."""
+    columns, elements = work.shape
+    free = np.zeros(elements, np.int64)
+    ring = np.zeros(depth, np.int64)
+    push = -1
+    for column in range(columns):
+        push = max(push + 1, ring[column % depth] + 1 if column >= depth else 0)
+        latest = 0
+        for pe in range(elements):
+            start = max(free[pe], push + 1)
+            latest = max(latest, start)
+            free[pe] = start + max(work[column, pe], 1)
+        ring[column % depth] = latest
+    return max(free.max(), push + 1)  # type: ignore[no-any-return]
+
+
+def least_seconds(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
+    """The shortest processor time of several calls."""
+    best = float("inf")
+    for _ in range(rounds):
+        begin = time.process_time()
+        call()
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+def kernel_seconds(program: Any) -> float:
+    """Processor time of the kernels alone, without checking and laying out the program."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        tables = fast.flatten(program)
+        begin = time.process_time()
+        fk.advance(tables, 10**12)
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+@pytest.mark.parametrize("decoders", [0, 16, 64])
+def test_engines(decoders: int, benchmark: Any) -> None:
+    """One line: entries, firings/s of both engines and their ratio, the ratio to the fused recurrence."""
+    work = random_work(np.random.default_rng(0), COLUMNS, ROWS, ELEMENTS, DENSITY)
+    program = broadcast_program(work, depth=DEPTH, decoders=decoders)
+    small = broadcast_program(work[:REFERENCE_COLUMNS], depth=DEPTH, decoders=decoders)
+    firings, few = (sum(len(node.occupied) for node in each.nodes) for each in (program, small))
+    result = fast.run(program)
+    if decoders == 0:
+        assert result.cycles == fused(work, DEPTH)
+    fused(work, DEPTH)
+    alone, whole = kernel_seconds(program), least_seconds(lambda: fast.run(program))
+    slow = least_seconds(lambda: reference.run(small), 1) / few
+    formula = least_seconds(lambda: fused(work, DEPTH))
+    print(
+        f"\n{decoders} decoders: {int(work.sum()):,} entries, {firings:,} firings, {result.cycles:,} cycles; "
+        f"kernels {alone * 1e3:.1f} ms = {firings / alone / 1e6:.1f} M firings/s, "
+        f"{result.cycles / alone / 1e6:.2f} M cycles/s; whole run {whole * 1e3:.1f} ms; "
+        f"reference {1 / slow / 1e3:.1f} k firings/s; "
+        f"fast / reference {slow * firings / alone:,.0f}x kernels, {slow * firings / whole:,.0f}x whole; "
+        f"fused recurrence {formula * 1e3:.2f} ms, {alone / formula:.0f}x faster than the kernels"
+    )
+    benchmark.pedantic(lambda: fast.run(program), rounds=3)
+
+
+def test_memory(benchmark: Any) -> None:
+    """One line: bursts/s and requests/s through the memory node with four channels of LPDDR5X-8533."""
+    memory = build(Dram, {"standard": "LPDDR5X-8533", "channels": 4}, where="dram")
+    program = stream(memory, 20_000, 8)
+    clocks = fast.run(program).memory.clocks
+    alone = kernel_seconds(program)
+    print(
+        f"\nLPDDR5X-8533 x 4: 20,000 requests, 160,000 bursts, {clocks:,} memory clocks in {alone * 1e3:.1f} ms = "
+        f"{160_000 / alone / 1e6:.2f} M bursts/s"
+    )
+    benchmark.pedantic(lambda: fast.run(program), rounds=3)
