@@ -244,12 +244,10 @@ class _Runs:
         entries = work.weights
         assert isinstance(entries, Entries)
         jobs = work.activity.shape[1]
-        key = entries.element.astype(np.int64) * jobs + entries.job
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
         self._begin = np.zeros((elements, jobs), np.int32)
         self._length = np.zeros((elements, jobs), np.int32)
-        self._begin.ravel()[key[starts]] = starts
-        self._length.ravel()[key[starts]] = np.diff(starts, append=key.size)
+        self._begin[entries.run_element, entries.run_job] = np.cumsum(entries.run_count) - entries.run_count
+        self._length[entries.run_element, entries.run_job] = entries.run_count
 
     def of(self, element: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """int32[jobs] first entry and int32[jobs] number of entries of each run of one element."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -131,18 +132,19 @@ class Decoding:
         self._resident = self.at_load and kept_decoded(machine, work)
         decodes = 1 if self._resident or (delivery.rounds == 0 and self.at_load) else passes
         self._decodes = decodes
-        self._decoder_of = np.repeat(packed.chunk_decoder, np.diff(entries.chunk_offsets))
-        self._group = np.empty(entries.job.size, np.int64)
         self._held = held
         self._first: dict[int, int] = {}
         self._per_pass: dict[int, int] = {}
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self.at_load and delivery.rounds == 0:
             return  # decoded entries are in the SRAM from the run before
-        rate = machine.huffman.style is DecoderStyle.RATE
-        self._covered = _weights_covered(work) if rate else np.ones(entries.job.size, np.int64)
-        for unit in np.unique(packed.chunk_decoder):
-            self._unit(int(unit), layer, weights, delivery)
+        self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(entries.chunk_offsets))
+        order = np.argsort(packed.chunk_decoder, kind="stable")
+        firings, before = self._schedule(order)
+        bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
+        for first, end in pairwise([*bounds.tolist(), order.size]):
+            own = firings[before[first] : before[end]]
+            self._unit(order[first:end], own, before[first : end + 1] - before[first], layer, weights, delivery)
 
     def _check_tables(self) -> None:
         parameters, huffman = self._work.packed.parameters, self._machine.huffman
@@ -158,31 +160,53 @@ class Decoding:
                 f"{huffman.table_entries}; raise huffman.table_entries or lower index_bits or codebook_bits"
             )
 
-    def _unit(self, unit: int, layer: int, weights: WeightStream, delivery: Delivery) -> None:
+    def _schedule(self, order: Indices) -> tuple[npt.NDArray[np.int32], Indices]:
+        """Firings of one pass of all units, chunk by chunk in ``order``: (occupied cycles, firings before each chunk).
+
+        Sets the firing of each entry, counted from its unit's first of a pass.
+        """
         from dchw.mapping.firings import group_cycles
 
-        builder, huffman, work = self._builder, self._machine.huffman, self._work
-        entries = work.weights
+        huffman, entries = self._machine.huffman, self._work.weights
         assert isinstance(entries, Entries)
-        ids = np.flatnonzero(work.packed.chunk_decoder == unit)
-        mine = np.flatnonzero(self._decoder_of == unit)
-        offsets = np.append(0, np.cumsum(np.diff(entries.chunk_offsets)[ids])).astype(np.int64)
+        offsets = entries.chunk_offsets
+        rate = huffman.style is DecoderStyle.RATE
         ready = huffman.schedule(
-            entries.gap_bits[mine],
-            entries.code_bits[mine],
-            self._covered[mine],
+            entries.gap_bits,
+            entries.code_bits,
+            _weights_covered(self._work) if rate else np.empty(0, np.int64),
             offsets,
-            1.0 - np.count_nonzero(~entries.is_filler) / work.geometry.weights,
+            1.0 - np.count_nonzero(~entries.is_filler) / self._work.geometry.weights,
             self._machine.reader_supply,
         )
-        group, occupied, before = group_cycles(ready, offsets, huffman.chunk_start_cycles)
+        group, occupied, starts = group_cycles(ready, offsets, huffman.chunk_start_cycles)
+        sizes = np.diff(starts)[order]
+        before = np.append(0, np.cumsum(sizes))
+        unit = self._work.packed.chunk_decoder[order]
+        first_of_unit = before[np.searchsorted(unit, unit)]
+        moved = np.empty(order.size, np.int64)
+        moved[order] = before[:-1] - first_of_unit - starts[order]
+        self._group = group + np.repeat(moved, np.diff(offsets))
+        return occupied[np.repeat(starts[order] - before[:-1], sizes) + np.arange(before[-1])], before
+
+    def _unit(
+        self,
+        ids: Indices,
+        occupied: npt.NDArray[np.int32],
+        before: Indices,
+        layer: int,
+        weights: WeightStream,
+        delivery: Delivery,
+    ) -> None:
+        """Append one unit's firings: its chunks, cycles of each firing of a pass, firings before each chunk."""
+        builder, huffman, work = self._builder, self._machine.huffman, self._work
+        unit = int(work.packed.chunk_decoder[ids[0]])
         node = builder.node(f"huffman[{unit}]", "huffman")
         if self._resident:
             self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         load = node.fire([huffman.table_load_cycles(symbols)], layer)[0]
         node.fire(np.tile(occupied, self._decodes), layer)
-        self._group[mine] = group
         self._first[unit] = int(load) + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
@@ -202,9 +226,10 @@ class Decoding:
 
     def hand_entries(self, element: str, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
-        decoder = self._decoder_of[index]
-        for unit in np.unique(decoder):
-            mine = decoder == unit
+        decoder = self._entry_unit[index]
+        alone = self._work.packed.shape.lane_decoders == 1
+        for unit in decoder[:1] if alone else np.unique(decoder):
+            mine = slice(None) if alone else decoder == unit
             queue = self._builder.link(
                 f"huffman[{unit}]",
                 element,
