@@ -159,14 +159,15 @@ def simulate(
     seed: int = 0,
     arithmetic: str = "float32",
     record: bool = False,
+    window: tuple[int, int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
     """Run a compressed network on a machine.
 
     ``storage`` is one of the seven storage formats; ``engine`` "fast" or "reference" (equal results, the second slow
-    and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``record`` keeps
-    every start and finish. ``arithmetic``: "float32", "fixed16" (`dchw.mapping.arithmetic`) or "none" for timing only.
-    Conservation is checked on every run (SimulationError).
+    and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``arithmetic``:
+    "float32", "fixed16" (`dchw.mapping.arithmetic`) or "none" for timing only. ``record`` keeps every start and
+    finish, inside ``window`` (first cycle, end) if given. Conservation is checked on every run (SimulationError).
     """
     if engine not in _ENGINES:
         raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")
@@ -177,11 +178,7 @@ def simulate(
         network, target, storage, inputs=inputs, batch=batch, seed=seed, arithmetic=Arithmetic(arithmetic)
     )
     program = lower(workload, warm=warm)
-    if engine == "fast":
-        from dchw.simulate import fast as chosen
-    else:
-        from dchw.simulate import reference as chosen  # type: ignore[no-redef]
-    timing = chosen.run(program, record=record, on_progress=on_progress)
+    timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
     counts = count_events(workload, program)
     rows, scope = dram_account(target.dram, timing.memory, program)
     report = costs.account(target, storage, counts, program, timing, rows, scope, _work(workload))
@@ -198,6 +195,22 @@ def _work(workload: Workload) -> costs.Work:
         macs=workload.batch * sum(geometry.macs for geometry in layers),
         weights=sum(geometry.weights for geometry in layers),
     )
+
+
+def run_program(
+    program: Program,
+    engine: str,
+    *,
+    record: bool = False,
+    window: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Timing:
+    """Run a program on one of the two engines, which give equal results."""
+    if engine == "fast":
+        from dchw.simulate import fast as chosen
+    else:
+        from dchw.simulate import reference as chosen  # type: ignore[no-redef]
+    return chosen.run(program, record=record, window=window, on_progress=on_progress)
 
 
 def check_conservation(workload: Workload, program: Program, timing: Timing, *, warm: bool) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
+@click.option("--layer", multiple=True, help="Bound timeline and trace to this layer (repeatable).")
 @click.option("--dram-trace", type=click.Path(path_type=Path), help="Write the DRAM requests of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -48,6 +49,7 @@ def command(
     prototxt: Path | None,
     out: Path | None,
     timeline: Path | None,
+    layer: tuple[str, ...],
     dram_trace: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,6 +58,8 @@ def command(
 
     import dchw
     from dchw.costs import per_frame
+    from dchw.experiment import run_program
+    from dchw.quantities import DchwError, nearest
 
     network = load_compressed(file, prototxt)
     target = dchw.machine(machine_name)
@@ -69,19 +73,27 @@ def command(
             batch=batch,
             warm=warm,
             arithmetic=arithmetic,
-            record=timeline is not None,
+            record=timeline is not None and not layer,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if out is not None:
         _write_frame(result.to_frame(), out)
+    unknown = [name for name in layer if name not in result.program.layers]
+    if unknown:
+        raise DchwError(f"{file}: no layer {unknown[0]!r}; {nearest(unknown[0], result.program.layers)}")
     if timeline is not None:
-        from dchw.simulate.timeline import write_timeline
+        from dchw.simulate.timeline import layer_window, write_timeline
 
-        write_timeline(timeline, result.program, result.timing)
+        timing = result.timing
+        if layer:
+            spans = [layer_window(timing, result.program.layers.index(name)) for name in layer]
+            window = (min(first for first, _ in spans), max(end for _, end in spans))
+            timing = run_program(result.program, engine, record=True, window=window)
+        write_timeline(timeline, result.program, timing)
     if dram_trace is not None:
         from dchw.simulate.memory_trace import write_program_trace
 
-        write_program_trace(dram_trace, result.program, result.timing)
+        write_program_trace(dram_trace, result.program, result.timing, layers=layer or None)
     energy = result.costs.by("category")
     summary = {
         "network": network.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from dchw.simulate.result import Timing
 from dchw.traces import requests, write_trace
 
 
-def write_program_trace(path: str | Path, program: Program, timing: Timing) -> int:
-    """Write a run's DRAM requests (format by the file's name, see `dchw.traces`); the number of requests.
+def write_program_trace(
+    path: str | Path, program: Program, timing: Timing, *, layers: Collection[str] | None = None
+) -> int:
+    """Write a run's DRAM requests, those of ``layers`` only if given; the number of requests.
 
-    ``cycle`` is the memory clock from which a request was offered. Raises DchwError for a run without a memory.
+    The format follows the file's name (`dchw.traces`). ``cycle`` is the memory clock from which a request was offered.
+    Raises DchwError for a run without a memory.
     """
     node, memory = program.memory, timing.memory
     if node is None or memory is None:
@@ -23,6 +27,10 @@ def write_program_trace(path: str | Path, program: Program, timing: Timing) -> i
     burst = node.memory.burst_bytes
     clock = np.concatenate(memory.offered)
     order = np.argsort(clock, kind="stable")
+    if layers is not None:
+        chosen = [program.layers.index(name) for name in layers]
+        layer = np.concatenate([asked.layer for asked in node.requests])
+        order = order[np.isin(layer[order], chosen)]
     columns = {
         name: np.concatenate([getattr(asked, name) for asked in node.requests])[order]
         for name in ("address", "bursts", "is_write", "stream")
