@@ -40,9 +40,6 @@ def _mixture(kind: str, std, count: int) -> list[Asked]:
         elif kind == "gather":  # short runs at scattered places, read only
             place = random.Random(number // 4)
             out.append(Asked(place.randrange(banks), place.randrange(8), place.randrange(60) + number % 4, False, 0))
-        elif kind == "turns":  # reads and writes in turn, in different bank groups
-            bank = number % 2 * std.organisation.banks_per_group
-            out.append(Asked(bank, 0, number % 64, number % 2 == 1, rng.randrange(30)))
         else:  # a stream, a writer behind it, and pauses
             column = number // 2
             bank = (number % 2 * 3 + column // 64) % banks
@@ -63,23 +60,23 @@ def test_no_rule_is_broken_between_any_pair_of_commands(name, kind):
 
 
 @pytest.mark.parametrize(
-    ("planted", "kind"),
+    ("name", "planted"),
     [
-        ("nRCD", "random"),
-        ("nRP", "random"),
-        ("nFAW", "random"),
-        ("nWTRS", "turns"),
-        ("nWTRL", "random"),
-        ("nRFC", "random"),
+        ("LPDDR5-6400", "nRCD"),
+        ("LPDDR5-6400", "nRP"),
+        ("LPDDR5-6400", "nFAW"),
+        ("LPDDR4-3200", "nWTR"),
+        ("LPDDR5-6400", "nWTRL"),  # nWTRS is hidden there by the clock synchronisation it makes necessary
+        ("LPDDR5-6400", "nRFC"),
     ],
 )
-def test_a_timing_one_clock_short_is_caught(planted, kind):
+def test_a_timing_one_clock_short_is_caught(name, planted):
     """tRCD, tRP, tFAW, tWTR, tRFC: the controller runs with the fault; the checker knows the true standard."""
-    true = standard("LPDDR5-6400").replace("timings.nREFI.cycles", 700)
+    true = standard(name).replace("timings.nREFI.cycles", 700)
     if planted == "nFAW":  # four times tRRD is as long as tFAW in every shipped standard, so tRRD hides it
         true = true.replace("timings.nRRDS.cycles", 2).replace("timings.nRRDL.cycles", 2)
     wrong = true.replace(f"timings.{planted}.cycles", true.timings[planted].cycles - 1)
-    asked = _mixture(kind, true, 600)
+    asked = _mixture("random", true, 600)
     assert faults(true, run_kernels(true, Controller(), asked)[0].trace(0)) == []
     found = faults(true, run_kernels(wrong, Controller(), asked)[0].trace(0))
     assert found
