@@ -169,25 +169,19 @@ class Decoding:
 
         huffman, entries = self._machine.huffman, self._work.weights
         assert isinstance(entries, Entries)
-        offsets = entries.chunk_offsets
         rate = huffman.style is DecoderStyle.RATE
         ready = huffman.schedule(
             entries.gap_bits,
             entries.code_bits,
             _weights_covered(self._work) if rate else np.empty(0, np.int64),
-            offsets,
+            entries.chunk_offsets,
             1.0 - np.count_nonzero(~entries.is_filler) / self._work.geometry.weights,
             self._machine.reader_supply,
         )
-        group, occupied, starts = group_cycles(ready, offsets, huffman.chunk_start_cycles)
-        sizes = np.diff(starts)[order]
-        before = np.append(0, np.cumsum(sizes))
-        unit = self._work.packed.chunk_decoder[order]
-        first_of_unit = before[np.searchsorted(unit, unit)]
-        moved = np.empty(order.size, np.int64)
-        moved[order] = before[:-1] - first_of_unit - starts[order]
-        self._group = group + np.repeat(moved, np.diff(offsets))
-        return occupied[np.repeat(starts[order] - before[:-1], sizes) + np.arange(before[-1])], before
+        self._group, occupied, before = group_cycles(
+            ready, entries.chunk_offsets, huffman.chunk_start_cycles, order, self._work.packed.chunk_decoder
+        )
+        return occupied, before
 
     def _unit(
         self,

@@ -70,30 +70,37 @@ def element_firings(
 
 
 @kernel
-def group_cycles(ready: Any, chunk_offsets: Any, start_cycles: int) -> Any:
+def group_cycles(ready: Any, chunk_offsets: Any, start_cycles: int, order: Any, unit: Any) -> Any:
     """Decode firings from delivery cycles: entries of a chunk with one delivery cycle leave in one firing.
 
-    ``ready`` int64[entries] counts within each chunk (`HuffmanDecoder.schedule`). Gives (group of each entry
-    int64[entries], occupied int32[groups], groups before each chunk int64[chunks + 1]).
+    ``ready`` int64[entries] counts within each chunk (`HuffmanDecoder.schedule`); chunks are worked in ``order``, which
+    puts those of one ``unit`` (int32[chunks]) behind one another. Gives (firing of each entry, counted from its unit's
+    first, int32[entries]; occupied int32[firings] in that order; firings before each chunk of ``order``
+    int64[chunks + 1]).
     """
     chunks = chunk_offsets.size - 1
-    group = np.empty(ready.size, np.int64)
+    group = np.empty(ready.size, np.int32)
     occupied = np.empty(ready.size + chunks, np.int32)
     before = np.empty(chunks + 1, np.int64)
     n = 0
-    for c in range(chunks):
-        before[c] = n
+    first = 0
+    for place in range(chunks):
+        c = order[place]
+        before[place] = n
+        if place == 0 or unit[c] != unit[order[place - 1]]:
+            first = n
         if chunk_offsets[c] == chunk_offsets[c + 1]:  # nothing to decode, but the chunk is still opened
             occupied[n] = max(start_cycles, 1)
             n += 1
         last = np.int64(-1)
+        opening = np.int64(start_cycles)
         for i in range(chunk_offsets[c], chunk_offsets[c + 1]):
-            if i == chunk_offsets[c] or ready[i] != last:
-                occupied[n] = ready[i] - last
-                if i == chunk_offsets[c]:
-                    occupied[n] += start_cycles
-                last = ready[i]
+            now = ready[i]
+            if now != last:  # never of a chunk's first entry, which is delivered in cycle 0 or later
+                occupied[n] = now - last + opening
+                opening = np.int64(0)
+                last = now
                 n += 1
-            group[i] = n - 1
+            group[i] = n - 1 - first
     before[chunks] = n
-    return group, occupied[:n].copy(), before
+    return group, occupied[:n], before
