@@ -7,78 +7,60 @@ cycle anything is decided at: what is not known yet follows some decision, so it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-
 from dchw.compile import kernel
-from dchw.simulate.memory import (
-    ACCEPTED_AT,
-    ANSWERED,
-    ANSWERED_AT,
-    DELIVERED,
-    FAR,
-    FIRST,
-    HEAD,
-    READY,
-    RELEASED,
-    MemoryState,
-    clock_from,
-    cycle_during,
-    cycle_of,
-    next_clock,
-    request_visible,
-    step,
+from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
+from dchw.simulate.fast_tables import (
+    CONSTANT,
+    COUNT,
+    DEPTH,
+    DIRTY,
+    DONE,
+    FINISH,
+    FREED,
+    GIVEN,
+    GIVEN_BY,
+    HOLD,
+    INITIAL,
+    INTO,
+    ITEM,
+    MASK,
+    NEXT,
+    NEXT_GIVER,
+    NEXT_TAKER,
+    OCCUPIED,
+    OUT_OF,
+    PEAK,
+    PENDING,
+    QUEUE_COUNT,
+    QUEUE_HEAD,
+    QUEUED,
+    RECORDING,
+    RING,
+    SLOT,
+    SPAN,
+    SPAN_END,
+    SPAN_FINISH,
+    SPAN_IDLE,
+    SPAN_STALL,
+    SPAN_START,
+    START,
+    STARTED,
+    STOP,
+    TAKEN,
+    TAKEN_BY,
+    UPTO,
+    WAITED_FOR,
+    WANTED,
+    Ints,
+    Ints32,
+    Tables,
+    record,
+    wake_source,
+    wake_target,
 )
+from dchw.simulate.memory import FAR, clock_from, cycle_during, step
 
-Ints = npt.NDArray[np.int64]
-Ints32 = npt.NDArray[np.int32]
-
-# Columns of ``node``: a firing node. ``ends`` of links INTO .. OUT_OF take, OUT_OF .. STOP give. CONSTANT is the
-# occupied time of all firings, or 0: see OCCUPIED. NEXT is the firing in hand, since START if STARTED.
-INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, NEXT, FINISH, STARTED, START, WAITED_FOR, SPAN, QUEUED = range(13)
-SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(13, 18)
-# Columns of ``link``. A place in ``ring`` holds an item's visible time, and once it is taken its slot's; there are
-# twice as many as slots, so that both are at hand when a peak is looked at. HOLD is from the cycle a slot is held to
-# the item's visible time. NEXT_GIVER and NEXT_TAKER are the firings that move the next item. FREED slots were free
-# when the last peak was looked at. SOURCE and TARGET are firing nodes, or arbiters counted on behind them, or (last)
-# the memory.
-RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
-GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 18)
-ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
-# Columns of ``span``: firings of one node that belong to one layer.
-SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
-# Columns of ``arbiter``: channel c is ends[CHANNELS + 2 c] -> ends[CHANNELS + 2 c + 1]; its ports are
-# port_free[PORTS .. PORTS_END]. PENDING is the cycle of the next grant as far as known.
-CHANNELS, CHANNEL_COUNT, PORTS, PORTS_END, HELD, POLICY, PERIOD, DARK, DARK_LENGTH = range(9)
-LAST, PENDING, DIRTY, GRANTS, WAITED, ARBITER_SIZE = range(9, 15)
-FIXED, ROUND_ROBIN, OLDEST = range(3)
-# Places of ``run``.
-QUEUE_HEAD, QUEUE_COUNT, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER, MEMORY_LINKS, RUN_SIZE = range(9)
 PAUSED, STUCK = range(2)
-NEVER_FIRES = np.int32(2**31 - 1)
-"""Ends every list of firings."""
-
-
-class Tables(NamedTuple):
-    """The program and its state as flat arrays; see the column names of this module."""
-
-    run: Ints
-    node: Ints
-    link: Ints
-    ends: Ints
-    span: Ints
-    arbiter: Ints
-    port_free: Ints
-    queue: Ints
-    ring: Ints
-    lists: Ints32
-    occupied: Ints32
-    recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
-    granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
-    granted_place: Ints  # [link, 4]: next, end, first; grants before the window
-    memory: MemoryState
 
 
 @kernel
@@ -94,21 +76,21 @@ def advance(t: Tables, budget: int) -> int:
         for a in range(arbiter.shape[0]):
             if arbiter[a, DIRTY]:
                 arbiter[a, DIRTY] = 0
-                arbiter[a, PENDING] = _decide(t, a)
+                arbiter[a, PENDING] = decide(t, a)
             cycle = min(cycle, arbiter[a, PENDING])
-        clock = _next_memory_clock(t)
+        clock = next_memory_clock(t)
         if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
             # up to the decision at ``cycle`` nothing unknown can reach the memory
             limit = FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)
             if step(t.memory, limit):
-                _deliver(t)
+                deliver(t)
         elif cycle == FAR:
             return STUCK
         else:
             for a in range(arbiter.shape[0]):
                 while arbiter[a, PENDING] == cycle:
-                    _grant(t, a, cycle)
-                    arbiter[a, PENDING] = _decide(t, a)
+                    grant(t, a, cycle)
+                    arbiter[a, PENDING] = decide(t, a)
 
 
 @kernel
@@ -159,14 +141,14 @@ def _fire(t: Tables, target: int) -> None:
                         )
                         idle += waited
                         if firing > before and link[x, WANTED] & SLOT:
-                            _wake_source(run, node, link, arbiter, queue, x)
+                            wake_source(run, node, link, arbiter, queue, x)
                     else:
                         firing, finish, held, blocked = _give_run(
                             link, ring, lists, service, x, occupied, constant, firing, quiet, finish
                         )
                         stall += held
                         if firing > before and link[x, WANTED] & ITEM:
-                            _wake_target(run, node, link, arbiter, queue, x)
+                            wake_target(run, node, link, arbiter, queue, x)
                         start, waited_for, started = finish, -1, 1 if blocked else 0
                     if fresh and (firing > before or started):
                         span[here, SPAN_START] = first
@@ -211,7 +193,7 @@ def _fire(t: Tables, target: int) -> None:
                             ring[place] = start + 1
                         link[x, FREED], link[x, PEAK], link[x, TAKEN] = freed, peak, upto
                         if link[x, WANTED] & SLOT:
-                            _wake_source(run, node, link, arbiter, queue, x)
+                            wake_source(run, node, link, arbiter, queue, x)
                     if fresh:
                         span[here, SPAN_START] = start
                         fresh = False
@@ -248,11 +230,11 @@ def _fire(t: Tables, target: int) -> None:
                         ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
                     link[x, GIVEN] = upto
                     if link[x, WANTED] & ITEM:
-                        _wake_target(run, node, link, arbiter, queue, x)
+                        wake_target(run, node, link, arbiter, queue, x)
                 stall += handover - busy_until
                 finish = handover + 1
                 if recording:
-                    _record(t, at, firing, start, finish, waited_for, stalled_by)
+                    record(t, at, firing, start, finish, waited_for, stalled_by)
                 firing += 1
                 started = 0
             if firing == span_end:
@@ -370,184 +352,3 @@ def _give_run(
         link[x, GIVEN] = item
         link[x, NEXT_GIVER] = lists[by + item] if by >= 0 else firing
     return firing, finish, stall, blocked
-
-
-@kernel
-def _take(t: Tables, x: int, cycle: int) -> None:
-    # a shared node takes a link's head at a cycle, as firing nodes do above
-    link, ring = t.link, t.ring
-    base, mask, item = link[x, RING], link[x, MASK], link[x, TAKEN]
-    if item >= link[x, INITIAL]:
-        held_from = ring[base + (item & mask)] - link[x, HOLD]
-        while link[x, FREED] < item and ring[base + (link[x, FREED] & mask)] <= held_from:
-            link[x, FREED] += 1
-        link[x, PEAK] = max(link[x, PEAK], item + 1 - link[x, FREED])
-    ring[base + (item & mask)] = cycle + 1
-    link[x, TAKEN] += 1
-    if link[x, WANTED] & SLOT:
-        _wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
-
-
-@kernel
-def _give(t: Tables, x: int, cycle: int) -> None:
-    # a shared node hands an item over at a cycle
-    link = t.link
-    t.ring[link[x, RING] + (link[x, GIVEN] & link[x, MASK])] = cycle + link[x, HOLD]
-    link[x, GIVEN] += 1
-    if link[x, WANTED] & ITEM:
-        _wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
-
-
-@kernel
-def _wake_source(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
-    if link[x, SOURCE] < node.shape[0]:
-        link[x, WANTED] &= ~SLOT
-    _wake(run, node, arbiter, queue, link[x, SOURCE])
-
-
-@kernel
-def _wake_target(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
-    if link[x, TARGET] < node.shape[0]:
-        link[x, WANTED] &= ~ITEM
-    _wake(run, node, arbiter, queue, link[x, TARGET])
-
-
-@kernel
-def _wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
-    # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
-    nodes = node.shape[0]
-    if at >= nodes:
-        if at - nodes < arbiter.shape[0]:
-            arbiter[at - nodes, DIRTY] = 1
-    elif node[at, QUEUED] == 0:
-        node[at, QUEUED] = 1
-        queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
-        run[QUEUE_COUNT] += 1
-
-
-@kernel
-def _record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
-    node = t.node
-    if finish <= t.run[WINDOW_FROM]:
-        node[at, FIRST_RECORDED] = firing + 1
-    if finish <= t.run[WINDOW_FROM] or start >= t.run[WINDOW_TO]:
-        return
-    row = t.recorded[node[at, RECORD] + node[at, RECORDED]]
-    row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
-    node[at, RECORDED] += 1
-
-
-@kernel
-def _eligible_from(t: Tables, one: int, other: int) -> int:
-    # cycle from which a channel can be granted, or FAR while its head or slot is not known
-    link, ring = t.link, t.ring
-    head = link[one, TAKEN]
-    if head >= link[one, GIVEN]:
-        return FAR
-    cycle = ring[link[one, RING] + (head & link[one, MASK])]
-    needs = link[other, GIVEN] - link[other, DEPTH]
-    if link[other, DEPTH] and needs >= 0:
-        if needs >= link[other, TAKEN]:
-            return FAR
-        cycle = max(cycle, ring[link[other, RING] + (needs & link[other, MASK])])
-    return cycle  # type: ignore[no-any-return]
-
-
-@kernel
-def _decide(t: Tables, a: int) -> int:
-    # the cycle of an arbiter's next grant as far as heads and slots are known (T6, T7); FAR if none is
-    row, ends = t.arbiter[a], t.ends
-    cycle = FAR
-    for channel in range(row[CHANNEL_COUNT]):
-        place = row[CHANNELS] + 2 * channel
-        cycle = min(cycle, _eligible_from(t, ends[place], ends[place + 1]))
-    if cycle == FAR:
-        return FAR
-    free_from = t.port_free[row[PORTS]]
-    for port in range(row[PORTS] + 1, row[PORTS_END]):
-        free_from = min(free_from, t.port_free[port])
-    cycle = max(cycle, free_from)
-    if row[PERIOD]:
-        inside = cycle % row[PERIOD] - row[DARK]
-        if 0 <= inside < row[DARK_LENGTH]:
-            cycle += row[DARK_LENGTH] - inside
-    return cycle  # type: ignore[no-any-return]
-
-
-@kernel
-def _grant(t: Tables, a: int, cycle: int) -> None:
-    # one grant to the policy's choice among the channels eligible in a cycle
-    row, ends, link = t.arbiter[a], t.ends, t.link
-    channels = row[CHANNEL_COUNT]
-    winner, oldest = -1, FAR
-    first = row[LAST] + 1 if row[POLICY] == ROUND_ROBIN else 0
-    for turn in range(channels):
-        channel = (first + turn) % channels
-        one, other = ends[row[CHANNELS] + 2 * channel], ends[row[CHANNELS] + 2 * channel + 1]
-        if _eligible_from(t, one, other) > cycle:
-            continue
-        visible = t.ring[link[one, RING] + (link[one, TAKEN] & link[one, MASK])]
-        if visible < oldest:
-            winner, oldest = channel, visible
-        if row[POLICY] != OLDEST:
-            break
-    one, other = ends[row[CHANNELS] + 2 * winner], ends[row[CHANNELS] + 2 * winner + 1]
-    row[GRANTS] += 1
-    row[WAITED] += cycle - oldest
-    _take(t, one, cycle)
-    _give(t, other, cycle)
-    row[LAST] = winner
-    port = row[PORTS]
-    for candidate in range(row[PORTS], row[PORTS_END]):
-        if t.port_free[candidate] < t.port_free[port]:
-            port = candidate
-    t.port_free[port] = cycle + row[HELD]
-    if not t.run[RECORDING]:
-        return
-    if cycle < t.run[WINDOW_FROM]:
-        t.granted_place[one, 3] += 1
-    elif cycle < t.run[WINDOW_TO]:
-        t.granted[t.granted_place[one, 0]] = cycle
-        t.granted_place[one, 0] += 1
-
-
-@kernel
-def _next_memory_clock(t: Tables) -> int:
-    # tells the memory the heads that became visible; its next clock in which something can happen
-    state, link = t.memory, t.link
-    for port in range(state.port.shape[0]):
-        x = t.ends[t.run[MEMORY_LINKS] + 2 * port]
-        if state.port[port, READY] == FAR and link[x, GIVEN] > link[x, TAKEN]:
-            request_visible(state, port, t.ring[link[x, RING] + (link[x, TAKEN] & link[x, MASK])])
-    return next_clock(state) if state.port.shape[0] else FAR
-
-
-@kernel
-def _deliver(t: Tables) -> None:
-    # passes on what the memory accepted and answered
-    state, link = t.memory, t.link
-    for port in range(state.port.shape[0]):
-        row = state.port[port]
-        one, other = t.ends[t.run[MEMORY_LINKS] + 2 * port], t.ends[t.run[MEMORY_LINKS] + 2 * port + 1]
-        while row[RELEASED] < row[HEAD]:
-            clock = state.request[row[FIRST] + row[RELEASED], ACCEPTED_AT]
-            _take(t, one, cycle_of(state.reg, clock))
-            row[RELEASED] += 1
-        while row[DELIVERED] < row[ANSWERED]:
-            cycle = cycle_of(state.reg, state.request[row[FIRST] + row[DELIVERED], ANSWERED_AT])
-            _give(t, other, cycle)
-            t.run[LATEST_ANSWER] = max(t.run[LATEST_ANSWER], cycle + link[other, HOLD])
-            row[DELIVERED] += 1
-
-
-@kernel
-def settle_peaks(t: Tables) -> None:
-    """Count items that were given and never taken into the links' peaks."""
-    link, ring = t.link, t.ring
-    for x in range(link.shape[0]):
-        base, mask, freed = link[x, RING], link[x, MASK], link[x, FREED]
-        for item in range(max(link[x, TAKEN], link[x, INITIAL]), link[x, GIVEN]):
-            held_from = ring[base + (item & mask)] - link[x, HOLD]
-            while freed < link[x, TAKEN] and ring[base + (freed & mask)] <= held_from:
-                freed += 1
-            link[x, PEAK] = max(link[x, PEAK], item + 1 - freed)

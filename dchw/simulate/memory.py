@@ -21,7 +21,7 @@ from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
 from dchw.dram.system import completions, take_completion
 from dchw.events import Event, Stream
-from dchw.simulate.program import MemoryNode, Program
+from dchw.simulate.program import Program
 from dchw.simulate.result import MemoryTimes
 from dchw.units.dram import Dram
 
@@ -282,17 +282,3 @@ def _commands(memory: Dram, channels: State) -> dict[str, int]:
     }
     events = {event.value: sum(issued[name] for name in commands if name) for event, commands in roles.items()}
     return {**events, Event.ROW_PRECHARGE.value: int(live.precharged.sum()), **found, **issued}
-
-
-def request_trace(node: MemoryNode, times: MemoryTimes) -> dict[str, npt.NDArray[np.generic]]:
-    """All requests in the order of their acceptance: memory clock, address, bytes, is_write, stream, layer, port."""
-    ports = [np.full(len(asked.address), index) for index, asked in enumerate(node.requests)]
-    columns: dict[str, npt.NDArray[np.generic]] = {"clock": np.concatenate(times.accepted)}
-    columns["address"] = np.concatenate([asked.address for asked in node.requests])
-    bursts = np.concatenate([asked.bursts for asked in node.requests]).astype(np.int64)
-    columns["size_bytes"] = bursts * node.memory.burst_bytes
-    for name in ("is_write", "stream", "layer"):
-        columns[name] = np.concatenate([getattr(asked, name) for asked in node.requests])
-    columns["port"] = np.concatenate(ports)
-    order = np.argsort(columns["clock"], kind="stable")
-    return {name: column[order] for name, column in columns.items()}

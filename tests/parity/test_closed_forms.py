@@ -11,7 +11,6 @@ from dchw.config import build
 from dchw.quantities import SimulationError
 from dchw.simulate import fast, reference
 from dchw.simulate.difference import first_difference
-from dchw.simulate.memory import request_trace
 from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests, check
 from dchw.units.dram import Dram
 from tests.parity.broadcast import broadcast_program, random_work, recurrence
@@ -147,12 +146,10 @@ def test_clock_crossing_rounds_up_both_ways():
     assert faster.nodes["use"].start.tolist() == [6]  # ceil((2 + 2 + 2) / 1.3325) + 1
 
 
-def test_the_request_trace_lists_what_was_accepted():
-    program = memory_program([2, 1, 3], bytes_per_cycle=32)
-    trace = request_trace(program.memory, both(program).memory)
-    assert trace["clock"].tolist() == [2, 3, 6]
-    assert trace["address"].tolist() == [0, 64, 96]
-    assert trace["size_bytes"].tolist() == [64, 32, 96]
+def test_the_next_request_has_its_turn_a_clock_after_the_last_burst():
+    memory = both(memory_program([2, 1, 3], bytes_per_cycle=32)).memory
+    assert memory.offered[0].tolist() == [1, 2, 3]
+    assert memory.accepted[0].tolist() == [2, 3, 6]
 
 
 def test_layers_have_starts_and_finishes():

@@ -15,6 +15,7 @@ from dchw.config import build
 from dchw.quantities import SimulationError
 from dchw.simulate import fast, reference
 from dchw.simulate import fast_kernels as fk
+from dchw.simulate import fast_tables as ft
 from dchw.simulate.difference import first_difference
 from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.units.dram import Dram
@@ -132,10 +133,10 @@ def test_the_machine_without_a_fault_shows_none():
 def test_a_lost_item_is_a_deadlock_that_names_who_waits():
     program = congested()
     tables = fast.flatten(with_link(program, "q1", given_by=np.arange(N, dtype=np.int32)))
-    tables.lists[tables.lists == N - 1] = fk.NEVER_FIRES  # the last item of q1 is never given
+    tables.lists[tables.lists == N - 1] = ft.NEVER_FIRES  # the last item of q1 is never given
     assert fk.advance(tables, 10**9) == fk.STUCK
     behind = program.links_into("sink")[0]
-    assert tables.link[behind, fk.GIVEN] == N - 1
+    assert tables.link[behind, ft.GIVEN] == N - 1
     short = Program(
         clock_hz=1, layers=("all",), nodes=(node("a", 1), node("b", 1)),
         links=(Link(name="q", source="a", target="b", items=N, depth=1),

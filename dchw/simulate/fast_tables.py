@@ -1,0 +1,137 @@
+"""What the fast engine's kernels run on: a program and its state as flat arrays, and moving single items in them."""
+
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.simulate.memory import MemoryState
+
+Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
+
+# Columns of ``node``: a firing node. ``ends`` of links INTO .. OUT_OF take, OUT_OF .. STOP give. CONSTANT is the
+# occupied time of all firings, or 0: see OCCUPIED. NEXT is the firing in hand, since START if STARTED.
+INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, NEXT, FINISH, STARTED, START, WAITED_FOR, SPAN, QUEUED = range(13)
+SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(13, 18)
+# Columns of ``link``. A place in ``ring`` holds an item's visible time, and once it is taken its slot's; there are
+# twice as many as slots, so that both are at hand when a peak is looked at. HOLD is from the cycle a slot is held to
+# the item's visible time. NEXT_GIVER and NEXT_TAKER are the firings that move the next item. FREED slots were free
+# when the last peak was looked at. SOURCE and TARGET are firing nodes, or arbiters counted on behind them, or (last)
+# the memory.
+RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
+GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 18)
+ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
+# Columns of ``span``: firings of one node that belong to one layer.
+SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
+# Columns of ``arbiter``: channel c is ends[CHANNELS + 2 c] -> ends[CHANNELS + 2 c + 1]; its ports are
+# port_free[PORTS .. PORTS_END]. PENDING is the cycle of the next grant as far as known.
+CHANNELS, CHANNEL_COUNT, PORTS, PORTS_END, HELD, POLICY, PERIOD, DARK, DARK_LENGTH = range(9)
+LAST, PENDING, DIRTY, GRANTS, WAITED, ARBITER_SIZE = range(9, 15)
+FIXED, ROUND_ROBIN, OLDEST = range(3)
+# Places of ``run``.
+QUEUE_HEAD, QUEUE_COUNT, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER, MEMORY_LINKS, RUN_SIZE = range(9)
+NEVER_FIRES = np.int32(2**31 - 1)
+"""Ends every list of firings."""
+
+
+class Tables(NamedTuple):
+    """The program and its state as flat arrays; see the column names of this module."""
+
+    run: Ints
+    node: Ints
+    link: Ints
+    ends: Ints
+    span: Ints
+    arbiter: Ints
+    port_free: Ints
+    queue: Ints
+    ring: Ints
+    lists: Ints32
+    occupied: Ints32
+    recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
+    granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
+    granted_place: Ints  # [link, 4]: next, end, first; grants before the window
+    memory: MemoryState
+
+
+@kernel
+def take(t: Tables, x: int, cycle: int) -> None:
+    # a shared node takes a link's head at a cycle, as firing nodes do above
+    link, ring = t.link, t.ring
+    base, mask, item = link[x, RING], link[x, MASK], link[x, TAKEN]
+    if item >= link[x, INITIAL]:
+        held_from = ring[base + (item & mask)] - link[x, HOLD]
+        while link[x, FREED] < item and ring[base + (link[x, FREED] & mask)] <= held_from:
+            link[x, FREED] += 1
+        link[x, PEAK] = max(link[x, PEAK], item + 1 - link[x, FREED])
+    ring[base + (item & mask)] = cycle + 1
+    link[x, TAKEN] += 1
+    if link[x, WANTED] & SLOT:
+        wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
+
+
+@kernel
+def give(t: Tables, x: int, cycle: int) -> None:
+    # a shared node hands an item over at a cycle
+    link = t.link
+    t.ring[link[x, RING] + (link[x, GIVEN] & link[x, MASK])] = cycle + link[x, HOLD]
+    link[x, GIVEN] += 1
+    if link[x, WANTED] & ITEM:
+        wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
+
+
+@kernel
+def wake_source(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+    if link[x, SOURCE] < node.shape[0]:
+        link[x, WANTED] &= ~SLOT
+    wake(run, node, arbiter, queue, link[x, SOURCE])
+
+
+@kernel
+def wake_target(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+    if link[x, TARGET] < node.shape[0]:
+        link[x, WANTED] &= ~ITEM
+    wake(run, node, arbiter, queue, link[x, TARGET])
+
+
+@kernel
+def wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
+    # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
+    nodes = node.shape[0]
+    if at >= nodes:
+        if at - nodes < arbiter.shape[0]:
+            arbiter[at - nodes, DIRTY] = 1
+    elif node[at, QUEUED] == 0:
+        node[at, QUEUED] = 1
+        queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
+        run[QUEUE_COUNT] += 1
+
+
+@kernel
+def record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
+    node = t.node
+    if finish <= t.run[WINDOW_FROM]:
+        node[at, FIRST_RECORDED] = firing + 1
+    if finish <= t.run[WINDOW_FROM] or start >= t.run[WINDOW_TO]:
+        return
+    row = t.recorded[node[at, RECORD] + node[at, RECORDED]]
+    row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
+    node[at, RECORDED] += 1
+
+
+@kernel
+def settle_peaks(t: Tables) -> None:
+    """Count items that were given and never taken into the links' peaks."""
+    link, ring = t.link, t.ring
+    for x in range(link.shape[0]):
+        base, mask, freed = link[x, RING], link[x, MASK], link[x, FREED]
+        for item in range(max(link[x, TAKEN], link[x, INITIAL]), link[x, GIVEN]):
+            held_from = ring[base + (item & mask)] - link[x, HOLD]
+            while freed < link[x, TAKEN] and ring[base + (freed & mask)] <= held_from:
+                freed += 1
+            link[x, PEAK] = max(link[x, PEAK], item + 1 - freed)
