@@ -211,7 +211,7 @@ def _execute(f: Any, m: Any) -> bool:
         return False
     slot = target
     if kind == SERVE:
-        m.service_free = max(clock * f.service_unit, m.service_free) + f.service
+        m.service_free = max((m.arrived[slot] + 1) * f.service_unit, m.service_free) + f.service
         _finish(f, m, which, slot, -(-m.service_free // f.service_unit))
         return True
     bank = m.bank[slot]

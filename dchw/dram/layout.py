@@ -44,7 +44,7 @@ def _numbers(names: str) -> Fields:
 _COMMANDS = "act act2 pre prea rd wr rda wra refa refb sync_rd sync_wr"
 _FIXED: Fields = [
     *_numbers("kind banks ranks banks_per_rank write_high write_low policy row_timeout refresh refresh_every"),
-    *_numbers("read_latency write_latency postamble activate_window sync_gap share_period share_busy"),
+    *_numbers("read_latency write_latency postamble activate_window sync_gap burst others_up others_down"),
     *_numbers("refresh_cycle bank_refresh_cycle service service_unit trace_length"),
     *_numbers(_COMMANDS),  # number of the command in each role; -1 without one
     *_numbers("none"),  # -1 as a field: kernels would be compiled once more for a literal

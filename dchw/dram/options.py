@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,8 +21,8 @@ class Controller(Config):
     ``write_low`` is filled and a read waits. ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
     lets the last waiting access to a row close it; ``timeout`` closes rows unused for ``row_timeout`` clocks.
     ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none.
-    ``rest_of_chip`` is the share of the data bus that others hold: of every ``share_period`` clocks the first
-    share (rounded to clocks) starts no burst of ours.
+    ``rest_of_chip`` is the share of the data bus that others hold: time is cut into slots of one burst, an evenly
+    spread share of the slots (to the nearest thousandth) starts no burst of ours.
     """
 
     read_queue: Queue = 32
@@ -32,12 +33,11 @@ class Controller(Config):
     row_timeout: Positive = 200
     refresh: Literal["refab", "refpb", "noref"] = "refab"
     rest_of_chip: Share = 0.0
-    share_period: Positive = 100
 
     @property
-    def busy_clocks(self) -> int:
-        """Clocks of every ``share_period`` that belong to the rest of the chip."""
-        return round(self.rest_of_chip * self.share_period)
+    def others_share(self) -> Fraction:
+        """``rest_of_chip`` as the fraction of slots that are counted."""
+        return Fraction(self.rest_of_chip).limit_denominator(1000)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -45,11 +45,6 @@ class Controller(Config):
             raise ValueError(
                 f"write_low and write_high: draining must stop below where it starts; "
                 f"got {self.write_low} and {self.write_high}"
-            )
-        if self.rest_of_chip and self.share_period - self.busy_clocks < 16:
-            raise ValueError(
-                f"rest_of_chip and share_period: {self.busy_clocks} of {self.share_period} clocks leave fewer than "
-                "16 in a row for bursts; lengthen the period"
             )
         return self
 

@@ -57,15 +57,17 @@ def needs_sync(f: Any, m: Any, clock: int) -> bool:
 
 @kernel
 def _outside(f: Any, clock: int) -> int:
-    """First clock from ``clock`` on that does not belong to the rest of the chip."""
-    phase = clock % f.share_period
-    return clock + f.share_busy - phase if phase < f.share_busy else clock
+    """First clock from ``clock`` on in a slot that does not belong to the rest of the chip."""
+    slot = clock // f.burst
+    while (slot + 1) * f.others_up // f.others_down > slot * f.others_up // f.others_down:
+        slot += 1
+    return max(clock, slot * f.burst)
 
 
 @kernel
 def _data_slot(f: Any, m: Any, clock: int) -> int:
     """First clock from ``clock`` on for an access, or for its announcement, so that the access lies outside."""
-    if f.share_busy == 0:
+    if f.others_up == 0:
         return clock
     if f.sync_rd < 0:
         return _outside(f, clock)

@@ -92,7 +92,8 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
     for field in ("read_latency", "write_latency", "activate_window", "refresh_cycle", "bank_refresh_cycle"):
         f[field] = std.role_cycles(field)
     f.postamble = std.role_cycles("sync_postamble")
-    f.share_period, f.share_busy = options.share_period, options.busy_clocks
+    f.burst = std.role_cycles("burst")
+    f.others_up, f.others_down = options.others_share.as_integer_ratio()
     f.clocks[: len(names)] = list(std.commands.clocks.values())
     _fill_nodes(f, std)
     _fill_rules(f, std, set(names) if every_rule else _issued(std, options))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from math import floor
 
 from dchw.dram.options import Controller
 from dchw.dram.standard import Standard
@@ -147,6 +148,7 @@ class SlowController:
         roles = ("read_latency", "write_latency", "sync_postamble", "refresh_interval", "bank_refresh_interval")
         self.cycles = {role: self.std.role_cycles(role) for role in roles}
         self.gap = self._sync_gap() if self.std.commands.sync_read is not None else 0
+        self.burst = self.std.role_cycles("burst")
         self.clock = 0
         self.queues: dict[bool, list[Request]] = {False: [], True: []}
         self.opened: list[Request] = []
@@ -281,7 +283,8 @@ class SlowController:
 
     def _may_access(self, request: Request) -> bool:
         at = self.clock + (self.gap if self._needs_sync() else 0)
-        ours = at % self.options.share_period >= self.options.busy_clocks
+        slot, share = at // self.burst, self.options.others_share
+        ours = floor((slot + 1) * share) == floor(slot * share)
         return ours and self._legal(self._access(request), request.bank)
 
     def _held(self, normal: tuple[str, int, Request | None]) -> int:
