@@ -229,21 +229,22 @@ class Machine:
             if lane in used or len(me["queue"][lane]) == memory.fixed.queue:
                 return True
             used.add(lane)
-            me["queue"][lane].append((port, number, bool(asked.is_write[number])))
+            me["queue"][lane].append((port, number, bool(asked.is_write[number]), clock))
             me["burst"] += 1
         self.queues[me["in"][port]].take(1, ceil(clock / ratio))
         me["head"][port], me["last"], me["turn"] = number + 1, port, None
         return True
 
     def _transfer(self, fixed, me, clock: int) -> bool:
-        # a channel begins at most one burst per clock, when its bus is free and the burst was accepted before
+        # a channel begins at most one burst per clock, when its bus is free and the burst was accepted before;
+        # a burst that waited follows the one before without a gap, also inside a clock
         exact = Fraction(fixed.burst_size) / Fraction(fixed.bytes_per_cycle * (1 - fixed.rest_of_chip))
         burst_clocks = Fraction(round(exact * 2**20), 2**20)
         happened = False
         for lane, queue in enumerate(me["queue"]):
             if queue and ceil(me["bus"][lane]) <= clock:
-                port, number, is_write = queue.pop(0)
-                me["bus"][lane] = max(me["bus"][lane], Fraction(clock)) + burst_clocks
+                port, number, is_write, accepted = queue.pop(0)
+                me["bus"][lane] = max(me["bus"][lane], Fraction(accepted + 1)) + burst_clocks
                 done = ceil(me["bus"][lane]) + (0 if is_write else fixed.latency)
                 me["complete"].setdefault((port, number), []).append(done)
                 happened = True
