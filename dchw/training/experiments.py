@@ -7,7 +7,7 @@ sensitivity: Han et al., NIPS 2015, figure 6). `dchw.training.plots` writes and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -34,10 +34,11 @@ class Plan(Config):
     """What is tried. Training sets are kept small: these are curves, not records."""
 
     densities: tuple[float, ...] = (0.3, 0.15, 0.1, 0.07, 0.05, 0.035, 0.025)
+    """From the highest to the lowest; each starts from the network retrained at the one before."""
     codebook_bits: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
-    pruned_density: float = 0.08
-    """Of every layer, where an experiment starts from a pruned network."""
-    training: Training = Training(epochs=1, learning_rate=0.0005)
+    pruned_density: float = 0.1
+    """Where an experiment starts from a pruned network: the first of ``densities`` that is no higher."""
+    training: Training = Training(epochs=2, learning_rate=0.002, batch_size=64, warmup_steps=20)
     """Retraining and fine-tuning at every point."""
     train_images: Positive = 20_000
     """The first so many training images."""
@@ -94,8 +95,7 @@ def size_against_error(subject: Subject) -> list[Row]:
         rows.append({"method": method, "setting": setting, "size_bytes": size_bytes, "error_percent": error})
         subject.progress("size against error", len(rows), total)
 
-    for density in plan.densities:
-        module = _retrained(subject, density)
+    for density, module in _retrained(subject):
         add("pruning", density, module, _pruned_bytes(module))
         share_and_finetune(module, subject.batches(), _sharing(plan, bits_of_both))
         compressed = compressed_from_module(module, subject.data.test_images[:1], name="experiment")
@@ -111,7 +111,7 @@ def codebook_bits(subject: Subject) -> list[Row]:
     """Error of the pruned network against codebook bits, per initialisation, before and after fine-tuning."""
     rows = []
     plan = subject.plan
-    pruned = _retrained(subject, plan.pruned_density)
+    pruned = next(module for density, module in _retrained(subject) if density <= plan.pruned_density)
     points = [(init, bits) for init in get_args(Init) for bits in plan.codebook_bits]
     for done, (init, bits) in enumerate(points, start=1):
         module = copy.deepcopy(pruned)
@@ -132,7 +132,7 @@ def bits_by_kind(subject: Subject) -> list[Row]:
     """
     rows = []
     plan = subject.plan
-    pruned = _retrained(subject, plan.pruned_density)
+    pruned = next(module for density, module in _retrained(subject) if density <= plan.pruned_density)
     for kind, layer_type in (("convolutional", nn.Conv2d), ("fully connected", nn.Linear)):
         if not any(isinstance(layer, layer_type) for _, layer in compressible_layers(pruned)):
             continue
@@ -165,13 +165,14 @@ def _prune(module: nn.Module, densities: Mapping[str, float]) -> None:
             masks[name].copy_(layer.weight.new_tensor(chosen))
 
 
-def _retrained(subject: Subject, density: float) -> nn.Module:
-    """A copy of the dense network, pruned by magnitude in every layer and retrained with its masks held; plain."""
+def _retrained(subject: Subject) -> Iterator[tuple[float, nn.Module]]:
+    """The dense network pruned by magnitude, every layer to each density in turn, retrained with its masks held."""
     module = subject.copy()
-    _prune(module, {name: density for name, _ in compressible_layers(module)})
-    fit(module, subject.batches(), subject.plan.training, task="retrain")
-    materialise(module)
-    return module
+    for density in subject.plan.densities:
+        _prune(module, {name: density for name, _ in compressible_layers(module)})
+        fit(module, subject.batches(), subject.plan.training, task="retrain")
+        materialise(module)
+        yield density, copy.deepcopy(module)
 
 
 def _sharing(plan: Plan, bits: int, init: Init = "linear") -> Sharing:

@@ -30,10 +30,13 @@ def main(
 ) -> None:
     """Run the experiments on a dense MNIST checkpoint; each is written as soon as it is done."""
     from dchw.training.datasets import mnist
+    from dchw.training.run import placed
     from dchw.training.session import load_dense
 
     subject = Subject(
-        dense=load_dense(checkpoint, architecture), data=mnist(data), plan=Plan(train_images=train_images)
+        dense=placed(load_dense(checkpoint, architecture), "cpu"),
+        data=mnist(data),
+        plan=Plan(train_images=train_images),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     for name in only or EXPERIMENTS:

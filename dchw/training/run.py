@@ -51,7 +51,7 @@ def train_dense(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.dense_seed)
         module = architectures.build(recipe.architecture)
-    module = _placed(module, device)
+    module = placed(module, device)
     fit(
         module,
         Batches.of(data, seed=recipe.dense_seed, device=device),
@@ -72,9 +72,9 @@ def train_compressed(
     progress: Progress = no_progress,
 ) -> Trained:
     """Prune, retrain, share, fine-tune and code a copy of ``dense``; ``dense`` itself teaches it where asked."""
-    module = _placed(copy.deepcopy(dense), device)
+    module = placed(copy.deepcopy(dense), device)
     batches = Batches.of(data, seed=seed, device=device)
-    teacher = _placed(copy.deepcopy(dense), device) if recipe.distillation is not None else None
+    teacher = placed(copy.deepcopy(dense), device) if recipe.distillation is not None else None
     stage = f"{recipe.name}, seed {seed}"
 
     def measure(measured: nn.Module) -> float:
@@ -124,7 +124,7 @@ def train_compressed(
     )
 
 
-def _placed(module: nn.Module, device: str) -> nn.Module:
+def placed(module: nn.Module, device: str) -> nn.Module:
     """The module on a device; convolutions with their channels last, which trains 1.7 times as fast on a CPU."""
     placed: nn.Module = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed
