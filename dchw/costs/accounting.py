@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
+from dchw.dram.energy import activity, energy_rows
 from dchw.dram.options import FixedMemory
+from dchw.dram.standard import Standard
 from dchw.events import Event, Stream
 from dchw.hardware.machine import Machine
 from dchw.mapping.counts import EventCount
@@ -22,15 +23,6 @@ from dchw.units.unit import UnitCosts
 
 ENTRY_BITS = 16
 """Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
-
-_DRAM_COMMANDS = (
-    Event.ROW_ACTIVATE,
-    Event.ROW_PRECHARGE,
-    Event.DRAM_READ,
-    Event.DRAM_WRITE,
-    Event.REFRESH_ALL_BANK,
-    Event.REFRESH_PER_BANK,
-)
 
 
 def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
@@ -108,8 +100,7 @@ def account(
         work=work,
         warnings=_too_slow(machine, priced),
     )
-    # a fixed memory has no energy at all, and the scope says so
-    check_complete(report, counts, priced, timing, dram=not isinstance(machine.dram.part, FixedMemory))
+    check_complete(report, counts, priced, timing, machine.dram.part)
     return report
 
 
@@ -118,32 +109,35 @@ def check_complete(
     counts: Iterable[EventCount],
     costs: Mapping[str, UnitCosts],
     timing: Timing,
-    *,
-    dram: bool = True,
+    part: Standard | FixedMemory,
 ) -> None:
-    """Every event, clock, leakage, area and (``dram``) DRAM command has its rows, with equal counts.
+    """Every event, clock, leakage, area and what the memory ``part`` did has its rows, with equal counts.
 
-    Raises SimulationError for what is missing.
+    Raises SimulationError for what is missing. A fixed memory has no energies, and its scope says so.
     """
-    expected: Counter[tuple[str, str, str, str]] = Counter()
+    expected: dict[tuple[str, str, str, str], float] = {}
     for count in counts:
-        expected[count.unit, count.event, count.layer, _stream_name(count)] += count.count
-    if timing.memory is not None and dram:
-        for event in _DRAM_COMMANDS:
-            if number := timing.memory.commands.get(event, 0):
-                expected["dram", event, "", ""] = number
+        key = (count.unit, str(count.event), count.layer, _stream_name(count))
+        expected[key] = expected.get(key, 0) + count.count
+    memory = timing.memory
+    if memory is not None and not isinstance(part, FixedMemory):
+        for done in energy_rows(part, activity(part, memory.channels, memory.clocks)):
+            expected["dram", done.event, "", ""] = done.count
+        for event in (Event.DRAM_READ, Event.DRAM_WRITE):
+            if bursts := memory.commands.get(event, 0):
+                expected["dram", event, "", ""] = bursts
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for row in report.rows:
-        # DRAM commands may be shared out over layers and streams
+        # bursts of the memory are shared out over layers and streams
         where = ("", "") if row.unit == "dram" else (row.layer, row.stream)
-        found.setdefault((row.unit, row.event, *where), []).append(row.count)
+        found.setdefault((row.unit, str(row.event), *where), []).append(row.count)
     for key, number in expected.items():
         got = math.fsum(found.get(key, ()))
         if not math.isclose(got, number, rel_tol=1e-9):
             unit, name, *place = key
             raise SimulationError(
-                f"costs: expected rows for {number:,} {name} of {' '.join(filter(None, (unit, *place)))}; got "
-                f"{got:,.0f}; this is a fault of the simulator, please report it"
+                f"costs: expected rows for {number:,.9g} {name} of {' '.join(filter(None, (unit, *place)))}; got "
+                f"{got:,.9g}; this is a fault of the simulator, please report it"
             )
     timed = {(row.unit, row.event) for row in report.rows}
     for unit, cost in costs.items():

@@ -254,10 +254,10 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
         ),
     ]
     caption = (
-        "Roofline: what each layer reaches between its first and last cycle against the machine's peak and its DRAM's "
-        f"peak bandwidth, stored as <code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful "
-        "MACs are products with a non-zero weight, the same number in every storage format. Layers overlap in time, so "
-        "a layer's span holds cycles in which it waits for another one."
+        "Roofline: what each layer reaches against the machine's peak and its DRAM's peak bandwidth, stored as "
+        f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs are products with a "
+        "non-zero weight, the same number in every storage format. A layer's time is what it adds to the run, from the "
+        "last finish of the layers before it to its own, so weights fetched earlier can lift it above the slanted roof."
     )
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 
@@ -294,14 +294,18 @@ def _gantt(tables: Tables) -> Drawing:
     data = []
     for storage, look in ((before, BEFORE), (after, AFTER)):
         part = tables.layers[tables.layers["storage"] == storage].set_index("layer").reindex(order)
-        start, finish = (part[f"{end}_us"] * 1e-6 / factor for end in ("start", "finish"))
-        trace = _bars(finish - start, storage, look, f"{unit}s")
-        data.append({**trace, "base": _plain(start), "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
-    layout = _layout(len(order), f"time since the first request ({unit}s)", row=40)
+        start, finish, added = (part[f"{name}_us"] * 1e-6 / factor for name in ("start", "finish", "added"))
+        for begin, pale in ((start, True), (finish - added, False)):
+            trace = _bars(finish - begin, storage, look, f"{unit}s")
+            trace |= {"base": _plain(begin), "offsetgroup": storage, "legendgroup": storage, "showlegend": not pale}
+            trace |= {"opacity": 0.35} if pale else {}
+            data.append({**trace, "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
+    row = 40 if len(order) <= 10 else 24
+    layout = _layout(len(order), f"time since the first request ({unit}s)", row=row)
     layout["barmode"] = "group"
     caption = (
-        "When each layer is worked on, from its first start to its last finish: weights of the next layers are fetched "
-        "while a layer computes."
+        "When each layer is worked on, from its first start, the fetch of its weights, to its last finish. The strong "
+        "part is the time it adds to the run; before that, it is fetched or waits while earlier layers compute."
     )
     return Drawing("gantt", caption, {"data": data, "layout": layout})
 

@@ -168,7 +168,8 @@ def _setup(
     weights = sum(layer.codes.size for layer in network.layers)
     kept = sum(layer.nonzeros for layer in network.layers)
     start = "warm: weights that fit are in SRAM" if result.warm else "cold: all weights come from DRAM"
-    seeded = " (seeded)" if workload.activations == "synthetic" else ""
+    synthetic = workload.activations == "synthetic"
+    origin = "synthetic activations" if synthetic else f"activations from the {workload.activations}"
     rows = [
         (
             "Network",
@@ -183,13 +184,14 @@ def _setup(
         ("Machine’s source", machine.source),
         (
             "Run",
-            f"batch {workload.batch}, {start}; activations from the {workload.activations}{seeded}; "
-            f"engine {result.engine}",
+            f"batch {workload.batch}, {start}; {origin}; engine {result.engine}",
         ),
         ("Program", f"digest {result.timing.program_digest[:16]}" if result.timing.program_digest else "no digest"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     seeds = [f"{key} {value}" for key, value in (*_flat(network.recipe), *_flat(network.results)) if "seed" in key]
+    if synthetic:
+        seeds.append("synthetic activations by the run's seed (0 unless given)")
     rows.append(("Seeds", "; ".join(_distinct(seeds)) or "none used"))
     rows.append(("Repeat with", command))
     return rows
@@ -237,6 +239,7 @@ def _layer_rows(tables: Tables) -> list[dict[str, Any]]:
                 "useful_macs": whole(row["useful_macs"]),
                 "start": whole(row["start_cycle"]),
                 "finish": whole(row["finish_cycle"]),
+                "added": whole(row["added_cycles"]),
                 "macs_per_cycle": number(row["macs_per_cycle"]),
                 "intensity": number(row["macs_per_dram_byte"]),
                 "energy": quantity(float(energy.get((storage, row["layer"]), 0.0)) * 1e-12, "J"),

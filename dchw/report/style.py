@@ -65,7 +65,7 @@ SERIES = (
     Look(SKY, "\\"),
     Look(VERMILLION, "-"),
     Look(PURPLE, "+"),
-    Look(BLACK),
+    Look(YELLOW, "|"),
     Look(GREY, "."),
 )
 """For what has no colour of its own, such as layers."""

@@ -195,13 +195,18 @@ def _traffic(results: Mapping[str, SimResult]) -> pd.DataFrame:
 
 
 def _layers(results: Mapping[str, SimResult]) -> pd.DataFrame:
+    """A layer adds the cycles from the last finish of the layers before it to its own; they sum to the last finish."""
     layers = _stacked({name: result.layers_frame() for name, result in results.items()})
     clock_hz = next(iter(results.values())).program.clock_hz
     layers["start_us"] = layers["start_cycle"] / clock_hz * 1e6
     layers["finish_us"] = layers["finish_cycle"] / clock_hz * 1e6
-    spent = layers["finish_cycle"] - layers["start_cycle"]
+    finish = layers.groupby("storage", sort=False)["finish_cycle"]
+    before = finish.transform(lambda ends: ends.cummax().shift(fill_value=0))
+    layers["added_cycles"] = (layers["finish_cycle"] - before).clip(lower=0)
+    layers["added_us"] = layers["added_cycles"] / clock_hz * 1e6
+    added = layers["added_cycles"]
     moved = layers["dram_read_bytes"] + layers["dram_write_bytes"]
-    layers["macs_per_cycle"] = layers["useful_macs"] / spent.where(spent > 0, np.nan)
+    layers["macs_per_cycle"] = layers["useful_macs"] / added.where(added > 0, np.nan)
     layers["macs_per_dram_byte"] = layers["useful_macs"] / moved.where(moved > 0, np.nan)
     return layers
 

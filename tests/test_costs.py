@@ -1,0 +1,217 @@
+"""Does every joule have a row, does every total equal its rows, and what does a missing row do?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+import dchw
+from dchw.costs import CostReport, CostRow, Work, check_complete, per_frame, unit_costs
+from dchw.costs.frames import dram_idle_mw
+from dchw.costs.report import KEYS
+from dchw.events import Event
+from dchw.experiment import SimResult, simulate
+from dchw.quantities import DchwError, SimulationError
+from dchw.technology.figure import Confidence, Figure, spread
+from dchw.units.unit import UnitCosts
+from tests.report.runs import comparison, tiny_network
+
+FORMATS = ("dense-fp32", "dense-fp16", "dense-int8", "csr", "relative", "shared", "huffman")
+
+
+@cache
+def costs_of(storage: str) -> dict[str, UnitCosts]:
+    return unit_costs(comparison().machine, storage)
+
+
+def check(result: SimResult, report: CostReport) -> None:
+    workload = result.workload
+    check_complete(report, result.counts, costs_of(workload.storage), result.timing, workload.machine.dram.part)
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+@pytest.mark.parametrize("key", KEYS)
+def test_sums_by_every_key_add_up_to_the_total(storage: str, key: str) -> None:
+    report = comparison().results[storage].costs
+    assert math.fsum(report.by(key).values()) == pytest.approx(report.energy_pj, rel=1e-12)
+    assert report.energy_pj == pytest.approx(sum(row.count * row.each.nominal for row in report.rows), rel=1e-12)
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+def test_every_row_is_inside_its_range_and_names_a_source(storage: str) -> None:
+    report = comparison().results[storage].costs
+    low, high = report.energy_range_pj
+    assert low < report.energy_pj < high
+    assert all(row.low_pj <= row.energy_pj <= row.high_pj and row.each.source for row in report.rows)
+
+
+@pytest.mark.parametrize("storage", ["dense-int8", "huffman"])
+def test_an_account_without_one_of_its_rows_fails(storage: str) -> None:
+    result = comparison().results[storage]
+    check(result, result.costs)
+    for missing in result.costs.rows:
+        if missing.count == 0:
+            continue
+        rows = tuple(row for row in result.costs.rows if row is not missing)
+        with pytest.raises(SimulationError, match=r"costs: expected (rows for|a row for)"):
+            check(result, replace(result.costs, rows=rows))
+
+
+def test_a_missing_row_is_named() -> None:
+    result = comparison().results["huffman"]
+    rows = tuple(row for row in result.costs.rows if (row.unit, row.layer, row.event) != ("pe_array", "fc0", "mac"))
+    macs = sum(c.count for c in result.counts if (c.unit, c.layer, c.event) == ("pe_array", "fc0", Event.MAC))
+    with pytest.raises(SimulationError) as caught:
+        check(result, replace(result.costs, rows=rows))
+    assert str(caught.value) == (
+        f"costs: expected rows for {macs:,} mac of pe_array fc0; got 0; this is a fault of the simulator, please "
+        "report it"
+    )
+
+
+def test_a_row_with_a_smaller_count_fails_too() -> None:
+    result = comparison().results["huffman"]
+    first = next(row for row in result.costs.rows if row.event == Event.SYMBOL_DECODE)
+    rows = tuple(replace(row, count=row.count - 1) if row is first else row for row in result.costs.rows)
+    with pytest.raises(SimulationError, match="symbol_decode of huffman"):
+        check(result, replace(result.costs, rows=rows))
+
+
+def test_an_area_that_is_left_out_fails() -> None:
+    result = comparison().results["huffman"]
+    with pytest.raises(SimulationError, match="expected an area for"):
+        check(result, replace(result.costs, area=result.costs.area[1:]))
+
+
+def test_an_event_without_an_energy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dchw.costs import accounting
+
+    real = accounting.unit_costs
+
+    def without_macs(machine: dchw.hardware.machine.Machine, storage: str) -> dict[str, object]:
+        costs = dict(real(machine, storage))
+        left = {event: figure for event, figure in costs["pe_array"].energy_pj.items() if event != Event.MAC}
+        return {**costs, "pe_array": replace(costs["pe_array"], energy_pj=left)}
+
+    monkeypatch.setattr(accounting, "unit_costs", without_macs)
+    with pytest.raises(SimulationError, match="expected an energy for mac in pe_array; got none"):
+        simulate(tiny_network(), "phone-lpddr5x", "dense-int8")
+
+
+def test_clocks_at_work_and_idle_cover_the_whole_run() -> None:
+    result = comparison().results["huffman"]
+    for unit in ("pe_array", "huffman", "dma"):
+        counts = {row.event: row.count for row in result.costs.rows if row.unit == unit}
+        assert counts["clock"] + counts["idle_clock"] == pytest.approx(result.cycles)
+        assert counts["leakage"] == pytest.approx(result.seconds)
+
+
+def test_idle_cycles_cost_the_ungated_share() -> None:
+    rows = {row.event: row for row in comparison().results["huffman"].costs.rows if row.unit == "pe_array"}
+    share = comparison().machine.silicon.ungated_share
+    assert rows["idle_clock"].each.nominal == pytest.approx(share * rows["clock"].each.nominal)
+    assert rows["idle_clock"].each.low == 0
+    assert rows["idle_clock"].each.confidence is Confidence.ASSUMED
+
+
+def report_of(*rows: CostRow) -> CostReport:
+    work = Work(inferences=2, macs=8, weights=4)
+    return CostReport(rows=rows, area=(), scope="none", seconds=1e-6, work=work)
+
+
+def row(unit: str, event: str, count: float, low: float, nominal: float, high: float) -> CostRow:
+    each = Figure(nominal, low, high, "pJ", f"source of {unit} {event}", Confidence.PUBLISHED)
+    return CostRow(unit=unit, event=event, layer="", stream="", count=count, each=each)
+
+
+def test_averages_by_hand() -> None:
+    report = report_of(row("dram", "dram_read", 10, 1, 2, 4), row("pe_array", "mac", 4, 5, 5, 5))
+    assert report.energy_pj == 40  # 10 x 2 + 4 x 5
+    assert report.energy_range_pj == (30, 60)
+    assert report.energy_per_inference_pj == 20
+    assert report.energy_per_mac_pj == 5
+    assert report.energy_per_weight_pj == 5  # 20 pJ over 4 weights
+    assert report.power_mw == pytest.approx(40e-12 / 1e-6 * 1e3)
+    assert report.energy_delay_js == pytest.approx(40e-12 * 1e-6)
+    assert report.by("stage") == {"fetch": 20, "multiply": 20}
+
+
+def test_sensitivity_by_hand() -> None:
+    report = report_of(row("dram", "dram_read", 10, 1, 2, 4), row("pe_array", "mac", 4, 4, 5, 5))
+    first, second = report.sensitivity()
+    assert (first.name, first.total_low_pj, first.total_high_pj) == ("DRAM: source of dram dram_read", 30, 60)
+    assert (second.name, second.total_low_pj, second.total_high_pj) == ("arithmetic, queues and accumulators", 36, 40)
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+def test_swings_of_all_assumptions_add_up_to_the_range(storage: str) -> None:
+    report = comparison().results[storage].costs
+    found = report.sensitivity()
+    low, high = report.energy_range_pj
+    assert sum(a.swing_pj for a in found) == pytest.approx(high - low)
+    assert sum(a.energy_pj for a in found) == pytest.approx(report.energy_pj)
+    assert [a.swing_pj for a in found] == sorted((a.swing_pj for a in found), reverse=True)
+
+
+def test_a_frame_is_the_run_and_what_idles_after_it() -> None:
+    result, machine = comparison().results["huffman"], comparison().machine
+    frame = per_frame(result.costs, 30, machine)
+    idle = 1 / 30 - result.seconds
+    leakage_mw = sum(cost.leakage_mw.nominal for cost in unit_costs(machine, "huffman").values())
+    dram_mw = dram_idle_mw("self-refresh", machine.dram.standard).nominal * machine.dram.channels
+    assert frame.idle_pj == pytest.approx((leakage_mw + dram_mw) * idle * 1e9)
+    assert frame.energy_pj == pytest.approx(result.energy_pj + frame.idle_pj)
+    assert frame.power_mw == pytest.approx(frame.energy_pj * 1e-12 * 30 * 1e3)
+    assert frame.to_frame()["energy_pj"].sum() == pytest.approx(frame.energy_pj)
+    low, high = frame.energy_range_pj
+    assert low < frame.energy_pj < high
+
+
+def test_idle_dram_from_its_currents() -> None:
+    # one 16-bit LPDDR4 channel: IDD6 over the rails, and IDD2P + IDD5AB - IDD2N
+    self_refresh = 0.3 * 1.8 + 0.5 * 1.1 + 0.1 * 1.1
+    power_down = (1.2 + 2.5 - 2) * 1.8 + (3 + 30 - 27) * 1.1 + 0.75 * 1.1
+    assert dram_idle_mw("self-refresh", "LPDDR4-3200").nominal == pytest.approx(self_refresh)
+    assert dram_idle_mw("power-down", "LPDDR4-3200").nominal == pytest.approx(power_down)
+    stand_in = dram_idle_mw("self-refresh", "LPDDR5X-8533")
+    assert stand_in.nominal == pytest.approx(self_refresh)
+    assert stand_in.confidence is Confidence.ASSUMED
+    assert "in place of LPDDR5X-8533" in stand_in.source
+
+
+@pytest.mark.parametrize(
+    ("fps", "idle", "message"),
+    [
+        (0.0, "self-refresh", "frame rate: expected a number above 0; got 0.0; give frames per second"),
+        (math.nan, "self-refresh", "frame rate: expected a number above 0; got nan; give frames per second"),
+        (30.0, "off", "idle DRAM: expected self-refresh or power-down; got 'off'; choose one"),
+    ],
+)
+def test_senseless_frames_are_errors(fps: float, idle: str, message: str) -> None:
+    with pytest.raises(DchwError) as caught:
+        per_frame(comparison().results["huffman"].costs, fps, comparison().machine, idle)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_a_run_longer_than_its_frame_is_an_error() -> None:
+    report = replace(report_of(row("pe_array", "leakage", 1, 1, 1, 1)), seconds=0.1)
+    with pytest.raises(DchwError) as caught:
+        per_frame(report, 30, comparison().machine)
+    assert str(caught.value) == (
+        "frame rate 30: expected a run within 66.67 ms; got 100 ms; lower the frame rate or choose a faster machine"
+    )
+
+
+def test_a_clock_that_a_unit_cannot_meet_is_a_warning_that_names_it() -> None:
+    fast = dchw.machine("eie-64pe-45nm").replace("clock", "4 GHz")
+    warnings = simulate(tiny_network(), fast, "shared").costs.warnings
+    assert any(text.startswith("pe_array: its slowest path takes") for text in warnings)
+
+
+def test_ranges_of_figures_reach_the_total() -> None:
+    each = spread(2.0, 0.5, 3.0, "pJ", "a table", Confidence.PUBLISHED)
+    one = CostRow(unit="dma", event="dma_request", layer="", stream="", count=7, each=each)
+    assert report_of(one).energy_range_pj == (7.0, 42.0)
