@@ -9,6 +9,7 @@ from __future__ import annotations
 from dchw.config import Positive
 from dchw.events import Event
 from dchw.quantities import ceil_div
+from dchw.technology.figure import slowest
 from dchw.technology.parts import Parts, listed
 from dchw.units.unit import NumberFormats, Unit, UnitCosts
 
@@ -23,16 +24,18 @@ class Vector(Unit):
         return max(1, ceil_div(values, self.values_per_cycle))
 
     def costs(self, parts: Parts, formats: NumberFormats) -> UnitCosts:
-        """Per value an adder (bias), a comparator (rectifier, maximum) and a register, of the accumulators' width."""
+        """Per value two pipeline stages of the accumulators' width: an adder (bias), then a comparator (rectifier,
+        maximum), each with a register behind it.
+        """
         bits = formats.accumulators.bits
         adder, comparator = parts.logic.add(bits), parts.logic.compare(bits)
         register = parts.logic.register(bits)
         n = self.values_per_cycle
         path = parts.structure(
-            {"value": adder.energy_pj + comparator.energy_pj + register.energy_pj},
-            blocks=(adder.times(n), comparator.times(n), register.times(n)),
-            path=(listed(adder.delay_ns, "delay"), listed(comparator.delay_ns, "delay")),
-            register_bits=bits * n,
+            {"value": adder.energy_pj + comparator.energy_pj + register.energy_pj * 2},
+            blocks=(adder.times(n), comparator.times(n), register.times(2 * n)),
+            path=(slowest((listed(adder.delay_ns, "delay"), listed(comparator.delay_ns, "delay"))),),
+            register_bits=2 * bits * n,
         )
         return UnitCosts(
             energy_pj={Event.VECTOR_OPERATION: path.energy_pj["value"]},
