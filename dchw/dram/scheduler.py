@@ -113,6 +113,14 @@ def _lower_bound(f: Any, m: Any, command: int, base: int) -> int:
 
 
 @kernel
+def _bank_time(f: Any, m: Any, command: int, bank: int, bound: int) -> int:
+    """First clock for a command to a bank, given the bound of all banks."""
+    if f.ranks == 1:
+        return max(bound, max(m.ready[f.node[bank, 2], command], m.ready[f.node[bank, 3], command]))
+    return max(bound, earliest(f, m, command, bank))
+
+
+@kernel
 def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
     access = f.wr if which == at.WRITE_QUEUE else f.rd
     access_bound = _lower_bound(f, m, access, base)
@@ -123,21 +131,29 @@ def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
         return
     oldest = -1  # anything planned before comes first at the same clock
     target = -1
-    chosen = 0
+    chosen = access
     for place in range(m.busy_count[which]):
         bank = m.busy_banks[which, place]
         slot = m.oldest_hit[which, bank]
-        if slot >= 0 and access_bound <= best:
-            clock = _access_time(f, m, access, bank, base)
+        if slot >= 0 and (access_bound < best or (access_bound == best and m.arrived[slot] < oldest)):
+            clock = _data_slot(f, m, _bank_time(f, m, access, bank, access_bound))
             if clock < best or (clock == best and m.arrived[slot] < oldest):
                 best, oldest, target, chosen = clock, m.arrived[slot], slot, access
         slot = m.oldest_other[which, bank]
-        if slot >= 0 and (act_bound if m.open_row[bank] == at.CLOSED else pre_bound) <= best:
-            command = _other_command(f, m, bank)
-            if command >= 0:
-                clock = max(base, earliest(f, m, command, bank))
-                if clock < best or (clock == best and m.arrived[slot] < oldest):
-                    best, oldest, target, chosen = clock, m.arrived[slot], slot, command
+        if slot < 0:
+            continue
+        # for another row than the open one: open it, or close the open one unless somebody waits for it
+        command = f.pre
+        bound = pre_bound
+        if m.open_row[bank] == at.CLOSED:
+            command = f.act
+            bound = act_bound
+        elif m.open_row[bank] == at.OPENING or m.opened_for[bank] > 0:
+            continue
+        if bound < best or (bound == best and m.arrived[slot] < oldest):
+            clock = _bank_time(f, m, command, bank, bound)
+            if clock < best or (clock == best and m.arrived[slot] < oldest):
+                best, oldest, target, chosen = clock, m.arrived[slot], slot, command
     if target >= 0:
         _propose(m, best, QUEUED, which, target, chosen)
 

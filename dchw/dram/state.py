@@ -154,13 +154,20 @@ def _fill_rules(f: Any, std: Standard, issued: set[str]) -> None:
                     f"with a window and windows up to {at.WINDOW_MAX}; {std.name} has more"
                 )
             for name in following:
-                f.rule_level[place] = LEVELS.index(rule.level)
-                f.rule_following[place] = names.index(name)
-                f.rule_latency[place] = std.adjusted_latency(rule, preceding, name)
-                f.rule_window[place] = rule.window
-                f.rule_sibling[place] = rule.sibling
-                f.rule_history[place] = history
-                place += 1
+                latency = std.adjusted_latency(rule, preceding, name)
+                # with one rank its node says all that the channel's would: two rules for one pair become one
+                level = LEVELS.index("rank" if org.ranks == 1 and rule.level == "channel" else rule.level)
+                same = (level, names.index(name), rule.window, int(rule.sibling))
+                for known in range(int(f.rule_first[number]), place):
+                    fields = (f.rule_level[known], f.rule_following[known], f.rule_window[known], f.rule_sibling[known])
+                    if rule.window == 1 and fields == same:
+                        f.rule_latency[known] = max(f.rule_latency[known], latency)
+                        break
+                else:
+                    f.rule_level[place], f.rule_following[place], f.rule_window[place], f.rule_sibling[place] = same
+                    f.rule_latency[place] = latency
+                    f.rule_history[place] = history
+                    place += 1
     f.rule_first[len(names) :] = place
 
 
