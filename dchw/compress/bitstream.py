@@ -22,6 +22,10 @@ MAX_FIELD_BITS = 16
 WORD_BYTES = 8
 _PADDING_BYTES = 16  # a word can be read or written at the last byte, and a view of words never has only one element
 
+_LOWEST_BYTE = np.uint64(0xFF)
+_BYTE_1, _BYTE_2, _BYTE_3, _BYTE_4 = np.uint64(8), np.uint64(16), np.uint64(24), np.uint64(32)
+_BYTE_5, _BYTE_6, _BYTE_7 = np.uint64(40), np.uint64(48), np.uint64(56)
+
 
 def word_view(buffer: Bytes) -> Words:
     """Every 8-byte word of a buffer, one starting at each byte: int64[size - 7], overlapping, unaligned.
@@ -31,6 +35,29 @@ def word_view(buffer: Bytes) -> Words:
     assert sys.byteorder == "little", "packed bits are read as little-endian words"
     assert buffer.size > WORD_BYTES, "a word view needs a padded buffer"
     return np.ndarray((buffer.size - WORD_BYTES + 1,), np.int64, buffer, 0, (1,))
+
+
+@kernel
+def load_word(data: Bytes, at: np.uint64) -> np.uint64:
+    """The little-endian word at byte ``at``. The compiler makes one load of it, as it makes one store of the next."""
+    low = np.uint64(data[at]) | np.uint64(data[at + np.uint64(1)]) << _BYTE_1
+    low |= np.uint64(data[at + np.uint64(2)]) << _BYTE_2 | np.uint64(data[at + np.uint64(3)]) << _BYTE_3
+    high = np.uint64(data[at + np.uint64(4)]) << _BYTE_4 | np.uint64(data[at + np.uint64(5)]) << _BYTE_5
+    high |= np.uint64(data[at + np.uint64(6)]) << _BYTE_6 | np.uint64(data[at + np.uint64(7)]) << _BYTE_7
+    return low | high
+
+
+@kernel
+def store_word(out: Bytes, at: np.uint64, word: np.uint64) -> None:
+    """Write a little-endian word at byte ``at``."""
+    out[at] = word & _LOWEST_BYTE
+    out[at + np.uint64(1)] = (word >> _BYTE_1) & _LOWEST_BYTE
+    out[at + np.uint64(2)] = (word >> _BYTE_2) & _LOWEST_BYTE
+    out[at + np.uint64(3)] = (word >> _BYTE_3) & _LOWEST_BYTE
+    out[at + np.uint64(4)] = (word >> _BYTE_4) & _LOWEST_BYTE
+    out[at + np.uint64(5)] = (word >> _BYTE_5) & _LOWEST_BYTE
+    out[at + np.uint64(6)] = (word >> _BYTE_6) & _LOWEST_BYTE
+    out[at + np.uint64(7)] = word >> _BYTE_7
 
 
 def padded(data: npt.ArrayLike) -> Bytes:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compress import huffman_kernels as kernels
-from dchw.compress.bitstream import Bytes, padded, word_view
+from dchw.compress.bitstream import WORD_BYTES, Bytes, padded, word_view
 from dchw.quantities import DchwError, FileFormatError, ceil_div
 
 Symbols = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -26,6 +26,7 @@ MAX_CODE_BITS = 16
 MAX_ALPHABET = 1 << 16
 _WIDE_WINDOW_BITS = 12  # 4,096 entries of 8 bytes: measured fastest for alphabets of 4 and 5 bits
 _WIDE_TABLE_PAYS = 1 << 16  # symbols from which on filling it takes less time than it saves
+_MOST_LOOKUPS = 4  # per loaded word of the stream
 _MAX_COUNT = 1 << 56  # package weights stay below MAX_CODE_BITS times the sum of the counts
 
 
@@ -164,21 +165,23 @@ def decode_chunks(
         _check_single_symbol(source, starts, ends)
         constant: Symbols = np.full(count, used[0] if used.size else 0, dtype=dtype)
         return constant
-    decoder = decoding_table(table, wide=count >= _WIDE_TABLE_PAYS)
+    decoder = _decoding_table(table, count >= _WIDE_TABLE_PAYS)
     item_bytes = dtype.itemsize
-    out = np.empty(count * item_bytes + 16, dtype=np.uint8)
+    out = np.empty(count * item_bytes, dtype=np.uint8)
     status = np.zeros(2, dtype=np.int64)
+    stream = np.ascontiguousarray(source if source.size >= WORD_BYTES else padded(source)).view()
+    stream.flags.writeable = False  # one compiled version, whether the caller's bytes may be written or not
     kernels.decode_chunks(
-        word_view(padded(source)).view(np.uint64),
+        stream,
         starts * 8,
         ends * item_bytes,
         decoder.entries,
         table,
         decoder.window_bits,
+        (0,) * min(kernels.USABLE_BITS // decoder.window_bits, _MOST_LOOKUPS),
         decoder.most_bytes,
         item_bytes,
         out,
-        word_view(out).view(np.uint64),
         status,
     )
     if status[0] != kernels.DECODED:
@@ -188,7 +191,7 @@ def decode_chunks(
             kernels.PADDING_SET: "expected zero padding behind the last code word; got set bits",
         }[int(status[0])]
         raise FileFormatError(f"Huffman chunk {int(status[1])}: {problem}; the data is damaged")
-    symbols: Symbols = out[: count * item_bytes].view(dtype)
+    symbols: Symbols = out.view(dtype)
     return symbols
 
 
@@ -197,29 +200,22 @@ class DecodingTable:
     """What the next ``window_bits`` bits of a stream decode to, for every value of them."""
 
     entries: npt.NDArray[np.uint64]
-    """uint64[2**window_bits]: up to six bytes of symbols from bit 0, the bits of their code words from bit 48, their
-    number of bytes from bit 56."""
+    """uint64[2**window_bits]: the bits of some code words in the lowest byte, the number of bytes of their symbols in
+    the next, and from bit 16 these symbols, at most five bytes."""
     window_bits: int
     """At least the longest code word, so that the first symbol is always whole."""
     most_bytes: int
     """The largest number of symbol bytes in an entry."""
 
 
-def decoding_table(lengths: npt.ArrayLike, *, wide: bool) -> DecodingTable:
-    """The multi-symbol table of a complete code of two symbols or more.
-
-    With ``wide`` its window is at least 12 bits, which holds more symbols and takes longer to fill.
-    """
-    table = _lengths(lengths)
+def _decoding_table(table: npt.NDArray[np.uint8], wide: bool) -> DecodingTable:
+    # of a complete code of two symbols or more; a wide window holds more symbols and takes longer to fill
     window_bits = max(int(table.max()), _WIDE_WINDOW_BITS if wide else 1)
-    codes = canonical_codes(table)
     order = _canonical_order(table)
     entries = np.empty(1 << window_bits, dtype=np.uint64)
     item_bytes = _symbol_dtype(table.size).itemsize
-    kernels.fill_decoding_table(
-        order, table[order].astype(np.int64), codes[order].astype(np.int64), window_bits, item_bytes, entries
-    )
-    return DecodingTable(entries=entries, window_bits=window_bits, most_bytes=int((entries >> 56).max()))
+    most_bytes = kernels.fill_decoding_table(order, table[order].astype(np.int64), window_bits, item_bytes, entries)
+    return DecodingTable(entries=entries, window_bits=window_bits, most_bytes=int(most_bytes))
 
 
 def _encode(
