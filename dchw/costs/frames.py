@@ -80,7 +80,7 @@ class FrameEnergy:
         ]
         rows += [
             (
-                f"idle {row.event}",
+                f"idle DRAM {row.event}" if row.unit == "dram" else f"idle {row.event}",
                 row.unit,
                 row.energy_pj / frames,
                 row.low_pj / frames,
