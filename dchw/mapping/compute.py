@@ -1,7 +1,9 @@
 """Decoding, broadcast, multiplication and results of one stage, as firings.
 
 Every pass broadcasts the columns with a non-zero activation, in job order; a processing element works through its
-entries of each (one firing per entry, or one without an entry where it has none) and hands its sums over at the end.
+entries of each and hands its sums over at the end. Entries that come one by one from a decode unit are a firing each;
+a run that the element reads from the weight SRAM by itself is one firing of its entries' cycles together. A column in
+which the element has no entry is one firing of one cycle.
 """
 
 from __future__ import annotations
@@ -189,7 +191,8 @@ def _sparse(
     assert isinstance(entries, Entries)
     array = machine.pe_array
     runs = _Runs(work, array.elements)
-    floor = _entry_cycles(machine, work, fetched_by_element=decoding is None or decoding.at_load)
+    by_itself = decoding is None or decoding.at_load
+    floor = _entry_cycles(machine, work, fetched_by_element=by_itself)
     drain = np.array(
         [array.drain_cycles(work.tiling.rows, work.tiling.pixels_in(i)) for i in range(work.tiling.passes)], np.int32
     )
@@ -198,7 +201,7 @@ def _sparse(
     for element in range(array.elements):
         begin, length = runs.of(element)
         occupied, job_firing, index, firing, drained = element_firings(
-            work.activity, begin, length, entries.row, floor, array.hazard_cycles, drain
+            work.activity, begin, length, entries.row, floor, array.hazard_cycles, drain, by_itself
         )
         node = builder.node(f"pe[{element}]", "pe_array")
         first = node.fire(occupied, layer)[0]

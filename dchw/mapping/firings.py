@@ -11,16 +11,17 @@ from dchw.compile import kernel
 
 @kernel
 def element_firings(
-    activity: Any, run_begin: Any, run_length: Any, row: Any, floor: int, hazard: int, drain: Any
+    activity: Any, run_begin: Any, run_length: Any, row: Any, floor: int, hazard: int, drain: Any, whole_runs: bool
 ) -> Any:
     """Firings of one processing element over all passes of a layer.
 
     ``activity`` uint16[passes, jobs], ``run_begin``/``run_length`` int32[jobs] (its runs in the entry arrays),
     ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions to one
-    row, ``drain`` int32[passes] cycles of the hand-over that ends each pass.
+    row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the column
+    and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
 
     Gives (occupied int32[n], first firing of each active job int64[...] over all passes, entry index int32[m] and
-    firing int64[m] of each entry in order, firing of each pass's hand-over int64[passes]).
+    firing int64[m] of each entry in order, empty with ``whole_runs``, firing of each pass's hand-over int64[passes]).
     """
     passes, jobs = activity.shape
     firings = passes
@@ -30,8 +31,8 @@ def element_firings(
         for j in range(jobs):
             if activity[t, j]:
                 active += 1
-                entries += run_length[j]
-                firings += max(run_length[j], 1)
+                entries += 0 if whole_runs else run_length[j]
+                firings += 1 if whole_runs else max(run_length[j], 1)
     occupied = np.empty(firings, np.int32)
     job_firing = np.empty(active, np.int64)
     entry_index = np.empty(entries, np.int32)
@@ -52,16 +53,22 @@ def element_firings(
                 occupied[f] = 1
                 f += 1
                 continue
+            total = np.int64(0)
             for k in range(run_length[j]):
                 index = run_begin[j] + k
                 cycles = max(groups, floor)
                 if row[index] == last_row and groups < hazard:
                     cycles = max(cycles, hazard)
                 last_row = row[index]
-                occupied[f] = cycles
-                entry_index[e] = index
-                entry_firing[e] = f
-                e += 1
+                total += cycles
+                if not whole_runs:
+                    occupied[f] = cycles
+                    entry_index[e] = index
+                    entry_firing[e] = f
+                    e += 1
+                    f += 1
+            if whole_runs:
+                occupied[f] = total
                 f += 1
         occupied[f] = drain[t]
         drained[t] = f
