@@ -256,8 +256,8 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
     caption = (
         "Roofline: what each layer reaches against the machine's peak and its DRAM's peak bandwidth, stored as "
         f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs are products with a "
-        "non-zero weight, the same number in every storage format. A layer's time is what it adds to the run, from the "
-        "last finish of the layers before it to its own: what was fetched or computed earlier can lift it above the roof."
+        "non-zero weight, the same in every storage format. A layer's time is what it adds to the run, from the "
+        "last finish of the layers before it to its own: work done before that can lift it over the roof."
     )
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 
