@@ -17,11 +17,13 @@ from dchw.hardware.machine import Machine
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.quantities import ceil_div
-from dchw.simulate.program import FiringNode, Program
+from dchw.simulate.program import Program
 from dchw.storage import Entries, Need, storage_format
 from dchw.units.huffman_decoder import DecoderStyle, Placement
 
 _STREAMS = list(Stream)
+PLENTY = (1 << 40, 1)
+"""A supply of bits that never holds a decoder back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +40,8 @@ class EventCount:
 def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]:
     """Events of all units on the chip, per layer."""
     counts: Counter[tuple[str, str, Event, Stream | None]] = Counter()
-    steps = _decode_steps(program)
     for stage in workload.stages:
-        _Counting(workload.machine, stage, counts, steps.get(stage.layer.name, 0)).count()
+        _Counting(workload.machine, stage, counts).count()
     _requests(workload, program, counts)
     return tuple(
         EventCount(layer=layer, unit=unit, event=event, stream=stream, count=count)
@@ -70,24 +71,11 @@ def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, s
                     counts[name, "weight_sram", Event.SRAM_WRITE, kind] += int(words[mine].sum())
 
 
-def _decode_steps(program: Program) -> Counter[str]:
-    """Cycles in which decode units deliver, per layer: their firings, table loads apart."""
-    steps: Counter[str] = Counter()
-    for node in program.nodes:
-        if isinstance(node, FiringNode) and node.unit == "huffman":
-            layers, firings = np.unique(node.layer, return_counts=True)
-            for layer, count in zip(layers, firings, strict=True):
-                steps[program.layers[layer]] += int(count) - 1
-    return steps
-
-
 class _Counting:
     """Counts one stage."""
 
-    def __init__(
-        self, machine: Machine, stage: Stage, counts: Counter[tuple[str, str, Event, Stream | None]], steps: int
-    ) -> None:
-        self._machine, self._stage, self._counts, self._steps = machine, stage, counts, steps
+    def __init__(self, machine: Machine, stage: Stage, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
+        self._machine, self._stage, self._counts = machine, stage, counts
         self._work: LayerWork = stage.layer
         activity = self._work.activity.astype(np.int64)
         pixels = np.array([self._work.tiling.pixels_in(i) for i in range(self._work.tiling.passes)])
@@ -181,7 +169,7 @@ class _Counting:
             if huffman.style is DecoderStyle.BIT_SERIAL:
                 self._add("huffman", Event.DECODE_STEP, coded * decodes, stream)
             if huffman.style is DecoderStyle.MULTI_SYMBOL:
-                self._add("huffman", Event.DECODE_STEP, self._steps, stream)
+                self._add("huffman", Event.DECODE_STEP, self._look_ups(entries) * decodes, stream)
             self._add("huffman", Event.BUFFER_REFILL, ceil_div(coded, huffman.window_bits) * decodes, stream)
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         units = np.unique(work.packed.chunk_decoder).size
@@ -196,3 +184,11 @@ class _Counting:
             self._add("weight_sram", Event.SRAM_READ, words * decodes, stream)
         self._add("huffman", Event.QUEUE_WRITE, used, Stream.CODES)
         self._add("huffman", Event.QUEUE_READ, used, Stream.CODES)
+
+    def _look_ups(self, entries: Entries) -> int:
+        """Cycles in which a multi-symbol decoder looks up: the last delivery of each chunk, plus one, summed."""
+        ready = self._machine.huffman.schedule(
+            entries.gap_bits, entries.code_bits, np.empty(0, np.int64), entries.chunk_offsets, 0.0, PLENTY
+        )
+        ends = entries.chunk_offsets[1:][np.diff(entries.chunk_offsets) > 0]
+        return int((ready[ends - 1] + 1).sum())

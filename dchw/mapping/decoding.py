@@ -178,8 +178,17 @@ class Decoding:
             1.0 - np.count_nonzero(~entries.is_filler) / self._work.geometry.weights,
             self._machine.reader_supply,
         )
+        # at load nobody waits for an entry, only for whole chunks
+        jobs = np.zeros(self._work.activity.shape[1], np.bool_)
+        if not self.at_load:
+            jobs |= self._work.activity.any(axis=0)
         self._group, occupied, before = group_cycles(
-            ready, entries.chunk_offsets, huffman.chunk_start_cycles, order, self._work.packed.chunk_decoder
+            ready,
+            jobs[entries.job],
+            entries.chunk_offsets,
+            huffman.chunk_start_cycles,
+            order,
+            self._work.packed.chunk_decoder,
         )
         return occupied, before
 

@@ -32,7 +32,7 @@ def element_firings(
             if activity[t, j]:
                 active += 1
                 entries += 0 if whole_runs else run_length[j]
-                firings += 1 if whole_runs else max(run_length[j], 1)
+                firings += 1 if whole_runs else max(int(run_length[j]), 1)
     occupied = np.empty(firings, np.int32)
     job_firing = np.empty(active, np.int64)
     entry_index = np.empty(entries, np.int32)
@@ -77,13 +77,14 @@ def element_firings(
 
 
 @kernel
-def group_cycles(ready: Any, chunk_offsets: Any, start_cycles: int, order: Any, unit: Any) -> Any:
+def group_cycles(ready: Any, wanted: Any, chunk_offsets: Any, start_cycles: int, order: Any, unit: Any) -> Any:
     """Decode firings from delivery cycles: entries of a chunk with one delivery cycle leave in one firing.
 
-    ``ready`` int64[entries] counts within each chunk (`HuffmanDecoder.schedule`); chunks are worked in ``order``, which
-    puts those of one ``unit`` (int32[chunks]) behind one another. Gives (firing of each entry, counted from its unit's
-    first, int32[entries]; occupied int32[firings] in that order; firings before each chunk of ``order``
-    int64[chunks + 1]).
+    ``ready`` int64[entries] counts within each chunk (`HuffmanDecoder.schedule`). Entries that nobody waits for (not
+    ``wanted``, bool[entries]) need no firing of their own: their cycles go to the next that is, or to the one that
+    ends the chunk. Chunks are worked in ``order``, which puts those of one ``unit`` (int32[chunks]) behind one
+    another. Gives (firing of each wanted entry, counted from its unit's first, int32[entries]; occupied int32[firings]
+    in that order; firings before each chunk of ``order`` int64[chunks + 1]).
     """
     chunks = chunk_offsets.size - 1
     group = np.empty(ready.size, np.int32)
@@ -103,7 +104,8 @@ def group_cycles(ready: Any, chunk_offsets: Any, start_cycles: int, order: Any, 
         opening = np.int64(start_cycles)
         for i in range(chunk_offsets[c], chunk_offsets[c + 1]):
             now = ready[i]
-            if now != last:  # never of a chunk's first entry, which is delivered in cycle 0 or later
+            ends = i == chunk_offsets[c + 1] - 1
+            if now != last and (wanted[i] or ends):  # a chunk's first entry is delivered in cycle 0 or later
                 occupied[n] = now - last + opening
                 opening = np.int64(0)
                 last = now
