@@ -244,7 +244,8 @@ def _execute(f: Any, m: Any) -> bool:
 
 
 @kernel
-def _run(f: Any, m: Any, until: int) -> None:
+def run(f: Any, m: Any, until: int) -> None:
+    """``advance`` on the records of one channel."""
     while m.clock < until:
         if m.plan_stale:
             plan(f, m, m.clock + 1)
@@ -264,12 +265,12 @@ def advance(s: State, ch: int, until: int) -> int:
     room. Returns the clock reached; calling again continues. Idle time costs nothing but its refreshes.
     """
     m = s.live[ch]
-    _run(s.fixed[0], m, until)
+    run(s.fixed[0], m, until)
     return m.clock
 
 
 @kernel
-def _accept(m: Any, clock: int, is_write: bool) -> None:
+def _note(m: Any, clock: int, is_write: bool) -> None:
     m.last_accept = clock
     if m.first_accept < 0:
         m.first_accept = clock
@@ -280,13 +281,14 @@ def _accept(m: Any, clock: int, is_write: bool) -> None:
 
 
 @kernel
-def _offer(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_write: bool, tag: int) -> bool:
+def accept(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_write: bool, tag: int) -> bool:
+    """``offer`` on the records of one channel that has been run up to ``clock``."""
     if m.last_accept == clock:
         return False
     key = (row * f.banks + bank) * (1 << 24) + column
     which = at.WRITE_QUEUE if is_write and f.kind == at.DRAM else at.READ_QUEUE
     if f.kind == at.DRAM and pending_write(m, bank, key):
-        _accept(m, clock, is_write)
+        _note(m, clock, is_write)
         _complete(m, tag, clock + 1)
         if is_write:
             m.merged += 1
@@ -308,7 +310,7 @@ def _offer(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_writ
     m.counted[slot] = 0
     enqueue(m, which, slot)
     m.new_slot = slot
-    _accept(m, clock, is_write)
+    _note(m, clock, is_write)
     return True
 
 
@@ -321,10 +323,10 @@ def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_wr
     """
     m = s.live[ch]
     while m.clock < clock:
-        _run(s.fixed[0], m, clock)
+        run(s.fixed[0], m, clock)
     if m.clock > clock:
         raise ValueError("a request was offered at a clock its memory channel has passed")
-    return _offer(s.fixed[0], m, clock, bank, row, column, is_write, tag)
+    return accept(s.fixed[0], m, clock, bank, row, column, is_write, tag)
 
 
 @kernel

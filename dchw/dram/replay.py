@@ -18,7 +18,7 @@ import numpy as np
 from dchw.compile import kernel
 from dchw.dram import layout as at
 from dchw.dram.address import address_map, locate
-from dchw.dram.controller import advance, offer, pending
+from dchw.dram.controller import accept, advance, pending, run
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.standard import Standard, standard
@@ -54,6 +54,7 @@ def _settle(s: State, clock: int) -> int:
 @kernel
 def _inject(s: State, bits: Ints, mode: int, cycle: Ints, address: Ints, size: Ints, is_write: Any, clock: int) -> int:
     """Offer a chunk of requests from ``clock`` on; the clock of the last acceptance (or completion)."""
+    f = s.fixed[0]
     burst = 1 << bits[0]
     for i in range(len(address)):
         if mode == _TIMED:
@@ -65,8 +66,11 @@ def _inject(s: State, bits: Ints, mode: int, cycle: Ints, address: Ints, size: I
             m = s.live[ch]
             if m.last_accept == clock:
                 clock += 1
-            while not offer(s, ch, clock, bank, row, column, is_write[i], 0):
-                clock = advance(s, ch, at.FAR)
+            while m.clock < clock:
+                run(f, m, clock)
+            while not accept(f, m, clock, bank, row, column, is_write[i], 0):
+                run(f, m, at.FAR)
+                clock = m.clock
                 m.out_tail = m.out_head
             m.out_tail = m.out_head
             here += 1
