@@ -32,7 +32,8 @@ def element_firings(
             if activity[t, j]:
                 active += 1
                 entries += 0 if whole_runs else run_length[j]
-                firings += 1 if whole_runs else max(int(run_length[j]), 1)
+                length = np.int64(run_length[j])
+                firings += 1 if whole_runs or length == 0 else length
     occupied = np.empty(firings, np.int32)
     job_firing = np.empty(active, np.int64)
     entry_index = np.empty(entries, np.int32)
@@ -56,9 +57,9 @@ def element_firings(
             total = np.int64(0)
             for k in range(run_length[j]):
                 index = run_begin[j] + k
-                cycles = max(groups, floor)
-                if row[index] == last_row and groups < hazard:
-                    cycles = max(cycles, hazard)
+                cycles = groups if groups > floor else np.int64(floor)
+                if row[index] == last_row and cycles < hazard:
+                    cycles = np.int64(hazard)
                 last_row = row[index]
                 total += cycles
                 if not whole_runs:
