@@ -136,9 +136,12 @@ def _timing_limits() -> str:
 
 
 def _summary(full: pd.DataFrame) -> Check:
-    worst = full.pivot_table(index="standard", columns="metric", values="error_percent", aggfunc="max")
-    shown = [m for m in dict.fromkeys(full["metric"]) if m in worst.columns]
-    table = worst[shown].rename(columns=lambda m: f"{m}_%").reset_index()
+    groups = {name: name for name in _LIMITS} | {m: "commands" for m in full["metric"] if m.startswith("num_")}
+    grouped = full.assign(figure=full["metric"].map(groups).fillna("other figures"))
+    worst = grouped.pivot_table(index="standard", columns="figure", values="error_percent", aggfunc="max")
+    shown = ["total_cycles", "commands", "avg_read_latency_cycles", "p99_read_latency_cycles", "other figures"]
+    names = ["cycles_%", "commands_%", "mean_latency_%", "p99_latency_%", "other_figures_%"]
+    table = worst[shown].set_axis(names, axis=1).reset_index()
     runs = full[["standard", "config", "trace"]].drop_duplicates()
     table.insert(1, "runs", table["standard"].map(runs["standard"].value_counts()))
     same = full.groupby(["standard", "config", "trace"])["error_percent"].max() < 1e-3
