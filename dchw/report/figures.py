@@ -5,10 +5,13 @@ Colour never carries meaning alone: bars differ in pattern too, points in shape,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dchw.report import pieces
+from dchw.report.pieces import Spec
 from dchw.report.style import (
     AFTER,
     BEFORE,
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dchw.hardware.machine import Machine
-
-Spec = dict[str, Any]
 
 MAX_SERIES = 6
 """Layers drawn on their own in a stack; the rest are one segment."""
@@ -73,7 +74,7 @@ def draw(tables: Tables, machine: Machine) -> dict[str, Drawing]:
 def _components(tables: Tables) -> Drawing:
     factor, unit = _energy_scale(tables.components.groupby("storage")["energy_pj"].sum())
     data = [
-        _bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
+        pieces.bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
         for name, look in _present(CATEGORIES, tables.components["category"])
     ]
     ends = ["energy_low_pj", "energy_pj", "energy_high_pj"]
@@ -85,13 +86,13 @@ def _components(tables: Tables) -> Drawing:
             "mode": "markers",
             "name": "total, low to high",
             "y": list(totals.index),
-            "x": _plain(nominal),
+            "x": pieces.plain(nominal),
             "marker": {"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": BLACK}, "color": BLACK},
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": _plain(high - nominal),
-                "arrayminus": _plain(nominal - low),
+                "array": pieces.plain(high - nominal),
+                "arrayminus": pieces.plain(nominal - low),
                 "thickness": 1.4,
                 "width": 4,
                 "color": BLACK,
@@ -103,8 +104,8 @@ def _components(tables: Tables) -> Drawing:
         f"  {number(mid)} ({number(least)} – {number(most)})"
         for least, mid, most in zip(low, nominal, high, strict=True)
     ]
-    data.append(_end_labels(list(totals.index), _plain(high), texts))
-    layout = _layout(len(totals), f"energy of one run ({unit})")
+    data.append(pieces.end_labels(list(totals.index), pieces.plain(high), texts))
+    layout = pieces.axes(len(totals), f"energy of one run ({unit})")
     layout["margin"] |= {"r": 130}
     caption = (
         "Energy of one run by component, for every storage format. Whiskers span the total with all figures at their "
@@ -121,16 +122,16 @@ def _layers_stacked(tables: Tables) -> Drawing:
     shown = order if len(order) <= MAX_SERIES + 1 else [name for name in order if name in set(largest)]
     shown = [name for name in shown if name != WHOLE_RUN]
     data = [
-        _bars(_pivot(frame, "layer", name, "energy_pj", tables) / factor, name, look, unit)
+        pieces.bars(_pivot(frame, "layer", name, "energy_pj", tables) / factor, name, look, unit)
         for name, look in zip(shown, SERIES, strict=False)
     ]
     rest = frame[~frame["layer"].isin([*shown, WHOLE_RUN])]
     if not rest.empty:
         others = rest.groupby("storage")["energy_pj"].sum().reindex(_storages(tables), fill_value=0.0)
-        data.append(_bars(others / factor, f"{rest['layer'].nunique()} other layers", SERIES[-2], unit))
+        data.append(pieces.bars(others / factor, f"{rest['layer'].nunique()} other layers", SERIES[-2], unit))
     whole = _pivot(frame, "layer", WHOLE_RUN, "energy_pj", tables)
-    data.append(_bars(whole / factor, WHOLE_RUN, SERIES[-1], unit))
-    layout = _layout(len(_storages(tables)), f"energy of one run ({unit})")
+    data.append(pieces.bars(whole / factor, WHOLE_RUN, SERIES[-1], unit))
+    layout = pieces.axes(len(_storages(tables)), f"energy of one run ({unit})")
     caption = (
         "Energy of one run by layer. “Whole run” holds what no single layer causes: clocks, leakage and the DRAM's "
         "background."
@@ -150,10 +151,10 @@ def _layers_by_component(tables: Tables) -> Drawing:
         titles.append(f"energy ({unit})")
         for name, look in _present(CATEGORIES, part["category"]):
             values = part[part["category"] == name].set_index("layer")["energy_pj"].reindex(order, fill_value=0.0)
-            trace = _bars(values / factor, name, look, unit)
+            trace = pieces.bars(values / factor, name, look, unit)
             trace |= {"xaxis": f"x{axis}", "legendgroup": name, "legendrank": list(CATEGORIES).index(name)}
             data.append({**trace, "showlegend": all(name != other["name"] for other in data)})
-    layout = _panels(len(order), titles, before, after)
+    layout = pieces.panels(len(order), titles, before, after)
     caption = (
         f"Energy of every layer by component, stored as <code>{before}</code> and as <code>{after}</code>; each panel "
         "has its own scale."
@@ -165,7 +166,7 @@ def _traffic(tables: Tables) -> Drawing:
     totals = tables.traffic.groupby("storage")["dram_bytes"].sum()
     factor, unit = prefix(totals)
     data = [
-        _bars(
+        pieces.bars(
             _pivot(tables.traffic, "stream", name, "dram_bytes", tables) / factor,
             name.replace("_", " "),
             look,
@@ -174,8 +175,10 @@ def _traffic(tables: Tables) -> Drawing:
         for name, look in _present(STREAMS, tables.traffic["stream"])
     ]
     ends = totals.reindex(_storages(tables), fill_value=0)
-    data.append(_end_labels(list(ends.index), _plain(ends / factor), [f"  {quantity(size, 'B')}" for size in ends]))
-    layout = _layout(len(ends), f"bytes moved by DRAM commands ({unit}B)")
+    data.append(
+        pieces.end_labels(list(ends.index), pieces.plain(ends / factor), [f"  {quantity(size, 'B')}" for size in ends])
+    )
+    layout = pieces.axes(len(ends), f"bytes moved by DRAM commands ({unit}B)")
     caption = "DRAM traffic of one run by stream, reads and writes, whole bursts."
     return Drawing("traffic", caption, {"data": data, "layout": layout})
 
@@ -224,8 +227,8 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
                 "type": "scatter",
                 "mode": "markers+text" if named else "markers",
                 "name": storage,
-                "x": _plain(part["macs_per_dram_byte"]),
-                "y": _plain(part["macs_per_cycle"]),
+                "x": pieces.plain(part["macs_per_dram_byte"]),
+                "y": pieces.plain(part["macs_per_cycle"]),
                 "text": list(part.index),
                 "textposition": "top center",
                 "marker": {
@@ -237,17 +240,19 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
                 "hovertemplate": "%{text}: %{x:.3g} MAC/B, %{y:.3g} MAC/cycle<extra>" + storage + "</extra>",
             }
         )
-    layout = _layout(0, "useful MACs per DRAM byte", height=430)
+    layout = pieces.axes(0, "useful MACs per DRAM byte", height=430)
     layout["xaxis"] |= {"type": "log", "dtick": 1}
     layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle", "standoff": 14}, "dtick": 1}
     lowest = min([*layers["macs_per_cycle"], low * bandwidth])
-    layout["yaxis"] |= {"autorange": False, "range": [_log(lowest) - 0.3, _log(peak) + 0.5]}
+    layout["yaxis"] |= {"autorange": False, "range": [math.log10(lowest) - 0.3, math.log10(peak) + 0.5]}
     layout["annotations"] = [
-        _note(f"{number(peak, 4)} MACs per cycle", _log((ridge * high) ** 0.5), _log(peak), yanchor="bottom"),
-        _note(
+        pieces.note(
+            f"{number(peak, 4)} MACs per cycle", math.log10((ridge * high) ** 0.5), math.log10(peak), yanchor="bottom"
+        ),
+        pieces.note(
             f"{number(bandwidth)} B per cycle",
-            _log(ridge / 4),
-            _log(peak / 4),
+            math.log10(ridge / 4),
+            math.log10(peak / 4),
             xanchor="right",
             yanchor="bottom",
             xshift=-4,
@@ -276,9 +281,9 @@ def _activity(tables: Tables) -> Drawing:
         part = frame[frame["storage"] == storage].set_index("label")
         for state, look in STATES.items():
             values = (100 * part[f"{state}_share"]).reindex(order)
-            trace = _bars(values, state, look, "%")
+            trace = pieces.bars(values, state, look, "%")
             data.append({**trace, "xaxis": f"x{axis}", "legendgroup": state, "showlegend": not axis})
-    layout = _panels(len(order), ["share of the run (%)"] * 2, before, after)
+    layout = pieces.panels(len(order), ["share of the run (%)"] * 2, before, after)
     caption = (
         "Where time goes: cycles in which each kind of node works, is held up by the next one, or has nothing to do "
         "(mean over the nodes of a kind, their number in brackets). The longest busy bar is the bottleneck; kinds that "
@@ -296,12 +301,17 @@ def _gantt(tables: Tables) -> Drawing:
         part = tables.layers[tables.layers["storage"] == storage].set_index("layer").reindex(order)
         start, finish, added = (part[f"{name}_us"] * 1e-6 / factor for name in ("start", "finish", "added"))
         for begin, pale in ((start, True), (finish - added, False)):
-            trace = _bars(finish - begin, storage, look, f"{unit}s")
-            trace |= {"base": _plain(begin), "offsetgroup": storage, "legendgroup": storage, "showlegend": not pale}
+            trace = pieces.bars(finish - begin, storage, look, f"{unit}s")
+            trace |= {
+                "base": pieces.plain(begin),
+                "offsetgroup": storage,
+                "legendgroup": storage,
+                "showlegend": not pale,
+            }
             trace |= {"opacity": 0.35} if pale else {}
             data.append({**trace, "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
     row = 40 if len(order) <= 10 else 24
-    layout = _layout(len(order), f"time since the first request ({unit}s)", row=row)
+    layout = pieces.axes(len(order), f"time since the first request ({unit}s)", row=row)
     layout["barmode"] = "group"
     caption = (
         "When each layer is worked on, from its first start, the fetch of its weights, to its last finish. The strong "
@@ -315,7 +325,9 @@ def _sensitivity(tables: Tables) -> Drawing:
     frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
     total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
     factor, unit = _energy_scale([*frame["total_high_pj"], total])
-    labels = [_wrapped(f"{name} ({how})") for name, how in zip(frame["assumption"], frame["confidence"], strict=True)]
+    labels = [
+        pieces.wrapped(f"{name} ({how})") for name, how in zip(frame["assumption"], frame["confidence"], strict=True)
+    ]
     swing = (frame["total_high_pj"] - frame["total_low_pj"]) / factor
     colours = [VERMILLION if rank < 3 else GREY for rank in range(len(frame))]
     data: list[Spec] = [
@@ -323,8 +335,8 @@ def _sensitivity(tables: Tables) -> Drawing:
             "type": "bar",
             "orientation": "h",
             "y": labels,
-            "x": _plain(swing),
-            "base": _plain(frame["total_low_pj"] / factor),
+            "x": pieces.plain(swing),
+            "base": pieces.plain(frame["total_low_pj"] / factor),
             "marker": {
                 "color": colours,
                 "pattern": {
@@ -336,16 +348,16 @@ def _sensitivity(tables: Tables) -> Drawing:
             "showlegend": False,
             "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "<extra></extra>",
         },
-        _end_labels(
+        pieces.end_labels(
             labels,
-            _plain(frame["total_high_pj"] / factor),
+            pieces.plain(frame["total_high_pj"] / factor),
             [
                 f"  {number(low)} to {number(high)}"
                 for low, high in zip(frame["total_low_pj"] / factor, frame["total_high_pj"] / factor, strict=True)
             ],
         ),
     ]
-    layout = _layout(len(frame), f"energy of one run ({unit})", row=38)
+    layout = pieces.axes(len(frame), f"energy of one run ({unit})", row=38)
     layout["shapes"] = [
         {
             "type": "line",
@@ -358,7 +370,7 @@ def _sensitivity(tables: Tables) -> Drawing:
         }
     ]
     layout["annotations"] = [
-        _note(f"nominal {number(total / factor)} {unit}", total / factor, 1.0, yref="paper", yanchor="bottom")
+        pieces.note(f"nominal {number(total / factor)} {unit}", total / factor, 1.0, yref="paper", yanchor="bottom")
     ]
     caption = (
         f"Sensitivity of the energy stored as <code>{after}</code>: one group of figures at a time to the low and the "
@@ -376,74 +388,14 @@ def _frames(tables: Tables) -> Drawing:
     data = []
     for part, look in zip(parts, SERIES, strict=False):
         values = frame[frame["part"] == part].set_index("storage")["energy_pj"].reindex(storages, fill_value=0.0)
-        data.append(_bars(values / factor, part, look, unit))
-    data.append(_end_labels(storages, _plain(totals / factor), [f"  {number(v / factor)} {unit}" for v in totals]))
-    layout = _layout(len(storages), f"energy of one frame ({unit})")
+        data.append(pieces.bars(values / factor, part, look, unit))
+    data.append(
+        pieces.end_labels(storages, pieces.plain(totals / factor), [f"  {number(v / factor)} {unit}" for v in totals])
+    )
+    layout = pieces.axes(len(storages), f"energy of one frame ({unit})")
     fps = tables.frames["fps"].iloc[0]
     caption = f"Energy of one frame at {fps:g} frames per second: the run, and what idles until the next one."
     return Drawing("frames", caption, {"data": data, "layout": layout})
-
-
-def _bars(values: pd.Series[float], name: str, look: Look, unit: str) -> Spec:
-    """Horizontal bars, one per index entry."""
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": name,
-        "y": list(values.index),
-        "x": _plain(values),
-        "marker": {
-            "color": look.colour,
-            "line": {"width": 0.5, "color": look.colour},
-            "pattern": {"shape": look.pattern, "size": 7, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "#ffffff"},
-        },
-        "hovertemplate": f"%{{y}}: %{{x:.4g}} {unit}<extra>{name}</extra>",
-    }
-
-
-def _end_labels(y: Sequence[str], x: Sequence[float | None], text: Sequence[str]) -> Spec:
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": list(x),
-        "y": list(y),
-        "text": list(text),
-        "textposition": "middle right",
-        "cliponaxis": False,
-        "showlegend": False,
-        "hoverinfo": "skip",
-    }
-
-
-def _layout(rows: int, title: str, *, row: int = 32, height: int | None = None) -> Spec:
-    return {
-        "barmode": "stack",
-        "bargap": 0.3,
-        "height": height or 110 + row * rows,
-        "margin": {"l": 10, "r": 80, "t": 36, "b": 46},
-        "xaxis": {"title": {"text": title}, "zeroline": False, "automargin": True, "ticks": "outside"},
-        "yaxis": {"autorange": "reversed" if rows else True, "automargin": True, "ticksuffix": "  "},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-    }
-
-
-def _panels(rows: int, titles: Sequence[str], left: str, right: str) -> Spec:
-    """Two panels side by side that share their rows."""
-    layout = _layout(rows, titles[0], row=26)
-    layout["height"] += 30
-    layout["margin"] |= {"r": 12, "t": 62}
-    layout["xaxis"] |= {"domain": [0, 0.485]}
-    layout["xaxis2"] = {**layout["xaxis"], "title": {"text": titles[1]}, "domain": [0.515, 1]}
-    layout["legend"] |= {"y": 1, "yref": "container", "yanchor": "top"}
-    layout["annotations"] = [
-        _note(f"<b>{name}</b>", at, 1.0, xref="paper", yref="paper", xanchor="left", yanchor="bottom")
-        for name, at in ((left, 0), (right, 0.515))
-    ]
-    return layout
-
-
-def _note(text: str, x: float, y: float, **more: Any) -> Spec:
-    return {"text": text, "x": x, "y": y, "showarrow": False, **more}
 
 
 def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: Tables) -> pd.Series[float]:
@@ -476,27 +428,9 @@ def _energy_scale(picojoules: Iterable[float]) -> tuple[float, str]:
     return factor * 1e12, f"{name}J"
 
 
-def _plain(values: pd.Series[float]) -> list[float | None]:
-    """Numbers for JSON: six significant digits, None for what does not exist."""
-    return [None if value != value else float(f"{value:.6g}") for value in values]
-
-
 def _kind(kind: str, unit: str, nodes: int) -> str:
     """A kind of node as readers call it: its unit, what part of it, how many there are."""
     if kind == BUS:
         return kind
     part = kind.partition(".")[2].replace(".", " ")
     return f"{unit_name(unit)}{', ' * bool(part)}{part}{f' ({nodes})' * (nodes > 1)}"
-
-
-def _wrapped(text: str, width: int = 44) -> str:
-    """Lines of at most ``width`` characters where words allow it, the text cut after two."""
-    import textwrap
-
-    return "<br>".join(textwrap.wrap(text, width, max_lines=2, placeholder=" …"))
-
-
-def _log(value: float) -> float:
-    import math
-
-    return math.log10(value)
