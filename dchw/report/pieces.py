@@ -33,6 +33,7 @@ def bars(values: pd.Series[float], name: str, look: Look, unit: str) -> Spec:
 
 
 def end_labels(y: Sequence[str], x: Sequence[float | None], text: Sequence[str]) -> Spec:
+    """Text to the right of points."""
     return {
         "type": "scatter",
         "mode": "text",
@@ -47,6 +48,7 @@ def end_labels(y: Sequence[str], x: Sequence[float | None], text: Sequence[str])
 
 
 def axes(rows: int, title: str, *, row: int = 32, height: int | None = None) -> Spec:
+    """The layout of one panel: ``rows`` bars of ``row`` pixels from the top, or (no rows) two plain axes."""
     return {
         "barmode": "stack",
         "bargap": 0.3,
@@ -74,6 +76,7 @@ def panels(rows: int, titles: Sequence[str], left: str, right: str) -> Spec:
 
 
 def note(text: str, x: float, y: float, **more: Any) -> Spec:
+    """Text inside the axes, without an arrow."""
     return {"text": text, "x": x, "y": y, "showarrow": False, **more}
 
 
