@@ -14,6 +14,7 @@ from dchw.training.experiments import EXPERIMENTS, Plan, Row, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 _ERROR = "error rate, %"
 
@@ -68,6 +69,7 @@ def draw(name: str, rows: Sequence[Row], path: Path, *, title: str) -> None:
     axes.set_title(title)
     axes.set_ylabel(_ERROR)
     axes.set_yscale("log")
+    _number(axes.yaxis)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
     # without a date and with a fixed salt, equal rows give equal files
@@ -85,15 +87,26 @@ def _curves(
         axes.plot(*zip(*points, strict=True), style, markersize=4, label=f"{label}{suffix}")
 
 
+def _number(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 of every decade of a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1000 else f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _sensitivity(axes: Axes, rows: Sequence[Row]) -> None:
     _curves(axes, rows, "layer", "density", "error_percent")
     axes.set_xscale("log")
+    _number(axes.xaxis)
     axes.set_xlabel("density of this layer alone, others dense; not retrained")
 
 
 def _size_against_error(axes: Axes, rows: Sequence[Row]) -> None:
     _curves(axes, rows, "method", "size_bytes", "error_percent")
     axes.set_xscale("log")
+    _number(axes.xaxis)
     axes.set_xlabel("size, bytes")
 
 
