@@ -1,33 +1,52 @@
-"""One decorator for every numba kernel: cached on disk, integers and no fastmath, importable with an unwritable home."""
+"""One decorator for every numba kernel: cached on disk, integers and no fastmath, importable with an unwritable home.
+
+numba looks only at a kernel's own file to tell whether its cached code is stale, not at the kernels it calls. The cache
+therefore lies in a folder named after the sizes and times of all of this package's files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numba
+from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _ensure_cache_folder() -> None:
-    # numba raises at decoration when neither the package folder nor the user's cache folder can be written
-    if "NUMBA_CACHE_DIR" in os.environ:
-        return
-    here = Path(__file__).parent
-    home = Path.home() / ".cache"
-    if not os.access(here, os.W_OK) and not os.access(home if home.exists() else home.parent, os.W_OK):
-        os.environ["NUMBA_CACHE_DIR"] = str(
-            Path(tempfile.gettempdir()) / f"dchw-numba-{os.getuid() if hasattr(os, 'getuid') else 0}"
-        )
-
-
-_ensure_cache_folder()
-
-import numba  # noqa: E402  the cache folder must be known before numba reads its configuration
+@cache
+def cache_folder() -> str:
+    """Where compiled kernels lie: below NUMBA_CACHE_DIR, the package, the user's cache or the temporary folder."""
+    package = Path(__file__).parent
+    state = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found = path.stat()
+        state.update(f"{path.relative_to(package)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    name = f"dchw-kernels-{state.hexdigest()[:16]}"
+    for base in (os.environ.get("NUMBA_CACHE_DIR"), package / "__pycache__", Path.home() / ".cache"):
+        if base is None:
+            continue
+        folder = Path(base) / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    return str(Path(tempfile.gettempdir()) / name)
 
 
 def kernel(function: F) -> F:
     """Compile a function with numba (``nopython``, cached, no fastmath); plain Python with NUMBA_DISABLE_JIT=1."""
-    return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    before = config.CACHE_DIR
+    config.CACHE_DIR = cache_folder()  # read by numba at decoration; other users of numba keep theirs
+    try:
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    finally:
+        config.CACHE_DIR = before
