@@ -42,7 +42,9 @@ machine = dchw.machine("phone-lpddr5x")
 rows = []
 for units in (4, 8, 16, 32, 64):
     run = dchw.simulate(network, machine.replace("huffman.units", units))
-    rows.append({"decode_units": units, "cycles": run.cycles, "gbps": run.bandwidth_gbps, "energy_nj": run.energy_pj / 1e3})
+    rows.append(
+        {"decode_units": units, "cycles": run.cycles, "gbps": run.bandwidth_gbps, "energy_nj": run.energy_pj / 1e3}
+    )
 pd.DataFrame(rows).round(2)
 
 # %% [markdown]
@@ -52,7 +54,12 @@ pd.DataFrame(rows).round(2)
 cold, warm = (dchw.simulate(network, machine, warm=state) for state in (False, True))
 pd.DataFrame(
     [
-        {"weights": name, "dram_read_bytes": run.dram_read_bytes, "cycles": run.cycles, "energy_nj": run.energy_pj / 1e3}
+        {
+            "weights": name,
+            "dram_read_bytes": run.dram_read_bytes,
+            "cycles": run.cycles,
+            "energy_nj": run.energy_pj / 1e3,
+        }
         for name, run in (("cold", cold), ("warm", warm))
     ]
 ).round(2)
