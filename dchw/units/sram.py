@@ -8,7 +8,6 @@ meet. Not modelled: address-dependent bank conflicts inside one reader's own str
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import model_validator
@@ -16,10 +15,10 @@ from pydantic import model_validator
 from dchw.config import Positive, Size
 from dchw.events import Event
 from dchw.quantities import ceil_div
+from dchw.technology.banks import banked
 from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
 from dchw.technology.sram import sram
-from dchw.technology.wires import transfer_energy, wire_delay
 from dchw.units.unit import Unit, UnitCosts
 
 
@@ -56,9 +55,9 @@ class Sram(Unit):
         return self.word_bits, ceil_div(readers, self.banks)
 
     def costs(self, parts: Parts, *, readers: int) -> UnitCosts:
-        """Macros from the CACTI table, one per bank, and wires: half the side of the buffer to write and to read.
+        """Macros from the CACTI table, one per bank, and the interconnect that makes one buffer of them.
 
-        Where every one of ``readers`` has a bank, banks lie beside their readers and a read crosses half a bank.
+        Where every one of ``readers`` has a bank, banks lie beside their readers and a read crosses no interconnect.
         """
         bank = sram(
             size_bytes=self.size_bytes // self.banks,
@@ -68,17 +67,13 @@ class Sram(Unit):
             ports=self.ports,
             temperature_k=parts.temperature_k,
         )
-        area = bank.area * self.banks
-        far_mm = math.sqrt(area.nominal) / 2 if self.banks > 1 else 0.0
-        near_mm = math.sqrt(bank.area.nominal) / 2 if self.banks >= readers > 1 else far_mm
-        energy: dict[Event, Figure] = {
-            Event.SRAM_READ: bank.read + transfer_energy(self.word_bits, near_mm, parts.logic.node_nm),
-            Event.SRAM_WRITE: bank.write + transfer_energy(self.word_bits, far_mm, parts.logic.node_nm),
-        }
+        whole = banked(bank, self.banks)
+        reading = bank if self.banks >= readers > 1 else whole
+        energy: dict[Event, Figure] = {Event.SRAM_READ: reading.read, Event.SRAM_WRITE: whole.write}
         return UnitCosts(
             energy_pj=energy,
-            leakage_mw=bank.leakage * self.banks,
-            area_mm2=area,
+            leakage_mw=whole.leakage,
+            area_mm2=whole.area,
             clock_pj=None,
-            delay_ns=(bank.access + wire_delay(near_mm)) * (1 / self.access_cycles),
+            delay_ns=reading.access * (1 / self.access_cycles),
         )
