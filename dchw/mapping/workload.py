@@ -43,6 +43,8 @@ class Workload:
     """What the simulated hardware computed: the outputs of the operations that nothing else reads."""
     activations: str
     """Where the activations came from: ``example input``, ``given input`` or ``synthetic``."""
+    seed: int = 0
+    """Seed of synthetic activations, where there are any."""
     arithmetic: Arithmetic = Arithmetic.FLOAT32
     notes: tuple[str, ...] = ()
 
@@ -104,6 +106,7 @@ def map_network(
         stages=group_stages(graph, works, values, machine),
         outputs={op.name: values[op.name] for op in graph.operations if op.name not in read},
         activations="synthetic" if arithmetic is Arithmetic.NONE else origin,
+        seed=seed,
         arithmetic=arithmetic,
         notes=tuple(notes),
     )

@@ -191,7 +191,7 @@ def _setup(
     ]
     seeds = [f"{key} {value}" for key, value in (*_flat(network.recipe), *_flat(network.results)) if "seed" in key]
     if synthetic:
-        seeds.append("synthetic activations by the run's seed (0 unless given)")
+        seeds.append(f"synthetic activations {workload.seed}")
     rows.append(("Seeds", "; ".join(_distinct(seeds)) or "none used"))
     rows.append(("Repeat with", command))
     return rows
