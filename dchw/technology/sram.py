@@ -5,7 +5,7 @@ The table is CACTI 7 (one bank, whole-word access, 330 K) on a grid of sizes and
 Between grid points each quantity is a straight line in log-log: along the number of words at the two grid widths around
 the wanted one, then across width at equal words; between nodes likewise. Every grid point is reproduced exactly.
 Lines at equal words matter: CACTI picks an array organisation per point, rows follow words and columns follow width, so
-lines at equal size cross its steps. Splines and kriging did no better on fresh points (``cross_validation``).
+lines at equal size cross its steps. Kriging did no better on fresh points (``cross_validation``).
 
 Outside the grid:
 
