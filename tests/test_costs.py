@@ -15,6 +15,7 @@ from dchw.costs.report import KEYS
 from dchw.events import Event
 from dchw.experiment import SimResult, simulate
 from dchw.quantities import DchwError, SimulationError
+from dchw.technology import scaling, wires
 from dchw.technology.figure import Confidence, Figure, spread
 from dchw.units.unit import UnitCosts
 from tests.report.runs import comparison, tiny_network
@@ -124,6 +125,7 @@ def report_of(*rows: CostRow) -> CostReport:
 
 def row(unit: str, event: str, count: float, low: float, nominal: float, high: float) -> CostRow:
     each = Figure(nominal, low, high, "pJ", f"source of {unit} {event}", Confidence.PUBLISHED)
+    each = each.because(f"range of {unit}")
     return CostRow(unit=unit, event=event, layer="", stream="", count=count, each=each)
 
 
@@ -142,18 +144,65 @@ def test_averages_by_hand() -> None:
 def test_sensitivity_by_hand() -> None:
     report = report_of(row("dram", "dram_read", 10, 1, 2, 4), row("pe_array", "mac", 4, 4, 5, 5))
     first, second = report.sensitivity()
-    assert (first.name, first.total_low_pj, first.total_high_pj) == ("DRAM: source of dram dram_read", 30, 60)
-    assert (second.name, second.total_low_pj, second.total_high_pj) == ("arithmetic, queues and accumulators", 36, 40)
+    assert (first.name, first.total_low_pj, first.total_high_pj) == ("range of dram", 30, 60)
+    assert (second.name, second.total_low_pj, second.total_high_pj) == ("range of pe_array", 36, 40)
+    assert (first.energy_pj, first.swing_pj) == (20, 30)
 
 
 @pytest.mark.parametrize("storage", FORMATS)
-def test_swings_of_all_assumptions_add_up_to_the_range(storage: str) -> None:
+def test_every_range_has_a_cause_and_every_cause_stays_inside_the_range(storage: str) -> None:
     report = comparison().results[storage].costs
+    assert [row for row in report.rows if row.low_pj < row.high_pj and not row.each.moves] == []
     found = report.sensitivity()
     low, high = report.energy_range_pj
-    assert sum(a.swing_pj for a in found) == pytest.approx(high - low)
-    assert sum(a.energy_pj for a in found) == pytest.approx(report.energy_pj)
+    names = [a.name for a in found]
+    assert len(set(names)) == len(names)
+    for assumption in found:
+        assert assumption.total_low_pj <= report.energy_pj * (1 + 1e-12)
+        assert assumption.total_high_pj >= report.energy_pj * (1 - 1e-12)
+        if assumption not in report.choices:
+            assert assumption.total_low_pj >= low * (1 - 1e-12)
+            assert assumption.total_high_pj <= high * (1 + 1e-12)
     assert [a.swing_pj for a in found] == sorted((a.swing_pj for a in found), reverse=True)
+
+
+def test_node_scaling_is_an_assumption_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the run priced again with that one factor at the end of its range."""
+    run, machine = comparison().results["huffman"], comparison().machine
+    name = f"node scaling of energy to {machine.silicon.node_nm:g} nm"
+    found = {a.name: a for a in run.costs.sensitivity()}[name]
+    nominal = unit_costs(machine, "huffman")
+    genuine = scaling.inverter_factor
+
+    def at_the_high_end(quantity: scaling.Quantity, from_nm: float, to_nm: float) -> Figure:
+        factor = genuine(quantity, from_nm, to_nm)
+        return replace(factor, nominal=factor.high) if quantity is scaling.Quantity.ENERGY else factor
+
+    monkeypatch.setattr(scaling, "inverter_factor", at_the_high_end)
+    monkeypatch.setattr(wires, "inverter_factor", at_the_high_end)
+    moved = unit_costs(machine, "huffman")
+    difference = 0.0
+    for row in run.costs.rows:
+        if row.unit != "dram" and row.event in nominal[row.unit].energy_pj:
+            before, after = nominal[row.unit].energy_pj[Event(row.event)], moved[row.unit].energy_pj[Event(row.event)]
+            difference += row.count * (after.nominal - before.nominal)
+        elif row.event in ("clock", "idle_clock"):
+            clocks = nominal[row.unit].clock_pj, moved[row.unit].clock_pj
+            assert clocks[0] is not None
+            assert clocks[1] is not None
+            difference += row.energy_pj * (clocks[1].nominal / clocks[0].nominal - 1)
+    assert difference > 0
+    assert found.total_high_pj - run.costs.energy_pj == pytest.approx(difference)
+
+
+def test_choices_of_silicon_are_the_same_run_priced_on_it() -> None:
+    run, machine = comparison().results["huffman"], comparison().machine
+    assert len(run.costs.choices) == len(machine.silicon.alternatives()) == 3
+    family = next(a for a in run.costs.choices if "logic family" in a.name)
+    other = machine.model_copy(update={"silicon": machine.silicon.model_copy(update={"logic": "aladdin-40nm"})})
+    again = simulate(comparison().network, other, "huffman").costs
+    totals = sorted((run.costs.energy_pj, again.energy_pj))
+    assert [family.total_low_pj, family.total_high_pj] == pytest.approx(totals)
 
 
 def test_a_frame_is_the_run_and_what_idles_after_it() -> None:

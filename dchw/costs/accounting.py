@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
+from dchw.costs.sensitivity import Assumption
 from dchw.dram.energy import activity, energy_rows
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
@@ -38,13 +39,7 @@ def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
         "dma": machine.dma.costs(parts, word_bits=machine.weight_sram.word_bits, staged=decoding and not at_use),
         "weight_sram": machine.weight_sram.costs(parts, readers=readers),
         "activation_sram": machine.activation_sram.costs(parts, readers=1),
-        "pe_array": machine.pe_array.costs(
-            parts,
-            machine.silicon.arithmetic_logic(machine.clock_hz),
-            formats,
-            indexed=Need.INDEX in needs,
-            lockstep=not sparse,
-        ),
+        "pe_array": machine.pe_array.costs(parts, formats, indexed=Need.INDEX in needs, lockstep=not sparse),
         "vector": machine.vector.costs(parts, formats),
     }
     if Need.CODEBOOK in needs:
@@ -67,10 +62,32 @@ def account(
 ) -> CostReport:
     """The account of one run. Raises SimulationError for an event whose energy no unit lists and for a missing row."""
     priced = unit_costs(machine, storage) if costs is None else costs
-    seconds = timing.cycles / machine.clock_hz
-    rows = list(dram_rows)
+    dram, on_chip = tuple(dram_rows), _priced(machine, counts, program, timing, priced)
+    rows = (*dram, *on_chip)
+    report = CostReport(
+        rows=rows,
+        area=tuple(AreaRow(unit=unit, area_mm2=cost.area_mm2) for unit, cost in priced.items()),
+        scope=dram_scope,
+        seconds=timing.cycles / machine.clock_hz,
+        work=work,
+        choices=tuple(_choices(machine, storage, counts, program, timing, rows)),
+        warnings=_too_slow(machine, priced),
+    )
+    check_complete(report, counts, priced, timing, machine.dram.part)
+    return report
+
+
+def _priced(
+    machine: Machine,
+    counts: Sequence[EventCount],
+    program: Program,
+    timing: Timing,
+    costs: Mapping[str, UnitCosts],
+) -> list[CostRow]:
+    """The rows of the units on the chip: events, clocks, leakage."""
+    rows = []
     for count in counts:
-        each = priced[count.unit].energy_pj.get(Event(count.event)) if count.unit in priced else None
+        each = costs[count.unit].energy_pj.get(Event(count.event)) if count.unit in costs else None
         if each is None:
             raise SimulationError(
                 f"costs: expected an energy for {count.event} in {count.unit}; got none for {count.count:,} events; "
@@ -86,22 +103,41 @@ def account(
                 each=each,
             )
         )
-    for unit, cost in priced.items():
+    for unit, cost in costs.items():
         if cost.clock_pj is not None:
             rows += _clock_rows(unit, cost.clock_pj, _busy_cycles(program, timing, unit), timing.cycles, machine)
         # 1 mW for one second is 1e9 pJ
         leakage = cost.leakage_mw.converted("pJ", 1e9)
+        seconds = timing.cycles / machine.clock_hz
         rows.append(CostRow(unit=unit, event=LEAKAGE, layer="", stream="", count=seconds, each=leakage))
-    report = CostReport(
-        rows=tuple(rows),
-        area=tuple(AreaRow(unit=unit, area_mm2=cost.area_mm2) for unit, cost in priced.items()),
-        scope=dram_scope,
-        seconds=seconds,
-        work=work,
-        warnings=_too_slow(machine, priced),
-    )
-    check_complete(report, counts, priced, timing, machine.dram.part)
-    return report
+    return rows
+
+
+def _choices(
+    machine: Machine,
+    storage: str,
+    counts: Sequence[EventCount],
+    program: Program,
+    timing: Timing,
+    rows: Sequence[CostRow],
+) -> Iterator[Assumption]:
+    """What the same run would cost on the silicon's alternatives."""
+    total = math.fsum(row.energy_pj for row in rows)
+    on_chip = math.fsum(row.energy_pj for row in rows if row.unit != "dram")
+    for name, silicons in machine.silicon.alternatives().items():
+        totals = [total]
+        for silicon in silicons:
+            other = machine.model_copy(update={"silicon": silicon})
+            again = _priced(other, counts, program, timing, unit_costs(other, storage))
+            totals.append(total - on_chip + math.fsum(row.energy_pj for row in again))
+        yield Assumption(
+            name=name,
+            energy_pj=on_chip,
+            total_low_pj=min(totals),
+            total_high_pj=max(totals),
+            confidence=Confidence.ASSUMED,
+            sources=("the machine's silicon",),
+        )
 
 
 def check_complete(
@@ -170,7 +206,7 @@ def _clock_rows(unit: str, clock_pj: Figure, busy: float, cycles: int, machine: 
             "1",
             f"{share:.0%} of the clock stays on in idle cycles (0 to {upper:.0%})",
             Confidence.ASSUMED,
-        ),
+        ).because("clock left on in idle cycles"),
         "pJ",
     )
     return [

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DramIdle = Literal["self-refresh", "power-down"]
 _STATES = ("self-refresh", "power-down")
+IDLE_DRAM = "power of idle DRAM"
+"""The cause of its range."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +132,9 @@ def dram_idle_mw(state: DramIdle, standard: str | None) -> Figure:
     if standard is not None and standard.startswith("LPDDR4-"):
         return power
     name = standard or "a fixed-rate memory"
-    return power.widened(0.25, 1.5).noted(f"in place of {name}, for which none are published", Confidence.ASSUMED)
+    return power.widened(0.25, 1.5, IDLE_DRAM).noted(
+        f"in place of {name}, for which none are published", Confidence.ASSUMED
+    )
 
 
 def _rail_mw(row: Mapping[str, str], state: DramIdle) -> Figure:
@@ -140,4 +144,4 @@ def _rail_mw(row: Mapping[str, str], state: DramIdle) -> Figure:
     else:
         milliamperes = float(row["idd2p_ma"]) + float(row["idd5ab_ma"]) - float(row["idd2n_ma"])
     source = f"LPDDR4-3200 currents, 8 Gbit x16 ({row['source']})"
-    return spread(milliamperes * float(row["volts"]), 0.5, 1.0, "mW", source, Confidence.DERIVED)
+    return spread(milliamperes * float(row["volts"]), 0.5, 1.0, "mW", source, Confidence.DERIVED).because(IDLE_DRAM)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dchw.costs.rows import AreaRow, CostRow
+from dchw.costs.sensitivity import Assumption, by_cause, widest_first
 from dchw.quantities import SimulationError
-from dchw.technology.figure import Confidence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,25 +28,6 @@ class Work:
     """Weights of the uncompressed network, zeros included."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Assumption:
-    """What the total becomes when the figures of one group move to the ends of their ranges, all others nominal."""
-
-    name: str
-    energy_pj: float
-    """What the group's rows add to the nominal total."""
-    total_low_pj: float
-    total_high_pj: float
-    confidence: Confidence
-    """The weakest among the group's figures."""
-    sources: tuple[str, ...]
-
-    @property
-    def swing_pj(self) -> float:
-        """Width of the total's range."""
-        return self.total_high_pj - self.total_low_pj
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostReport:
     """The energy and area account of one run."""
@@ -58,6 +39,8 @@ class CostReport:
     seconds: float
     """Duration of the run."""
     work: Work
+    choices: tuple[Assumption, ...] = ()
+    """What the total would be on other silicon of the same kind (`dchw.units.unit.Silicon.alternatives`)."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -120,30 +103,12 @@ class CostReport:
         return out
 
     def sensitivity(self) -> tuple[Assumption, ...]:
-        """One group of figures at a time to the low and the high end of its ranges; the widest swing first.
+        """One assumption at a time, all others nominal, the widest swing first.
 
-        Every row is in exactly one group, so the swings add up to the width of `energy_range_pj`. Groups: DRAM figures
-        by source, leakage of memories and of logic, clocks while working and while idle, memory accesses, arithmetic,
-        decoding.
+        The causes of the figures' ranges, and the `choices` of silicon. Figures whose source gives no range move
+        nothing.
         """
-        groups: dict[str, list[CostRow]] = {}
-        for row in self.rows:
-            groups.setdefault(_assumption(row), []).append(row)
-        total = self.energy_pj
-        found = []
-        for name, rows in groups.items():
-            nominal = math.fsum(row.energy_pj for row in rows)
-            found.append(
-                Assumption(
-                    name=name,
-                    energy_pj=nominal,
-                    total_low_pj=total - nominal + math.fsum(row.low_pj for row in rows),
-                    total_high_pj=total - nominal + math.fsum(row.high_pj for row in rows),
-                    confidence=max((row.each.confidence for row in rows), key=lambda c: c.rank),
-                    sources=tuple(dict.fromkeys(source for row in rows for source in row.each.sources)),
-                )
-            )
-        return tuple(sorted(found, key=lambda a: (-a.swing_pj, a.name)))
+        return widest_first((*by_cause(self.rows), *self.choices))
 
     def to_frame(self) -> pd.DataFrame:
         """One line per row: layer, unit, event, stream, category, stage, count, energies in pJ, source, confidence."""
@@ -187,24 +152,3 @@ class CostReport:
                 for row in self.area
             ]
         )
-
-
-_MEMORIES = ("weight_sram", "activation_sram")
-_GROUPS = {
-    "SRAM": "SRAM and DMA accesses",
-    "decode": "decoding and codebook look-ups",
-    "compute": "arithmetic, queues and accumulators",
-}
-
-
-def _assumption(row: CostRow) -> str:
-    """The group of figures a row's range belongs to."""
-    if row.unit == "dram":
-        return f"DRAM: {row.each.source}"
-    if row.category == "leakage":
-        return "leakage of SRAM" if row.unit in _MEMORIES else "leakage of logic"
-    if row.event == "idle_clock":
-        return "clock left on in idle cycles"
-    if row.category == "clock":
-        return "clock tree and registers at work"
-    return _GROUPS[row.category]

@@ -156,7 +156,7 @@ def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
     return {
         event: Figure(
             factor * bit.nominal, factor * bit.low, factor * bit.high, _unit(event), source, Confidence.ASSUMED
-        )
+        ).because(f"DRAM: {source}")
         for event, factor in factors.items()
     }
 

@@ -373,8 +373,9 @@ def _sensitivity(tables: Tables) -> Drawing:
         pieces.note(f"nominal {number(total / factor)} {unit}", total / factor, 1.0, yref="paper", yanchor="bottom")
     ]
     caption = (
-        f"Sensitivity of the energy stored as <code>{after}</code>: one group of figures at a time to the low and the "
-        "high end of its range, all others nominal. The three that move the total most are drawn solid."
+        f"Sensitivity of the energy stored as <code>{after}</code>: one assumption at a time, all others nominal: a "
+        "cause of ranges to its low and high end, or a choice of silicon made otherwise. The three that move the total "
+        "most are drawn solid. Figures whose source gives no range move nothing."
     )
     return Drawing("sensitivity", caption, {"data": data, "layout": layout})
 

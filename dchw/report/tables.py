@@ -48,7 +48,7 @@ class Tables:
     activity: pd.DataFrame
     """Busy, stall and idle shares, mean over the nodes of one kind."""
     sensitivity: pd.DataFrame
-    """One group of figures at a time to the ends of its ranges."""
+    """One assumption at a time: a cause of ranges to their ends, or a choice of silicon made otherwise."""
     sources: pd.DataFrame
     """Every distinct source of a cost row, numbered, with the energy of the rows that use it."""
     frames: pd.DataFrame

@@ -11,7 +11,9 @@ import numpy as np
 from dchw.technology.sram import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, sram, table_slice
 
 _SINGLE_CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp")
-FRESH, PLAIN, BETWEEN_NODES = "fresh points", "fresh points, plain log-log", "nodes between"
+SIZES, WIDTHS, FRESH, BETWEEN_NODES = "whole sizes left out", "whole widths left out", "fresh points", "nodes between"
+PLAIN = ", plain log-log"
+"""Marks the method to beat under the same test: straight lines in log-log between the nearest powers of two."""
 CHECK_NODES_NM = (28, 40, 55)
 _CHECK_TABLE = "sram_cacti_check.csv"
 
@@ -40,13 +42,15 @@ def cross_validate(slices: Mapping[SliceKey, Sequence[Row]] | None = None) -> li
     """Errors when every row of one size, or of one width, is left out and predicted from the others.
 
     Only points between remaining ones are predicted: the smallest and largest size of a width and the narrowest and
-    widest word are never left out alone.
+    widest word are never left out alone. Plain log-log interpolation predicts the powers of two from the halves and
+    the doubles of the size, or of the width.
     """
     slices = default_slices() if slices is None else slices
     out = []
-    for test, left_out in (("whole sizes left out", _sizes), ("whole widths left out", _widths)):
-        errors = [error for rows in slices.values() for error in left_out(rows)]
-        out += _summary(test, np.array(errors))
+    for test, left_out, axis in ((SIZES, _sizes, 0), (WIDTHS, _widths, 1)):
+        out += _summary(test, np.array([error for rows in slices.values() for error in left_out(rows)]))
+        plain = [error for rows in slices.values() for error in _plain_left_out(rows, axis)]
+        out += _summary(test + PLAIN, np.array(plain))
     return out
 
 
@@ -72,7 +76,11 @@ def fresh_points() -> list[InterpolationError]:
         for size, width, values in rows_of(node, cell, "1RW", _CHECK_TABLE)
         for macro in [sram(size_bytes=size, word_bits=width, node_nm=node, cell=cell)]
     ]
-    return _summary(FRESH, np.array(ours)) + _summary(PLAIN, np.array(plain)) + _summary(BETWEEN_NODES, np.array(nodes))
+    return (
+        _summary(FRESH, np.array(ours))
+        + _summary(FRESH + PLAIN, np.array(plain))
+        + _summary(BETWEEN_NODES, np.array(nodes))
+    )
 
 
 def _plain(grid: Slice, size: int, width: int) -> list[float] | None:
@@ -86,6 +94,20 @@ def _plain(grid: Slice, size: int, width: int) -> list[float] | None:
     logs = [[np.log(grid.at(s, w)) for w in widths] for s in sizes]
     low, high = ((1 - across) * pair[0] + across * pair[1] for pair in logs)
     return [float(value) for value in np.exp((1 - along) * low + along * high)]
+
+
+def _plain_left_out(rows: Sequence[Row], axis: int) -> Iterator[list[float]]:
+    """Powers of two from their half and their double along size (``axis`` 0) or width (1)."""
+    table = {(size, width): values for size, width, values in rows}
+    for (size, width), values in table.items():
+        if size & (size - 1) or width & (width - 1):
+            continue
+        halved, doubled = (
+            ((size // 2, width), (2 * size, width)) if axis == 0 else ((size, width // 2), (size, 2 * width))
+        )
+        if halved in table and doubled in table:
+            ends = zip(table[halved], table[doubled], values, strict=True)
+            yield [abs(math.sqrt(low * high) / want - 1) for low, high, want in ends]
 
 
 def _sizes(rows: Sequence[Row]) -> Iterator[list[float]]:

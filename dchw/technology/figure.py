@@ -2,14 +2,18 @@
 
 Ranges follow interval arithmetic: the low end of a sum is the sum of the low ends. That is the widest reading, the
 right one where the causes of the ranges are shared (one table, one process) and nothing is known of their correlation.
+
+A range has named causes (`Figure.because`), and sums and products keep them apart: `Figure.moves` says what the nominal
+value becomes when one cause alone goes to an end of its range. That is what one-at-a-time sensitivity needs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from dchw.quantities import DchwError
 
@@ -29,7 +33,18 @@ class Confidence(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the strongest; a combination is as weak as its weakest part."""
-        return list(Confidence).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {confidence: rank for rank, confidence in enumerate(Confidence)}
+
+
+class Move(NamedTuple):
+    """A figure's nominal value when one cause alone is at the low, or at the high, end of its range."""
+
+    cause: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,8 @@ class Figure:
     unit: str
     source: str
     confidence: Confidence
+    moves: tuple[Move, ...] = ()
+    """One per cause of the range, each cause once."""
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in (self.low, self.nominal, self.high)):
@@ -64,6 +81,10 @@ class Figure:
         """The single sources that ``source`` joins."""
         return tuple(self.source.split(SOURCE_JOINT))
 
+    def because(self, cause: str) -> Figure:
+        """The same figure, its whole range put down to one cause; a figure without a range has none."""
+        return replace(self, moves=(Move(cause, self.low, self.high),) if self.low < self.high else ())
+
     def __add__(self, other: Figure) -> Figure:
         return combine((self, other))
 
@@ -80,8 +101,12 @@ class Figure:
                 f"figure of {self.source}: expected a finite factor of at least 0; got {factor}; a count cannot be "
                 "negative"
             )
-        return Figure(
-            self.nominal * factor, self.low * factor, self.high * factor, self.unit, self.source, self.confidence
+        return replace(
+            self,
+            nominal=self.nominal * factor,
+            low=self.low * factor,
+            high=self.high * factor,
+            moves=tuple(Move(cause, low * factor, high * factor) for cause, low, high in self.moves),
         )
 
     __rmul__ = __mul__
@@ -100,6 +125,7 @@ class Figure:
             unit,
             _join((self, other)),
             max(self.confidence, other.confidence, key=lambda c: c.rank),
+            _moved((self, other), math.prod),
         )
 
     def converted(self, unit: str, factor: float) -> Figure:
@@ -110,17 +136,12 @@ class Figure:
         """The same value with one more source; the confidence can only get weaker."""
         weaker = self.confidence if confidence is None else max(self.confidence, confidence, key=lambda c: c.rank)
         extra = Figure(0.0, 0.0, 0.0, self.unit, note, weaker)
-        return Figure(self.nominal, self.low, self.high, self.unit, _join((self, extra)), weaker)
+        return replace(self, source=_join((self, extra)), confidence=weaker)
 
-    def widened(self, low: float, high: float) -> Figure:
-        """The same nominal value with the range stretched to ``low`` and ``high`` times the nominal where wider."""
-        return Figure(
-            self.nominal,
-            min(self.low, self.nominal * low),
-            max(self.high, self.nominal * high),
-            self.unit,
-            self.source,
-            self.confidence,
+    def widened(self, low: float, high: float, cause: str) -> Figure:
+        """The range stretched to ``low`` and ``high`` times the nominal where wider, put down to ``cause``."""
+        return replace(self, low=min(self.low, self.nominal * low), high=max(self.high, self.nominal * high)).because(
+            cause
         )
 
 
@@ -149,6 +170,7 @@ def combine(figures: Iterable[Figure]) -> Figure:
         parts[0].unit,
         _join(parts),
         max((part.confidence for part in parts), key=lambda c: c.rank),
+        _moved(parts, math.fsum),
     )
 
 
@@ -161,7 +183,22 @@ def slowest(figures: Iterable[Figure]) -> Figure:
         nominal=max(part.nominal for part in parts),
         low=max(part.low for part in parts),
         high=max(part.high for part in parts),
+        moves=_moved(parts, max),
     )
+
+
+def _moved(parts: tuple[Figure, ...], together: Callable[[Iterable[float]], float]) -> tuple[Move, ...]:
+    """One move per cause of any part: the parts it moves at their ends, the others nominal."""
+    causes = dict.fromkeys(move.cause for part in parts for move in part.moves)
+    ends = [{move.cause: move for move in part.moves} for part in parts]
+
+    def at(cause: str, end: Literal["low", "high"]) -> float:
+        return together(
+            getattr(moves[cause], end) if cause in moves else part.nominal
+            for part, moves in zip(parts, ends, strict=True)
+        )
+
+    return tuple(Move(cause, at(cause, "low"), at(cause, "high")) for cause in causes)
 
 
 def _join(figures: Iterable[Figure]) -> str:

@@ -2,7 +2,8 @@
 
 ``horowitz-45nm``
     Headline energies of Horowitz (ISSCC 2014) at 45 nm, 0.9 V, with the areas of Dally's tutorial: integer and
-    floating-point add and multiply. It lists no register, multiplexer or shifter, no leakage and no delay.
+    floating-point add and multiply. It lists no register, multiplexer or shifter, no leakage and no delay: those, and
+    only those, are Aladdin's, and their source says that this family lists none.
 ``aladdin-40nm``
     Synthesised blocks of Aladdin (ISCA 2014) in a commercial 40 nm process: energy, leakage, area and delay of one
     design per clock period, so that they agree. The slowest design that still meets the clock is taken.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -28,6 +29,8 @@ from dchw.technology.scaling import Quantity, Scaling, check_method, check_node,
 
 UM2_PER_MM2 = 1e6
 FAMILIES = ("horowitz-45nm", "aladdin-40nm")
+COMPLETE_FAMILY = "aladdin-40nm"
+"""The one that lists every operation with energy, area, leakage and delay."""
 
 
 class Operation(StrEnum):
@@ -46,19 +49,19 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One block: energy per operation, and what the family knows of area, leakage and delay (None: not listed)."""
+    """One block: energy per operation, area, leakage, and delay (0 for registers: clock-to-output is not modelled)."""
 
     energy_pj: Figure
-    area_mm2: Figure | None
-    leakage_mw: Figure | None
-    delay_ns: Figure | None
+    area_mm2: Figure
+    leakage_mw: Figure
+    delay_ns: Figure
 
     def times(self, count: float) -> Block:
         """``count`` copies working side by side; the delay stays."""
         return Block(
             energy_pj=self.energy_pj * count,
-            area_mm2=None if self.area_mm2 is None else self.area_mm2 * count,
-            leakage_mw=None if self.leakage_mw is None else self.leakage_mw * count,
+            area_mm2=self.area_mm2 * count,
+            leakage_mw=self.leakage_mw * count,
             delay_ns=self.delay_ns,
         )
 
@@ -155,32 +158,33 @@ class Logic:
         return 45.0 if self.family == "horowitz-45nm" else 40.0
 
     def lists(self, operation: Operation) -> bool:
-        """Whether the family has figures for an operation."""
+        """Whether the family itself has figures for an operation."""
         return operation in self._designs
 
     def block(self, operation: Operation, bits: float) -> Block:
-        """The block for ``bits``-wide operands.
+        """The block for ``bits``-wide operands; what the family does not list comes from ``aladdin-40nm``, noted.
 
-        Raises DchwError where the family does not list the operation or the width is outside 1 .. 256 bits.
+        Raises DchwError where the width is outside 1 .. 256 bits.
         """
         if not 1 <= bits <= MAX_BITS:
             raise DchwError(f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits:g}; use several blocks")
-        if not self.lists(operation):
-            others = [f for f in FAMILIES if f != self.family and Logic(family=f).lists(operation)]
-            raise DchwError(
-                f"logic: {operation}: family {self.family} lists none; got a request for {bits:g} bits; "
-                f"use family {' or '.join(others)}"
-            )
+        own = self._own(operation, bits) if self.lists(operation) else {}
+        if self.family == COMPLETE_FAMILY:
+            return Block(**own)
+        completed = self._complete._own(operation, bits)
+        missing = f"{self.family} lists none"
+        return Block(**{name: figure.noted(missing, Confidence.DERIVED) for name, figure in completed.items()} | own)
+
+    def _own(self, operation: Operation, bits: float) -> dict[str, Figure]:
+        """What the family itself knows of a block, by the names of `Block`."""
         designs, published = self._designs[operation], self._published.get(operation)
         growth, rule = _GROWTH[operation]
         energy = _sized(published or designs, "energy_pj", bits, growth, rule, "pJ")
-        assert energy is not None
-        return Block(
-            energy_pj=energy if published else self._scaled(energy, Quantity.ENERGY),
-            area_mm2=self._listed(_sized(designs, "area_mm2", bits, growth, rule, "mm2"), Quantity.AREA),
-            leakage_mw=self._listed(_sized(designs, "leakage_mw", bits, growth, rule, "mW"), Quantity.LEAKAGE),
-            delay_ns=self._listed(_sized(designs, "delay_ns", bits, _depth, "1 + log2 w", "ns"), Quantity.DELAY),
-        )
+        found = {"energy_pj": energy if published else self._listed(energy, Quantity.ENERGY)}
+        found["area_mm2"] = self._listed(_sized(designs, "area_mm2", bits, growth, rule, "mm2"), Quantity.AREA)
+        found["leakage_mw"] = self._listed(_sized(designs, "leakage_mw", bits, growth, rule, "mW"), Quantity.LEAKAGE)
+        found["delay_ns"] = self._listed(_sized(designs, "delay_ns", bits, _depth, "1 + log2 w", "ns"), Quantity.DELAY)
+        return {name: figure for name, figure in found.items() if figure is not None}
 
     def add(self, bits: int) -> Block:
         """Integer adder or subtractor."""
@@ -227,8 +231,12 @@ class Logic:
             energy_pj=gate.energy_pj * (bits * levels),
             area_mm2=gates.area_mm2,
             leakage_mw=gates.leakage_mw,
-            delay_ns=None if gate.delay_ns is None else gate.delay_ns * levels,
+            delay_ns=gate.delay_ns * levels,
         )
+
+    @cached_property
+    def _complete(self) -> Logic:
+        return replace(self, family=COMPLETE_FAMILY)
 
     @cached_property
     def _designs(self) -> dict[Operation, list[_Listed]]:
@@ -238,11 +246,8 @@ class Logic:
     def _published(self) -> dict[Operation, list[_Listed]]:
         return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
 
-    def _scaled(self, figure: Figure, quantity: Quantity) -> Figure:
-        return scaled(figure, quantity, self.family_node_nm, self.node_nm)
-
     def _listed(self, figure: Figure | None, quantity: Quantity) -> Figure | None:
-        return None if figure is None else self._scaled(figure, quantity)
+        return None if figure is None else scaled(figure, quantity, self.family_node_nm, self.node_nm)
 
     def _aladdin(self) -> dict[Operation, list[_Listed]]:
         """The slowest listed design per block that meets the clock at the family's own node."""
@@ -290,13 +295,14 @@ def _sized(
         (low, low_value), (high, high_value) = ends
         share = math.log(bits / low.bits) / math.log(high.bits / low.bits)
         nominal = low_value ** (1 - share) * high_value**share
-    return Figure(nominal, min(nominal, *by_rule), max(nominal, *by_rule), unit, source, Confidence.DERIVED)
+    figure = Figure(nominal, min(nominal, *by_rule), max(nominal, *by_rule), unit, source, Confidence.DERIVED)
+    return figure.because("logic between the widths its family lists")
 
 
-def _delay_ns(operation: Operation, row: Mapping[str, str]) -> float | None:
-    """The critical path; where none is listed, the clock period the design was built for (registers have none)."""
+def _delay_ns(operation: Operation, row: Mapping[str, str]) -> float:
+    """The critical path; where none is listed, the clock period the design was built for; 0 for registers."""
     if operation is Operation.REGISTER:
-        return None
+        return 0.0
     return float(row["critical_path_ns"] or row["cycle_ns"])
 
 

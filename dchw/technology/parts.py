@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dchw.quantities import DchwError
-from dchw.technology.figure import Confidence, Figure, combine
+from dchw.technology.figure import Figure, combine
 from dchw.technology.logic import Block, Logic
 from dchw.technology.registers import register_words
 from dchw.technology.sram import Sram, sram
@@ -129,8 +129,8 @@ class Parts:
         register_bits: int,
     ) -> Structure:
         """A block from what it holds; ``register_bits`` are those of ``blocks``, tables bring their own."""
-        area = combine([*(listed(b.area_mm2, "area") for b in blocks), *(t.area_mm2 for t in tables)])
-        leakage = combine([*(listed(b.leakage_mw, "leakage") for b in blocks), *(t.leakage_mw for t in tables)])
+        area = combine([*(b.area_mm2 for b in blocks), *(t.area_mm2 for t in tables)])
+        leakage = combine([*(b.leakage_mw for b in blocks), *(t.leakage_mw for t in tables)])
         bits = register_bits + sum(table.register_bits for table in tables)
         macros = tuple(macro for table in tables for macro in table.macros)
         logic_area = area.nominal - math.fsum(macro.area_mm2 for macro in macros)
@@ -149,30 +149,6 @@ class Parts:
         tree = clock_tree(register_bits, max(logic_area_mm2, 0.0), self.logic, macros)
         ungated = self.logic.register(1).energy_pj * (register_bits * (1 - self.gated_share))
         return combine((tree, ungated))
-
-
-def listed(figure: Figure | None, what: str) -> Figure:
-    """The figure, or an error where the family does not list it."""
-    if figure is None:
-        raise DchwError(
-            f"structure: {what}: expected a family that lists it; got none; use family aladdin-40nm for whole units"
-        )
-    return figure
-
-
-def completed(block: Block, stand_in: Block, family: str) -> Block:
-    """``block`` with the area, leakage and delay its family does not list taken from another family's block."""
-    note = f"{family} lists none"
-
-    def pick(own: Figure | None, other: Figure | None) -> Figure | None:
-        return own if own is not None or other is None else other.noted(note, Confidence.DERIVED)
-
-    return Block(
-        energy_pj=block.energy_pj,
-        area_mm2=pick(block.area_mm2, stand_in.area_mm2),
-        leakage_mw=pick(block.leakage_mw, stand_in.leakage_mw),
-        delay_ns=pick(block.delay_ns, stand_in.delay_ns),
-    )
 
 
 def at_least(where: str, what: str, value: int, least: int) -> None:

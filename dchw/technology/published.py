@@ -29,7 +29,7 @@ def published_energy(group: str, operation: str, bits: int) -> Figure:
                 "pJ",
                 f"{row['source']}, {bits}-bit {operation.replace('_', ' ')}",
                 Confidence.PUBLISHED,
-            )
+            ).because(f"range given by {row['source']}")
     listed = ", ".join(f"{row['operation']} ({row['bits']} bit)" for row in rows)
     raise DchwError(
         f"published energies: {group}: expected an operation the paper lists; got {operation} ({bits} bit); "

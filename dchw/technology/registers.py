@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dchw.quantities import DchwError
 from dchw.technology.figure import Figure, combine
 from dchw.technology.logic import Logic
 
@@ -23,15 +22,9 @@ class RegisterWords:
 def register_words(logic: Logic, entries: int, bits: int, read_ports: int = 1) -> RegisterWords:
     """``entries`` words of ``bits``; a write clocks one word, a read switches one path of the multiplexer tree.
 
-    The write decoder is not counted. Raises DchwError where the logic family lists no registers.
+    The write decoder is not counted.
     """
     register, mux = logic.register(bits), logic.mux(entries, bits)
-    if register.area_mm2 is None or register.leakage_mw is None or mux.area_mm2 is None or mux.leakage_mw is None:
-        raise DchwError(
-            f"registers: {logic.family}: expected a family with area and leakage of registers; got none; "
-            "use aladdin-40nm"
-        )
-    assert mux.delay_ns is not None
     return RegisterWords(
         read_pj=mux.energy_pj,
         write_pj=register.energy_pj,

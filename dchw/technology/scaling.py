@@ -96,7 +96,7 @@ def inverter_factor(quantity: Quantity, from_nm: float, to_nm: float) -> Figure:
         "x",
         f"{quantity} {from_nm:g} to {to_nm:g} nm by {_INVERTER_SOURCE}{note}",
         Confidence.ASSUMED,
-    )
+    ).because(f"node scaling of {quantity} to {to_nm:g} nm")
 
 
 def scaled(figure: Figure, quantity: Quantity, from_nm: float, to_nm: float) -> Figure:

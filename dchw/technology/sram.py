@@ -37,8 +37,11 @@ from dchw.technology.scaling import MIN_NODE_NM, Quantity, inverter_factor
 
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "access_time_ns", "cycle_time_ns", "area_mm2")
 UNITS = ("pJ", "pJ", "mW", "ns", "ns", "mm2")
+_MODELLED = ("access energy", "access energy", "leakage", "times", "times", "area")
 PORTS = ("1RW", "1R1W")
 CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp", "itrs-lstp/itrs-hp", "itrs-lstp/itrs-lop")
+LOW_LEAKAGE_CELLS = ("itrs-lop", "itrs-lstp")
+"""Device types a mobile part can be built of; itrs-hp leaks tens of milliwatts per 100 KiB."""
 TABLE_NODES_NM = (22, 32, 45, 65, 90)
 TABLE_TEMPERATURE_K = 330
 MIN_TEMPERATURE_K, MAX_TEMPERATURE_K = 300, 350
@@ -282,6 +285,11 @@ def _at_node(
 ) -> tuple[Values, bool, list[str]]:
     """Values at a node of the table, whether they are a row of it, and what was done to get them."""
     grid = table_slice(node_nm, cell, ports)
+    if not grid.widths:
+        others = " or ".join(kind for kind in PORTS if table_slice(node_nm, cell, kind).widths)
+        raise DchwError(
+            f"sram: cell {cell}: expected ports the table holds for it; got {ports}; use {others} or one device type"
+        )
     if not grid.widths[0] <= word_bits <= grid.widths[-1]:
         raise _out_of_range(
             f"word width of a {ports} macro", word_bits, "bit", grid.widths[0], grid.widths[-1],
@@ -347,7 +355,7 @@ def _figure(index: int, value: float, error: float, notes: Sequence[str]) -> Fig
         UNITS[index],
         ", ".join((_SOURCE, *relevant)),
         Confidence.INTERPOLATED if relevant else Confidence.FROM_TABLE,
-    )
+    ).because(f"SRAM {_MODELLED[index]} (CACTI 7)")
 
 
 def _few_read(width: int) -> float:

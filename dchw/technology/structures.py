@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 from dchw.quantities import DchwError, nearest
 from dchw.technology.figure import Figure, combine, slowest
-from dchw.technology.logic import Block, Logic
-from dchw.technology.parts import Parts, Structure, at_least, completed, listed
+from dchw.technology.logic import Block
+from dchw.technology.parts import Parts, Structure, at_least
 
 DECODE_STYLES = ("bit_serial", "table", "multi_symbol")
 NUMBER_FORMATS = ("integer", "float")
@@ -65,7 +65,7 @@ def index_accumulator(parts: Parts, *, bits: int) -> Structure:
     return parts.structure(
         {"index_accumulate": adder.energy_pj + register.energy_pj},
         blocks=(adder, register),
-        path=(listed(adder.delay_ns, "delay"),),
+        path=(adder.delay_ns,),
         register_bits=bits,
     )
 
@@ -123,7 +123,7 @@ def huffman_decode_unit(
         {"decode_step": combine(step), "refill": refill, "table_load": table.write_pj},
         blocks=(buffer, shifter, adder, position, output, logic.mux(2, window_bits)),
         tables=(table,),
-        path=(listed(shifter.delay_ns, "delay"), table.delay_ns, listed(adder.delay_ns, "delay")),
+        path=(shifter.delay_ns, table.delay_ns, adder.delay_ns),
         register_bits=2 * window_bits + length_bits + 1 + symbols_per_cycle * symbol_bits + count_bits,
     )
 
@@ -149,7 +149,7 @@ def _bit_serial(
         tables=(first_codes, symbols),
         path=(
             first_codes.delay_ns,
-            slowest((listed(comparator.delay_ns, "delay"), listed(adder.delay_ns, "delay"))),
+            slowest((comparator.delay_ns, adder.delay_ns)),
         ),
         register_bits=3 * window_bits + window_bits.bit_length() + symbol_bits,
     )
@@ -162,13 +162,10 @@ def mac(
     activation_bits: int,
     accumulator_bits: int,
     number_format: str = "integer",
-    arithmetic: Logic | None = None,
 ) -> Structure:
     """Multiplier, product register and adder: event ``mac``. Accumulators are registers of their own.
 
     Unequal operands cost the product of their widths; floating-point operands have one width, the wider one.
-    ``arithmetic`` takes multiplier and adder from another named family than the rest; area, leakage and delay that
-    it does not list come from the parts' family, and the source says so.
     """
     if number_format not in NUMBER_FORMATS:
         raise DchwError(
@@ -177,23 +174,18 @@ def mac(
         )
     for name, bits in (("weight", weight_bits), ("activation", activation_bits), ("accumulator", accumulator_bits)):
         at_least("mac", f"{name} bits", bits, 1)
-    floating = number_format == "float"
-    operand = float(max(weight_bits, activation_bits)) if floating else math.sqrt(weight_bits * activation_bits)
-    product_bits = max(weight_bits, activation_bits) if floating else weight_bits + activation_bits
-    own, other = arithmetic or parts.logic, parts.logic
-
-    def block(family: Logic, multiply: bool) -> Block:
-        if multiply:
-            return family.float_multiply(operand) if floating else family.multiply(operand)
-        return family.float_add(accumulator_bits) if floating else family.add(accumulator_bits)
-
-    multiplier = completed(block(own, True), block(other, True), own.family)
-    adder = completed(block(own, False), block(other, False), own.family)
-    product = parts.logic.register(product_bits)
+    logic = parts.logic
+    if number_format == "float":
+        product_bits = max(weight_bits, activation_bits)
+        multiplier, adder = logic.float_multiply(product_bits), logic.float_add(accumulator_bits)
+    else:
+        product_bits = weight_bits + activation_bits
+        multiplier, adder = logic.multiply(math.sqrt(weight_bits * activation_bits)), logic.add(accumulator_bits)
+    product = logic.register(product_bits)
     return parts.structure(
         {"mac": combine((multiplier.energy_pj, product.energy_pj, adder.energy_pj))},
         blocks=(multiplier, product, adder),
-        path=(slowest((listed(multiplier.delay_ns, "delay"), listed(adder.delay_ns, "delay"))),),
+        path=(slowest((multiplier.delay_ns, adder.delay_ns)),),
         register_bits=product_bits,
     )
 
@@ -211,7 +203,6 @@ def processing_element(
     index_bits: int,
     lanes: int = 1,
     number_format: str = "integer",
-    arithmetic: Logic | None = None,
 ) -> Structure:
     """One PE: activation queue, codebook, row index, ``lanes`` MACs sharing a weight, accumulator registers per lane.
 
@@ -228,12 +219,11 @@ def processing_element(
         activation_bits=activation_bits,
         accumulator_bits=accumulator_bits,
         number_format=number_format,
-        arithmetic=arithmetic,
     )
     sums = register_file(parts, entries=accumulators, bits=accumulator_bits)
     return merged(
         parts,
-        (queue, codebook, index, *(multiplier,) * lanes, *(sums,) * lanes),
+        (queue, codebook, index, (multiplier, lanes), (sums, lanes)),
         {
             **queue.energy_pj,
             **codebook.energy_pj,
@@ -245,16 +235,22 @@ def processing_element(
     )
 
 
-def merged(parts: Parts, blocks: Sequence[Structure], energy_pj: Mapping[str, Figure]) -> Structure:
-    """Several blocks under one clock tree, each a pipeline stage of its own; ``energy_pj`` names the events kept."""
-    bits = sum(block.register_bits for block in blocks)
-    macros = tuple(macro for block in blocks for macro in block.macros)
-    logic_area = math.fsum(block.logic_area_mm2 for block in blocks)
+def merged(
+    parts: Parts, blocks: Sequence[Structure | tuple[Structure, int]], energy_pj: Mapping[str, Figure]
+) -> Structure:
+    """Blocks, or blocks with a number of copies, under one clock tree, each a pipeline stage of its own.
+
+    ``energy_pj`` names the events kept.
+    """
+    copies = [block if isinstance(block, tuple) else (block, 1) for block in blocks]
+    bits = sum(block.register_bits * n for block, n in copies)
+    macros = tuple(macro for block, n in copies for macro in block.macros * n)
+    logic_area = math.fsum(block.logic_area_mm2 * n for block, n in copies)
     return Structure(
         energy_pj=MappingProxyType(dict(energy_pj)),
-        area_mm2=combine(block.area_mm2 for block in blocks),
-        leakage_mw=combine(block.leakage_mw for block in blocks),
-        delay_ns=slowest(block.delay_ns for block in blocks),
+        area_mm2=combine(block.area_mm2 * n for block, n in copies),
+        leakage_mw=combine(block.leakage_mw * n for block, n in copies),
+        delay_ns=slowest(block.delay_ns for block, n in copies if n),
         clock_pj=parts.clock(bits, logic_area, len(macros)),
         register_bits=bits,
         macros=macros,

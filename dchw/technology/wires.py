@@ -12,6 +12,8 @@ from dchw.technology.figure import Confidence, Figure, combine
 from dchw.technology.logic import Logic
 from dchw.technology.scaling import Quantity, check_node, inverter_factor
 
+WIRES = "wires on the chip: capacitance, data toggling"
+"""The cause of their ranges."""
 WIRE_PF_PER_MM = (0.2, 0.3, 0.4)
 """Low, nominal, high; 0.2 of the wire itself, the rest its repeaters."""
 WIRE_NS_PER_MM = (0.05, 0.10, 0.20)
@@ -37,7 +39,8 @@ def transfer_energy(bits: float, length_mm: float, node_nm: float) -> Figure:
 def wire_delay(length_mm: float) -> Figure:
     """ns along a repeated wire."""
     low, nominal, high = (length_mm * ns for ns in WIRE_NS_PER_MM)
-    return Figure(nominal, low, high, "ns", "repeated wire, 0.1 ns/mm (0.05 to 0.2)", Confidence.ASSUMED)
+    source = "repeated wire, 0.1 ns/mm (0.05 to 0.2)"
+    return Figure(nominal, low, high, "ns", source, Confidence.ASSUMED).because(WIRES)
 
 
 def clock_tree(register_bits: float, logic_area_mm2: float, logic: Logic, macros: int = 0) -> Figure:
@@ -56,7 +59,7 @@ def _scaled(amount: float, per_unit: tuple[float, float, float], node_nm: float,
     check_node(node_nm, "wires")
     within = max(node_nm, min(_VDD))
     low, nominal, high = (amount * value * _vdd(within) ** 2 for value in per_unit)
-    figure = Figure(nominal, low, high, "pJ", source, Confidence.ASSUMED)
+    figure = Figure(nominal, low, high, "pJ", source, Confidence.ASSUMED).because(WIRES)
     return figure if within == node_nm else figure.times(inverter_factor(Quantity.ENERGY, within, node_nm), "pJ")
 
 

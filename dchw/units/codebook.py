@@ -37,7 +37,7 @@ class Codebook(Unit):
     def costs(self, parts: Parts, *, elements: int, value_bits: int) -> UnitCosts:
         """One table per copy, flip-flops below 64 entries and SRAM from there on."""
         copy = codebook_unit(parts, entries=self.entries, value_bits=value_bits, ports=self.ports)
-        whole = merged(parts, (copy,) * self.copies(elements), {})
+        whole = merged(parts, [(copy, self.copies(elements))], {})
         return UnitCosts(
             energy_pj={
                 Event.CODEBOOK_LOOKUP: copy.energy_pj["codebook_lookup"],

@@ -16,7 +16,7 @@ from dchw.config import Positive, Size
 from dchw.events import Event
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure
-from dchw.technology.parts import Parts, listed
+from dchw.technology.parts import Parts
 from dchw.units.unit import Unit, UnitCosts
 
 ADDRESS_BITS = 40
@@ -56,7 +56,7 @@ class Dma(Unit):
         channels = parts.structure(
             {"request": adder.energy_pj + register.energy_pj},
             blocks=(adder.times(CHANNELS), register.times(CHANNELS)),
-            path=(listed(adder.delay_ns, "delay"),),
+            path=(adder.delay_ns,),
             register_bits=ADDRESS_BITS * CHANNELS,
         )
         energy: dict[Event, Figure] = {Event.DMA_REQUEST: channels.energy_pj["request"]}

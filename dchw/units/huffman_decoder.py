@@ -148,7 +148,7 @@ class HuffmanDecoder(Unit):
         )
         queue = fifo(parts, depth=self.output_queue, bits=entry_bits)
         at_use = self.placement is Placement.USE
-        whole = merged(parts, (decoder,) * (2 * self.units) + (queue,) * (elements if at_use else 0), {})
+        whole = merged(parts, [(decoder, 2 * self.units), (queue, elements if at_use else 0)], {})
         energy = {Event.BUFFER_REFILL: decoder.energy_pj["refill"], Event.TABLE_WRITE: decoder.energy_pj["table_load"]}
         if style is DecoderStyle.TABLE:
             energy[Event.SYMBOL_DECODE] = decoder.energy_pj["decode_step"]

@@ -19,7 +19,6 @@ from __future__ import annotations
 from dchw.config import NonNegative, Positive
 from dchw.events import Event
 from dchw.quantities import ceil_div
-from dchw.technology.logic import Logic
 from dchw.technology.parts import Parts
 from dchw.technology.structures import fifo, index_accumulator, mac, merged
 from dchw.units.unit import NumberFormat, NumberFormats, Unit, UnitCosts
@@ -59,9 +58,7 @@ class PeArray(Unit):
         """Cycles in which one element hands over the sums of ``rows`` rows."""
         return max(1, rows * ceil_div(pixels, self.lanes))
 
-    def costs(
-        self, parts: Parts, arithmetic: Logic, formats: NumberFormats, *, indexed: bool, lockstep: bool
-    ) -> UnitCosts:
+    def costs(self, parts: Parts, formats: NumberFormats, *, indexed: bool, lockstep: bool) -> UnitCosts:
         """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index if ``indexed``.
 
         A queue holds ``queue_depth`` tiles, one word per group of lanes; in ``lockstep`` one queue serves all elements.
@@ -74,7 +71,6 @@ class PeArray(Unit):
             activation_bits=formats.activations.bits,
             accumulator_bits=formats.accumulators.bits,
             number_format="float" if formats.weights in floating else "integer",
-            arithmetic=arithmetic,
         )
         queue = fifo(
             parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
@@ -82,8 +78,9 @@ class PeArray(Unit):
         sums = parts.table(ceil_div(self.accumulators, self.lanes), formats.accumulators.bits)
         memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
         index = index_accumulator(parts, bits=INDEX_BITS)
-        blocks = [multiplier, memory] * self.lanes + [index] * indexed
-        whole = merged(parts, blocks * self.elements + [queue] * (1 if lockstep else self.elements), {})
+        lanes = self.lanes * self.elements
+        blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
+        whole = merged(parts, blocks + [(index, self.elements)] * indexed, {})
         energy = {
             Event.QUEUE_WRITE: queue.energy_pj["push"],
             Event.QUEUE_READ: queue.energy_pj["pop"],

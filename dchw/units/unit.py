@@ -6,7 +6,7 @@ that return whole cycles and know no engine; ``costs`` composes energies and are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +18,6 @@ from dchw.events import Event
 
 if TYPE_CHECKING:
     from dchw.technology.figure import Figure
-    from dchw.technology.logic import Logic
     from dchw.technology.parts import Parts
 
 
@@ -52,10 +51,8 @@ class Silicon(Config):
     """Feature size in nanometres."""
     sram_cell: str = "itrs-lop"
     """Device type of SRAM cells and periphery (``dchw.sram``)."""
-    logic: Literal["aladdin-40nm"] = "aladdin-40nm"
-    """The family of registers, tables, shifters and queues, for which area, leakage and delay must agree."""
-    arithmetic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
-    """The family of multipliers and adders of the PE array."""
+    logic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
+    """The family of all logic (`dchw.technology.logic`): headline energies, or energies that go with area and clock."""
     scaling: Literal["inverter", "published-arithmetic"] = "inverter"
     """How arithmetic energies move to nodes their table does not hold; everything else scales as an inverter."""
     temperature_k: Positive = 330
@@ -66,21 +63,36 @@ class Silicon(Config):
         """What units are composed of on this silicon, sized for a clock."""
         from dchw.technology.logic import Logic
         from dchw.technology.parts import Parts
-
-        logic = Logic(family=self.logic, node_nm=self.node_nm, clock_period_ns=1e9 / clock_hz)
-        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k)
-
-    def arithmetic_logic(self, clock_hz: int) -> Logic:
-        """The family of multipliers and adders."""
-        from dchw.technology.logic import Logic
         from dchw.technology.scaling import Scaling
 
-        return Logic(
-            family=self.arithmetic,
+        logic = Logic(
+            family=self.logic,
             node_nm=self.node_nm,
             scaling=Scaling(self.scaling),
             clock_period_ns=1e9 / clock_hz,
         )
+        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k)
+
+    def alternatives(self) -> dict[str, tuple[Silicon, ...]]:
+        """Silicon of the same node with one choice made otherwise, by what is chosen.
+
+        SRAM of the device types that leak little enough for a mobile part; the other logic family; the ends of the
+        temperatures that CACTI's leakage can be trusted at.
+        """
+        from dchw.technology.logic import FAMILIES
+        from dchw.technology.sram import LOW_LEAKAGE_CELLS, MAX_TEMPERATURE_K, MIN_TEMPERATURE_K
+
+        def others(field: str, values: Iterable[str | float]) -> tuple[Silicon, ...]:
+            mine = getattr(self, field)
+            return tuple(self.model_copy(update={field: value}) for value in values if value != mine)
+
+        return {
+            f"choice of SRAM device type ({', '.join(LOW_LEAKAGE_CELLS)})": others("sram_cell", LOW_LEAKAGE_CELLS),
+            f"choice of logic family ({', '.join(FAMILIES)})": others("logic", FAMILIES),
+            f"temperature, {MIN_TEMPERATURE_K} to {MAX_TEMPERATURE_K} K": others(
+                "temperature_k", (MIN_TEMPERATURE_K, MAX_TEMPERATURE_K)
+            ),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from dchw.config import Positive
 from dchw.events import Event
 from dchw.quantities import ceil_div
 from dchw.technology.figure import slowest
-from dchw.technology.parts import Parts, listed
+from dchw.technology.parts import Parts
 from dchw.units.unit import NumberFormats, Unit, UnitCosts
 
 
@@ -34,7 +34,7 @@ class Vector(Unit):
         path = parts.structure(
             {"value": adder.energy_pj + comparator.energy_pj + register.energy_pj * 2},
             blocks=(adder.times(n), comparator.times(n), register.times(2 * n)),
-            path=(slowest((listed(adder.delay_ns, "delay"), listed(comparator.delay_ns, "delay"))),),
+            path=(slowest((adder.delay_ns, comparator.delay_ns)),),
             register_bits=2 * bits * n,
         )
         return UnitCosts(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dchw.quantities import DchwError
-from dchw.technology.figure import Confidence, Figure, combine, exact, slowest, spread
+from dchw.technology.figure import Confidence, Figure, Move, combine, exact, slowest, spread
 
 A = Figure(2.0, 1.0, 4.0, "pJ", "table A", Confidence.PUBLISHED)
 B = Figure(3.0, 3.0, 5.0, "pJ", "table B", Confidence.ASSUMED)
@@ -22,7 +22,8 @@ values = st.floats(0, 1e6, allow_nan=False)
 def figures(draw: st.DrawFn) -> Figure:
     low, nominal, high = sorted(draw(st.tuples(values, values, values)))
     source = draw(st.sampled_from(["a", "b", "c"]))
-    return Figure(nominal, low, high, "pJ", source, draw(st.sampled_from(list(Confidence))))
+    figure = Figure(nominal, low, high, "pJ", source, draw(st.sampled_from(list(Confidence))))
+    return figure.because(f"cause of {source}")
 
 
 def test_sum_adds_ranges_joins_sources_and_keeps_the_weakest_confidence() -> None:
@@ -55,8 +56,22 @@ def test_a_note_only_weakens_confidence() -> None:
 
 
 def test_widening_never_narrows() -> None:
-    assert A.widened(0.9, 1.1) == A
-    assert (A.widened(0.1, 3.0).low, A.widened(0.1, 3.0).high) == (0.2, 6.0)
+    assert A.widened(0.9, 1.1, "guess") == A.because("guess")
+    wide = A.widened(0.1, 3.0, "guess")
+    assert (wide.low, wide.high, wide.moves) == (0.2, 6.0, (Move("guess", 0.2, 6.0),))
+
+
+def test_causes_are_kept_apart_in_sums_and_products() -> None:
+    table, wires = A.because("table"), replace(B, low=1.0).because("wires")
+    # 2 in 1 .. 4 and 3 in 1 .. 5: the table alone moves the sum to 4 .. 7, the wires alone to 3 .. 7
+    assert (table + wires).moves == (Move("table", 4.0, 7.0), Move("wires", 3.0, 7.0))
+    assert (table + wires + table).moves == (Move("table", 5.0, 11.0), Move("wires", 5.0, 9.0))
+    scaling = Figure(0.5, 0.5, 0.75, "x", "scaling", Confidence.DERIVED).because("node")
+    assert table.times(scaling, "pJ").moves == (Move("table", 0.5, 2.0), Move("node", 1.0, 1.5))
+    assert (table * 3).moves == (Move("table", 3.0, 12.0),)
+    assert table.noted("lab").converted("mW", 2.0).moves == (Move("table", 2.0, 8.0),)
+    assert slowest((table, wires)).moves == (Move("table", 3.0, 4.0), Move("wires", 2.0, 5.0))
+    assert exact(1.0, "pJ", "s").because("nothing").moves == ()
 
 
 def test_spread_and_exact() -> None:
@@ -121,3 +136,13 @@ def test_a_count_cannot_be_negative() -> None:
     )
     with pytest.raises(DchwError, match="expected non-negative ranges to multiply"):
         Figure(0, -1, 1, "pJ", "s", Confidence.ASSUMED).times(A, "pJ")
+
+
+@given(st.lists(figures(), min_size=1, max_size=8))
+def test_the_moves_of_a_sum_add_up_to_its_range(parts: list[Figure]) -> None:
+    total = combine(parts)
+    assert len({move.cause for move in total.moves}) == len(total.moves)
+    for move in total.moves:
+        assert total.low * (1 - 1e-12) <= move.low <= total.nominal <= move.high <= total.high * (1 + 1e-12)
+    assert sum(move.high - total.nominal for move in total.moves) == pytest.approx(total.high - total.nominal)
+    assert sum(total.nominal - move.low for move in total.moves) == pytest.approx(total.nominal - total.low)
