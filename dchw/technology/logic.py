@@ -172,8 +172,7 @@ class Logic:
         if self.family == COMPLETE_FAMILY:
             return Block(**own)
         completed = self._complete._own(operation, bits)
-        missing = f"{self.family} lists none"
-        return Block(**{name: figure.noted(missing, Confidence.DERIVED) for name, figure in completed.items()} | own)
+        return Block(**{name: _standing_in(figure, self.family) for name, figure in completed.items()} | own)
 
     def _own(self, operation: Operation, bits: float) -> dict[str, Figure]:
         """What the family itself knows of a block, by the names of `Block`."""
@@ -273,6 +272,13 @@ class Logic:
                 )
             ]
         return out
+
+
+def _standing_in(figure: Figure, family: str) -> Figure:
+    """A figure of another family in place of ``family``'s; the source of the design comes first and says so."""
+    design, *rest = figure.sources
+    weaker = max(figure.confidence, Confidence.DERIVED, key=lambda c: c.rank)
+    return replace(figure, source=SOURCE_JOINT.join((f"{design} ({family} lists none)", *rest)), confidence=weaker)
 
 
 def _sized(
