@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from dchw.cli.output import print_table
+from dchw.cli.output import print_table, progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dchw.compress.compressed import CompressedNetwork
+    from dchw.experiment import Engine, SimResult
+    from dchw.hardware.machine import Machine
 
 _COLUMNS = {
     "storage": "storage",
@@ -40,12 +43,73 @@ _COLUMNS = {
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def frame_options(command: F) -> F:
-    """``--fps`` and ``--dram-idle``: the energy of a frame, with what idles between two runs."""
+def run_options(command: F) -> F:
+    """What a network runs on and how: machine, engine, batch, warm weights, frame rate, and a release's network."""
     states = click.Choice(["self-refresh", "power-down"])
-    idle = "What the DRAM does between frames."
-    command = click.option("--dram-idle", type=states, default="self-refresh", show_default=True, help=idle)(command)
-    return click.option("--fps", type=float, help="Also the energy of a frame at so many frames per second.")(command)
+    engines = click.Choice(["fast", "reference"])
+    for option in reversed(
+        [
+            click.option(
+                "--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file."
+            ),
+            click.option("--engine", type=engines, default="fast", show_default=True),
+            click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True),
+            click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already."),
+            click.option("--fps", type=float, help="Also the energy of a frame at so many frames per second."),
+            click.option(
+                "--dram-idle",
+                type=states,
+                default="self-refresh",
+                show_default=True,
+                help="What the DRAM does between frames.",
+            ),
+            click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A network, run in several storage formats on a machine."""
+
+    network: CompressedNetwork
+    machine: Machine
+    results: dict[str, SimResult]
+    """By storage format, in the order asked for."""
+    frame: pd.DataFrame
+
+
+def run_comparison(
+    file: str,
+    machine_name: str,
+    storages: Sequence[str],
+    *,
+    engine: Engine,
+    batch: int,
+    warm: bool,
+    prototxt: Path | None,
+) -> Compared:
+    """Runs ``file`` in the named storage formats, all seven where none is named, with a progress bar."""
+    import dchw
+    from dchw.storage import STORAGE_FORMATS, storage_format
+
+    network = load_compressed(file, prototxt)
+    target = dchw.machine(machine_name)
+    chosen = [storage_format(name).name for name in storages] or list(STORAGE_FORMATS)
+    results: dict[str, SimResult] = {}
+    with progress() as bar:
+        task = bar.add_task("simulating", total=len(chosen))
+
+        def finished(name: str, result: SimResult) -> None:
+            results[name] = result
+            bar.advance(task)
+
+        frame = dchw.compare(
+            network, target, storages=chosen, engine=engine, batch=batch, warm=warm, on_result=finished
+        )
+    return Compared(network=network, machine=target, results=results, frame=frame)
 
 
 def typed_command(context: click.Context) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.cli.output import print_json, print_table, progress
-from dchw.cli.running import frame_options, load_compressed
+from dchw.cli.running import load_compressed, run_options
 
 if TYPE_CHECKING:
     from dchw.costs import DramIdle
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
 @click.command(name="simulate")
 @click.argument("file")
-@click.option("--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file.")
 @click.option("--storage", default="huffman", show_default=True, help="Storage format of the weights.")
-@click.option("--engine", type=click.Choice(["fast", "reference"]), default="fast", show_default=True)
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already.")
-@frame_options
+@run_options
 @click.option(
     "--arithmetic",
     type=click.Choice(["float32", "fixed16", "none"]),
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="What outputs are computed in; none: timing only.",
 )
-@click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
 @click.option("--layer", multiple=True, help="Bound timeline and trace to this layer (repeatable).")

@@ -10,12 +10,9 @@ from dchw.quantities import DchwError
 from dchw.technology.cross_validation import InterpolationError
 from dchw.technology.figure import Confidence, Figure
 from dchw.technology.published import published_energy
+from dchw.validate.eie_energy import Element, eie_components, eie_element, eie_total
 from dchw.validate.energy import (
-    Element,
     deep_compression_table,
-    eie_components,
-    eie_element,
-    eie_total,
     lpddr_brackets,
     lpddr_streaming,
     run,
