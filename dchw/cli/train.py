@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", type=click.Choice(["digits", "mnist"]), help="Another data set than the recipe's.")
 @click.option("--dense", type=click.Path(path_type=Path), help="Start from this checkpoint, not from random weights.")
 @click.option("--seed", "seeds", type=click.IntRange(min=0), multiple=True, help="Instead of the recipe's; repeatable.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe; repeatable.")
 @click.option("--held-out", is_flag=True, help="Measure on 5,000 held-out training images, to choose a recipe.")
 @click.option("--device", default="cpu", show_default=True, help="Where torch trains: cpu, cuda, mps.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
@@ -30,6 +31,7 @@ def command(
     dataset: str | None,
     dense: Path | None,
     seeds: tuple[int, ...],
+    changes: tuple[str, ...],
     held_out: bool,
     device: str,
     as_json: bool,
@@ -39,10 +41,10 @@ def command(
     The dense network goes to NAME.safetensors; with several seeds each compressed network goes to NAME-SEED.dchw and
     the smallest one that keeps the recipe's promise (without one, the most accurate) to NAME.dchw as well.
     """
-    from dchw.training.recipe import load_recipe
+    from dchw.training.recipe import load_recipe, with_changes
     from dchw.training.session import train_files
 
-    plan = load_recipe(recipe)
+    plan = with_changes(load_recipe(recipe), changes)
     with progress() as bars:
         tasks: dict[str, Any] = {}
 
@@ -68,4 +70,5 @@ def command(
         return
     import pandas as pd
 
-    print_table(f"{plan.name} on {rows[0]['data_set']}", pd.DataFrame(rows).drop(columns="data_set"))
+    start = f"from {dense}" if dense else f"dense seed {plan.dense_seed}"
+    print_table(f"{plan.name} on {rows[0]['data_set']}, {start}", pd.DataFrame(rows).drop(columns="data_set"))

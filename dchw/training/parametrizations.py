@@ -2,7 +2,7 @@
 
 Both are `torch.nn.utils.parametrize` parametrizations, so the module's own code runs unchanged and sees ordinary
 weights. While masked, the trainable tensor is the *shadow*: every weight, pruned ones with the last value they had.
-While shared, it is the codebook alone.
+While shared, it is the codebook alone, or the codebook and each weight's own value where codes may change.
 """
 
 from __future__ import annotations
@@ -64,6 +64,39 @@ class Shared(nn.Module):
         return self._initial.to(weight)
 
 
+class Reassigned(nn.Module):
+    """Shared weights whose codes may change while they train: each takes the shared value nearest to its own value.
+
+    Two trainable tensors: float32[k] shared values, float32[n] own values of the weights that stay, in C order. The
+    gradient of a weight goes to its shared value, summed as in `Shared`, and straight through to its own value (Bengio,
+    Leonard and Courville, arXiv:1308.3432).
+    """
+
+    positions: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        flat = weight.detach().reshape(-1)
+        self.shape = weight.shape
+        self.register_buffer("positions", torch.nonzero(flat).reshape(-1))
+        self._initial = values.to(flat), flat[self.positions]
+
+    def forward(self, values: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        used = values[self.nearest(values, own)] + (own - own.detach())
+        flat = torch.zeros(self.shape.numel(), dtype=values.dtype, device=values.device)
+        return flat.scatter(0, self.positions, used).reshape(self.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The trainable tensors that replace the weight (called once, on registration)."""
+        return self._initial
+
+    @staticmethod
+    def nearest(values: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """int64[n]: which shared value is nearest to each own value; of two as near, the lower."""
+        ascending, order = values.detach().sort()
+        return order[torch.bucketize(own.detach(), (ascending[1:] + ascending[:-1]) / 2)]
+
+
 def compressible_layers(module: nn.Module) -> Iterator[tuple[str, Compressible]]:
     """Name and layer of everything inside that can be pruned and shared, nested ones included, in module order.
 
@@ -112,6 +145,32 @@ def share_weights(
         materialise(layer)
         parametrization = Shared(torch.from_numpy(codes.astype(np.int64)), torch.from_numpy(codebook[1:].copy()))
         parametrize.register_parametrization(layer, "weight", parametrization.to(layer.weight.device), unsafe=True)
+
+
+def let_codes_change(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """From now on the weights of a shared module may change their shared value, starting from own values.
+
+    ``weights[layer]``, in the weight's shape, holds the own values; it is zero exactly where the weight is pruned.
+    """
+    for name, layer in compressible_layers(module):
+        values = shadow(layer).detach().clone()
+        materialise(layer)
+        parametrize.register_parametrization(layer, "weight", Reassigned(weights[name], values), unsafe=True)
+
+
+def hold_codes(module: nn.Module) -> None:
+    """End what `let_codes_change` began: the codes stay as they are now; shared values that none uses are dropped."""
+    codebooks = {}
+    for name, layer in compressible_layers(module):
+        moving = _only(layer, Reassigned, name)
+        trained = dict(layer.parametrizations.weight.named_parameters())  # type: ignore[union-attr]
+        values, own = trained["original0"].detach(), trained["original1"].detach()
+        used, inverse = values[moving.nearest(values, own)].unique(return_inverse=True)
+        codes = torch.zeros(moving.shape.numel(), dtype=torch.int64)
+        codes[moving.positions.cpu()] = inverse.cpu() + 1
+        codebook = np.concatenate([np.zeros(1, np.float32), used.cpu().numpy()])
+        codebooks[name] = codes.reshape(moving.shape).numpy(), codebook
+    share_weights(module, codebooks)
 
 
 def codes_and_codebook(layer: Compressible, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -57,3 +58,20 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
     raise ConfigError(
         f"recipe {name_or_path!r}: expected a YAML file or a built-in name; {nearest(name_or_path, ARCHITECTURES)}"
     )
+
+
+def with_changes(recipe: TrainingRecipe, changes: Iterable[str]) -> TrainingRecipe:
+    """The recipe with ``KEY=VALUE`` changes, keys dotted, values in YAML: ``pruning.density=0.02``."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    for change in changes:
+        key, separator, text = change.partition("=")
+        try:
+            value = YAML(typ="safe").load(text)
+        except YAMLError:
+            separator = ""
+        if not key or not separator:
+            raise ConfigError(f"change {change!r}: expected KEY=VALUE with a value in YAML; write pruning.density=0.02")
+        recipe = recipe.replace(key, value)
+    return recipe

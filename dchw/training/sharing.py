@@ -16,6 +16,8 @@ from dchw.training.parametrizations import (
     Compressible,
     codes_and_codebook,
     compressible_layers,
+    hold_codes,
+    let_codes_change,
     shadow,
     share_weights,
 )
@@ -31,6 +33,9 @@ class Sharing(Config):
     """Of k-means; the paper found ``linear`` best (ICLR 2016, section 3.2)."""
     codebook_format: ValueFormat = ValueFormat.FLOAT32
     bias_format: ValueFormat = ValueFormat.FLOAT32
+    reassign: bool = False
+    """True: while the shared values train, a weight moves to another one when its own value, which trains too, comes
+    nearer to it. The paper holds what k-means assigned."""
     seed: NonNegative = 0
     """Of the ``forgy`` initialisation."""
 
@@ -81,9 +86,12 @@ def share_and_finetune(
 ) -> None:
     """Share the weights of a pruned module, train codebooks and biases, and round both to their formats.
 
-    The layers stay shared when it returns; which weight uses which value does not change in training.
+    The layers stay shared when it returns.
     """
+    weights = {name: layer.weight.detach().clone() for name, layer in compressible_layers(module)}
     share(module, sharing)
+    if sharing.reassign:
+        let_codes_change(module, weights)
     fit(
         module,
         batches,
@@ -93,6 +101,8 @@ def share_and_finetune(
         distillation=distillation,
         progress=progress,
     )
+    if sharing.reassign:
+        hold_codes(module)
     round_values(module, sharing)
 
 

@@ -13,10 +13,13 @@ from torch import nn
 
 from dchw.quantities import DchwError
 from dchw.training.parametrizations import (
+    Reassigned,
     Shared,
     attach_masks,
     codes_and_codebook,
     compressible_layers,
+    hold_codes,
+    let_codes_change,
     materialise,
     shadow,
     share_weights,
@@ -83,6 +86,44 @@ def test_gradient_of_a_shared_value_is_the_sum_over_its_weights(
     np.testing.assert_allclose(
         values.grad.numpy(), summed_gradients(upstream, codes, shared_values), rtol=1e-12, atol=1e-12
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), shared_values=st.integers(1, 7))
+def test_codes_that_may_change_are_nearest_and_both_sides_get_their_gradient(seed: int, shared_values: int) -> None:
+    random = np.random.default_rng(seed)
+    weight = random.normal(size=(6, 5)) * random.integers(0, 2, (6, 5))
+    values = torch.from_numpy(random.normal(size=shared_values)).requires_grad_()  # in any order
+    reassigned = Reassigned(torch.from_numpy(weight), values.detach())
+    own = reassigned.right_inverse(torch.from_numpy(weight))[1].clone().requires_grad_()
+    used = reassigned(values, own)
+    distances = np.abs(weight[..., None] - values.detach().numpy())
+    codes = np.where(weight != 0, 1 + distances.argmin(-1), 0)
+    np.testing.assert_allclose(
+        used.detach().numpy(), np.concatenate([[0.0], values.detach().numpy()])[codes], atol=1e-12
+    )
+    upstream = random.normal(size=weight.shape)
+    (used * torch.from_numpy(upstream)).sum().backward()
+    np.testing.assert_allclose(
+        values.grad.numpy(), summed_gradients(upstream, codes, shared_values), rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_array_equal(own.grad.numpy(), upstream[weight != 0])
+
+
+def test_a_weight_moves_to_the_value_its_own_value_comes_near_to_and_unused_values_go() -> None:
+    module = nn.Sequential(nn.Linear(4, 1, bias=False))
+    codebook = np.array([0, -1, 0.25, 1], np.float32)
+    share_weights(module, {"0": (np.array([[0, 1, 3, 2]]), codebook)})
+    let_codes_change(module, {"0": torch.tensor([[0.0, -0.9, 0.8, 0.3]])})
+    assert module[0].weight.tolist() == [[0.0, -1.0, 1.0, 0.25]]
+    with torch.no_grad():
+        module[0].parametrizations.weight.original1.copy_(torch.tensor([-0.9, 0.8, 0.7]))
+    assert module[0].weight.tolist() == [[0.0, -1.0, 1.0, 1.0]]
+    hold_codes(module)
+    codes, held = codes_and_codebook(module[0], "0")
+    assert codes.tolist() == [[0, 1, 2, 2]]
+    assert held.tolist() == [0, -1, 1]
+    assert module[0].weight.tolist() == [[0.0, -1.0, 1.0, 1.0]]
 
 
 def test_the_oracle_sees_a_mean_instead_of_a_sum() -> None:

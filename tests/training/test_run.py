@@ -16,12 +16,12 @@ from dchw.cli.train import command
 from dchw.config import build, dump_yaml, load_yaml
 from dchw.quantities import ConfigError, DchwError
 from dchw.training import session
-from dchw.training.datasets import mnist
+from dchw.training.datasets import hold_out, mnist
 from dchw.training.experiments import EXPERIMENTS, Plan, Subject
 from dchw.training.export import compressed_from_module
 from dchw.training.loop import Training, as_input, error_percent
 from dchw.training.plots import draw, write_rows
-from dchw.training.recipe import TrainingRecipe, load_recipe
+from dchw.training.recipe import TrainingRecipe, load_recipe, with_changes
 from dchw.training.run import train_compressed, train_dense
 from dchw.training.session import load_dense, train_files
 from tests.training.nets import SHORT, few_digits, nested
@@ -72,6 +72,22 @@ def test_a_recipe_from_random_weights_to_a_file(tmp_path: Path) -> None:
     for one, other in zip(trained.compressed.layers, again.compressed.layers, strict=True):
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(one.codebook, other.codebook)
+
+
+def test_codes_that_change_while_training_reach_the_file() -> None:
+    data = few_digits(640)
+    sharing = {"training": {**TINY, "learning_rate": 0.01}, "shared_values": 3}
+    dense = train_dense(tiny(), data)
+    held, moved = (
+        train_compressed(tiny(sharing={**sharing, "reassign": reassign}), dense, data, seed=0)
+        for reassign in (False, True)
+    )
+    pairs = list(zip(held.compressed.layers, moved.compressed.layers, strict=True))
+    assert all(((a.codes != 0) == (b.codes != 0)).all() for a, b in pairs)
+    assert any((a.codes != b.codes).any() for a, b in pairs)
+    assert all(b.codebook.size <= 4 for _, b in pairs)
+    for name, weight in load_module(moved.compressed).state_dict().items():
+        torch.testing.assert_close(weight, plain_state(moved.module)[name], rtol=0, atol=0)
 
 
 def load_module(compressed: dchw.CompressedNetwork) -> torch.nn.Module:
@@ -164,6 +180,28 @@ def test_committed_recipes_load_and_dump(path: Path, tmp_path: Path) -> None:
 def test_built_in_recipes_need_no_download(name: str) -> None:
     recipe = load_recipe(name)
     assert (recipe.architecture, recipe.dataset) == (name, "digits")
+
+
+def test_a_recipe_can_be_changed_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+    dump_yaml(tiny(), tmp_path / "tiny.yaml")
+    given = ["--set", "pruning.density=0.03", "--set", "sharing.shared_values={ip1: 3, ip2: 5, ip3: 7}", "--held-out"]
+    out = ["--out", str(tmp_path / "net")]
+    monkeypatch.setattr(session, "hold_out", lambda data: hold_out(data, images=20))
+    result = CliRunner().invoke(command, [str(tmp_path / "tiny.yaml"), *out, *given])
+    assert result.exit_code == 0, result.output
+    assert "tiny on few digits, 20 training images held out, dense seed 0" in result.output
+    assert [layer.codebook.size - 1 for layer in dchw.load(tmp_path / "net.dchw").layers] == [3, 5, 7]
+    assert dchw.load(tmp_path / "net.dchw").layers[0].nonzeros <= 0.03 * 266_200
+
+
+def test_changes_that_cannot_be_made_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"change 'pruning.density': expected KEY=VALUE with a value in YAML"):
+        with_changes(tiny(), ["pruning.density"])
+    with pytest.raises(ConfigError, match=r"change 'seeds=\[1': expected KEY=VALUE with a value in YAML"):
+        with_changes(tiny(), ["seeds=[1"])
+    with pytest.raises(ConfigError, match=r"pruning.densty: no such key; did you mean 'density'"):
+        with_changes(tiny(), ["pruning.densty=1"])
 
 
 def test_misspelt_recipes_and_keys_are_named(tmp_path: Path) -> None:
