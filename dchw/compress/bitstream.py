@@ -48,16 +48,12 @@ def load_word(data: Bytes, at: np.uint64) -> np.uint64:
 
 
 @kernel
-def store_word(out: Bytes, at: np.uint64, word: np.uint64) -> None:
-    """Write a little-endian word at byte ``at``."""
+def store_half_word(out: Bytes, at: np.uint64, word: np.uint64) -> None:
+    """Write the low half of a word, four bytes, at byte ``at``."""
     out[at] = word & _LOWEST_BYTE
     out[at + np.uint64(1)] = (word >> _BYTE_1) & _LOWEST_BYTE
     out[at + np.uint64(2)] = (word >> _BYTE_2) & _LOWEST_BYTE
     out[at + np.uint64(3)] = (word >> _BYTE_3) & _LOWEST_BYTE
-    out[at + np.uint64(4)] = (word >> _BYTE_4) & _LOWEST_BYTE
-    out[at + np.uint64(5)] = (word >> _BYTE_5) & _LOWEST_BYTE
-    out[at + np.uint64(6)] = (word >> _BYTE_6) & _LOWEST_BYTE
-    out[at + np.uint64(7)] = word >> _BYTE_7
 
 
 def padded(data: npt.ArrayLike) -> Bytes:

@@ -10,11 +10,10 @@ Length-limited lengths are optimal, by package-merge (Larmore and Hirschberg, J.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compress import huffman_decoding as decoding
 from dchw.compress import huffman_kernels as kernels
 from dchw.compress.bitstream import WORD_BYTES, Bytes, padded, word_view
 from dchw.quantities import DchwError, FileFormatError, ceil_div
@@ -24,9 +23,8 @@ Int64s = npt.NDArray[np.int64]
 
 MAX_CODE_BITS = 16
 MAX_ALPHABET = 1 << 16
-_WIDE_WINDOW_BITS = 12  # 4,096 entries of 8 bytes: measured fastest for alphabets of 4 and 5 bits
-_WIDE_TABLE_PAYS = 1 << 16  # symbols from which on filling it takes less time than it saves
-_MOST_LOOKUPS = 4  # per loaded word of the stream
+_WINDOW_BITS = 12  # of a decoding table, where no code word is longer: measured fastest
+_PAIRS_PAY = 0.2  # share of windows with two code words from which on entries of several symbols are faster
 _MAX_COUNT = 1 << 56  # package weights stay below MAX_CODE_BITS times the sum of the counts
 
 
@@ -165,57 +163,51 @@ def decode_chunks(
         _check_single_symbol(source, starts, ends)
         constant: Symbols = np.full(count, used[0] if used.size else 0, dtype=dtype)
         return constant
-    decoder = _decoding_table(table, count >= _WIDE_TABLE_PAYS)
+    entries, several = _decoding_entries(table)
     item_bytes = dtype.itemsize
     out = np.empty(count * item_bytes, dtype=np.uint8)
     status = np.zeros(2, dtype=np.int64)
     stream = np.ascontiguousarray(source if source.size >= WORD_BYTES else padded(source)).view()
     stream.flags.writeable = False  # one compiled version, whether the caller's bytes may be written or not
-    kernels.decode_chunks(
+    lane_ends = np.searchsorted(ends, count * np.arange(1, decoding.LANES + 1) // decoding.LANES)
+    lane_ends[-1] = ends.size - 1
+    decoding.decode_chunks(
         stream,
         starts * 8,
         ends * item_bytes,
-        decoder.entries,
+        lane_ends,
+        entries,
         table,
-        decoder.window_bits,
-        (0,) * min(kernels.USABLE_BITS // decoder.window_bits, _MOST_LOOKUPS),
-        decoder.most_bytes,
-        item_bytes,
+        (0,) * (entries.size.bit_length() - 1),
+        () if several else (0,) * item_bytes,
         out,
         status,
     )
-    if status[0] != kernels.DECODED:
+    if status[0] != decoding.DECODED:
         problem = {
-            kernels.ENDED_EARLY: "expected more bits; got the end of the chunk",
-            kernels.BYTES_LEFT: "expected the chunk's last byte; got more bytes behind it",
-            kernels.PADDING_SET: "expected zero padding behind the last code word; got set bits",
+            decoding.ENDED_EARLY: "expected more bits; got the end of the chunk",
+            decoding.BYTES_LEFT: "expected the chunk's last byte; got more bytes behind it",
+            decoding.PADDING_SET: "expected zero padding behind the last code word; got set bits",
         }[int(status[0])]
         raise FileFormatError(f"Huffman chunk {int(status[1])}: {problem}; the data is damaged")
     symbols: Symbols = out.view(dtype)
     return symbols
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DecodingTable:
-    """What the next ``window_bits`` bits of a stream decode to, for every value of them."""
-
-    entries: npt.NDArray[np.uint64]
-    """uint64[2**window_bits]: the bits of some code words in the lowest byte, the number of bytes of their symbols in
-    the next, and from bit 16 these symbols, at most five bytes."""
-    window_bits: int
-    """At least the longest code word, so that the first symbol is always whole."""
-    most_bytes: int
-    """The largest number of symbol bytes in an entry."""
-
-
-def _decoding_table(table: npt.NDArray[np.uint8], wide: bool) -> DecodingTable:
-    # of a complete code of two symbols or more; a wide window holds more symbols and takes longer to fill
-    window_bits = max(int(table.max()), _WIDE_WINDOW_BITS if wide else 1)
-    order = _canonical_order(table)
-    entries = np.empty(1 << window_bits, dtype=np.uint64)
+def _decoding_entries(table: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint32], bool]:
+    # of a complete code of two symbols or more; whether entries hold several symbols or just one each
+    window_bits = _WINDOW_BITS if int(table.max()) <= _WINDOW_BITS else MAX_CODE_BITS
+    # the share of windows of random bits that hold two code words
+    lengths = np.arange(1, MAX_CODE_BITS + 1)
+    shares = np.bincount(table, minlength=MAX_CODE_BITS + 1)[1:] * 0.5**lengths
+    pairs = float(np.convolve(shares, shares)[: window_bits - 1].sum())
     item_bytes = _symbol_dtype(table.size).itemsize
-    most_bytes = kernels.fill_decoding_table(order, table[order].astype(np.int64), window_bits, item_bytes, entries)
-    return DecodingTable(entries=entries, window_bits=window_bits, most_bytes=int(most_bytes))
+    several = item_bytes == 1 and pairs >= _PAIRS_PAY
+    most_bytes = decoding.ENTRY_BYTES if several else item_bytes
+    order = _canonical_order(table)
+    entries = np.empty(1 << window_bits, dtype=np.uint32)
+    decoding.fill_decoding_table(order, table[order].astype(np.int64), window_bits, item_bytes, most_bytes, entries)
+    return entries, several
 
 
 def _encode(

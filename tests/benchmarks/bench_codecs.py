@@ -1,4 +1,4 @@
-"""Huffman coding against zstandard, constriction and dahuffman in one process, on alphabets of 4, 5 and 8 bits.
+"""Huffman coding against zstandard, constriction and dahuffman in one process, on alphabets of 4 to 8 bits.
 
 Run: ``python -m pytest tests/benchmarks/bench_codecs.py -s -p no:cacheprovider --override-ini addopts=``.
 
@@ -47,7 +47,9 @@ def least_seconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str,
     return best
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(4, "codes"), (4, "gaps"), (5, "codes"), (5, "gaps"), (8, "codes")])
+@pytest.mark.parametrize(
+    ("bits", "kind"), [(4, "codes"), (4, "gaps"), (5, "codes"), (5, "gaps"), (6, "codes"), (8, "codes")]
+)
 def test_codecs(bits: int, kind: str, benchmark: Any) -> None:
     """One line: bits per symbol, Msymbol/s of each codec, and the ratios to zstd."""
     symbols = draw(1 << bits, kind)

@@ -149,7 +149,7 @@ def test_damaged_bits_are_judged_as_the_oracle_does(data: st.DataObject) -> None
 
 
 def test_empty_chunks_between_others() -> None:
-    """Chunks without symbols take no byte, also when more than four lanes of them follow each other."""
+    """Chunks without symbols take no byte, also when more of them than lanes follow each other."""
     offsets = np.array([0, 0, 0, 3, 3, 3, 3, 3, 3, 7, 7])
     symbols = np.array([0, 1, 2, 3, 3, 2, 1])
     data, byte_offsets = huffman.encode_chunks(symbols, offsets, [2, 2, 2, 2])
@@ -243,6 +243,39 @@ def test_planted_fault_a_flipped_bit_in_a_long_stream() -> None:
             continue
         assert (decoded[:2000] != symbols[:2000]).any()
         assert (decoded[2000:] == symbols[2000:]).all()
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "ratio", "limit"), [(16, 0.7, 12), (256, 1.0, 12), (300, 0.98, 12), (24, 0.5, 16)]
+)
+def test_hostile_chunk_while_all_lanes_run(alphabet: int, ratio: float, limit: int) -> None:
+    """One chunk's bytes are replaced and its neighbours read into: the oracle's symbols or refusal, chunk by chunk.
+
+    Zeros are the shortest word over and over and leave bytes; ones are the longest and run on through the neighbours.
+    """
+    rng = np.random.default_rng(alphabet)
+    shares = ratio ** np.arange(alphabet)
+    symbols = rng.choice(alphabet, 4200, p=shares / shares.sum())
+    lengths = huffman.code_lengths(np.bincount(symbols, minlength=alphabet), limit)
+    offsets = np.append(np.arange(0, symbols.size, 200), symbols.size)
+    data, byte_offsets = huffman.encode_chunks(symbols, offsets, lengths)
+    for chunk in (0, 7, 10, 20):
+        own = slice(byte_offsets[chunk], byte_offsets[chunk + 1])
+        size = own.stop - own.start
+        random = rng.integers(0, 256, size, dtype=np.uint8)
+        for content in (np.zeros(size, np.uint8), np.full(size, 255, np.uint8), random, np.roll(data[own], 1)):
+            wrong = data.copy()
+            wrong[own] = content
+            try:
+                expected = oracle.huffman_decode(content, 200, lengths)
+            except ValueError:
+                with pytest.raises(FileFormatError, match=f"^Huffman chunk {chunk}: "):
+                    huffman.decode_chunks(wrong, byte_offsets, offsets, lengths)
+            else:
+                decoded = huffman.decode_chunks(wrong, byte_offsets, offsets, lengths)
+                assert (
+                    decoded == np.concatenate([symbols[: 200 * chunk], expected, symbols[200 * chunk + 200 :]])
+                ).all()
 
 
 def test_symbols_without_a_code_are_refused() -> None:
