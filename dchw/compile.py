@@ -44,9 +44,18 @@ def cache_folder() -> str:
 
 def kernel(function: F) -> F:
     """Compile a function with numba (``nopython``, cached, no fastmath); plain Python with NUMBA_DISABLE_JIT=1."""
+    return _compile(function, whole=False)
+
+
+def inlined(function: F) -> F:
+    """A small kernel whose code becomes part of every kernel that calls it; otherwise like ``kernel``."""
+    return _compile(function, whole=True)
+
+
+def _compile(function: F, *, whole: bool) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = cache_folder()  # read by numba at decoration; other users of numba keep theirs
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True, forceinline=whole)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before

@@ -12,19 +12,21 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import kernel
+from dchw.compile import inlined
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
 from dchw.quantities import ConfigError, nearest
 
 Ints = npt.NDArray[np.int64]
 
-FIELDS = ("ch", "ra", "bg", "ba", "ro", "co")
-"""Channel, rank, bank group, bank (in its group), row and column (burst in the row)."""
+FIELDS = ("co", "ro", "ba", "bg", "ra", "ch")
+"""Column (burst in the row), row, bank (in its group), bank group, rank and channel."""
 MAPPINGS = {"robaracoch": ("ro-ba-bg-ra-co-ch", False), "mop4clxor": ("ro-co-ba-bg-ra-co2-ch", True)}
 """Order of bits, and whether rank, bank group, bank and row are XORed with successive bits of the column."""
-_CHANNEL, _RANK, _GROUP, _BANK, _ROW, _COLUMN = range(6)
-_WIDTHS = 2  # places of a map: bits inside a burst, XOR or not, widths of the six fields, then the parts
+_COLUMN, _ROW, _BANK, _GROUP, _RANK = range(5)
+# places of a map: bits inside a burst, XOR or not, widths of the six fields, then the parts from the lowest address
+# bits up: how many bits and where they go to, with the fields side by side in the order of FIELDS
+_WIDTHS = 2
 _PARTS = _WIDTHS + 6
 
 
@@ -37,19 +39,19 @@ def address_map(source: Standard | FixedMemory, mapping: str = "robaracoch", cha
     if channels < 1 or channels & (channels - 1):
         raise ConfigError(f"channels: expected a power of two, because addresses are split by bits; got {channels}")
     if isinstance(source, FixedMemory):
-        sizes = (channels, 1, 1, 1, max(1, source.capacity // source.burst_size // channels), 1)
+        sizes = (1, max(1, source.capacity // source.burst_size // channels), 1, 1, 1, channels)
         burst, order, xor = source.burst_size, "ro-ba-bg-ra-co-ch", False
     else:
         org = source.organisation
-        sizes = (channels, org.ranks, org.bank_groups, org.banks_per_group, org.rows, org.columns)
+        sizes = (org.columns, org.rows, org.banks_per_group, org.bank_groups, org.ranks, channels)
         burst = org.burst_size
         order, xor = MAPPINGS.get(mapping, (mapping, False))
     widths = [(size - 1).bit_length() for size in sizes]
-    place = [0] * 6
     parts: list[int] = []
+    taken = [sum(widths[:field]) for field in range(len(FIELDS))]
     for field, bits in reversed(_read_order(order, widths)):
-        parts += [field, bits, place[field]]
-        place[field] += bits
+        parts += [bits, taken[field]]
+        taken[field] += bits
     return np.array([(burst - 1).bit_length(), int(xor), *widths, *parts], np.int64)
 
 
@@ -82,35 +84,27 @@ def _read_order(order: str, widths: list[int]) -> list[tuple[int, int]]:
     return out
 
 
-@kernel
+@inlined
 def locate(bits: Ints, address: int) -> tuple[int, int, int, int]:
     """Channel, bank (numbered through the ranks of its channel), row and column of a byte address."""
     rest = address >> bits[0]
-    channel = rank = group = bank = row = column = 0
-    for part in range(_PARTS, len(bits), 3):
-        field = bits[part]
-        value = (rest & ((1 << bits[part + 1]) - 1)) << bits[part + 2]
-        rest >>= bits[part + 1]
-        if field == _CHANNEL:
-            channel |= value
-        elif field == _RANK:
-            rank |= value
-        elif field == _GROUP:
-            group |= value
-        elif field == _BANK:
-            bank |= value
-        elif field == _ROW:
-            row |= value
-        else:
-            column |= value
+    place = 0
+    for part in range(_PARTS, len(bits), 2):
+        place |= (rest & ((1 << bits[part]) - 1)) << bits[part + 1]
+        rest >>= bits[part]
+    columns, rows, banks = bits[_WIDTHS + _COLUMN], bits[_WIDTHS + _ROW], bits[_WIDTHS + _BANK]
+    groups, ranks = bits[_WIDTHS + _GROUP], bits[_WIDTHS + _RANK]
+    column = place & ((1 << columns) - 1)
+    place >>= columns
     if bits[1]:
-        mixed = column
-        rank ^= mixed & ((1 << bits[_WIDTHS + _RANK]) - 1)
-        mixed >>= bits[_WIDTHS + _RANK]
-        group ^= mixed & ((1 << bits[_WIDTHS + _GROUP]) - 1)
-        mixed >>= bits[_WIDTHS + _GROUP]
-        bank ^= mixed & ((1 << bits[_WIDTHS + _BANK]) - 1)
-        mixed >>= bits[_WIDTHS + _BANK]
-        row ^= mixed & ((1 << bits[_WIDTHS + _ROW]) - 1)
-    groups, banks = bits[_WIDTHS + _GROUP], bits[_WIDTHS + _BANK]
-    return channel, (((rank << groups) | group) << banks) | bank, row, column
+        # rank, bank group, bank and row in turn, each with as many of the column's bits as it has
+        in_row = column >> (ranks + groups + banks)
+        in_bank = (column >> (ranks + groups)) & ((1 << banks) - 1)
+        in_group = (column >> ranks) & ((1 << groups) - 1)
+        in_rank = column & ((1 << ranks) - 1)
+        place ^= (in_row & ((1 << rows) - 1)) | (in_bank << rows)
+        place ^= (in_group << (rows + banks)) | (in_rank << (rows + banks + groups))
+    row = place & ((1 << rows) - 1)
+    place >>= rows
+    bank = place & ((1 << (banks + groups + ranks)) - 1)
+    return place >> (banks + groups + ranks), bank, row, column

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dchw.compile import kernel
+from dchw.compile import inlined, kernel
 from dchw.dram import layout as at
 from dchw.dram.device import close_bank, earliest, issue, open_bank, refresh_banks
 from dchw.dram.queue import dequeue, drop_opened, enqueue, pending_write, queue_opened, row_changed, row_is_wanted
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
     from dchw.dram.state import State
 
 
-@kernel
+@inlined
 def _account_occupancy(m: Any, clock: int) -> None:
     # a request counts from the clock after its acceptance to the clock of its removal
     start = m.occupancy_from
-    reads = m.waiting[at.READ_QUEUE]
-    writes = m.waiting[at.WRITE_QUEUE]
-    m.read_occupancy += reads * (clock - start)
-    m.write_occupancy += writes * (clock - start)
+    m.occupancy_from = clock
     while (clock >> m.occupancy_shift) >= at.OCCUPANCY_BINS:
-        # double the width of all bins
-        for q in range(2):
-            for b in range(at.OCCUPANCY_BINS // 2):
-                m.occupancy[q, b] = m.occupancy[q, 2 * b] + m.occupancy[q, 2 * b + 1]
-            for b in range(at.OCCUPANCY_BINS // 2, at.OCCUPANCY_BINS):
-                m.occupancy[q, b] = 0
-        m.occupancy_shift += 1
+        _widen_bins(m)
     shift = m.occupancy_shift
     while start < clock:
         b = start >> shift
         end = min(clock, (b + 1) << shift)
-        m.occupancy[0, b] += reads * (end - start)
-        m.occupancy[1, b] += writes * (end - start)
+        m.occupancy[0, b] += m.waiting[at.READ_QUEUE] * (end - start)
+        m.occupancy[1, b] += m.waiting[at.WRITE_QUEUE] * (end - start)
         start = end
-    m.occupancy_from = clock
 
 
 @kernel
+def _widen_bins(m: Any) -> None:
+    for q in range(2):
+        for b in range(at.OCCUPANCY_BINS // 2):
+            m.occupancy[q, b] = m.occupancy[q, 2 * b] + m.occupancy[q, 2 * b + 1]
+        for b in range(at.OCCUPANCY_BINS // 2, at.OCCUPANCY_BINS):
+            m.occupancy[q, b] = 0
+    m.occupancy_shift += 1
+
+
+@inlined
 def _remove(f: Any, m: Any, which: int, slot: int, clock: int) -> bool:
     """Take a request off its list; true if that made room in a full queue."""
     if which == at.OPENED:
@@ -71,7 +71,7 @@ def _remove(f: Any, m: Any, which: int, slot: int, clock: int) -> bool:
     return m.waiting[which] == f.room[which] - 1
 
 
-@kernel
+@inlined
 def _complete(m: Any, tag: int, clock: int) -> None:
     head = m.out_head
     if head - m.out_tail >= at.RING:
@@ -82,15 +82,14 @@ def _complete(m: Any, tag: int, clock: int) -> None:
     m.last_completion = max(m.last_completion, clock)
 
 
-@kernel
+@inlined
 def _record_latency(m: Any, clocks: int) -> None:
     m.latency[min(clocks, at.LATENCY_BINS - 1)] += 1
     m.latency_sum += clocks
     m.latency_max = max(m.latency_max, clocks)
-    m.latency_min = min(m.latency_min, clocks)
 
 
-@kernel
+@inlined
 def _finish(f: Any, m: Any, which: int, slot: int, clock: int) -> None:
     """The column command has issued (or the service ends) at ``clock``: schedule the completion, free the slot."""
     _remove(f, m, which, slot, m.clock)
@@ -103,7 +102,7 @@ def _finish(f: Any, m: Any, which: int, slot: int, clock: int) -> None:
     m.n_free += 1
 
 
-@kernel
+@inlined
 def _count_row(f: Any, m: Any, slot: int, command: int) -> None:
     """Hit, miss or conflict: what the bank was like when the first command for a request issued."""
     if m.counted[slot] == 0:
@@ -116,18 +115,16 @@ def _count_row(f: Any, m: Any, slot: int, command: int) -> None:
             m.hits += 1
 
 
-@kernel
+@inlined
 def _access(f: Any, m: Any, which: int, slot: int, command: int, clock: int) -> None:
     """Issue a column command, with automatic precharge where the policy closes rows and nobody wants this one."""
     bank = m.bank[slot]
     row = m.row[slot]
     is_write = m.is_write[slot]
     _count_row(f, m, slot, command)
-    if which == at.OPENED:
-        m.opened_for[bank] -= 1
     closing = f.wra if is_write else f.rda
     closes = f.policy == at.CLOSED_ROWS and closing >= 0 and earliest(f, m, closing, bank) <= clock
-    if closes and m.opened_for[bank] == 0 and not row_is_wanted(m, bank, slot):
+    if closes and (which == at.OPENED or m.opened_for[bank] < 0) and not row_is_wanted(m, bank, slot):
         issue(f, m, closing, bank, row, clock)
         close_bank(f, m, bank, clock)
     else:
@@ -196,7 +193,7 @@ def _execute_bankwise(f: Any, m: Any, kind: int, target: int, command: int, cloc
         queue_opened(m, slot)
 
 
-@kernel
+@inlined
 def _execute(f: Any, m: Any) -> bool:
     """Do what was planned; true if a caller can observe it (a completion is known, a full queue has room)."""
     clock = m.plan_time
@@ -232,7 +229,7 @@ def _execute(f: Any, m: Any) -> bool:
         return False
     # an activation takes the request off its queue; it waits for its row among the opened ones
     freed = _remove(f, m, which, slot, clock)
-    m.opened_for[bank] += 1
+    m.opened_for[bank] = slot
     if f.act2 >= 0:
         open_bank(f, m, bank, at.OPENING, clock)
         m.act2_slot = slot
@@ -269,7 +266,7 @@ def advance(s: State, ch: int, until: int) -> int:
     return m.clock
 
 
-@kernel
+@inlined
 def _note(m: Any, clock: int, is_write: bool) -> None:
     m.last_accept = clock
     if m.first_accept < 0:
@@ -280,13 +277,19 @@ def _note(m: Any, clock: int, is_write: bool) -> None:
         m.reads += 1
 
 
-@kernel
+@inlined
+def queue_of(f: Any, is_write: bool) -> int:
+    """The queue that takes a request."""
+    return at.WRITE_QUEUE if is_write and f.kind == at.DRAM else at.READ_QUEUE
+
+
+@inlined
 def accept(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_write: bool, tag: int) -> bool:
     """``offer`` on the records of one channel that has been run up to ``clock``."""
     if m.last_accept == clock:
         return False
     key = (row * f.banks + bank) * (1 << 24) + column
-    which = at.WRITE_QUEUE if is_write and f.kind == at.DRAM else at.READ_QUEUE
+    which = queue_of(f, is_write)
     if f.kind == at.DRAM and pending_write(m, bank, key):
         _note(m, clock, is_write)
         _complete(m, tag, clock + 1)
@@ -333,5 +336,6 @@ def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_wr
 def pending(s: State, ch: int) -> int:
     """Requests accepted whose command has not issued."""
     m = s.live[ch]
-    waiting = m.waiting[at.READ_QUEUE] + m.waiting[at.WRITE_QUEUE] + m.n_opened
-    return waiting + (1 if m.act2_slot >= 0 else 0)
+    waiting = m.waiting[at.READ_QUEUE] + m.waiting[at.WRITE_QUEUE]
+    opened = m.wanting[at.OPENED_READS] + m.wanting[at.OPENED_WRITES]
+    return waiting + opened + (1 if m.act2_slot >= 0 else 0)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import kernel
+from dchw.compile import inlined, kernel
 from dchw.dram import layout as at
 from dchw.dram.queue import row_changed
 
+_CHANNEL, _RANK = range(2)  # levels
 
-@kernel
+
+@inlined
 def earliest(f: Any, m: Any, command: int, bank: int) -> int:
     """First clock at which the rules allow a command to one bank."""
-    rank_and_channel = max(m.ready[0, command], m.ready[f.node[bank, 1], command])
-    return max(rank_and_channel, max(m.ready[f.node[bank, 2], command], m.ready[f.node[bank, 3], command]))
+    return max(m.ready[command], m.bank_ready[command, bank])
 
 
 @kernel
@@ -30,39 +31,44 @@ def earliest_rank(f: Any, m: Any, command: int, rank: int) -> int:
 
 
 @kernel
-def _forbid(m: Any, node: int, command: int, until: int) -> None:
-    if until > m.ready[node, command]:
-        m.ready[node, command] = until
+def _forbid(f: Any, m: Any, level: int, bank: int, command: int, until: int) -> None:
+    """No such command before clock ``until`` to the node of a level that a bank belongs to."""
+    if level == _CHANNEL:
+        m.ready[command] = max(m.ready[command], until)
+        return
+    width = f.node_banks[level]
+    first = f.node[bank, level] * width
+    for b in range(first, first + width):
+        m.bank_ready[command, b] = max(m.bank_ready[command, b], until)
 
 
 @kernel
 def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) -> None:
-    """A rule with a window, for sibling nodes, or after a command to all banks of a rank."""
+    """A rule of a rank or bank group, with a window, for sibling nodes, or after a command to all banks of a rank."""
     level = f.rule_level[rule]
     following = f.rule_following[rule]
     latency = f.rule_latency[rule]
-    node = f.node[bank, level]
+    width = f.node_banks[level]
     if f.rule_sibling[rule]:
-        for other in range(f.first_sibling[node], f.first_sibling[node] + f.siblings[node]):
-            if other != node:
-                _forbid(m, other, following, clock + latency)
+        for other in range(0, f.banks, width):
+            if f.node[other, level] != f.node[bank, level]:
+                _forbid(f, m, level, other, following, clock + latency)
         return
-    last = node
-    if f.whole_rank[command] and level > 1:
-        last = f.node[bank + f.banks_per_rank - 1, level]
     window = f.rule_window[rule]
     h = f.rule_history[rule]
-    for this in range(node, last + 1):
+    end = bank + (f.banks_per_rank if f.whole_rank[command] else 1)
+    for first in range(bank, end, width):
+        node = f.node[first, level]
         since = clock
         if window > 1:
             # the rules of one window stand together; the first of them records the command
             if h != f.rule_history[rule - 1]:
                 for k in range(window - 1, 0, -1):
-                    m.history[h, this, k] = m.history[h, this, k - 1]
-                m.history[h, this, 0] = clock
-            since = m.history[h, this, window - 1]
+                    m.history[h, node, k] = m.history[h, node, k - 1]
+                m.history[h, node, 0] = clock
+            since = m.history[h, node, window - 1]
         if since >= 0:
-            _forbid(m, this, following, since + latency)
+            _forbid(f, m, level, first, following, since + latency)
 
 
 @kernel
@@ -71,11 +77,14 @@ def issue(f: Any, m: Any, command: int, bank: int, row: int, clock: int) -> None
 
     ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` is for the trace only.
     """
-    for rule in range(f.rule_first[command], f.rule_first[command + 1]):
-        if f.whole_rank[command] or f.rule_sibling[rule] or f.rule_window[rule] > 1:
-            _apply_wide(f, m, rule, command, bank, clock)
-        else:
-            _forbid(m, f.node[bank, f.rule_level[rule]], f.rule_following[rule], clock + f.rule_latency[rule])
+    for rule in range(f.rule_first[command], f.rule_bank[command]):
+        following = f.rule_following[rule]
+        m.ready[following] = max(m.ready[following], clock + f.rule_latency[rule])
+    for rule in range(f.rule_bank[command], f.rule_wide[command]):
+        following = f.rule_following[rule]
+        m.bank_ready[following, bank] = max(m.bank_ready[following, bank], clock + f.rule_latency[rule])
+    for rule in range(f.rule_wide[command], f.rule_first[command + 1]):
+        _apply_wide(f, m, rule, command, bank, clock)
     m.bus_free = clock + f.clocks[command]
     m.counts[bank, command] += 1
     if m.logged < f.trace_length:
@@ -86,7 +95,7 @@ def issue(f: Any, m: Any, command: int, bank: int, row: int, clock: int) -> None
         m.logged += 1
 
 
-@kernel
+@inlined
 def account_power(m: Any, rank: int, clock: int) -> None:
     """Bring the bank-state times of a rank up to ``clock``; a bank in refresh counts as open."""
     start = m.power_from[rank]
@@ -98,10 +107,10 @@ def account_power(m: Any, rank: int, clock: int) -> None:
     m.power_from[rank] = clock
 
 
-@kernel
+@inlined
 def open_bank(f: Any, m: Any, bank: int, row: int, clock: int) -> None:
     """A bank's activation starts; ``row`` is OPENING where a second part follows."""
-    rank = bank // f.banks_per_rank
+    rank = f.node[bank, _RANK]
     account_power(m, rank, clock)
     m.open_banks[rank] += 1
     m.open_row[bank] = row
@@ -109,11 +118,11 @@ def open_bank(f: Any, m: Any, bank: int, row: int, clock: int) -> None:
     row_changed(m, bank)
 
 
-@kernel
+@inlined
 def close_bank(f: Any, m: Any, bank: int, clock: int) -> None:
     """A bank is precharged; nothing happens to a closed one."""
     if m.open_row[bank] != at.CLOSED:
-        rank = bank // f.banks_per_rank
+        rank = f.node[bank, _RANK]
         account_power(m, rank, clock)
         m.open_banks[rank] -= 1
         m.precharged[rank] += 1

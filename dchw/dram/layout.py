@@ -12,10 +12,11 @@ FAR = 1 << 60
 """A clock that never comes."""
 CLOSED, OPENING = -1, -2
 """``open_row`` of a bank without a row, and of one between the two parts of its activation."""
+ORDER = 64
+"""A request's order is its clock of arrival times this plus its bank: of two requests the smaller one is older."""
 
 # Limits; compile-time numbers, so that every place in a record is one.
-BANKS_MAX = 62  # banks of all ranks of a channel
-NODES_MAX = 1 + 3 * BANKS_MAX
+BANKS_MAX = 62  # banks of all ranks of a channel; below ORDER
 RANKS_MAX = 8
 COMMANDS_MAX = 16
 RULES_MAX = 512
@@ -33,6 +34,9 @@ DRAM, FIXED_RATE = range(2)
 OPEN_ROWS, CLOSED_ROWS, TIMEOUT_ROWS = range(3)
 NO_REFRESH, ALL_BANK, PER_BANK = range(3)
 READ_QUEUE, WRITE_QUEUE, OPENED = range(3)
+# Rows of m.wanted: what the oldest requests of a queue want of a bank, then requests whose row was opened for them.
+ACCESS, ACTIVATE, PRECHARGE, WANTS = range(4)  # the last: rows per queue
+OPENED_READS, OPENED_WRITES = 2 * WANTS, 2 * WANTS + 1
 
 Fields = list[tuple[str, type] | tuple[str, type, tuple[int, ...]]]
 
@@ -51,10 +55,12 @@ _FIXED: Fields = [
     ("whole_rank", np.int64, (COMMANDS_MAX,)),  # [command]: goes to all banks of a rank
     ("room", np.int64, (2,)),  # [queue]
     ("clocks", np.int64, (COMMANDS_MAX,)),  # [command]: clocks on the command bus
-    ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: the node of each level above a bank
-    ("first_sibling", np.int64, (NODES_MAX,)),  # [node]: first node of its level
-    ("siblings", np.int64, (NODES_MAX,)),  # [node]: nodes of its level
-    ("rule_first", np.int64, (COMMANDS_MAX + 1,)),  # [preceding command]: its rules in the lists below
+    ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: number of the bank's node among those of the level
+    ("node_banks", np.int64, (4,)),  # [level]: banks of a node
+    # [preceding command]: its rules in the lists below; first plain ones of the channel, then of the bank, then others
+    ("rule_first", np.int64, (COMMANDS_MAX + 1,)),
+    ("rule_bank", np.int64, (COMMANDS_MAX,)),
+    ("rule_wide", np.int64, (COMMANDS_MAX,)),
     ("rule_level", np.int64, (RULES_MAX,)),
     ("rule_following", np.int64, (RULES_MAX,)),
     ("rule_latency", np.int64, (RULES_MAX,)),
@@ -65,30 +71,29 @@ _FIXED: Fields = [
 _LIVE: Fields = [
     *_numbers("clock last_accept bus_free write_mode next_refresh refresh_bank"),
     *_numbers("plan_stale plan_time plan_kind plan_list plan_target plan_command new_slot"),
-    *_numbers("n_opened n_free act2_slot act2_deadline sync_list sync_slot sync_expiry service_free"),
+    *_numbers("n_free act2_slot act2_deadline sync_list sync_slot sync_expiry service_free"),
     *_numbers("maint_head maint_count out_head out_tail logged"),
     *_numbers("reads writes forwarded merged hits misses conflicts"),
-    *_numbers("latency_sum latency_max latency_min first_accept last_completion"),
-    *_numbers("occupancy_from occupancy_shift read_occupancy write_occupancy"),
+    *_numbers("latency_sum latency_max first_accept last_completion occupancy_from occupancy_shift"),
     ("waiting", np.int64, (2,)),  # [queue]: requests
-    ("busy_count", np.int64, (2,)),  # [queue]: banks with requests
-    ("busy_banks", np.int64, (2, BANKS_MAX)),  # [queue, ..]: these banks, in no order
-    ("busy_place", np.int64, (2, BANKS_MAX)),  # [queue, bank]: place in busy_banks
     ("oldest", np.int64, (2, BANKS_MAX)),  # [queue, bank]: ends of the chain of requests, -1 without one
     ("newest", np.int64, (2, BANKS_MAX)),
     ("oldest_hit", np.int64, (2, BANKS_MAX)),  # [queue, bank]: oldest request for the open row
     ("oldest_other", np.int64, (2, BANKS_MAX)),  # [queue, bank]: oldest request for another row
     ("open_row", np.int64, (BANKS_MAX,)),
-    ("opened_for", np.int64, (BANKS_MAX,)),  # [bank]: requests whose row was opened for them, not yet issued
+    ("opened_for", np.int64, (BANKS_MAX,)),  # [bank]: slot that its row was or is being opened for, else -1
+    ("wanted", np.int64, (2 * WANTS + 2, BANKS_MAX)),  # [row, bank]: order of the oldest request; FAR without one
+    ("wanting", np.int64, (2 * WANTS + 2,)),  # [row]: banks with such a request
+    ("wanting_sum", np.int64, (2 * WANTS + 2,)),  # [row]: sum of their numbers; where there is one, it
     ("last_use", np.int64, (BANKS_MAX,)),  # [bank]: clock of the last activate or column command
-    ("opened", np.int64, (BANKS_MAX,)),  # slots whose row was opened for them
     ("free", np.int64, (SLOTS_MAX,)),  # stack of free slots
-    ("ready", np.int64, (NODES_MAX, COMMANDS_MAX)),  # [node, command]: first clock the node allows the command
+    ("ready", np.int64, (COMMANDS_MAX,)),  # [command]: first clock that rules of the whole channel allow it
+    ("bank_ready", np.int64, (COMMANDS_MAX, BANKS_MAX)),  # [command, bank]: the same of all other rules
     *[
         (name, np.int64, (SLOTS_MAX,))
         for name in ["bank", "row", "key", "arrived", "tag", "is_write", "counted", "next", "previous"]
     ],
-    ("history", np.int64, (WINDOWS_MAX, NODES_MAX, WINDOW_MAX)),  # last clocks of a windowed rule's command
+    ("history", np.int64, (WINDOWS_MAX, BANKS_MAX, WINDOW_MAX)),  # [window, node, ..]: last clocks of its command
     ("open_banks", np.int64, (RANKS_MAX,)),  # [rank]: bank-state times
     ("power_from", np.int64, (RANKS_MAX,)),
     ("any_open_clocks", np.int64, (RANKS_MAX,)),

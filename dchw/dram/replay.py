@@ -18,7 +18,7 @@ import numpy as np
 from dchw.compile import kernel
 from dchw.dram import layout as at
 from dchw.dram.address import address_map, locate
-from dchw.dram.controller import accept, advance, pending, run
+from dchw.dram.controller import accept, advance, pending, queue_of, run
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.standard import Standard, standard
@@ -68,10 +68,13 @@ def _inject(s: State, bits: Ints, mode: int, cycle: Ints, address: Ints, size: I
                 clock += 1
             while m.clock < clock:
                 run(f, m, clock)
-            while not accept(f, m, clock, bank, row, column, is_write[i], 0):
-                run(f, m, at.FAR)
+            if not accept(f, m, clock, bank, row, column, is_write[i], 0):
+                queue = queue_of(f, is_write[i])
+                while m.waiting[queue] >= f.room[queue]:
+                    run(f, m, at.FAR)
+                    m.out_tail = m.out_head
                 clock = m.clock
-                m.out_tail = m.out_head
+                accept(f, m, clock, bank, row, column, is_write[i], 0)
             m.out_tail = m.out_head
             here += 1
         if mode == _ONE:
@@ -218,7 +221,8 @@ class ReplayResult:
     def queue_mean(self, queue: Literal["read", "write"]) -> float:
         """Mean number of requests in a queue of one channel."""
         clocks = self.channels * self.last_clock
-        return self._sum(f"{queue}_occupancy") / clocks if clocks else 0.0
+        of = ("read", "write").index(queue)
+        return int(self.state.live.occupancy[:, of].sum()) / clocks if clocks else 0.0
 
     def occupancy(self) -> pd.DataFrame:
         """Queue fill over time: channel, from_clock, to_clock, mean requests in the read and the write queue."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import kernel
+from dchw.compile import inlined, kernel
 from dchw.dram import layout as at
 from dchw.dram.device import earliest, earliest_rank
 from dchw.dram.queue import row_is_wanted
@@ -28,7 +28,7 @@ from dchw.dram.queue import row_is_wanted
 NOTHING, SYNCED, OPENED, QUEUED, SERVE, SECOND, MAINTAIN, UNUSED, REFRESH_DUE = range(9)
 
 
-@kernel
+@inlined
 def _propose(m: Any, clock: int, kind: int, which: int, target: int, command: int) -> None:
     m.plan_time = clock
     m.plan_kind = kind
@@ -37,19 +37,19 @@ def _propose(m: Any, clock: int, kind: int, which: int, target: int, command: in
     m.plan_command = command
 
 
-@kernel
+@inlined
 def access_of(f: Any, m: Any, slot: int) -> int:
     """The column command of a request."""
     return f.wr if m.is_write[slot] else f.rd
 
 
-@kernel
+@inlined
 def is_access(f: Any, command: int) -> bool:
     """Whether a command is a plain read or write."""
     return command == f.rd or command == f.wr
 
 
-@kernel
+@inlined
 def needs_sync(f: Any, m: Any, clock: int) -> bool:
     """Whether the data clock has stopped by ``clock``, so that an access must be announced first."""
     return f.sync_rd >= 0 and clock >= m.sync_expiry
@@ -64,7 +64,7 @@ def _outside(f: Any, clock: int) -> int:
     return max(clock, slot * f.burst)
 
 
-@kernel
+@inlined
 def _data_slot(f: Any, m: Any, clock: int) -> int:
     """First clock from ``clock`` on for an access, or for its announcement, so that the access lies outside."""
     if f.others_up == 0:
@@ -79,7 +79,7 @@ def _data_slot(f: Any, m: Any, clock: int) -> int:
     return _outside(f, clock + f.sync_gap) - f.sync_gap
 
 
-@kernel
+@inlined
 def serves_writes(f: Any, m: Any) -> bool:
     """Whether the write queue is to be served, given which was served before and how full both are."""
     if m.write_mode:
@@ -87,88 +87,97 @@ def serves_writes(f: Any, m: Any) -> bool:
     return m.waiting[at.WRITE_QUEUE] > f.write_high or m.waiting[at.READ_QUEUE] == 0
 
 
-@kernel
+@inlined
 def _access_time(f: Any, m: Any, command: int, bank: int, base: int) -> int:
     return _data_slot(f, m, max(base, earliest(f, m, command, bank)))
 
 
-@kernel
+@inlined
 def _other_command(f: Any, m: Any, bank: int) -> int:
     """What a request for another row than the open one needs next; -1 while it must wait for others."""
     row = m.open_row[bank]
     if row == at.CLOSED:
         return f.act if m.act2_slot < 0 else -1
-    if row == at.OPENING or m.opened_for[bank] > 0:
+    if row == at.OPENING or m.opened_for[bank] >= 0:
         return -1
     return f.pre
 
 
-@kernel
-def _lower_bound(f: Any, m: Any, command: int, base: int) -> int:
-    """No bank can get the command earlier than this."""
-    first = max(base, m.ready[0, command])
-    if f.ranks == 1:
-        first = max(first, m.ready[1, command])
-    return first
+@inlined
+def _soonest(f: Any, m: Any, row: int, command: int, base: int) -> int:
+    """First clock from ``base`` on for a command to any of the banks it is wanted of; FAR without one."""
+    if m.wanting[row] == 0:
+        return at.FAR
+    bound = max(base, m.ready[command])
+    if m.wanting[row] == 1:
+        return max(bound, m.bank_ready[command, m.wanting_sum[row]])
+    soonest = at.FAR
+    for bank in range(f.banks):
+        clock = max(bound, m.bank_ready[command, bank])
+        soonest = min(soonest, clock if m.wanted[row, bank] < at.FAR else at.FAR)
+    return soonest
 
 
-@kernel
-def _bank_time(f: Any, m: Any, command: int, bank: int, bound: int) -> int:
-    """First clock for a command to a bank, given the bound of all banks."""
-    if f.ranks == 1:
-        return max(bound, max(m.ready[f.node[bank, 2], command], m.ready[f.node[bank, 3], command]))
-    return max(bound, earliest(f, m, command, bank))
+@inlined
+def _oldest(f: Any, m: Any, row: int, command: int, clock: int) -> int:
+    """Order of the oldest request that wants a command of a bank that rules allow by ``clock``; there is one."""
+    if m.wanting[row] == 1:
+        return m.wanted[row, m.wanting_sum[row]]
+    oldest = at.FAR
+    for bank in range(f.banks):
+        order = m.wanted[row, bank]
+        oldest = min(oldest, order if m.bank_ready[command, bank] <= clock else at.FAR)
+    return oldest
 
 
-@kernel
+@inlined
 def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
+    first = which * at.WANTS
     access = f.wr if which == at.WRITE_QUEUE else f.rd
-    access_bound = _lower_bound(f, m, access, base)
-    act_bound = _lower_bound(f, m, f.act, base) if m.act2_slot < 0 else at.FAR
-    pre_bound = _lower_bound(f, m, f.pre, base)
-    best = m.plan_time
-    if min(access_bound, min(act_bound, pre_bound)) > best:
+    access_clock = _soonest(f, m, first + at.ACCESS, access, base)
+    if access_clock < at.FAR:
+        access_clock = _data_slot(f, m, access_clock)
+    act_clock = _soonest(f, m, first + at.ACTIVATE, f.act, base) if m.act2_slot < 0 else at.FAR
+    pre_clock = _soonest(f, m, first + at.PRECHARGE, f.pre, base)
+    clock = min(access_clock, min(act_clock, pre_clock))
+    if clock >= m.plan_time:  # anything planned before comes first at the same clock
         return
-    oldest = -1  # anything planned before comes first at the same clock
-    target = -1
-    chosen = access
-    for place in range(m.busy_count[which]):
-        bank = m.busy_banks[which, place]
-        slot = m.oldest_hit[which, bank]
-        if slot >= 0 and (access_bound < best or (access_bound == best and m.arrived[slot] < oldest)):
-            clock = _data_slot(f, m, _bank_time(f, m, access, bank, access_bound))
-            if clock < best or (clock == best and m.arrived[slot] < oldest):
-                best, oldest, target, chosen = clock, m.arrived[slot], slot, access
-        slot = m.oldest_other[which, bank]
-        if slot < 0:
-            continue
-        # for another row than the open one: open it, or close the open one unless somebody waits for it
-        command = f.pre
-        bound = pre_bound
-        if m.open_row[bank] == at.CLOSED:
-            command = f.act
-            bound = act_bound
-        elif m.open_row[bank] == at.OPENING or m.opened_for[bank] > 0:
-            continue
-        if bound < best or (bound == best and m.arrived[slot] < oldest):
-            clock = _bank_time(f, m, command, bank, bound)
-            if clock < best or (clock == best and m.arrived[slot] < oldest):
-                best, oldest, target, chosen = clock, m.arrived[slot], slot, command
-    if target >= 0:
-        _propose(m, best, QUEUED, which, target, chosen)
+    oldest = at.FAR
+    command = access
+    if access_clock == clock:
+        oldest = _oldest(f, m, first + at.ACCESS, access, clock)
+    if act_clock == clock:
+        order = _oldest(f, m, first + at.ACTIVATE, f.act, clock)
+        if order < oldest:
+            oldest, command = order, f.act
+    if pre_clock == clock:
+        order = _oldest(f, m, first + at.PRECHARGE, f.pre, clock)
+        if order < oldest:
+            oldest, command = order, f.pre
+    bank = oldest % at.ORDER
+    slot = m.oldest_hit[which, bank] if command == access else m.oldest_other[which, bank]
+    _propose(m, clock, QUEUED, which, slot, command)
 
 
-@kernel
+@inlined
 def _plan_opened(f: Any, m: Any, base: int) -> None:
-    oldest = -1  # nothing yet
-    for place in range(m.n_opened):
-        slot = m.opened[place]
-        command = access_of(f, m, slot)
-        clock = _access_time(f, m, command, m.bank[slot], base)
-        arrived = m.arrived[slot]
-        if clock < m.plan_time or (clock == m.plan_time and arrived < oldest):
-            _propose(m, clock, OPENED, at.OPENED, slot, command)
-            oldest = arrived
+    read_clock = _soonest(f, m, at.OPENED_READS, f.rd, base)
+    write_clock = _soonest(f, m, at.OPENED_WRITES, f.wr, base)
+    clock = min(read_clock, write_clock)
+    if clock == at.FAR:
+        return
+    clock = _data_slot(f, m, clock)
+    if clock >= m.plan_time:
+        return
+    oldest = at.FAR
+    command = f.rd
+    if read_clock <= clock:
+        oldest = _oldest(f, m, at.OPENED_READS, f.rd, clock)
+    if write_clock <= clock:
+        order = _oldest(f, m, at.OPENED_WRITES, f.wr, clock)
+        if order < oldest:
+            oldest, command = order, f.wr
+    _propose(m, clock, OPENED, at.OPENED, m.opened_for[oldest % at.ORDER], command)
 
 
 @kernel
@@ -177,13 +186,13 @@ def _plan_maintenance(f: Any, m: Any, base: int) -> None:
     if f.refresh == at.ALL_BANK:
         command = f.refa
         for bank in range(target * f.banks_per_rank, (target + 1) * f.banks_per_rank):
-            if m.opened_for[bank] > 0:
+            if m.opened_for[bank] >= 0:
                 return
             if m.open_row[bank] != at.CLOSED:
                 command = f.prea
         clock = max(base, earliest_rank(f, m, command, target))
     else:
-        if m.opened_for[target] > 0:
+        if m.opened_for[target] >= 0:
             return
         command = f.refb if m.open_row[target] == at.CLOSED else f.pre
         clock = max(base, earliest(f, m, command, target))
@@ -195,13 +204,13 @@ def _plan_maintenance(f: Any, m: Any, base: int) -> None:
 def _plan_unused(f: Any, m: Any, base: int) -> None:
     for bank in range(f.banks):
         row = m.open_row[bank]
-        if row >= 0 and m.opened_for[bank] == 0:
+        if row >= 0 and m.opened_for[bank] < 0:
             clock = max(m.last_use[bank] + f.row_timeout, max(base, earliest(f, m, f.pre, bank)))
             if clock < m.plan_time and not row_is_wanted(m, bank, -1):
                 _propose(m, clock, UNUSED, 0, bank, f.pre)
 
 
-@kernel
+@inlined
 def _plan_second(f: Any, m: Any, second: int) -> None:
     """The second part of an activation at ``second``, unless something planned by then leaves time for it."""
     if m.plan_kind != NOTHING:

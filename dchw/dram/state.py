@@ -59,11 +59,11 @@ def channel_state(
     for m in live:
         for name in ("last_accept", "new_slot", "act2_slot", "sync_list", "first_accept"):
             m[name] = -1
-        for name in ("history", "oldest", "newest", "oldest_hit", "oldest_other"):
+        for name in ("history", "oldest", "newest", "oldest_hit", "oldest_other", "opened_for"):
             m[name][...] = -1
+        m.wanted[...] = at.FAR
         m.open_row[...] = at.CLOSED
         m.plan_stale = 1
-        m.latency_min = at.FAR
         m.next_refresh = fixed[0].refresh_every
         m.free[:slots] = np.arange(slots - 1, -1, -1)
         m.n_free = slots
@@ -123,24 +123,29 @@ def _issued(std: Standard, options: Controller) -> set[str]:
 
 
 def _fill_nodes(f: Any, std: Standard) -> None:
-    # numbering: the channel, then ranks, bank groups, banks
     org = std.organisation
-    counts = (1, org.ranks, org.ranks * org.bank_groups, org.ranks * org.banks)
-    first = [sum(counts[:level]) for level in range(5)]
-    for bank in range(counts[3]):
-        f.node[bank] = (0, first[1] + bank // org.banks, first[2] + bank // org.banks_per_group, first[3] + bank)
-    for level, count in enumerate(counts):
-        f.first_sibling[first[level] : first[level + 1]] = first[level]
-        f.siblings[first[level] : first[level + 1]] = count
+    banks = org.ranks * org.banks
+    f.node_banks[...] = banks, org.banks, org.banks_per_group, 1
+    for level, width in enumerate(f.node_banks):
+        f.node[:banks, level] = np.arange(banks) // width
+
+
+class _Rule(NamedTuple):
+    """What one command forbids to another; ``history`` is the window's place, -1 without one."""
+
+    level: int
+    following: int
+    window: int
+    sibling: bool
+    history: int
 
 
 def _fill_rules(f: Any, std: Standard, issued: set[str]) -> None:
     org, names = std.organisation, list(std.commands.clocks)
     alone = {"channel": True, "rank": org.ranks == 1, "bank_group": org.ranks * org.bank_groups == 1, "bank": False}
     windows = place = 0
-    f.rule_history[...] = -1
     for number, preceding in enumerate(names):
-        f.rule_first[number] = place
+        latencies: dict[_Rule, int] = {}
         for rule in std.constraints.rules:
             following = [name for name in rule.following if name in issued]
             if preceding not in rule.preceding or not following or (rule.sibling and alone[rule.level]):
@@ -148,27 +153,34 @@ def _fill_rules(f: Any, std: Standard, issued: set[str]) -> None:
             history = -1
             if rule.window > 1:
                 history, windows = windows, windows + 1
-            if place + len(following) > at.RULES_MAX or windows > at.WINDOWS_MAX or rule.window > at.WINDOW_MAX:
-                raise ConfigError(
-                    f"constraints.rules: expected at most {at.RULES_MAX} pairs of commands, {at.WINDOWS_MAX} rules "
-                    f"with a window and windows up to {at.WINDOW_MAX}; {std.name} has more"
-                )
+            # a node without siblings is the channel: two rules for one pair become one
+            level = 0 if alone[rule.level] else LEVELS.index(rule.level)
             for name in following:
+                key = _Rule(level, names.index(name), rule.window, rule.sibling, history)
                 latency = std.adjusted_latency(rule, preceding, name)
-                # with one rank its node says all that the channel's would: two rules for one pair become one
-                level = LEVELS.index("rank" if org.ranks == 1 and rule.level == "channel" else rule.level)
-                same = (level, names.index(name), rule.window, int(rule.sibling))
-                for known in range(int(f.rule_first[number]), place):
-                    fields = (f.rule_level[known], f.rule_following[known], f.rule_window[known], f.rule_sibling[known])
-                    if rule.window == 1 and fields == same:
-                        f.rule_latency[known] = max(f.rule_latency[known], latency)
-                        break
-                else:
-                    f.rule_level[place], f.rule_following[place], f.rule_window[place], f.rule_sibling[place] = same
-                    f.rule_latency[place] = latency
-                    f.rule_history[place] = history
-                    place += 1
+                latencies[key] = max(latency, latencies.get(key, latency))
+        if place + len(latencies) > at.RULES_MAX or windows > at.WINDOWS_MAX or _longest(std) > at.WINDOW_MAX:
+            raise ConfigError(
+                f"constraints.rules: expected at most {at.RULES_MAX} pairs of commands, {at.WINDOWS_MAX} rules "
+                f"with a window and windows up to {at.WINDOW_MAX}; {std.name} has more"
+            )
+        plain = {rule for rule in latencies if rule.window == 1 and not rule.sibling}
+        channel = [rule for rule in latencies if rule in plain and rule.level == 0]
+        bank = [rule for rule in latencies if rule in plain and rule.level == 3 and not f.whole_rank[number]]
+        wide = [rule for rule in latencies if rule not in {*channel, *bank}]
+        f.rule_first[number] = place
+        f.rule_bank[number] = place + len(channel)
+        f.rule_wide[number] = place + len(channel) + len(bank)
+        for key in (*channel, *bank, *wide):
+            for field, value in key._asdict().items():
+                f[f"rule_{field}"][place] = value
+            f.rule_latency[place] = latencies[key]
+            place += 1
     f.rule_first[len(names) :] = place
+
+
+def _longest(std: Standard) -> int:
+    return max(rule.window for rule in std.constraints.rules)
 
 
 def _sync_gap(std: Standard) -> int:

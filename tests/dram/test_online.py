@@ -43,7 +43,7 @@ def test_splitting_a_run_into_calls_changes_nothing(data):
     found += split.completions(0)
     assert found == done
     assert split.trace(0) == whole.trace(0)
-    for name in ("reads", "writes", "hits", "read_occupancy", "write_occupancy", "latency_sum", "precharged"):
+    for name in ("reads", "writes", "hits", "occupancy", "latency_sum", "precharged"):
         np.testing.assert_array_equal(split.state.live[0][name], whole.state.live[0][name], err_msg=name)
 
 
