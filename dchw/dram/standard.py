@@ -354,7 +354,8 @@ class Standard(Config):
 
     def cycles(self, expression: str) -> int:
         """The value of an expression over this standard's timings."""
-        return evaluate(expression, {name: timing.cycles for name, timing in self.timings.items()})
+        wanted = names_in(expression) & self.timings.keys()
+        return evaluate(expression, {name: self.timings[name].cycles for name in wanted})
 
     def role_cycles(self, role: str) -> int:
         """The value of a ``behaviour`` expression; 0 where the standard has none."""

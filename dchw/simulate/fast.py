@@ -7,20 +7,23 @@ of twice the depth of each queue; a recorded run adds what falls into its window
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from dchw.simulate import fast_kernels as fk
 from dchw.simulate import fast_tables as ft
+from dchw.simulate.check import Facts, check
 from dchw.simulate.deadlock import deadlock_error
 from dchw.simulate.memory import FAR, memory_state, memory_times
-from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program, check
+from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 from dchw.simulate.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 
 FIRINGS_PER_CALL = 20_000_000
 """Firings between two calls of ``on_progress``."""
+LONGEST_GIVING = 256
+"""Most firings that give in one go."""
+_END = np.array([ft.NEVER_FIRES])
 
 
 def run(
@@ -35,9 +38,9 @@ def run(
     ``record`` keeps every start and finish, those inside ``window`` (first cycle, end) if given. ``on_progress`` is
     called with firings done and firings in all. Raises SimulationError for a malformed program and for a deadlock.
     """
-    check(program)
+    facts = check(program)
     kept = (window or (0, 2**62)) if record else None
-    tables = flatten(program, kept)
+    tables = _tables(program, facts, kept)
     total = int(tables.node[:, ft.COUNT].sum())
     while fk.advance(tables, FIRINGS_PER_CALL) == fk.PAUSED:
         if on_progress is not None:
@@ -57,15 +60,20 @@ def run(
     if on_progress is not None:
         on_progress(total, total)
     ft.settle_peaks(tables)
-    return _timing(program, tables, kept)
+    return _timing(program, facts, tables, kept)
 
 
 def flatten(program: Program, window: tuple[int, int] | None = None) -> ft.Tables:
     """A program and its initial state as the arrays that the kernels run on, recording what is inside the window."""
+    return _tables(program, check(program), window)
+
+
+def _tables(program: Program, facts: Facts, window: tuple[int, int] | None) -> ft.Tables:
     firing, arbiters = _kinds(program)
     memory = [program.memory.name] if program.memory is not None else []
     names = [*(node.name for node in firing), *(node.name for node in arbiters), *memory]
-    node, ends, occupied = _firing_rows(program, firing, window)
+    lists = _Lists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
+    node, ends, span = _firing_rows(program, facts, firing, window, lists)
     channels = [
         list(zip(program.links_into(name), program.links_out_of(name), strict=True)) for name in names[len(firing) :]
     ]
@@ -82,9 +90,11 @@ def flatten(program: Program, window: tuple[int, int] | None = None) -> ft.Table
     run[ft.MEMORY_LINKS] = len(ends)
     if memory:
         ends += [end for pair in channels[-1] for end in pair]
-    link, lists, ring = _link_rows(program, {name: place for place, name in enumerate(names)})
-    queue = np.flatnonzero(node[:, ft.QUEUED]).astype(np.int64)
-    run[ft.QUEUE_COUNT] = queue.size
+    link, places = _link_rows(program, facts, {name: place for place, name in enumerate(names)}, lists)
+    lane = _lanes(node, link, ends)
+    node[(node[:, ft.LANES] > 0) & (node[:, ft.COUNT] > 0), ft.QUEUED] = ft.DEFERRED
+    queue = np.flatnonzero(node[:, ft.QUEUED] == ft.IN_QUEUE).astype(np.int64)
+    run[ft.QUEUE_COUNT], run[ft.DEFERRALS] = queue.size, np.count_nonzero(node[:, ft.QUEUED] == ft.DEFERRED)
     run[ft.RECORDING] = window is not None
     run[ft.WINDOW_FROM], run[ft.WINDOW_TO] = window or (0, 0)
     granted = _grant_places(program, arbiters, window)
@@ -93,18 +103,43 @@ def flatten(program: Program, window: tuple[int, int] | None = None) -> ft.Table
         node=node,
         link=link,
         ends=np.array(ends, np.int64),
-        span=np.concatenate([np.zeros((0, ft.SPAN_SIZE), np.int64), *(_spans(item) for item in firing)]),
+        lane=lane,
+        span=span,
         arbiter=arbiter,
         port_free=np.zeros(ports, np.int64),
         queue=np.concatenate([queue, np.zeros(len(firing) + 1 - queue.size, np.int64)]),
-        ring=ring,
-        lists=lists,
-        occupied=occupied,
+        ring=np.zeros(places, np.int64),
+        lists=lists.joined(),
+        scratch=np.zeros(LONGEST_GIVING, np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(int(granted[:, 1].max(initial=0)), np.int64),
         granted_place=granted,
         memory=memory_state(program),
     )
+
+
+class _Lists:
+    """Lists of firings and of occupied cycles one behind another; equal ones of one owner stand there once."""
+
+    def __init__(self, at: int) -> None:
+        self._parts = [np.zeros(at, np.int32)]
+        self._at = at
+        self._known: dict[tuple[str, int], list[tuple[npt.NDArray[np.int32], int]]] = {}
+
+    def add(self, values: npt.NDArray[np.int32], owner: str) -> int:
+        """Where a list begins; behind it stands NEVER_FIRES."""
+        known = self._known.setdefault((owner, len(values)), [])
+        for other, place in known[:1]:
+            if other is values or np.array_equal(other, values):
+                return place
+        place = self._at
+        known.append((values, place))
+        self._parts += [values, _END]
+        self._at += len(values) + 1
+        return place
+
+    def joined(self) -> npt.NDArray[np.int32]:
+        return np.concatenate(self._parts)
 
 
 def _kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
@@ -113,28 +148,31 @@ def _kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
 
 
 def _firing_rows(
-    program: Program, firing: list[FiringNode], window: tuple[int, int] | None
-) -> tuple[IntArray, list[int], npt.NDArray[np.int32]]:
-    node = np.zeros((len(firing), ft.NODE_SIZE), np.int64)
+    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _Lists
+) -> tuple[IntArray, list[int], IntArray]:
+    node = [[0] * ft.NODE_SIZE for _ in firing]
     ends: list[int] = []
-    occupied = [np.zeros(0, np.int32)]
-    spans = recorded = at = 0
+    spans = recorded = 0
     for row, item in zip(node, firing, strict=True):
+        known = facts.nodes[item.name]
         takes, gives = program.links_into(item.name), program.links_out_of(item.name)
-        row[ft.INTO], row[ft.OUT_OF], row[ft.STOP] = np.cumsum([len(ends), len(takes), len(gives)])
+        row[ft.INTO : ft.STOP + 1] = len(ends), len(ends) + len(takes), len(ends) + len(takes) + len(gives)
         ends += takes + gives
         row[ft.COUNT], row[ft.SPAN], row[ft.SPAN_FIRST] = len(item.occupied), spans, spans
-        spans += len(_spans(item))
-        if row[ft.COUNT] and int(item.occupied.min()) == int(item.occupied.max()):
-            row[ft.CONSTANT] = item.occupied[0]
-        else:
-            row[ft.OCCUPIED] = at
-            occupied.append(np.ascontiguousarray(item.occupied, np.int32))
-            at += len(item.occupied)
+        spans += len(known.spans)
+        row[ft.CONSTANT] = known.constant
+        if len(item.occupied) and not known.constant:
+            row[ft.OCCUPIED] = lists.add(known.occupied, item.name)
+        busiest = sorted(takes, key=lambda link: -program.links[link].items)
+        row[ft.MAIN], row[ft.OTHER] = [*busiest, -1, -1][:2]
         row[ft.WAITED_FOR] = -1
         row[ft.RECORD], recorded = recorded, recorded + _room(item, window)
-        row[ft.QUEUED] = row[ft.COUNT] > 0
-    return node, ends, np.concatenate(occupied)
+        row[ft.QUEUED] = ft.IN_QUEUE if row[ft.COUNT] else ft.NOT_QUEUED
+    span = np.zeros((spans, ft.SPAN_SIZE), np.int64)
+    span[:, ft.SPAN_START] = -1
+    if spans:
+        span[:, ft.SPAN_END] = np.concatenate([facts.nodes[item.name].spans[:, 0] for item in firing])
+    return np.array(node, np.int64).reshape(-1, ft.NODE_SIZE), ends, span
 
 
 def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
@@ -142,22 +180,11 @@ def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
     return min(len(node.occupied), window[1] - window[0]) if window else 0
 
 
-def _spans(node: FiringNode) -> IntArray:
-    edges = np.flatnonzero(node.layer[1:] != node.layer[:-1]) + 1
-    span = np.zeros((len(edges) + 1 if len(node.layer) else 0, ft.SPAN_SIZE), np.int64)
-    if len(span):
-        span[:, ft.SPAN_END] = [*edges, len(node.layer)]
-        span[:, ft.SPAN_START] = -1
-    return span
-
-
-def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.NDArray[np.int32], IntArray]:
+def _link_rows(program: Program, facts: Facts, index: dict[str, int], lists: _Lists) -> tuple[IntArray, int]:
     kinds = {node.name: node for node in program.nodes}
-    link = np.zeros((len(program.links), ft.LINK_SIZE), np.int64)
-    at = max([link.initial for link in program.links], default=0)  # so that no list begins before place 0
-    lists = [np.zeros(at, np.int32)]
+    link = [[0] * ft.LINK_SIZE for _ in program.links]
     places = 0
-    for row, item in zip(link, program.links, strict=True):
+    for row, item, known in zip(link, program.links, facts.links, strict=True):
         source = kinds[item.source]
         slots = item.items if item.depth == UNBOUNDED else min(2 * item.depth, item.items) + item.initial
         size = 1 << max(slots - 1, 0).bit_length()
@@ -165,20 +192,36 @@ def _link_rows(program: Program, index: dict[str, int]) -> tuple[IntArray, npt.N
         row[ft.DEPTH], row[ft.INITIAL] = item.depth, item.initial
         row[ft.HOLD] = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
         row[ft.SOURCE], row[ft.TARGET] = index[item.source], index[item.target]
-        row[ft.GIVEN] = row[ft.FREED] = item.initial
-        for column, after, by, first in (
-            (ft.GIVEN_BY, ft.NEXT_GIVER, item.given_by, item.initial),
-            (ft.TAKEN_BY, ft.NEXT_TAKER, item.taken_by, 0),
-        ):
-            row[column] = -1
-            if by is not None:
-                row[column] = at - first
-                row[after] = by[0] if len(by) else ft.NEVER_FIRES
-                lists += [np.ascontiguousarray(by, np.int32), np.array([ft.NEVER_FIRES])]
-                at += len(by) + 1
+        row[ft.GIVEN] = item.initial
+        row[ft.GIVEN_BY] = row[ft.TAKEN_BY] = -1
+        if known.given_by is not None:
+            row[ft.GIVEN_BY] = lists.add(known.given_by, item.source) - item.initial
+            row[ft.NEXT_GIVER] = int(known.given_by[0] if len(known.given_by) else ft.NEVER_FIRES)
+        if known.taken_by is not None:
+            row[ft.TAKEN_BY] = lists.add(known.taken_by, item.target)
+            row[ft.NEXT_TAKER] = int(known.taken_by[0] if len(known.taken_by) else ft.NEVER_FIRES)
         row[ft.WANTED] |= 0 if isinstance(kinds[item.target], FiringNode) else ft.ITEM
         row[ft.WANTED] |= 0 if isinstance(source, FiringNode) else ft.SLOT
-    return link, np.concatenate(lists), np.zeros(places, np.int64)
+    return np.array(link, np.int64).reshape(-1, ft.LINK_SIZE), places
+
+
+def _lanes(node: IntArray, link: IntArray, ends: list[int]) -> IntArray:
+    """Find forks: out-links of one node with one depth, latency and list of givers, each a busy link of its target."""
+    lanes: list[tuple[int, ...]] = []
+    links, busy = link.tolist(), node[:, [ft.MAIN, ft.OTHER]].tolist()
+    for at, (out_of, stop) in enumerate(node[:, [ft.OUT_OF, ft.STOP]].tolist()):
+        alike: dict[tuple[int, ...], dict[int, int]] = {}
+        for x in ends[out_of:stop]:
+            target = links[x][ft.TARGET]
+            if links[x][ft.INITIAL] == 0 and target < len(node) and x in busy[target]:
+                same = tuple(links[x][column] for column in (ft.DEPTH, ft.HOLD, ft.GIVEN_BY, ft.MASK))
+                alike.setdefault(same, {}).setdefault(target, x)
+        fork = max(alike.values(), key=len, default={})
+        if len(fork) > 1:
+            node[at, ft.LANE], node[at, ft.LANES] = len(lanes), len(fork)
+            link[list(fork.values()), ft.FORKED] = 1
+            lanes += [(x, links[x][ft.RING], target, sum(busy[target]) - x) for target, x in fork.items()]
+    return np.array(lanes, np.int64).reshape(-1, ft.LANE_SIZE)
 
 
 def _grant_places(program: Program, arbiters: list[Arbiter], window: tuple[int, int] | None) -> IntArray:
@@ -192,24 +235,26 @@ def _grant_places(program: Program, arbiters: list[Arbiter], window: tuple[int, 
     return places
 
 
-def _timing(program: Program, tables: ft.Tables, window: tuple[int, int] | None) -> Timing:
+def _timing(program: Program, facts: Facts, tables: ft.Tables, window: tuple[int, int] | None) -> Timing:
     firing, arbiters = _kinds(program)
     cycles = max(int(tables.run[ft.LATEST_ANSWER]), int(tables.node[:, ft.FINISH].max(initial=0)))
     layers = len(program.layers)
     first, last = np.full(layers, 2**62), np.full(layers, -1)
-    nodes = {}
-    spans = [*tables.node[:, ft.SPAN_FIRST].tolist(), len(tables.span)]
-    for node, row, (begin, end) in zip(firing, tables.node, pairwise(spans), strict=True):
-        span = tables.span[begin:end]
-        layer = node.layer[span[:, ft.SPAN_END] - 1].astype(np.int64)
-        np.minimum.at(first, layer, span[:, ft.SPAN_START])
-        np.maximum.at(last, layer, span[:, ft.SPAN_FINISH])
-        by_layer = np.zeros((layers, 3), np.int64)
-        if len(span):
-            starts = np.concatenate([[0], span[:-1, ft.SPAN_END]])
-            by_layer[layer, 0] = np.add.reduceat(node.occupied, starts, dtype=np.int64)
-        by_layer[layer, 1], by_layer[layer, 2] = span[:, ft.SPAN_STALL], span[:, ft.SPAN_IDLE]
-        nodes[node.name] = _node_times(row, by_layer, cycles, tables, window)
+    by_layer = np.zeros((len(firing), layers, 3), np.int64)
+    if len(tables.span):
+        spans = np.concatenate([facts.nodes[item.name].spans for item in firing])
+        owner = np.repeat(np.arange(len(firing)), [len(facts.nodes[item.name].spans) for item in firing])
+        layer = spans[:, 1]
+        np.minimum.at(first, layer, tables.span[:, ft.SPAN_START])
+        np.maximum.at(last, layer, tables.span[:, ft.SPAN_FINISH])
+        by_layer[owner, layer, 0] = spans[:, 2]
+        by_layer[owner, layer, 1], by_layer[owner, layer, 2] = tables.span[:, [ft.SPAN_STALL, ft.SPAN_IDLE]].T
+    totals = by_layer.sum(axis=1)
+    totals[:, 2] += cycles - tables.node[:, ft.FINISH]
+    nodes = {
+        node.name: _node_times(len(node.occupied), total, cycles_of, tables, number, window)
+        for number, (node, total, cycles_of) in enumerate(zip(firing, totals.tolist(), by_layer, strict=True))
+    }
     grants = {}
     for item, row in zip(arbiters, tables.arbiter, strict=True):
         places = [tables.granted_place[link] for link in program.links_into(item.name)]
@@ -224,26 +269,30 @@ def _timing(program: Program, tables: ft.Tables, window: tuple[int, int] | None)
         cycles=cycles,
         nodes=nodes,
         links={
-            link.name: LinkFill(peak=int(row[ft.PEAK]), items=link.items)
-            for link, row in zip(program.links, tables.link, strict=True)
+            link.name: LinkFill(peak=peak, items=link.items)
+            for link, peak in zip(program.links, tables.link[:, ft.PEAK].tolist(), strict=True)
         },
         layer_start=np.where(last < 0, -1, first),
         layer_finish=last,
         arbiters=grants,
         memory=memory_times(program, tables.memory, cycles),
-        program_digest=program.digest,
+        program=program,
         window=window,
     )
 
 
 def _node_times(
-    row: IntArray, by_layer: IntArray, cycles: int, tables: ft.Tables, window: tuple[int, int] | None
+    firings: int,
+    total: list[int],
+    by_layer: IntArray,
+    tables: ft.Tables,
+    number: int,
+    window: tuple[int, int] | None,
 ) -> NodeTimes:
-    busy, stall, idle = (int(total) for total in by_layer.sum(axis=0))
-    idle += cycles - int(row[ft.FINISH])
-    firings = int(row[ft.COUNT])
+    busy, stall, idle = total
     if window is None:
         return NodeTimes(busy=busy, stall=stall, idle=idle, firings=firings, by_layer=by_layer)
+    row = tables.node[number]
     kept = tables.recorded[row[ft.RECORD] : row[ft.RECORD] + row[ft.RECORDED]]
     return NodeTimes(
         busy=busy,

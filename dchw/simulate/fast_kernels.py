@@ -8,35 +8,45 @@ cycle anything is decided at: what is not known yet follows some decision, so it
 from __future__ import annotations
 
 from dchw.compile import kernel
+from dchw.simulate.fast_forks import fork_run, in_step
+from dchw.simulate.fast_runs import give_run, take_run
 from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
 from dchw.simulate.fast_tables import (
     CONSTANT,
     COUNT,
+    DEFERRALS,
+    DEFERRED,
     DEPTH,
     DIRTY,
     DONE,
     FINISH,
-    FREED,
+    FORKED,
     GIVEN,
     GIVEN_BY,
     HOLD,
     INITIAL,
     INTO,
     ITEM,
+    LANES,
+    MAIN,
     MASK,
     NEXT,
     NEXT_GIVER,
     NEXT_TAKER,
+    NOT_QUEUED,
     OCCUPIED,
+    OTHER,
     OUT_OF,
     PEAK,
     PENDING,
     QUEUE_COUNT,
     QUEUE_HEAD,
     QUEUED,
+    QUIET,
     RECORDING,
     RING,
     SLOT,
+    SOURCE,
     SPAN,
     SPAN_END,
     SPAN_FINISH,
@@ -52,9 +62,12 @@ from dchw.simulate.fast_tables import (
     WAITED_FOR,
     WANTED,
     Ints,
-    Ints32,
     Tables,
+    defer,
+    peak_at,
+    queue_deferred,
     record,
+    wake,
     wake_source,
     wake_target,
 )
@@ -70,7 +83,7 @@ def advance(t: Tables, budget: int) -> int:
     target = run[DONE] + budget
     while True:
         _fire(t, target)
-        if run[QUEUE_COUNT] > 0:
+        if run[QUEUE_COUNT] > 0 or run[DEFERRALS] > 0:
             return PAUSED
         cycle = FAR
         for a in range(arbiter.shape[0]):
@@ -95,18 +108,23 @@ def advance(t: Tables, budget: int) -> int:
 
 @kernel
 def _fire(t: Tables, target: int) -> None:
-    # every queued node fires until it is done or must wait (T3, T4), or until DONE reaches the target; one function
-    # almost without calls in its loop, because it is where all the time goes. Runs of firings that move items of one
-    # link only, or of none, are done at once unless their times are recorded
+    # every queued node fires until it is done or must wait (T3, T4), or until DONE reaches the target. Runs of firings
+    # that only take or only give are done at once, unless their times are recorded; what is left are single firings,
+    # in one loop almost without calls
     run, node, link, ends, ring, lists = t.run, t.node, t.link, t.ends, t.ring, t.lists
-    span, service, arbiter, queue = t.span, t.occupied, t.arbiter, t.queue
+    span, arbiter, queue = t.span, t.arbiter, t.queue
     recording = run[RECORDING]
-    while run[QUEUE_COUNT] > 0 and run[DONE] < target:
+    while run[DONE] < target:
+        if run[QUEUE_COUNT] == 0:
+            if run[DEFERRALS] == 0:
+                break
+            queue_deferred(run, node, queue)
         at = queue[run[QUEUE_HEAD]]
         run[QUEUE_HEAD] = (run[QUEUE_HEAD] + 1) % queue.shape[0]
         run[QUEUE_COUNT] -= 1
-        node[at, QUEUED] = 0
+        node[at, QUEUED] = NOT_QUEUED
         into, out_of, stop = node[at, INTO], node[at, OUT_OF], node[at, STOP]
+        main, other = node[at, MAIN], node[at, OTHER]
         firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
         occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
         begun, started = firing, node[at, STARTED]
@@ -117,42 +135,74 @@ def _fire(t: Tables, target: int) -> None:
         while firing < count:
             blocked = False
             before = firing
-            if not started and not recording:
-                # until ``quiet`` at most one link moves: no need to look at the others
-                alone, moving, quiet = -1, 0, span_end
-                for end in range(into, stop):
-                    mover = link[ends[end], NEXT_TAKER if end < out_of else NEXT_GIVER]
-                    if mover == firing:
-                        alone, moving = end, moving + 1
-                        if moving > 1:
-                            break
+            if not recording:
+                # the next firing that takes from a third link, takes at all, gives
+                third, takes, gives = span_end, span_end, span_end
+                for end in range(into, out_of):
+                    x = ends[end]
+                    if x in (main, other):
+                        takes = min(takes, link[x, NEXT_TAKER])
                     else:
-                        quiet = min(quiet, mover)
-                if moving == 0:
-                    if fresh:
-                        span[here, SPAN_START] = finish
-                    finish += _service(service, occupied, constant, firing, quiet)
-                    firing, fresh = quiet, False
-                elif moving == 1 and quiet > firing + 1 and _goes_on(link, lists, ends[alone], alone < out_of, firing):
-                    x, first = ends[alone], finish
-                    if alone < out_of:
-                        firing, finish, waited, first, blocked = _take_run(
-                            link, ring, lists, service, x, occupied, constant, firing, quiet, finish
-                        )
-                        idle += waited
-                        if firing > before and link[x, WANTED] & SLOT:
-                            wake_source(run, node, link, arbiter, queue, x)
-                    else:
-                        firing, finish, held, blocked = _give_run(
-                            link, ring, lists, service, x, occupied, constant, firing, quiet, finish
-                        )
+                        third = min(third, link[x, NEXT_TAKER])
+                for end in range(out_of, stop):
+                    gives = min(gives, link[ends[end], NEXT_GIVER])
+                node[at, QUIET] = 0 if fresh else min(min(third, gives), span_end - 1)
+                free = finish
+                if not started and min(third, gives) > firing:
+                    firing, finish, waited, first, blocked, pulled = take_run(
+                        node, link, ends, span, ring, lists, at, firing, min(third, gives), finish
+                    )
+                    run[DONE] += pulled
+                    idle += waited
+                    if firing > before:
+                        if fresh:
+                            span[here, SPAN_START] = first
+                            fresh = False
+                        if main >= 0 and link[main, WANTED] & SLOT:
+                            wake_source(run, node, link, arbiter, queue, main)
+                        if other >= 0 and link[other, WANTED] & SLOT:
+                            wake_source(run, node, link, arbiter, queue, other)
+                    if blocked:
+                        _hurry(run, node, link, arbiter, queue, main)
+                        _hurry(run, node, link, arbiter, queue, other)
+                elif (
+                    gives == firing
+                    and node[at, LANES] > 0
+                    and not fresh
+                    and min(third, takes) > firing
+                    and in_step(node, link, t.lane, at)
+                ):
+                    others = min(min(third, takes), span_end - 1)
+                    for end in range(out_of, stop):
+                        if link[ends[end], FORKED] == 0:
+                            others = min(others, link[ends[end], NEXT_GIVER])
+                    if others > firing:
+                        firing, free, held = fork_run(
+                            run, node, link, ends, t.lane, span, arbiter, queue, ring, lists, at, firing, others,
+                            start if started else finish,
+                        )  # fmt: skip
+                    if firing > before:
+                        finish, started = free, 0
                         stall += held
-                        if firing > before and link[x, WANTED] & ITEM:
-                            wake_target(run, node, link, arbiter, queue, x)
-                        start, waited_for, started = finish, -1, 1 if blocked else 0
-                    if fresh and (firing > before or started):
-                        span[here, SPAN_START] = first
+                        defer(run, node, at)
+                        break
+                if firing == before and not blocked and gives == firing and min(third, takes) > firing:
+                    firing, free, held, blocked = give_run(
+                        node, link, ends, ring, lists, t.scratch, at, firing, min(third, takes),
+                        start if started else finish,
+                    )  # fmt: skip
+                    if fresh and (firing > before or blocked):
+                        span[here, SPAN_START] = finish
                         fresh = False
+                    if firing > before:
+                        finish, started = free, 0
+                        stall += held
+                        for end in range(out_of, stop):
+                            x = ends[end]
+                            if link[x, WANTED] & ITEM and link[x, GIVEN] > link[x, TAKEN]:
+                                wake_target(run, node, link, arbiter, queue, x)
+                    elif blocked and not started:
+                        start, waited_for, started = finish, -1, 1
             if firing == before and not blocked:
                 if not started:
                     start, waited_for = finish, -1
@@ -182,23 +232,20 @@ def _fire(t: Tables, target: int) -> None:
                             continue
                         upto, by = link[x, UPTO], link[x, TAKEN_BY]
                         link[x, NEXT_TAKER] = lists[by + upto] if by >= 0 else firing + 1
-                        base, mask, freed, peak = link[x, RING], link[x, MASK], link[x, FREED], link[x, PEAK]
+                        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
                         for item in range(link[x, TAKEN], upto):
                             place = base + (item & mask)
-                            if item >= link[x, INITIAL]:
-                                held_from = ring[place] - link[x, HOLD]
-                                while freed < item and ring[base + (freed & mask)] <= held_from:
-                                    freed += 1
-                                peak = max(peak, item + 1 - freed)
+                            if item >= initial:
+                                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x, HOLD], peak)
                             ring[place] = start + 1
-                        link[x, FREED], link[x, PEAK], link[x, TAKEN] = freed, peak, upto
+                        link[x, PEAK], link[x, TAKEN] = peak, upto
                         if link[x, WANTED] & SLOT:
                             wake_source(run, node, link, arbiter, queue, x)
                     if fresh:
                         span[here, SPAN_START] = start
                         fresh = False
                     started = 1
-                busy_until = start + (constant if constant else service[occupied + firing]) - 1
+                busy_until = start + (constant if constant else lists[occupied + firing]) - 1
                 handover, stalled_by = busy_until, -1
                 for end in range(out_of, stop):
                     x = ends[end]
@@ -252,103 +299,7 @@ def _fire(t: Tables, target: int) -> None:
 
 
 @kernel
-def _service(service: Ints32, occupied: int, constant: int, firing: int, until: int) -> int:
-    # cycles that firings ``firing`` .. ``until`` of a node are occupied
-    if constant:
-        return constant * (until - firing)
-    cycles = 0
-    for place in range(occupied + firing, occupied + until):
-        cycles += service[place]
-    return cycles
-
-
-@kernel
-def _goes_on(link: Ints, lists: Ints32, x: int, takes: bool, firing: int) -> bool:
-    # whether the next firing moves a link's next item and this one only one
-    by, item = (link[x, TAKEN_BY], link[x, TAKEN]) if takes else (link[x, GIVEN_BY], link[x, GIVEN])
-    return by < 0 or bool(lists[by + item + 1] == firing + 1)
-
-
-@kernel
-def _take_run(
-    link: Ints,
-    ring: Ints,
-    lists: Ints32,
-    service: Ints32,
-    x: int,
-    occupied: int,
-    constant: int,
-    firing: int,
-    quiet: int,
-    finish: int,
-) -> tuple[int, int, int, int, bool]:
-    # firings that take one item of one link each and do nothing else, as far as they go: the next firing, its
-    # predecessor's finish, cycles idle, the first start, and whether the next item is missing
-    base, mask, initial, hold = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
-    item, given, by, freed, peak = link[x, TAKEN], link[x, GIVEN], link[x, TAKEN_BY], link[x, FREED], link[x, PEAK]
-    before, idle, first, blocked = item, 0, finish, False
-    while firing < quiet:
-        if by >= 0 and (lists[by + item] != firing or lists[by + item + 1] == firing):
-            break
-        if item >= given:
-            link[x, WANTED] |= ITEM
-            blocked = True
-            break
-        place = base + (item & mask)
-        start = max(finish, ring[place])
-        if item == before:
-            first = start
-        if item >= initial:
-            held_from = ring[place] - hold
-            while freed < item and ring[base + (freed & mask)] <= held_from:
-                freed += 1
-            peak = max(peak, item + 1 - freed)
-        ring[place] = start + 1
-        idle += start - finish
-        finish = start + (constant if constant else service[occupied + firing])
-        item += 1
-        firing += 1
-    if item > before:
-        link[x, TAKEN], link[x, FREED], link[x, PEAK] = item, freed, peak
-        link[x, NEXT_TAKER] = lists[by + item] if by >= 0 else firing
-    return firing, finish, idle, first, blocked
-
-
-@kernel
-def _give_run(
-    link: Ints,
-    ring: Ints,
-    lists: Ints32,
-    service: Ints32,
-    x: int,
-    occupied: int,
-    constant: int,
-    firing: int,
-    quiet: int,
-    finish: int,
-) -> tuple[int, int, int, bool]:
-    # firings that give one item to one link each and do nothing else, as far as they go: the next firing, its
-    # predecessor's finish, cycles stalled, and whether it has started and lacks its slot
-    base, mask, initial, hold = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
-    item, taken, by, depth = link[x, GIVEN], link[x, TAKEN], link[x, GIVEN_BY], link[x, DEPTH]
-    before, stall, blocked = item, 0, False
-    while firing < quiet:
-        if by >= 0 and (lists[by + item] != firing or lists[by + item + 1] == firing):
-            break
-        busy_until = finish + (constant if constant else service[occupied + firing]) - 1
-        handover = busy_until
-        if depth and item - depth >= initial:
-            if item - depth >= taken:
-                link[x, WANTED] |= SLOT
-                blocked = True
-                break
-            handover = max(handover, ring[base + ((item - depth) & mask)])
-        ring[base + (item & mask)] = handover + hold
-        stall += handover - busy_until
-        finish = handover + 1
-        item += 1
-        firing += 1
-    if item > before:
-        link[x, GIVEN] = item
-        link[x, NEXT_GIVER] = lists[by + item] if by >= 0 else firing
-    return firing, finish, stall, blocked
+def _hurry(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+    # a target waits for an item of link ``x``: its source must not be deferred any more
+    if x >= 0 and link[x, SOURCE] < node.shape[0] and node[link[x, SOURCE], QUEUED] == DEFERRED:
+        wake(run, node, arbiter, queue, link[x, SOURCE])

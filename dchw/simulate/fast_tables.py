@@ -15,16 +15,22 @@ Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
 
 # Columns of ``node``: a firing node. ``ends`` of links INTO .. OUT_OF take, OUT_OF .. STOP give. CONSTANT is the
-# occupied time of all firings, or 0: see OCCUPIED. NEXT is the firing in hand, since START if STARTED.
-INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, NEXT, FINISH, STARTED, START, WAITED_FOR, SPAN, QUEUED = range(13)
-SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(13, 18)
+# occupied time of all firings, or 0: see ``lists`` from OCCUPIED on. NEXT is the firing in hand, since START if
+# STARTED. MAIN and OTHER are the in-links that move most items (-1: none); before firing QUIET no other link moves and
+# no layer ends. A fork's targets are ``lane`` from LANE on.
+INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, MAIN, OTHER, LANE, LANES = range(10)
+NEXT, FINISH, STARTED, START, WAITED_FOR, SPAN, QUEUED, QUIET = range(10, 18)
+SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(18, 23)
+NOT_QUEUED, IN_QUEUE, DEFERRED = range(3)  # QUEUED: a deferred node runs when no other can go on
+# Columns of ``lane``: link from the fork, its ring, its target, the target's other busy in-link (-1: none).
+LANE_ITEMS, LANE_RING, LANE_NODE, LANE_OTHER, LANE_SIZE = range(5)
 # Columns of ``link``. A place in ``ring`` holds an item's visible time, and once it is taken its slot's; there are
 # twice as many as slots, so that both are at hand when a peak is looked at. HOLD is from the cycle a slot is held to
-# the item's visible time. NEXT_GIVER and NEXT_TAKER are the firings that move the next item. FREED slots were free
-# when the last peak was looked at. SOURCE and TARGET are firing nodes, or arbiters counted on behind them, or (last)
-# the memory.
+# the item's visible time. GIVEN_BY and TAKEN_BY are where ``lists`` says which firing moves item 0 (-1: item k counts
+# as firing k's). NEXT_GIVER and NEXT_TAKER are the firings that move the next item. SOURCE and TARGET are firing
+# nodes, or arbiters counted on behind them, or (last) the memory. FORKED links are lanes of a fork.
 RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
-GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, FREED, PEAK, WANTED, LINK_SIZE = range(9, 18)
+GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, PEAK, WANTED, FORKED, LINK_SIZE = range(9, 18)
 ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
 # Columns of ``span``: firings of one node that belong to one layer.
 SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
@@ -34,7 +40,8 @@ CHANNELS, CHANNEL_COUNT, PORTS, PORTS_END, HELD, POLICY, PERIOD, DARK, DARK_LENG
 LAST, PENDING, DIRTY, GRANTS, WAITED, ARBITER_SIZE = range(9, 15)
 FIXED, ROUND_ROBIN, OLDEST = range(3)
 # Places of ``run``.
-QUEUE_HEAD, QUEUE_COUNT, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER, MEMORY_LINKS, RUN_SIZE = range(9)
+QUEUE_HEAD, QUEUE_COUNT, DEFERRALS, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER = range(8)
+MEMORY_LINKS, RUN_SIZE = range(8, 10)
 NEVER_FIRES = np.int32(2**31 - 1)
 """Ends every list of firings."""
 
@@ -46,13 +53,14 @@ class Tables(NamedTuple):
     node: Ints
     link: Ints
     ends: Ints
+    lane: Ints
     span: Ints
     arbiter: Ints
     port_free: Ints
     queue: Ints
     ring: Ints
     lists: Ints32
-    occupied: Ints32
+    scratch: Ints
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
     granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
     granted_place: Ints  # [link, 4]: next, end, first; grants before the window
@@ -61,18 +69,27 @@ class Tables(NamedTuple):
 
 @kernel
 def take(t: Tables, x: int, cycle: int) -> None:
-    # a shared node takes a link's head at a cycle, as firing nodes do above
+    # a shared node takes a link's head at a cycle, as firing nodes do in `dchw.simulate.fast_kernels`
     link, ring = t.link, t.ring
-    base, mask, item = link[x, RING], link[x, MASK], link[x, TAKEN]
+    item = link[x, TAKEN]
+    place = link[x, RING] + (item & link[x, MASK])
     if item >= link[x, INITIAL]:
-        held_from = ring[base + (item & mask)] - link[x, HOLD]
-        while link[x, FREED] < item and ring[base + (link[x, FREED] & mask)] <= held_from:
-            link[x, FREED] += 1
-        link[x, PEAK] = max(link[x, PEAK], item + 1 - link[x, FREED])
-    ring[base + (item & mask)] = cycle + 1
+        held_from = ring[place] - link[x, HOLD]
+        link[x, PEAK] = peak_at(ring, link[x, RING], link[x, MASK], link[x, INITIAL], item, held_from, link[x, PEAK])
+    ring[place] = cycle + 1
     link[x, TAKEN] += 1
     if link[x, WANTED] & SLOT:
         wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
+
+
+@kernel
+def peak_at(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
+    # most slots held, when all before ``item`` are taken: they are freed in order, so that there are more than
+    # ``peak`` with this item's if the one ``peak`` before it is free later than this item's is held
+    peak = max(peak, 1)
+    while item - peak >= initial and ring[base + ((item - peak) & mask)] > held_from:
+        peak += 1
+    return peak
 
 
 @kernel
@@ -106,10 +123,37 @@ def wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
     if at >= nodes:
         if at - nodes < arbiter.shape[0]:
             arbiter[at - nodes, DIRTY] = 1
-    elif node[at, QUEUED] == 0:
-        node[at, QUEUED] = 1
+    elif node[at, LANES] > 0:
+        defer(run, node, at)
+    elif node[at, QUEUED] != IN_QUEUE:
+        run[DEFERRALS] -= 1 if node[at, QUEUED] == DEFERRED else 0
+        node[at, QUEUED] = IN_QUEUE
         queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
         run[QUEUE_COUNT] += 1
+
+
+@kernel
+def defer(run: Ints, node: Ints, at: int) -> None:
+    """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
+    if node[at, QUEUED] == NOT_QUEUED:
+        node[at, QUEUED] = DEFERRED
+        run[DEFERRALS] += 1
+
+
+@kernel
+def queue_deferred(run: Ints, node: Ints, queue: Ints) -> None:
+    """Put the first deferred fork in line, or all other deferred nodes if there is none."""
+    for forks in range(1, -1, -1):
+        for at in range(node.shape[0]):
+            if node[at, QUEUED] == DEFERRED and (node[at, LANES] > 0) == (forks == 1):
+                node[at, QUEUED] = IN_QUEUE
+                run[DEFERRALS] -= 1
+                queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
+                run[QUEUE_COUNT] += 1
+                if forks:
+                    return
+        if run[QUEUE_COUNT] > 0:
+            return
 
 
 @kernel
@@ -129,9 +173,11 @@ def settle_peaks(t: Tables) -> None:
     """Count items that were given and never taken into the links' peaks."""
     link, ring = t.link, t.ring
     for x in range(link.shape[0]):
-        base, mask, freed = link[x, RING], link[x, MASK], link[x, FREED]
-        for item in range(max(link[x, TAKEN], link[x, INITIAL]), link[x, GIVEN]):
+        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
+        for item in range(max(link[x, TAKEN], initial), link[x, GIVEN]):
             held_from = ring[base + (item & mask)] - link[x, HOLD]
-            while freed < link[x, TAKEN] and ring[base + (freed & mask)] <= held_from:
-                freed += 1
-            link[x, PEAK] = max(link[x, PEAK], item + 1 - freed)
+            while item - peak >= initial and (
+                item - peak >= link[x, TAKEN] or ring[base + ((item - peak) & mask)] > held_from
+            ):
+                peak += 1
+        link[x, PEAK] = peak

@@ -14,8 +14,9 @@ import numpy as np
 import simpy
 
 from dchw.simulate import memory as mem
+from dchw.simulate.check import check
 from dchw.simulate.deadlock import deadlock_error
-from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, check
+from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program
 from dchw.simulate.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 
 Process = Generator[simpy.Event, Any, None]
@@ -242,7 +243,7 @@ class _Run:
             layer_finish=last,
             arbiters=arbiters,
             memory=mem.memory_times(self.program, self.memory, cycles),
-            program_digest=self.program.digest,
+            program=self.program,
             window=window,
         )
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.simulate.program import Program
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -99,6 +101,12 @@ class Timing:
     """int64[layers]: last finish of any firing of each layer; -1 where a layer has none."""
     arbiters: Mapping[str, ArbiterTimes] = field(default_factory=dict)
     memory: MemoryTimes | None = None
-    program_digest: str = ""
+    program: Program | None = field(default=None, repr=False)
+    """What was run."""
     window: tuple[int, int] | None = None
     """First cycle and end of what was recorded; None: nothing was."""
+
+    @property
+    def program_digest(self) -> str:
+        """`Program.digest` of what was run; empty if that is not known."""
+        return self.program.digest if self.program is not None else ""

@@ -10,8 +10,9 @@ import pytest
 from dchw.config import build
 from dchw.quantities import SimulationError
 from dchw.simulate import fast, reference
+from dchw.simulate.check import check
 from dchw.simulate.difference import first_difference
-from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests, check
+from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.units.dram import Dram
 from tests.parity.broadcast import broadcast_program, random_work, recurrence
 

@@ -132,8 +132,9 @@ def test_the_machine_without_a_fault_shows_none():
 
 def test_a_lost_item_is_a_deadlock_that_names_who_waits():
     program = congested()
-    tables = fast.flatten(with_link(program, "q1", given_by=np.arange(N, dtype=np.int32)))
-    tables.lists[tables.lists == N - 1] = ft.NEVER_FIRES  # the last item of q1 is never given
+    given_by = np.append(0, np.arange(N - 1)).astype(np.int32)
+    tables = fast.flatten(with_link(program, "q1", depth=2, given_by=given_by))
+    tables.lists[tables.lists == N - 2] = ft.NEVER_FIRES  # the last item of q1 is never given
     assert fk.advance(tables, 10**9) == fk.STUCK
     behind = program.links_into("sink")[0]
     assert tables.link[behind, ft.GIVEN] == N - 1
