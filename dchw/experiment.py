@@ -13,6 +13,7 @@ from dchw import costs
 from dchw.compress.compressed import Coding, CompressedNetwork, Positions, Storage
 from dchw.compress.relative_index import encode_gaps
 from dchw.costs.dram import dram_account
+from dchw.dram.results import MemoryRun
 from dchw.events import Event, Stream
 from dchw.hardware.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
@@ -83,6 +84,14 @@ class SimResult:
     def bandwidth_gbps(self) -> float:
         """Bytes moved over the whole run's time, in 1e9 bytes per second."""
         return self.dram_bytes / self.seconds / 1e9
+
+    @property
+    def memory(self) -> MemoryRun | None:
+        """What the DRAM did: rows, read latencies, banks, queues; None where nothing was asked of it."""
+        memory, node = self.timing.memory, self.program.memory
+        if memory is None or node is None:
+            return None
+        return MemoryRun(part=node.memory.part, last_clock=memory.clocks, state=memory.channels)
 
     def stream_bytes(self) -> dict[Stream, int]:
         """DRAM bytes per stream, whole bursts, both ways."""

@@ -81,6 +81,7 @@ def _content(result: Any) -> dict[str, Any]:
             for row in result.energy
         ],
         "energy_scope": result.scope,
+        **result.details(),
     }
 
 
@@ -93,6 +94,10 @@ def _tables(result: Any) -> None:
         print_table("Commands", pd.DataFrame(result.commands.items(), columns=["command", "count"]))
     traffic = [(stream, way, size) for (stream, way), size in result.traffic_bytes.items()]
     print_table("Traffic", pd.DataFrame(traffic, columns=["stream", "way", "bytes"]))
+    print_table("Read latency (cycles)", _latency_bars(result))
+    if len(banks := result.banks()):
+        print_table("Banks", banks)
+    print_table("Queues over time (mean requests)", result.occupancy(most=16))
     rows = [(r.event, r.count, r.each.nominal, r.energy_pj, str(r.each.confidence)) for r in result.energy]
     if rows:
         frame = pd.DataFrame(rows, columns=["event", "count", "energy_each_pj", "energy_pj", "confidence"])
@@ -103,3 +108,17 @@ def _tables(result: Any) -> None:
 
 def _shown(value: Any) -> str:
     return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _latency_bars(result: Any) -> Any:
+    """The latency histogram in a dozen bins: from, to (excluded), reads, share and a bar."""
+    import pandas as pd
+
+    found = result.latencies()
+    total = sum(reads for _, reads in found)
+    width = max(1, -(-(found[-1][0] + 1 - found[0][0]) // 12)) if found else 1
+    bins: dict[int, int] = {}
+    for cycles, reads in found:
+        bins[cycles // width * width] = bins.get(cycles // width * width, 0) + reads
+    rows = [(k, k + width, n, n / total, "#" * round(40 * n / max(bins.values()))) for k, n in bins.items()]
+    return pd.DataFrame(rows, columns=["from", "below", "reads", "share", "bar"])

@@ -12,6 +12,7 @@ from dchw.cli.running import load_compressed, run_options
 
 if TYPE_CHECKING:
     from dchw.costs import DramIdle
+    from dchw.dram.results import MemoryRun
     from dchw.experiment import Engine
 
 
@@ -108,6 +109,7 @@ def command(
         "notes": list(result.workload.notes),
         "warnings": list(result.costs.warnings),
     }
+    memory = result.memory
     frame = None if fps is None else per_frame(result.costs, fps, target, dram_idle)
     if frame is not None:
         summary |= {"fps": fps, "energy_per_frame_pj": frame.energy_pj, "power_at_fps_mw": frame.power_mw}
@@ -115,12 +117,16 @@ def command(
         events: dict[str, int] = {}
         for count in result.counts:
             events[f"{count.unit}.{count.event}"] = events.get(f"{count.unit}.{count.event}", 0) + count.count
-        print_json("simulate", {**summary, "events": events, "layers": result.layers_frame().to_dict("records")})
+        content = {**summary, "events": events, "layers": result.layers_frame().to_dict("records")}
+        if memory is not None:
+            content["memory"] = {**memory.figures(), **memory.details()}
+        print_json("simulate", content)
         return
     head = f"{network.name} on {target.name}, {storage}, {'warm' if warm else 'cold'}, engine {engine}"
     facts = [
         f"{result.cycles:,} cycles = {result.seconds * 1e6:.2f} us; {result.dram_read_bytes:,} B read and "
         f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ",
+        *_memory_facts(memory),
         f"DRAM energy: {result.costs.scope}.",
         *(f"Note: {note}" for note in result.workload.notes),
         *(f"Warning: {warning}" for warning in result.costs.warnings),
@@ -136,6 +142,19 @@ def command(
         print_table(f"Energy of a frame at {fps:g} frames per second", parts, [note])
     busy = result.units_frame().groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
     print_table("Cycles of a node, mean over the nodes of each unit", busy.reset_index())
+
+
+def _memory_facts(memory: MemoryRun | None) -> list[str]:
+    """Bandwidth, rows, latencies and queues of the run's DRAM; all of it, and by bank and over time, with --json."""
+    if memory is None:
+        return []
+    return [
+        f"DRAM {memory.standard}: {memory.achieved_gbps:.2f} GB/s from its first request to the end of the run, "
+        f"{memory.share_of_peak:.1%} of peak; row hits, misses, conflicts: {memory.row_hits:,}, {memory.row_misses:,}, "
+        f"{memory.row_conflicts:,}; read latency in DRAM clocks: mean {memory.latency_mean:.1f}, "
+        f"p50 {memory.latency_percentile(50)}, p99 {memory.latency_percentile(99)}, most {memory.latency_max}; "
+        f"mean queue fill: {memory.queue_mean('read'):.1f} reads, {memory.queue_mean('write'):.1f} writes"
+    ]
 
 
 def _write_frame(frame: object, path: Path) -> None:

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail
 from dchw.dram.device import account_power
 from dchw.dram.options import FixedMemory
-from dchw.dram.standard import AssumedEnergy, MeasuredCurrents, Rail, Standard
+from dchw.dram.standard import Standard
 from dchw.dram.state import State
 from dchw.events import Event
 from dchw.technology.figure import Confidence, Figure

@@ -8,8 +8,7 @@ with the trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +18,8 @@ from dchw.compile import kernel
 from dchw.dram import layout as at
 from dchw.dram.address import address_map, locate
 from dchw.dram.controller import accept, advance, pending, queue_of, run
-from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
 from dchw.dram.options import Controller, FixedMemory
+from dchw.dram.results import MemoryRun
 from dchw.dram.standard import Standard, standard
 from dchw.dram.state import State, channel_state
 from dchw.quantities import ConfigError, nearest
@@ -92,188 +91,14 @@ def _finish(s: State) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ReplayResult:
-    """What a trace did to a memory; cycles are clocks of the DRAM.
+class ReplayResult(MemoryRun):
+    """What a trace did to a memory; ``traffic_bytes`` is by (stream, "read" or "write") as the trace names them."""
 
-    ``traffic_bytes`` is by (stream, "read" or "write") as the trace names them. ``state`` holds the channels' records.
-    """
-
-    part: Standard | FixedMemory
     controller: Controller
     mapping: str
     inject: str
     requests: int
     traffic_bytes: dict[tuple[str, str], int]
-    last_clock: int
-    state: State = field(repr=False)
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.state.live)
-
-    @property
-    def standard(self) -> str:
-        """Name of the standard, or ``fixed``."""
-        return self.part.name if isinstance(self.part, Standard) else "fixed"
-
-    def _sum(self, name: str) -> int:
-        return int(self.state.live[name].sum())
-
-    @property
-    def cycles(self) -> int:
-        """Clocks from the first acceptance to the last completion."""
-        starts = [int(m.first_accept) for m in self.state.live if m.first_accept >= 0]
-        return self.last_clock - min(starts) if starts else 0
-
-    @property
-    def seconds(self) -> float:
-        """``cycles`` in seconds."""
-        hz = self.part.clock_hz if isinstance(self.part, Standard) else self.part.clock
-        return self.cycles / hz
-
-    @property
-    def bursts(self) -> int:
-        """Bursts read and written, those served from the write queue included."""
-        return self._sum("reads") + self._sum("writes")
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all bursts."""
-        burst = self.part.organisation.burst_size if isinstance(self.part, Standard) else self.part.burst_size
-        return self.bursts * burst
-
-    @property
-    def achieved_gbps(self) -> float:
-        """Gigabytes (10**9) of bursts per second."""
-        return self.size_bytes / self.seconds / 1e9 if self.cycles else 0.0
-
-    @property
-    def peak_gbps(self) -> float:
-        """Bandwidth of all channels if every clock carried data of ours."""
-        if isinstance(self.part, Standard):
-            return self.channels * self.part.peak_bytes_per_second / 1e9
-        return self.channels * self.part.bytes_per_cycle * self.part.clock / 1e9
-
-    @property
-    def share_of_peak(self) -> float:
-        """Achieved over peak bandwidth."""
-        return self.achieved_gbps / self.peak_gbps
-
-    @cached_property
-    def commands(self) -> dict[str, int]:
-        """Commands issued by their name in the standard; none for a fixed memory."""
-        if not isinstance(self.part, Standard):
-            return {}
-        counts = self.state.live.counts.sum(axis=(0, 1))
-        return {name: int(counts[number]) for number, name in enumerate(self.part.commands.clocks)}
-
-    @property
-    def row_hits(self) -> int:
-        """Requests whose row was open when their first command issued."""
-        return self._sum("hits")
-
-    @property
-    def row_misses(self) -> int:
-        """Requests whose bank was closed then."""
-        return self._sum("misses")
-
-    @property
-    def row_conflicts(self) -> int:
-        """Requests whose bank had another row open then."""
-        return self._sum("conflicts")
-
-    @property
-    def forwarded(self) -> int:
-        """Reads answered from the write queue."""
-        return self._sum("forwarded")
-
-    @property
-    def merged(self) -> int:
-        """Writes that joined a waiting one."""
-        return self._sum("merged")
-
-    @cached_property
-    def latency_histogram(self) -> Ints:
-        """int64[k]: reads by latency in clocks from acceptance to last beat; the last bin takes all longer ones."""
-        return np.asarray(self.state.live.latency.sum(axis=0))
-
-    @property
-    def latency_mean(self) -> float:
-        """Mean read latency in clocks; 0 without reads."""
-        reads = int(self.latency_histogram.sum())
-        return self._sum("latency_sum") / reads if reads else 0.0
-
-    @property
-    def latency_max(self) -> int:
-        """Longest read latency in clocks."""
-        return int(self.state.live.latency_max.max())
-
-    def latency_percentile(self, percent: float) -> int:
-        """Read latency in clocks that ``percent`` of the n reads do not exceed (rank ceil(percent n / 100))."""
-        if not 0 < percent <= 100:
-            raise ConfigError(f"percent: expected more than 0 and at most 100; got {percent}")
-        filled = np.cumsum(self.latency_histogram)
-        rank = max(1, int(np.ceil(percent / 100 * filled[-1])))
-        found = int(np.searchsorted(filled, rank)) if filled[-1] else 0
-        return self.latency_max if found == at.LATENCY_BINS - 1 else found
-
-    def queue_mean(self, queue: Literal["read", "write"]) -> float:
-        """Mean number of requests in a queue of one channel."""
-        clocks = self.channels * self.last_clock
-        of = ("read", "write").index(queue)
-        return int(self.state.live.occupancy[:, of].sum()) / clocks if clocks else 0.0
-
-    def occupancy(self) -> pd.DataFrame:
-        """Queue fill over time: channel, from_clock, to_clock, mean requests in the read and the write queue."""
-        import pandas as pd
-
-        rows = []
-        for channel, m in enumerate(self.state.live):
-            width = 1 << int(m.occupancy_shift)
-            for b in range(-(-self.last_clock // width)):
-                end = min((b + 1) * width, self.last_clock)
-                reads, writes = (float(m.occupancy[q, b]) / (end - b * width) for q in range(2))
-                rows.append((channel, b * width, end, reads, writes))
-        names = ["channel", "from_clock", "to_clock", "read_queue_mean", "write_queue_mean"]
-        return pd.DataFrame(rows, columns=names)
-
-    def bank_commands(self) -> pd.DataFrame:
-        """Commands of every bank: channel, bank, command, count; all-bank commands stand at a rank's first bank."""
-        import pandas as pd
-
-        rows = [
-            (channel, bank, name, int(m.counts[bank, number]))
-            for channel, m in enumerate(self.state.live)
-            for bank in range(int(self.state.fixed[0].banks))
-            for number, name in enumerate(self.commands)
-        ]
-        return pd.DataFrame(rows, columns=["channel", "bank", "command", "count"])
-
-    def command_trace(self, channel: int = 0) -> pd.DataFrame:
-        """Commands kept: clock (the first of the command), command, bank, row (-1 where none)."""
-        import pandas as pd
-
-        m = self.state.live[channel]
-        frame = pd.DataFrame(np.array(m.log[: m.logged]), columns=["clock", "command", "bank", "row"])
-        return frame.assign(command=frame["command"].map(dict(enumerate(self.commands))))
-
-    @cached_property
-    def energy(self) -> tuple[EnergyRow, ...]:
-        """Energy rows (``dchw.dram.energy``); none for a fixed memory."""
-        if not isinstance(self.part, Standard):
-            return ()
-        return energy_rows(self.part, activity(self.part, self.state, self.last_clock))
-
-    @property
-    def energy_pj(self) -> float:
-        """Nominal sum of the energy rows; see ``scope``."""
-        return total_pj(self.energy)
-
-    @property
-    def scope(self) -> str:
-        """What the energy covers."""
-        return scope(self.part)
 
     def summary(self) -> dict[str, Any]:
         """The main figures by name, units in the names."""
@@ -284,28 +109,11 @@ class ReplayResult:
             "refresh": self.controller.refresh,
             "inject": self.inject,
             "requests": self.requests,
-            "bursts": self.bursts,
-            "size_bytes": self.size_bytes,
-            "cycles": self.cycles,
-            "seconds": self.seconds,
-            "achieved_gbps": self.achieved_gbps,
-            "share_of_peak": self.share_of_peak,
-            "read_latency_mean_cycles": self.latency_mean,
-            "read_latency_p50_cycles": self.latency_percentile(50),
-            "read_latency_p99_cycles": self.latency_percentile(99),
-            "read_latency_max_cycles": self.latency_max,
-            "row_hits": self.row_hits,
-            "row_misses": self.row_misses,
-            "row_conflicts": self.row_conflicts,
-            "forwarded_reads": self.forwarded,
-            "merged_writes": self.merged,
-            "read_queue_mean": self.queue_mean("read"),
-            "write_queue_mean": self.queue_mean("write"),
-            "energy_pj": self.energy_pj,
+            **self.figures(),
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy rows: kind (summary, command, traffic, energy), name, value, unit."""
+        """Tidy rows: kind, name, value; one row per figure, command, stream, energy row, bank, latency and interval."""
         import pandas as pd
 
         rows: list[tuple[str, str, Any]] = [
@@ -314,6 +122,21 @@ class ReplayResult:
         rows += [("command", name, count) for name, count in self.commands.items()]
         rows += [("traffic_bytes", f"{stream} {way}", size) for (stream, way), size in self.traffic_bytes.items()]
         rows += [("energy_pj", row.event, row.energy_pj) for row in self.energy]
+        rows += [
+            (f"bank_{figure}", f"channel {bank['channel']} bank {bank['bank']}", bank[figure])
+            for bank in self.banks().to_dict("records")
+            for figure in ("activates", "reads", "writes")
+        ]
+        rows += [("reads_by_latency_cycles", str(latency), count) for latency, count in self.latencies()]
+        rows += [
+            (
+                f"{queue}_queue_mean",
+                f"channel {part['channel']} from clock {part['from_clock']}",
+                part[f"{queue}_queue_mean"],
+            )
+            for part in self.occupancy().to_dict("records")
+            for queue in ("read", "write")
+        ]
         frame = pd.DataFrame(rows, columns=["kind", "name", "value"])
         return frame.assign(value=frame["value"].astype(float))
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from dchw.dram import layout as at
 from dchw.dram.options import Controller, FixedMemory
-from dchw.dram.standard import LEVELS, ROLES, Standard, standard
+from dchw.dram.sections import LEVELS, ROLES
+from dchw.dram.standard import Standard, standard
 from dchw.quantities import ConfigError
 
 if TYPE_CHECKING:

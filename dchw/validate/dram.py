@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dchw.dram.currents import MeasuredCurrents, Rail
 from dchw.dram.energy import BACKGROUND_BANKS, BACKGROUND_CLOSED, BACKGROUND_OPEN, Activity, activity, energy_rows
 from dchw.dram.layout import TRACE_MAX
 from dchw.dram.replay import ReplayResult, replay
-from dchw.dram.standard import MeasuredCurrents, Rail, Standard, standard
+from dchw.dram.standard import Standard, standard
 from dchw.events import Event
 from dchw.tables import read_table
 from dchw.validate import Check

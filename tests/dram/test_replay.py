@@ -169,6 +169,35 @@ def test_chunks_are_dropped_as_they_are_used():
     assert replay(chunks(), "LPDDR5-6400").requests == 20 * 2048
 
 
+def test_latencies_banks_and_queues_account_for_every_request():
+    writes = np.arange(2048) % 4 == 0
+    result = replay((SEQUENTIAL * 65, writes), "LPDDR5-6400", channels=2)
+    latencies, banks, queues = result.latencies(), result.banks(), result.occupancy()
+    reads = sum(count for _, count in latencies)
+    assert reads == 1536
+    assert sum(cycles * count for cycles, count in latencies) == pytest.approx(reads * result.latency_mean)
+    assert (latencies[-1][0], result.latency_percentile(100)) == (result.latency_max,) * 2
+    assert banks[["reads", "writes"]].sum().tolist() == [result.commands["RD"], result.commands["WR"]]
+    assert int(banks["activates"].sum()) == result.commands["ACT1"]
+    assert banks["share_of_accesses"].sum() == pytest.approx(1)
+    for name, column in (("read", "read_queue_mean"), ("write", "write_queue_mean")):
+        filled = (queues[column] * (queues["to_clock"] - queues["from_clock"])).sum()
+        assert filled / (2 * result.last_clock) == pytest.approx(result.queue_mean(name))
+
+
+@pytest.mark.parametrize("most", [1, 7, 512])
+def test_queue_fill_can_be_told_in_fewer_intervals(most):
+    result = replay((SEQUENTIAL, READS), "LPDDR5-6400")
+    fine, coarse = result.occupancy(), result.occupancy(most)
+    assert len(coarse) <= most
+    assert (coarse["from_clock"].iloc[0], coarse["to_clock"].iloc[-1]) == (0, result.last_clock)
+
+    def total(frame):
+        return (frame["read_queue_mean"] * (frame["to_clock"] - frame["from_clock"])).sum()
+
+    assert total(coarse) == pytest.approx(total(fine))
+
+
 def test_command_line(tmp_path):
     write_trace(tmp_path / "small.trace", requests(SEQUENTIAL, READS))
     ran = CliRunner().invoke(
@@ -181,6 +210,11 @@ def test_command_line(tmp_path):
     assert content["cycles"] == want.cycles
     assert content["commands"] == want.commands
     assert "assumed" in content["energy_scope"]
+    assert [(row["cycles"], row["reads"]) for row in content["reads_by_latency"]] == want.latencies()
+    assert content["banks"] == want.banks().to_dict("records")
+    assert content["queues"] == want.occupancy().to_dict("records")
     assert (tmp_path / "a.csv").read_text().startswith("kind,name,value\n")
     table = CliRunner().invoke(group, ["replay", str(tmp_path / "small.trace"), "--dram", "LPDDR5-6400"])
     assert "scope: LPDDR5-6400 device" in table.output
+    for title in ("Read latency (cycles)", "Banks", "Queues over time (mean requests)"):
+        assert title in table.output

@@ -1,0 +1,122 @@
+"""The energy part of a standard: data-sheet currents, or energy assumed per bit where none are public."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from dchw.config import Config
+from dchw.quantities import format_quantity, parse_quantity
+
+
+def _quantity(dimension: str) -> Any:
+    return BeforeValidator(lambda value: float(parse_quantity(value, dimension)))
+
+
+def _shown(dimension: str) -> PlainSerializer:
+    return PlainSerializer(lambda value: format_quantity(Fraction(repr(value)), dimension), return_type=str)
+
+
+Current = Annotated[float, _quantity("current"), _shown("current"), Field(ge=0)]
+"""Milliamperes, written with the unit (``45 mA``)."""
+Voltage = Annotated[float, _quantity("voltage"), _shown("voltage"), Field(gt=0)]
+"""Volts, written with the unit (``1.1 V``)."""
+
+
+class Rail(Config):
+    """Currents of one supply rail of a channel, milliamperes, in the usual IDD conditions."""
+
+    name: str
+    voltage: Voltage
+    IDD0: Current
+    IDD2N: Current
+    IDD3N: Current
+    IDD4R: Current
+    IDD4W: Current
+    IDD5AB: Current
+    IDD5PB: Current
+
+
+class InputOutput(Config):
+    """Currents of the interface rail while idle and while bursts are read or written."""
+
+    voltage: Voltage
+    IDD3NQ: Current
+    IDD4RQ: Current
+    IDD4WQ: Current
+
+
+class MeasuredCurrents(Config):
+    """Energy from data-sheet currents after DRAMPower's formulas (see ``dchw.dram.energy``).
+
+    ``bank_share`` is rho: the part of the rise from precharged to active standby that is there once any bank is
+    open. ``group_reads`` applies the bank-group form of the column formulas.
+    """
+
+    kind: Literal["currents"]
+    confidence: Literal["published", "derived", "assumed"]
+    bank_share: Annotated[float, Field(ge=0, le=1)]
+    group_reads: bool = False
+    rails: tuple[Rail, ...]
+    io: InputOutput | None = None
+    source: str
+
+
+class Spread(Config):
+    """A value with its plausible range."""
+
+    low: Annotated[float, Field(gt=0)]
+    nominal: Annotated[float, Field(gt=0)]
+    high: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.nominal <= self.high:
+            raise ValueError(
+                f"low, nominal and high: expected rising values; got {self.low}, {self.nominal}, {self.high}"
+            )
+        return self
+
+
+class Split(Config):
+    """How assumed energy per streamed bit divides; the parts add up to one."""
+
+    activate: float
+    precharge: float
+    column: float
+    io: float
+    background: float
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        parts = (self.activate, self.precharge, self.column, self.io, self.background)
+        if min(parts) < 0 or abs(sum(parts) - 1) > 1e-9:
+            raise ValueError(f"activate to background: expected parts that add up to 1; got {sum(parts):g}")
+        return self
+
+
+class RefreshRows(Config):
+    """Activate-precharge pairs that one refresh command is charged as."""
+
+    all_bank: Annotated[float, Field(gt=0)]
+    per_bank: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _bank_below_all(self) -> Self:
+        if self.per_bank >= self.all_bank:
+            raise ValueError(
+                f"per_bank and all_bank: one bank costs less than all; got {self.per_bank}, {self.all_bank}"
+            )
+        return self
+
+
+class AssumedEnergy(Config):
+    """Energy assumed because no currents are public: per bit of a peak-bandwidth read stream, and how it divides."""
+
+    kind: Literal["assumed"]
+    streaming_pj_per_bit: Spread
+    split: Split
+    refresh_row_cycles: RefreshRows
+    source: str
