@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from dchw.config import Config
+from dchw.config import Config, NonNegative, Positive
 from dchw.quantities import format_quantity, parse_quantity
 
 
@@ -48,6 +48,27 @@ class InputOutput(Config):
     IDD4WQ: Current
 
 
+class SignalEdges(Config):
+    """The interface as lines that rise and stay high, after DRAMPower 6.2, where no interface currents are known.
+
+    A rising edge of a line costs ``pj_per_edge``; a line that is high draws ``voltage``² over ``resistance_ohm``.
+    In a burst a data line changes at a share ``toggling`` of its beats and is high for a share ``high`` of them; a
+    strobe or clock line rises every other beat and is high half of the time. ``beats_per_clock`` says how long a burst
+    keeps the lines busy. Command and address lines are left out: their edges depend on the bits of each command.
+    """
+
+    voltage: Voltage
+    pj_per_edge: Annotated[float, Field(ge=0)]
+    resistance_ohm: Annotated[float, Field(gt=0)]
+    data_lines: Positive
+    read_strobe_lines: NonNegative
+    write_strobe_lines: NonNegative
+    clock_lines: NonNegative
+    beats_per_clock: Positive
+    toggling: Annotated[float, Field(ge=0, le=1)] = 0.5
+    high: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
 class MeasuredCurrents(Config):
     """Energy from data-sheet currents after DRAMPower's formulas (see ``dchw.dram.energy``).
 
@@ -60,7 +81,7 @@ class MeasuredCurrents(Config):
     bank_share: Annotated[float, Field(ge=0, le=1)]
     group_reads: bool = False
     rails: tuple[Rail, ...]
-    io: InputOutput | None = None
+    io: InputOutput | SignalEdges | None = None
     source: str
 
 

@@ -10,7 +10,12 @@ From data-sheet currents, after the formulas DRAMPower 6.2 uses (V I summed over
 with rho the share of the standby rise that comes with the first open bank (``bank_share``), B the banks,
 Irho = (B rho IDD3N + (1 - rho) IDD2N) / (B rho + 1 - rho), IB = Irho + B (IDD3N - Irho),
 I5PB = (IDD5PB tREFI/8 - IDD2N (tREFI/8 - tRFCpb)) / tRFCpb and I3 = IDD3N, or 2 IDD3N - Irho with ``group_reads``.
-Banks in refresh count as open. The input and output row is not DRAMPower's, which counts signal edges instead.
+Banks in refresh count as open. Where no such currents are known, input and output may be given as DRAMPower has it,
+by the edges and levels of signals (`SignalEdges`)::
+
+    a burst of n beats   (data toggling n / 2 + strobes n / 2) edges, each its energy
+                         + (data high + strobes / 2) n / beats per clock x tCK x V^2 / R
+    clock, all the time  clock lines: one edge each tCK, and high half of the time
 
 Without currents, the assumed energy per streamed bit is divided as the standard file says. Not in either: the
 controller and PHY on the chip, power-down, temperature.
@@ -21,7 +26,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail
+from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail, SignalEdges
 from dchw.dram.device import account_power
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
@@ -34,6 +39,7 @@ BACKGROUND_OPEN = "background_open"
 BACKGROUND_BANKS = "background_per_open_bank"
 READ_IO = "dram_read_io"
 WRITE_IO = "dram_write_io"
+CLOCK_IO = "dram_clock_io"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,7 @@ def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
     refresh = std.role_cycles("refresh_cycle") * ns
     bank_refresh = std.role_cycles("bank_refresh_cycle") * ns
     eighth = std.role_cycles("refresh_interval") * ns / 8
-    energy = dict.fromkeys((*_COMMANDS, READ_IO, WRITE_IO, *_BACKGROUND), 0.0)
+    energy = dict.fromkeys((*_COMMANDS, READ_IO, WRITE_IO, *_BACKGROUND, CLOCK_IO), 0.0)
 
     def shared(rail: Rail) -> float:
         return (banks * rho * rail.IDD3N + (1 - rho) * rail.IDD2N) / (banks * rho + 1 - rho)
@@ -129,11 +135,30 @@ def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
         energy[BACKGROUND_CLOSED] += volts * rail.IDD2N * 1e9
         energy[BACKGROUND_OPEN] += volts * one * 1e9
         energy[BACKGROUND_BANKS] += volts * (rail.IDD3N - one) * 1e9
-    if model.io is not None:
+    if isinstance(model.io, SignalEdges):
+        energy |= _from_edges(std, model.io)
+    elif model.io is not None:
         energy[READ_IO] = model.io.voltage * (model.io.IDD4RQ - model.io.IDD3NQ) * burst
         energy[WRITE_IO] = model.io.voltage * (model.io.IDD4WQ - model.io.IDD3NQ) * burst
     source, confidence = std.sources[model.source], Confidence(model.confidence)
     return {event: Figure(value, value, value, _unit(event), source, confidence) for event, value in energy.items()}
+
+
+def _from_edges(std: Standard, io: SignalEdges) -> dict[str, float]:
+    beats, ns = std.organisation.burst_beats, std.period_ns
+    high_watts = io.voltage**2 / io.resistance_ohm
+
+    def burst(strobes: int) -> float:
+        edges = (io.data_lines * io.toggling + strobes) * beats / 2
+        high_ns = (io.data_lines * io.high + strobes / 2) * beats / io.beats_per_clock * ns
+        return edges * io.pj_per_edge + high_ns * high_watts * 1e3
+
+    each_second = io.clock_lines * (std.clock_hz * io.pj_per_edge + high_watts / 2 * 1e12)
+    return {
+        READ_IO: burst(io.read_strobe_lines),
+        WRITE_IO: burst(io.write_strobe_lines),
+        CLOCK_IO: each_second / std.organisation.ranks,  # one clock for all ranks of a channel
+    }
 
 
 def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
@@ -152,6 +177,7 @@ def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
         BACKGROUND_CLOSED: split.background * std.peak_bytes_per_second * 8 / org.ranks,
         BACKGROUND_OPEN: split.background * std.peak_bytes_per_second * 8 / org.ranks,
         BACKGROUND_BANKS: 0.0,
+        CLOCK_IO: 0.0,
     }
     bit, source = model.streaming_pj_per_bit, std.sources[model.source]
     return {
@@ -174,7 +200,7 @@ _BACKGROUND = (BACKGROUND_CLOSED, BACKGROUND_OPEN, BACKGROUND_BANKS)
 
 
 def _unit(event: str) -> str:
-    return "pJ/s" if event in _BACKGROUND else "pJ"
+    return "pJ/s" if event in (*_BACKGROUND, CLOCK_IO) else "pJ"
 
 
 def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
@@ -192,6 +218,7 @@ def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
         BACKGROUND_CLOSED: done.closed_seconds,
         BACKGROUND_OPEN: done.open_seconds,
         BACKGROUND_BANKS: done.open_bank_seconds,
+        CLOCK_IO: done.closed_seconds + done.open_seconds,
     }
     return tuple(
         EnergyRow(event=str(event), count=count, each=each[event])
@@ -211,10 +238,12 @@ def scope(part: Standard | FixedMemory) -> str:
             f"{part.name} device, I/O and background: assumed {bit.low:g} / {bit.nominal:g} / {bit.high:g} pJ per bit "
             "at streaming peak, no public currents; without controller and PHY"
         )
-    io = "with" if model.io is not None else "without"
-    return (
-        f"{part.name} device and background from {model.confidence} currents, {io} I/O rail; without controller and PHY"
-    )
+    io = "without I/O rail"
+    if isinstance(model.io, SignalEdges):
+        io = "I/O of data, strobe and clock lines from counted edges, without command and address lines"
+    elif model.io is not None:
+        io = "with I/O rail"
+    return f"{part.name} device and background from {model.confidence} currents, {io}; without controller and PHY"
 
 
 def total_pj(rows: tuple[EnergyRow, ...]) -> float:

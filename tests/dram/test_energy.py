@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dchw.dram.energy import BACKGROUND_CLOSED, BACKGROUND_OPEN, READ_IO, WRITE_IO, energy_each, scope, total_pj
+from dchw.dram.currents import SignalEdges
+from dchw.dram.energy import (
+    BACKGROUND_CLOSED,
+    BACKGROUND_OPEN,
+    CLOCK_IO,
+    READ_IO,
+    WRITE_IO,
+    energy_each,
+    scope,
+    total_pj,
+)
 from dchw.dram.options import FixedMemory
 from dchw.dram.replay import replay
 from dchw.dram.standard import standard, standard_names
@@ -78,6 +88,41 @@ def test_rows_add_up_and_bank_state_times_cover_the_run():
     assert seconds == pytest.approx(2 * result.last_clock * 625e-12)
     assert rows[Event.DRAM_READ].count + rows[Event.DRAM_WRITE].count == 4096
     assert rows[Event.ROW_ACTIVATE].count == result.commands["ACT"]
+
+
+def test_an_interface_given_by_its_edges():
+    """By hand, 16 beats on LPDDR4-3200: 16 lines change at half of them, 4 strobes at all; half of these edges rise."""
+    edges = SignalEdges(
+        voltage="1.1 V", pj_per_edge=2, resistance_ohm=50, data_lines=16, read_strobe_lines=4, write_strobe_lines=0,
+        clock_lines=2, beats_per_clock=2,
+    )  # fmt: skip
+    std = standard("LPDDR4-3200")
+    std = std.model_copy(update={"energy": std.energy.model_copy(update={"io": edges})})
+    each = {event: figure.nominal for event, figure in energy_each(std).items()}
+    high = 1.1**2 / 50 * 1e3  # pJ per ns
+    assert each[READ_IO] == pytest.approx(2 * (16 * 4 + 4 * 8) + (8 + 2) * 5 * high)
+    assert each[WRITE_IO] == pytest.approx(2 * 16 * 4 + 8 * 5 * high)
+    assert each[CLOCK_IO] == pytest.approx(2 * (1.6e9 * 2 + 0.5e9 * high))
+    trace = (np.arange(256) * 32, np.arange(256) % 4 == 0)
+    for ranks in (1, 2):
+        result = replay(trace, std.replace("organisation.ranks", ranks))
+        rows = {row.event: row for row in result.energy}
+        assert (rows[READ_IO].count, rows[WRITE_IO].count) == (192, 64)
+        assert rows[CLOCK_IO].energy_pj == pytest.approx(each[CLOCK_IO] * result.last_clock * 625e-12)
+    assert "without command and address lines" in scope(std)
+    always_still = edges.replace("toggling", 0.0).replace("high", 0.0).replace("read_strobe_lines", 0)
+    std = std.model_copy(update={"energy": std.energy.model_copy(update={"io": always_still})})
+    assert energy_each(std)[READ_IO].nominal == 0
+
+
+def test_a_file_may_give_either_form_of_interface():
+    std = standard("LPDDR4-3200")
+    edges = {
+        "voltage": "1.1 V", "pj_per_edge": 2, "resistance_ohm": 50, "data_lines": 16, "read_strobe_lines": 4,
+        "write_strobe_lines": 4, "clock_lines": 2, "beats_per_clock": 2,
+    }  # fmt: skip
+    assert isinstance(std.replace("energy.io", edges).energy.io, SignalEdges)
+    assert std.energy.io.IDD4RQ > 0
 
 
 def test_the_scope_is_said():
