@@ -169,13 +169,13 @@ def decode_chunks(
     status = np.zeros(2, dtype=np.int64)
     stream = np.ascontiguousarray(source if source.size >= WORD_BYTES else padded(source)).view()
     stream.flags.writeable = False  # one compiled version, whether the caller's bytes may be written or not
-    lane_ends = np.searchsorted(ends, count * np.arange(1, decoding.LANES + 1) // decoding.LANES)
-    lane_ends[-1] = ends.size - 1
+    strand_ends = np.searchsorted(ends, count * np.arange(1, decoding.STRANDS + 1) // decoding.STRANDS)
+    strand_ends[-1] = ends.size - 1
     decoding.decode_chunks(
         stream,
         starts * 8,
         ends * item_bytes,
-        lane_ends,
+        strand_ends,
         entries,
         table,
         (0,) * (entries.size.bit_length() - 1),

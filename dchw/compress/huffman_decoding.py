@@ -1,4 +1,4 @@
-"""Compiled Huffman decoding: several symbols a table look-up, several chunks in lockstep.
+"""Compiled Huffman decoding: several symbols a table look-up, several strands of chunks in lockstep.
 
 An *entry* of the decoding table says what the next bits of a stream, its *window*, decode to: in bits 0 to 5 the length
 of some whole code words, from bit 6 on their symbols, at most three bytes, and in the two highest bits the number of
@@ -21,7 +21,7 @@ Uint64s = npt.NDArray[np.uint64]
 
 DECODED, ENDED_EARLY, BYTES_LEFT, PADDING_SET = 0, 1, 2, 3
 
-LANES = 5  # chunks in lockstep: fewer wait for the look-ups' latency, more do not fit the registers
+STRANDS = 5  # in lockstep: fewer wait for the look-ups' latency, more do not fit the registers
 ENTRY_BYTES = 3
 _USABLE_BITS = 57  # bits of a word read at a byte that are left behind any bit of that byte
 
@@ -74,7 +74,7 @@ def decode_chunks(
     data: Uint8s,
     bit_offsets: Int64s,
     byte_ends: Int64s,
-    lane_ends: Int64s,
+    strand_ends: Int64s,
     entries: Uint32s,
     lengths: Uint8s,
     window: tuple[int, ...],
@@ -87,56 +87,60 @@ def decode_chunks(
     ``data`` has at least 8 bytes. Of two tuples only the lengths count, which the compiler knows: ``window`` has an
     element for each bit of a window, ``entry_bytes`` for each symbol byte of an entry if all have equally many.
 
-    Each lane decodes neighbouring chunks, up to ``lane_ends[lane]``. All lanes advance together, so that their look-ups
-    overlap, until one comes close to the end of a chunk's symbols; that chunk is finished alone. A lane that is done
+    A strand is neighbouring chunks, up to ``strand_ends[strand]``. All strands advance together, so that their look-ups
+    overlap, until one comes close to the end of a chunk's symbols; that chunk is finished alone. A strand that is done
     follows the first one, through the same bits to the same bytes. Every store lies within its own chunk's symbols. A
     damaged chunk may read on into the next ones' bits, never beyond the data; that it has is seen when it is finished.
     """
     reach = (_USABLE_BITS // len(window) - 1) * ENTRY_BYTES + 4  # bytes that a round may write
     last_word = data.size - 8
-    lane_last = lane_ends - 1
-    lane_chunk = np.full(LANES, -1, dtype=np.int64)
-    lane_chunk[1:] = lane_last[:-1]
-    lane_bit = np.zeros(LANES, dtype=np.uint64)
-    lane_byte = np.zeros(LANES, dtype=np.uint64)
-    lane_stop = np.zeros(LANES, dtype=np.uint64)  # where a round no longer fits
-    for lane in range(LANES):  # every lane has just decoded the chunk before its first
-        lane_bit[lane] = bit_offsets[lane_chunk[lane] + 1]
-        lane_byte[lane] = byte_ends[lane_chunk[lane] + 1]
-    lanes = LANES
-    while lanes > 0:
+    strand_last = strand_ends - 1
+    strand_chunk = np.full(STRANDS, -1, dtype=np.int64)
+    strand_chunk[1:] = strand_last[:-1]
+    strand_bit = np.zeros(STRANDS, dtype=np.uint64)
+    strand_byte = np.zeros(STRANDS, dtype=np.uint64)
+    strand_stop = np.zeros(STRANDS, dtype=np.uint64)  # where a round no longer fits
+    for strand in range(STRANDS):  # every strand has just decoded the chunk before its first
+        strand_bit[strand] = bit_offsets[strand_chunk[strand] + 1]
+        strand_byte[strand] = byte_ends[strand_chunk[strand] + 1]
+    strands = STRANDS
+    while strands > 0:
         rounds = np.int64(1) << 62  # that surely stay within the data: each uses less than 8 bytes
-        lane = 0
-        while lane < lanes:
-            room = (last_word - np.int64(lane_bit[lane] >> _BYTE)) >> 3
-            if room > 0 and lane_byte[lane] < lane_stop[lane]:
+        strand = 0
+        while strand < strands:
+            room = (last_word - np.int64(strand_bit[strand] >> _BYTE)) >> 3
+            if room > 0 and strand_byte[strand] < strand_stop[strand]:
                 rounds = min(rounds, room)
-                lane += 1
+                strand += 1
                 continue
-            chunk = lane_chunk[lane]
+            chunk = strand_chunk[strand]
             problem = finish_chunk(
-                data, lane_bit[lane], np.uint64(bit_offsets[chunk + 1]), entries, lengths,
-                out, lane_byte[lane], np.uint64(byte_ends[chunk + 1]),
+                data, strand_bit[strand], np.uint64(bit_offsets[chunk + 1]), entries, lengths,
+                out, strand_byte[strand], np.uint64(byte_ends[chunk + 1]),
             )  # fmt: skip
             if problem != DECODED:
                 status[0] = problem
                 status[1] = chunk
                 return
-            if chunk == lane_last[lane]:
-                lanes -= 1
-                lane_chunk[lane], lane_last[lane] = lane_chunk[lanes], lane_last[lanes]
-                lane_bit[lane], lane_byte[lane], lane_stop[lane] = lane_bit[lanes], lane_byte[lanes], lane_stop[lanes]
+            if chunk == strand_last[strand]:
+                strands -= 1
+                strand_chunk[strand], strand_last[strand] = strand_chunk[strands], strand_last[strands]
+                strand_bit[strand], strand_byte[strand], strand_stop[strand] = (
+                    strand_bit[strands],
+                    strand_byte[strands],
+                    strand_stop[strands],
+                )
             else:
                 chunk += 1
-                lane_chunk[lane] = chunk
-                lane_bit[lane] = bit_offsets[chunk]
-                lane_byte[lane] = byte_ends[chunk]
-                lane_stop[lane] = max(byte_ends[chunk + 1] - reach + 1, 0)
-        lane_bit[lanes:] = lane_bit[0]
-        lane_byte[lanes:] = lane_byte[0]
-        lane_stop[lanes:] = lane_stop[0]
-        if lanes > 0:
-            advance(data, entries, window, entry_bytes, rounds, lane_bit, lane_byte, lane_stop, out)
+                strand_chunk[strand] = chunk
+                strand_bit[strand] = bit_offsets[chunk]
+                strand_byte[strand] = byte_ends[chunk]
+                strand_stop[strand] = max(byte_ends[chunk + 1] - reach + 1, 0)
+        strand_bit[strands:] = strand_bit[0]
+        strand_byte[strands:] = strand_byte[0]
+        strand_stop[strands:] = strand_stop[0]
+        if strands > 0:
+            advance(data, entries, window, entry_bytes, rounds, strand_bit, strand_byte, strand_stop, out)
 
 
 @kernel
@@ -146,16 +150,28 @@ def advance(
     window: tuple[int, ...],
     entry_bytes: tuple[int, ...],
     rounds: np.int64,
-    lane_bit: Uint64s,
-    lane_byte: Uint64s,
-    lane_stop: Uint64s,
+    strand_bit: Uint64s,
+    strand_byte: Uint64s,
+    strand_stop: Uint64s,
     out: Uint8s,
 ) -> None:
-    """Up to ``rounds`` rounds of all lanes, until one has come to its stop. A round uses up one word per lane."""
+    """Up to ``rounds`` rounds of all strands, until one has come to its stop. A round uses up one word per strand."""
     mask = np.uint64((1 << len(window)) - 1)
-    bit_0, bit_1, bit_2, bit_3, bit_4 = lane_bit[0], lane_bit[1], lane_bit[2], lane_bit[3], lane_bit[4]
-    byte_0, byte_1, byte_2, byte_3, byte_4 = lane_byte[0], lane_byte[1], lane_byte[2], lane_byte[3], lane_byte[4]
-    stop_0, stop_1, stop_2, stop_3, stop_4 = lane_stop[0], lane_stop[1], lane_stop[2], lane_stop[3], lane_stop[4]
+    bit_0, bit_1, bit_2, bit_3, bit_4 = strand_bit[0], strand_bit[1], strand_bit[2], strand_bit[3], strand_bit[4]
+    byte_0, byte_1, byte_2, byte_3, byte_4 = (
+        strand_byte[0],
+        strand_byte[1],
+        strand_byte[2],
+        strand_byte[3],
+        strand_byte[4],
+    )
+    stop_0, stop_1, stop_2, stop_3, stop_4 = (
+        strand_stop[0],
+        strand_stop[1],
+        strand_stop[2],
+        strand_stop[3],
+        strand_stop[4],
+    )
     while (
         rounds > 0 and byte_0 < stop_0 and byte_1 < stop_1 and byte_2 < stop_2 and byte_3 < stop_3 and byte_4 < stop_4
     ):
@@ -174,8 +190,14 @@ def advance(
         bit_2 += sum_2 & _BITS
         bit_3 += sum_3 & _BITS
         bit_4 += sum_4 & _BITS
-    lane_bit[0], lane_bit[1], lane_bit[2], lane_bit[3], lane_bit[4] = bit_0, bit_1, bit_2, bit_3, bit_4
-    lane_byte[0], lane_byte[1], lane_byte[2], lane_byte[3], lane_byte[4] = byte_0, byte_1, byte_2, byte_3, byte_4
+    strand_bit[0], strand_bit[1], strand_bit[2], strand_bit[3], strand_bit[4] = bit_0, bit_1, bit_2, bit_3, bit_4
+    strand_byte[0], strand_byte[1], strand_byte[2], strand_byte[3], strand_byte[4] = (
+        byte_0,
+        byte_1,
+        byte_2,
+        byte_3,
+        byte_4,
+    )
 
 
 @kernel

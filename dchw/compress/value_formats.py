@@ -62,8 +62,11 @@ def encode_values(values: FloatArray, form: ValueFormat, where: str) -> bytes:
     return data
 
 
-def decode_values(data: bytes, form: ValueFormat, count: int) -> FloatArray:
-    """Values from exactly `encoded_bytes` bytes, float32; raises FileFormatError for NaN and infinities."""
+def decode_values(data: bytes | memoryview, form: ValueFormat, count: int) -> FloatArray:
+    """Values from exactly `encoded_bytes` bytes, float32 and read-only; raises FileFormatError for NaN and infinities.
+
+    Values of float32 are ``data`` itself, no copy.
+    """
     if form is ValueFormat.INT8:
         step = np.frombuffer(data, "<f4", 1)[0]
         integers = np.frombuffer(data, np.int8, count, 4)
@@ -72,7 +75,8 @@ def decode_values(data: bytes, form: ValueFormat, count: int) -> FloatArray:
         with np.errstate(over="ignore"):
             values = integers.astype(np.float32) * np.float32(step)
     else:
-        values = np.frombuffer(data, "<f4" if form is ValueFormat.FLOAT32 else "<f2", count).astype(np.float32)
+        values = np.frombuffer(data, "<f4" if form is ValueFormat.FLOAT32 else "<f2", count)
+        values = values.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise FileFormatError("expected finite values; got NaN or infinity")
     return values

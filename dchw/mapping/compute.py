@@ -236,8 +236,8 @@ def _entry_cycles(machine: Machine, work: LayerWork, *, fetched_by_element: bool
 
 def _chunks_of(packed: PackedLayer, element: int) -> Indices:
     """Chunks that hold runs of one processing element, in order."""
-    lane = element * packed.shape.lanes // packed.shape.elements
-    return np.flatnonzero(packed.chunk_decoder // packed.shape.lane_decoders == lane)
+    section = element * packed.shape.sections // packed.shape.elements
+    return np.flatnonzero(packed.chunk_decoder // packed.shape.section_decoders == section)
 
 
 class _Runs:

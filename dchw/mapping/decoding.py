@@ -230,7 +230,7 @@ class Decoding:
     def hand_entries(self, element: str, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
         decoder = self._entry_unit[index]
-        alone = self._work.packed.shape.lane_decoders == 1
+        alone = self._work.packed.shape.section_decoders == 1
         for unit in decoder[:1] if alone else np.unique(decoder):
             mine = slice(None) if alone else decoder == unit
             queue = self._builder.link(

@@ -170,7 +170,8 @@ def _run_layer(
         decoded.append(works[-1].weights)
     if arithmetic is Arithmetic.NONE:
         return works, None
-    matrix = np.concatenate([weight_matrix(weights) for weights in decoded])
+    parts = [weight_matrix(weights) for weights in decoded]
+    matrix = parts[0] if len(parts) == 1 else np.concatenate(parts)
     bias = None if decoded[0].bias is None else np.concatenate([weights.bias for weights in decoded])
     out = products(matrix, bias, columns, layer.geometry.groups, arithmetic)
     return works, _shaped(out, op, x, layer.geometry)

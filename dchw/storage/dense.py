@@ -7,13 +7,16 @@ float32, weight = integer x scale; a channel whose scale would be below the smal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compress.bitstream import Bytes
-from dchw.compress.compressed import CompressedLayer, ValueFormat
+from dchw.compress.compressed import CodeArray, CompressedLayer, ValueFormat
 from dchw.compress.value_formats import LARGEST_INT8, encoded_bytes
 from dchw.events import Stream
 from dchw.network import FloatArray
@@ -31,25 +34,24 @@ from dchw.storage.packed import (
     encode_floats,
     region,
 )
-from dchw.storage.sparse import jobs_by_rows
 
 _CHUNK_ENTRY_BYTES = 4
 _BLOCK_WEIGHTS = 1 << 20
+_TABLE_VALUES = 1 << 20
+_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
 
 
 def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
     layout = RunLayout(geometry=layer.geometry, shape=shape)
-    codes = jobs_by_rows(layer.codes, layout)
     tables: dict[Stream, Bytes] = {}
     if form is ValueFormat.INT8:
         scales = _scales(layer)
         tables[Stream.CODEBOOKS] = encode_floats(scales, ValueFormat.FLOAT32, layer.name)
-        weights = _integers(layer, layout, codes, scales).reshape(-1).view(np.uint8)
-        job_bytes = layout.rows
+        weights = _by_job(layer, layout, lambda rows: _integers(layer.codebook, scales[rows]))
     else:
-        values = encode_floats(layer.codebook, form, layer.name).view(f"<f{encoded_bytes(form, 1)}")
-        weights = values[codes].reshape(-1).view(np.uint8)
-        job_bytes = layout.rows * encoded_bytes(form, 1)
+        values = encode_floats(layer.codebook, form, layer.name).view(f"<u{encoded_bytes(form, 1)}")
+        weights = _by_job(layer, layout, lambda rows: np.broadcast_to(values, (rows.stop - rows.start, values.size)))
+    job_bytes = weights.itemsize * layout.rows
     chunk_jobs = max(1, _CHUNK_ENTRY_BYTES * shape.chunk_entries // job_bytes)
     bounds = np.append(np.arange(0, layout.jobs, chunk_jobs), layout.jobs)
     return PackedLayer(
@@ -58,7 +60,7 @@ def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameter
         shape=shape,
         geometry=layer.geometry,
         parameters=parameters,
-        regions={**tables, **encode_bias(layer, parameters), Stream.WEIGHTS: weights},
+        regions={**tables, **encode_bias(layer, parameters), Stream.WEIGHTS: weights.reshape(-1).view(np.uint8)},
         chunk_bytes={Stream.WEIGHTS: bounds.astype(np.int64) * job_bytes},
         chunk_decoder=np.zeros(ceil_div(layout.jobs, chunk_jobs), dtype=np.int32),
         chunk_first_job=bounds[:-1].astype(np.int32),
@@ -103,19 +105,39 @@ def _scales(layer: CompressedLayer) -> FloatArray:
     return scales
 
 
-def _integers(
-    layer: CompressedLayer, layout: RunLayout, codes: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], scales: FloatArray
-) -> npt.NDArray[np.int8]:
-    integers = np.empty(codes.shape, dtype=np.int8)
-    divisors = np.where(scales == 0, np.float32(np.inf), scales).reshape(layout.geometry.groups, layout.rows)
-    columns = layout.geometry.columns
-    step = max(1, _BLOCK_WEIGHTS // layout.rows)
-    for group in range(layout.geometry.groups):
-        for start in range(group * columns, (group + 1) * columns, step):
-            block = slice(start, min(start + step, (group + 1) * columns))
-            steps = np.rint(layer.codebook[codes[block]] / divisors[group])
-            integers[block] = np.clip(steps, -LARGEST_INT8, LARGEST_INT8)
-    return integers
+def _integers(values: FloatArray, scales: FloatArray) -> npt.NDArray[np.uint8]:
+    # the bytes of every value's integer, [scales, values]
+    divisors = np.where(scales == 0, np.float32(np.inf), scales)[:, None]
+    return np.clip(np.rint(values / divisors), -LARGEST_INT8, LARGEST_INT8).astype(np.int8).view(np.uint8)
+
+
+def _by_job(
+    layer: CompressedLayer, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """What every weight is stored as, [groups, columns, rows of a group].
+
+    ``table_of`` gives it for some output channels and every code: [channels, codes].
+    """
+    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // layer.codebook.size)
+    result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
+    for group in range(geometry.groups):
+        for start in range(0, layout.rows, step):
+            first = group * layout.rows + start
+            channels = slice(first, first + min(step, layout.rows - start))
+            _look_up(layer.matrix_codes[channels], table_of(channels), start, result[group])
+    return result
+
+
+@kernel
+def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
+    # result[column, start + row] = table[row, codes[row, column]]
+    rows, columns = codes.shape
+    for first_row in range(0, rows, _TILE):
+        for first_column in range(0, columns, _TILE):
+            for row in range(first_row, min(first_row + _TILE, rows)):
+                line = table[row]
+                for column in range(first_column, min(first_column + _TILE, columns)):
+                    result[column, start + row] = line[codes[row, column]]
 
 
 _NAMES = {

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compress.bitstream import Bytes
 from dchw.compress.compressed import CompressedLayer, ValueFormat
 from dchw.compress.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
@@ -38,6 +39,8 @@ from dchw.events import Stream
 from dchw.network import FloatArray, Geometry
 from dchw.quantities import FileFormatError
 from dchw.storage.layout import Int32s, Int64s, PackShape
+
+_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
 
 
 class Need(StrEnum):
@@ -198,12 +201,32 @@ def weight_matrix(unpacked: Unpacked) -> FloatArray:
     geometry = unpacked.geometry
     rows = geometry.out_channels // geometry.groups
     if isinstance(unpacked, DenseWeights):
-        by_group = unpacked.value.reshape(geometry.groups, geometry.columns, rows)
-        return np.ascontiguousarray(by_group.transpose(0, 2, 1)).reshape(geometry.out_channels, geometry.columns)
+        matrix = np.empty((geometry.groups, rows, geometry.columns), dtype=np.float32)
+        _turn(unpacked.value.reshape(geometry.groups, geometry.columns, rows), matrix)
+        return matrix.reshape(geometry.out_channels, geometry.columns)
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
-    stored = ~unpacked.is_filler
-    matrix[unpacked.row[stored], unpacked.job[stored] % geometry.columns] = unpacked.value[stored]
+    _scatter(unpacked.row, unpacked.job, unpacked.value, unpacked.is_filler, matrix)
     return matrix
+
+
+@kernel
+def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
+    # by_row[g, row, column] = by_job[g, column, row]
+    groups, rows, columns = by_row.shape
+    for group in range(groups):
+        for first_column in range(0, columns, _TILE):
+            for first_row in range(0, rows, _TILE):
+                for row in range(first_row, min(first_row + _TILE, rows)):
+                    for column in range(first_column, min(first_column + _TILE, columns)):
+                        by_row[group, row, column] = by_job[group, column, row]
+
+
+@kernel
+def _scatter(row: Int32s, job: Int32s, value: FloatArray, is_filler: npt.NDArray[np.bool_], matrix: FloatArray) -> None:
+    columns = matrix.shape[1]
+    for i in range(row.size):
+        if not is_filler[i]:
+            matrix[row[i], job[i] % columns] = value[i]
 
 
 # ---- parts that formats share ----------------------------------------------------------------------------------------
@@ -234,7 +257,7 @@ def decode_floats(packed: PackedLayer, stream: Stream, form: ValueFormat, count:
     if data.size != encoded_bytes(form, count):
         raise damaged(packed, stream, f"{encoded_bytes(form, count)} bytes of {form.value} values", f"{data.size}")
     try:
-        return decode_values(data.tobytes(), form, count)
+        return decode_values(data.data, form, count)
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {stream.value}: {error}; the data is damaged") from None
 

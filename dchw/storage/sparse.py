@@ -30,10 +30,11 @@ from dchw.storage.packed import (
 
 Uint16s = npt.NDArray[np.uint16]
 Uint8s = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 
 ROW_BITS = 32
 VALUE_BITS = 32
-_BLOCK_COLUMNS = 64  # columns transposed at a time: each cache line of uint8 codes is read once
+_BLOCK_COLUMNS = 64  # columns collected at a time: each cache line of uint8 codes is read once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,32 +75,22 @@ class StoredChunks:
         return _offsets(self.run_count)
 
 
-def jobs_by_rows(codes: CodeArray, layout: RunLayout) -> CodeArray:
-    """Codes in job order, [jobs, rows of a group], contiguous."""
-    groups, columns = layout.geometry.groups, layout.geometry.columns
-    source = codes.reshape(groups, layout.rows, columns)
-    result = np.empty((groups, columns, layout.rows), dtype=codes.dtype)
-    for start in range(0, columns, _BLOCK_COLUMNS):
-        block = slice(start, start + _BLOCK_COLUMNS)
-        result[:, block] = source[:, :, block].transpose(0, 2, 1)
-    return result.reshape(layout.jobs, layout.rows)
-
-
 def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool) -> StoredRuns:
     """The entries of a layer, with gaps of ``index_bits`` bits, or with absolute rows where that is 0.
 
     Where values are not ``coded``, a shared value of +0.0 is not stored: it could not be told from a filler.
     """
     layout = RunLayout(geometry=layer.geometry, shape=shape)
-    codes = jobs_by_rows(layer.codes, layout)
-    if not coded and not layer.codebook.view(np.uint32)[1:].all():
-        kept = np.where(layer.codebook.view(np.uint32) != 0, np.arange(layer.codebook.size), 0)
-        codes = kept.astype(np.uint16)[codes]
-    stored = int(np.count_nonzero(codes))
-    position, code = np.empty(stored, dtype=np.int32), np.empty(stored, dtype=np.uint16)
+    is_stored = np.ones(layer.codebook.size, dtype=np.int64)
+    if not coded:
+        is_stored[layer.codebook.view(np.uint32) == 0] = 0
+    is_stored[0] = 0
+    most = int(np.count_nonzero(layer.codes))
+    position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
     run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
-    first_row, rows_on, columns = layout.first_row, layout.rows_on, layer.geometry.columns
-    _collect(codes, first_row, rows_on, shape.elements, columns, position, code, run_offsets)
+    by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
+    _collect(by_group, is_stored, layout.row_slot, layout.slots, shape.elements, position, code, run_offsets)
+    position, code = position[: run_offsets[-1]], code[: run_offsets[-1]]
     gap = np.zeros(0, dtype=np.uint16)
     if index_bits:
         gap, code, run_offsets = encode_runs(position, code, run_offsets, index_bits)
@@ -212,10 +203,11 @@ def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[An
     """Global output channel of every entry. ``codes`` need only be 0 for fillers and nothing else."""
     positions = decode_runs(gaps, codes, chunks.run_offsets, packed.parameters.index_bits)
     slot = _slot_index(chunks.run_order, chunks.layout)
-    if (positions >= np.repeat(chunks.layout.rows_on.ravel()[slot], chunks.run_count)).any():
+    first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
+    rows = np.empty(positions.size, dtype=np.int32)
+    if not _rows_of_positions(positions, chunks.run_offsets, first, rows_on, packed.shape.elements, rows):
         raise damaged(packed, Stream.GAPS, "entries within the rows of their PE", "one behind the last row")
-    first = chunks.layout.first_row.ravel()[slot]
-    return (np.repeat(first, chunks.run_count) + positions * packed.shape.elements).astype(np.int32)
+    return rows
 
 
 def check_rows(packed: PackedLayer, chunks: StoredChunks, rows: npt.NDArray[np.uint32]) -> Int32s:
@@ -239,7 +231,7 @@ def entries_of(
     row: Int32s,
     value: FloatArray,
     code: Uint16s | None,
-    is_filler: npt.NDArray[np.bool_],
+    is_filler: Bools,
     gap_bits: Uint8s,
     code_bits: Uint8s,
 ) -> Entries:
@@ -303,28 +295,49 @@ def _gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> n
 @kernel
 def _collect(
     codes: CodeArray,
-    first_row: Int32s,
-    rows_on: Int32s,
+    is_stored: Int64s,
+    row_slot: Int32s,
+    slots: int,
     elements: int,
-    columns: int,
     position: Int32s,
     code: Uint16s,
     run_offsets: Int64s,
 ) -> None:
-    jobs, rows = codes.shape
-    slots = first_row.shape[1]
-    at = 0
-    for job in range(jobs):
-        group = job // columns
-        for slot in range(slots):
-            first = first_row[group, slot] - group * rows
-            for k in range(rows_on[group, slot]):
-                symbol = codes[job, first + k * elements]
-                if symbol != 0:
-                    position[at] = k
-                    code[at] = symbol
-                    at += 1
-            run_offsets[job * slots + slot + 1] = at
+    # the stored weights of every run from codes [groups, rows, columns], a block of columns at a time
+    groups, rows, columns = codes.shape
+    block_run = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_place = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_code = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.uint16)
+    run_at = np.zeros(_BLOCK_COLUMNS * slots, dtype=np.int64)  # where the next weight of each run of a block goes
+    at = np.int64(0)
+    for group in range(groups):
+        for first in range(0, columns, _BLOCK_COLUMNS):
+            end = min(first + _BLOCK_COLUMNS, columns)
+            count = np.int64(0)
+            for row in range(rows):
+                run = row_slot[group, row]
+                place = row // elements
+                for column in range(first, end):  # no branch: which weights are stored cannot be predicted
+                    symbol = codes[group, row, column]
+                    block_run[count] = run
+                    block_place[count] = place
+                    block_code[count] = symbol
+                    count += is_stored[symbol]
+                    run += slots
+            run_at[:] = 0
+            for i in range(count):
+                run_at[block_run[i]] += 1
+            first_run = (group * columns + first) * slots
+            for run in range((end - first) * slots):
+                size = run_at[run]
+                run_at[run] = at
+                at += size
+                run_offsets[first_run + run + 1] = at
+            for i in range(count):
+                run = block_run[i]
+                position[run_at[run]] = block_place[i]
+                code[run_at[run]] = block_code[i]
+                run_at[run] += 1
 
 
 @kernel
@@ -334,3 +347,16 @@ def _gather(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s, result
         for i in range(run_offsets[run], run_offsets[run + 1]):
             result[at] = values[i]
             at += 1
+
+
+@kernel
+def _rows_of_positions(
+    positions: Int64s, run_offsets: Int64s, first_row: Int32s, rows_on: Int32s, elements: int, rows: Int32s
+) -> bool:
+    # false when a position is not one of its run's rows
+    for run in range(run_offsets.size - 1):
+        for i in range(run_offsets[run], run_offsets[run + 1]):
+            if positions[i] >= rows_on[run]:
+                return False
+            rows[i] = first_row[run] + positions[i] * elements
+    return True

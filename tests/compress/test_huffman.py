@@ -149,7 +149,7 @@ def test_damaged_bits_are_judged_as_the_oracle_does(data: st.DataObject) -> None
 
 
 def test_empty_chunks_between_others() -> None:
-    """Chunks without symbols take no byte, also when more of them than lanes follow each other."""
+    """Chunks without symbols take no byte, also when more of them than strands follow each other."""
     offsets = np.array([0, 0, 0, 3, 3, 3, 3, 3, 3, 7, 7])
     symbols = np.array([0, 1, 2, 3, 3, 2, 1])
     data, byte_offsets = huffman.encode_chunks(symbols, offsets, [2, 2, 2, 2])
@@ -161,7 +161,7 @@ def test_empty_chunks_between_others() -> None:
 
 @pytest.mark.parametrize("alphabet", [16, 300])
 def test_chunks_of_many_sizes_in_lockstep(alphabet: int) -> None:
-    """Long and short chunks mixed: lanes end at different times, and none writes into its neighbour."""
+    """Long and short chunks mixed: strands end at different times, and none writes into its neighbour."""
     rng = np.random.default_rng(3)
     symbols = np.minimum(rng.geometric(0.25, 40_000) - 1, alphabet - 1)
     lengths = huffman.code_lengths(np.bincount(symbols, minlength=alphabet), 12)
@@ -248,7 +248,7 @@ def test_planted_fault_a_flipped_bit_in_a_long_stream() -> None:
 @pytest.mark.parametrize(
     ("alphabet", "ratio", "limit"), [(16, 0.7, 12), (256, 1.0, 12), (300, 0.98, 12), (24, 0.5, 16)]
 )
-def test_hostile_chunk_while_all_lanes_run(alphabet: int, ratio: float, limit: int) -> None:
+def test_hostile_chunk_while_all_strands_run(alphabet: int, ratio: float, limit: int) -> None:
     """One chunk's bytes are replaced and its neighbours read into: the oracle's symbols or refusal, chunk by chunk.
 
     Zeros are the shortest word over and over and leave bytes; ones are the longest and run on through the neighbours.

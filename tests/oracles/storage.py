@@ -37,9 +37,9 @@ class Run:
 
 @dataclass
 class Chunk:
-    """Whole runs of one lane."""
+    """Whole runs of one section."""
 
-    lane: int
+    section: int
     decoder: int
     runs: list[Run] = field(default_factory=list)
 
@@ -78,16 +78,16 @@ def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, code
     geometry = layer.geometry
     columns = geometry.columns
     rows = geometry.out_channels // geometry.groups
-    lanes = min(shape.elements, shape.decoders)
-    lane_decoders = shape.decoders // lanes
+    sections = min(shape.elements, shape.decoders)
+    section_decoders = shape.decoders // sections
     chunks: list[Chunk] = []
-    for lane in range(lanes):
-        own: list[Chunk] = [Chunk(lane, lane * lane_decoders)]
+    for section in range(sections):
+        own: list[Chunk] = [Chunk(section, section * section_decoders)]
         for job in range(geometry.groups * columns):
             group = job // columns
             runs = []
             for element in range(shape.elements):
-                if element * lanes // shape.elements != lane:
+                if element * sections // shape.elements != section:
                     continue
                 mine = [r for r in range(group * rows, (group + 1) * rows) if r % shape.elements == element]
                 if mine:
@@ -95,7 +95,7 @@ def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, code
             if not runs:
                 continue
             if len(own[-1].entries) >= shape.chunk_entries:
-                own.append(Chunk(lane, lane * lane_decoders + len(own) % lane_decoders))
+                own.append(Chunk(section, section * section_decoders + len(own) % section_decoders))
             own[-1].runs += runs
         while len(own) > 1 and not own[-1].entries:
             tail = own.pop()

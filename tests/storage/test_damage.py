@@ -18,7 +18,7 @@ SHAPE = PackShape(elements=4, decoders=2, chunk_entries=6)
 
 
 def sparse_layer(seed: int = 3, **options: int) -> CompressedLayer:
-    """A layer that uses every code, has fillers and several chunks per lane."""
+    """A layer that uses every code, has fillers and several chunks per section."""
     rng = np.random.default_rng(seed)
     codes = np.where(rng.random((13, 6)) < 0.25, rng.integers(1, 8, (13, 6)), 0)
     codes[0, :] = [1, 2, 3, 4, 5, 6]
@@ -107,7 +107,7 @@ def test_a_wrong_count_is_noticed() -> None:
 
 
 def test_a_wrong_chunk_order_is_noticed() -> None:
-    """Planted: chunks in lane order, every byte otherwise right."""
+    """Planted: chunks in section order, every byte otherwise right."""
     packed = pack(sparse_layer(), "shared", SHAPE)
     order = np.lexsort((packed.chunk_first_job, packed.chunk_decoder))
     assert order.tolist() != list(range(packed.chunks))

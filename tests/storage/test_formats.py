@@ -66,6 +66,19 @@ def test_unpacking_gives_the_packed_weights(
     assert packed.jobs == layer.geometry.groups * layer.geometry.columns
 
 
+@pytest.mark.parametrize("storage", list(STORAGE_FORMATS))
+def test_layers_of_more_than_one_block(storage: str) -> None:
+    """150 columns and 21 rows a group: the blocks and tiles that packing works in begin, repeat and end ragged."""
+    rng = np.random.default_rng(7)
+    codes = np.where(rng.random((42, 150)) < 0.2, rng.integers(1, 8, (42, 150)), 0)
+    layer = layer_of(codes, geometry=Geometry(in_channels=300, out_channels=42, groups=2))
+    for shape in (PackShape(elements=8, decoders=4, chunk_entries=20), PackShape(elements=2, decoders=4)):
+        packed = pack(layer, storage, shape)
+        expected = oracle.regions_of(layer, storage, shape, 16)
+        assert {stream: data.tobytes() for stream, data in packed.regions.items()} == expected
+        assert bits(weight_matrix(unpack(packed))) == bits(expected_matrix(layer, storage, 16))
+
+
 @settings(max_examples=30, deadline=None)
 @given(layer=layers(), shape=shapes())
 @pytest.mark.parametrize("storage", SPARSE)
@@ -109,13 +122,13 @@ def test_chunks_are_ordered_so_that_in_order_delivery_cannot_deadlock(layer: Com
     packed = pack(layer, "huffman", shape)
     order = list(zip(packed.chunk_first_job.tolist(), packed.chunk_decoder.tolist(), strict=True))
     assert order == sorted(order)
-    lane = packed.chunk_decoder // shape.lane_decoders
-    for one in np.unique(lane):
-        mine = lane == one
-        # of one lane no two chunks share a job, and its decode units take turns
+    section = packed.chunk_decoder // shape.section_decoders
+    for one in np.unique(section):
+        mine = section == one
+        # of one section no two chunks share a job, and its decode units take turns
         assert (packed.chunk_first_job[mine][1:] >= packed.chunk_end_job[mine][:-1]).all()
-        turns = packed.chunk_decoder[mine] % shape.lane_decoders
-        assert turns.tolist() == [i % shape.lane_decoders for i in range(int(mine.sum()))]
+        turns = packed.chunk_decoder[mine] % shape.section_decoders
+        assert turns.tolist() == [i % shape.section_decoders for i in range(int(mine.sum()))]
 
 
 def test_decode_units_are_dealt_as_written() -> None:
