@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.network import FloatArray, Geometry, Network, OperationKind, placeholder
+from dchw.network import FloatArray, Geometry, Layer, Network, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
 
 CodeArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -107,6 +107,23 @@ class CompressedLayer:
             raise DchwError(
                 f"layer {self.name!r}: code {int(self.codes.max())} is outside its codebook; renumber the codes"
             )
+
+    @classmethod
+    def of(
+        cls, layer: Layer, *, codes: CodeArray, codebook: FloatArray, bias: FloatArray | None, storage: Storage
+    ) -> CompressedLayer:
+        """A network's layer with its weights coded; all else as it is there."""
+        return cls(
+            name=layer.name,
+            codes=codes,
+            codebook=codebook,
+            bias=bias,
+            geometry=layer.geometry,
+            kind=layer.kind,
+            input=layer.input,
+            parameter=layer.parameter,
+            storage=storage,
+        )
 
     @property
     def weight(self) -> FloatArray:

@@ -186,17 +186,7 @@ def compress_layer(layer: Layer, recipe: Recipe, rng: np.random.Generator) -> Co
         raise
     except DchwError as error:
         raise DchwError(f"layer {name!r}: {error}") from None
-    return CompressedLayer(
-        name=name,
-        codes=codes,
-        codebook=codebook,
-        bias=bias,
-        geometry=layer.geometry,
-        kind=layer.kind,
-        input=layer.input,
-        parameter=layer.parameter,
-        storage=storage,
-    )
+    return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, storage=storage)
 
 
 def choose_storage(

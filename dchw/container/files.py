@@ -162,17 +162,7 @@ def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> Compress
         raise FileFormatError(f"layer {name!r}: expected uint8 in one dimension; got {tensor.dtype} {tensor.shape}")
     try:
         codes, codebook, bias, storage = read_layer(tensor, layer.weight.shape)
-        return CompressedLayer(
-            name=name,
-            codes=codes,
-            codebook=codebook,
-            bias=bias,
-            geometry=layer.geometry,
-            kind=layer.kind,
-            input=layer.input,
-            parameter=layer.parameter,
-            storage=storage,
-        )
+        return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, storage=storage)
     except (DchwError, MemoryError) as error:
         raise FileFormatError(f"layer {name!r}: {error}") from None
 

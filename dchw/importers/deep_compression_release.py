@@ -143,15 +143,11 @@ def _read_layer(reader: Reader, layer: Layer, count: int) -> CompressedLayer:
     dense = decode_gaps(gaps, codes, layer.weight.size, INDEX_BITS).astype(np.uint8)
     matrix = dense.reshape(shape[0], -1)
     storage = Storage(codebook_bits=bits, index_bits=INDEX_BITS)
-    return CompressedLayer(
-        name=layer.name,
+    return CompressedLayer.of(
+        layer,
         codes=dense.reshape(shape),
         codebook=codebook,
         bias=bias,
-        geometry=layer.geometry,
-        kind=layer.kind,
-        input=layer.input,
-        parameter=layer.parameter,
         storage=choose_storage(matrix, codebook.size, bias, storage),
     )
 

@@ -81,15 +81,11 @@ def _layer(layer: Layer, row: Mapping[str, str], rng: np.random.Generator) -> Co
     centroids = kmeans_codebook(values, (1 << bits) - 1, "linear", rng=rng).centroids
     codes = np.zeros(kept.size, dtype=np.uint8)
     codes[kept] = assign(values, np.ones(values.size, dtype=np.bool_), centroids)
-    return CompressedLayer(
-        name=layer.name,
+    return CompressedLayer.of(
+        layer,
         codes=codes.reshape(layer.weight.shape),
         codebook=np.concatenate([np.zeros(1, np.float32), centroids]),
         bias=np.zeros(layer.geometry.out_channels, np.float32),
-        geometry=layer.geometry,
-        kind=layer.kind,
-        input=layer.input,
-        parameter=layer.parameter,
         storage=Storage(positions=Positions.GAPS, codebook_bits=bits, index_bits=int(row["index_bits_pq"])),
     )
 
