@@ -2,6 +2,19 @@
 
 It knows no units, only nodes and links. Memory is bounded by the program (its lists and unbounded links) and by rings
 of twice the depth of each queue; a recorded run adds what falls into its window.
+
+Firings are evaluated one by one where they must be. When no times are recorded, most need not be, and which ones is
+told by links and lists alone:
+
+- *Runs* (`dchw.simulate.fast_runs`): firings of one node that only take from its two busiest in-links, or that only
+  give to the same out-links, are one loop. A firing whose item is not there yet has the giving node's firing done on
+  the way, if that has nothing else to do: the two nodes and the queue between them become one recurrence.
+- *Forks* (`dchw.simulate.fast_forks`): a node that gives the same items to many, through queues of one depth, is done
+  together with its targets, item by item. That is the recurrence of a broadcast array; with decode units it includes
+  them and their queues.
+
+Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
+more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ from dchw.simulate.fast_tables import (
     TAKEN,
     TAKEN_BY,
     WANTED,
+    WITH_FORKS,
     Ints,
     Ints32,
     defer,
@@ -95,7 +96,7 @@ def fork_run(
     fork_mask, fork_depth = link[first, MASK], link[first, DEPTH]
     fork_hold, fork_by = link[first, HOLD], link[first, GIVEN_BY]
     fork_item, fork_giver = link[first, GIVEN], link[first, NEXT_GIVER]
-    fork_stall, done, smooth = 0, 0, True
+    fork_stall, done, smooth, begun_at = 0, 0, True, firing
     while smooth and fork_giver < quiet:
         fork_after = lists[fork_by + fork_item + 1] if fork_by >= 0 else fork_giver + 1
         if fork_after == fork_giver:
@@ -234,10 +235,11 @@ def fork_run(
                 link[column, TAKEN], link[column, NEXT_TAKER], link[column, PEAK] = fork_item + 1, until, most
             else:
                 ring[column_place] = visible
-            if reached < until:
+            if reached == begun or reached < until:
                 smooth = False
                 wake(run, node, arbiter, queue, target)
         fork_item += 1
         fork_giver = fork_after
     run[DONE] += done
+    run[WITH_FORKS] += done + firing - begun_at
     return firing, free, fork_stall

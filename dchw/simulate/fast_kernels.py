@@ -24,6 +24,7 @@ from dchw.simulate.fast_tables import (
     GIVEN,
     GIVEN_BY,
     HOLD,
+    IN_RUNS,
     INITIAL,
     INTO,
     ITEM,
@@ -153,6 +154,7 @@ def _fire(t: Tables, target: int) -> None:
                         node, link, ends, span, ring, lists, at, firing, min(third, gives), finish
                     )
                     run[DONE] += pulled
+                    run[IN_RUNS] += firing - before + pulled
                     idle += waited
                     if firing > before:
                         if fresh:
@@ -197,6 +199,7 @@ def _fire(t: Tables, target: int) -> None:
                     if firing > before:
                         finish, started = free, 0
                         stall += held
+                        run[IN_RUNS] += firing - before
                         for end in range(out_of, stop):
                             x = ends[end]
                             if link[x, WANTED] & ITEM and link[x, GIVEN] > link[x, TAKEN]:

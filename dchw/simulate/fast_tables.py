@@ -39,9 +39,9 @@ SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
 CHANNELS, CHANNEL_COUNT, PORTS, PORTS_END, HELD, POLICY, PERIOD, DARK, DARK_LENGTH = range(9)
 LAST, PENDING, DIRTY, GRANTS, WAITED, ARBITER_SIZE = range(9, 15)
 FIXED, ROUND_ROBIN, OLDEST = range(3)
-# Places of ``run``.
+# Places of ``run``. Of all firings DONE, those done in runs and those done with a fork.
 QUEUE_HEAD, QUEUE_COUNT, DEFERRALS, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER = range(8)
-MEMORY_LINKS, RUN_SIZE = range(8, 10)
+MEMORY_LINKS, IN_RUNS, WITH_FORKS, RUN_SIZE = range(8, 12)
 NEVER_FIRES = np.int32(2**31 - 1)
 """Ends every list of firings."""
 
