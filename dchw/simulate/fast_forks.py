@@ -47,6 +47,7 @@ from dchw.simulate.fast_tables import (
     STOP,
     TAKEN,
     TAKEN_BY,
+    UPTO,
     WANTED,
     WITH_FORKS,
     Ints,
@@ -55,6 +56,9 @@ from dchw.simulate.fast_tables import (
     wake,
     wake_source,
 )
+
+SETTLED = -1
+"""In UPTO: a target that stays behind, whose TAKEN and NEXT_TAKER are right already."""
 
 
 @kernel
@@ -120,7 +124,6 @@ def fork_run(
         for p in range(begin, end):
             column, target, x = lane[p, LANE_ITEMS], lane[p, LANE_NODE], lane[p, LANE_OTHER]
             column_place, begun = lane[p, LANE_RING] + fork_place, node[target, NEXT]
-            link[column, GIVEN], link[column, NEXT_GIVER] = fork_item + 1, fork_after
             until = begun + 1
             if link[column, TAKEN_BY] >= 0:
                 until = lists[link[column, TAKEN_BY] + fork_item + 1]
@@ -221,25 +224,31 @@ def fork_run(
                                 wake_source(run, node, link, arbiter, queue, x)
                 if reached > begun:
                     node[target, NEXT], node[target, FINISH] = reached, start
-                    span[node[target, SPAN], SPAN_IDLE] += idle
+                    if idle:
+                        span[node[target, SPAN], SPAN_IDLE] += idle
                     done += reached - begun
             if reached > begun:
-                most = max(link[column, PEAK], 1)
-                while (
-                    most != fork_depth
-                    and fork_item >= most
-                    and ring[lane[p, LANE_RING] + ((fork_item - most) & fork_mask)] >= free
-                ):
-                    most += 1
                 ring[column_place] = first_start + 1
-                link[column, TAKEN], link[column, NEXT_TAKER], link[column, PEAK] = fork_item + 1, until, most
+                if link[column, PEAK] != fork_depth or fork_depth == 0:
+                    most = max(link[column, PEAK], 1)
+                    while fork_item >= most and (ring[lane[p, LANE_RING] + ((fork_item - most) & fork_mask)] >= free):
+                        most += 1
+                    link[column, PEAK] = most
             else:
                 ring[column_place] = visible
             if reached == begun or reached < until:
                 smooth = False
+                link[column, TAKEN] = fork_item if reached == begun else fork_item + 1
+                link[column, NEXT_TAKER], link[column, UPTO] = until if reached > begun else begun, SETTLED
                 wake(run, node, arbiter, queue, target)
         fork_item += 1
         fork_giver = fork_after
+    for p in range(begin, end):
+        column = lane[p, LANE_ITEMS]
+        link[column, GIVEN], link[column, NEXT_GIVER] = fork_item, fork_giver
+        if link[column, UPTO] != SETTLED:
+            link[column, TAKEN], link[column, NEXT_TAKER] = fork_item, node[lane[p, LANE_NODE], NEXT]
+        link[column, UPTO] = 0
     run[DONE] += done
     run[WITH_FORKS] += done + firing - begun_at
     return firing, free, fork_stall
