@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.dram import layout as at
 from dchw.dram.options import Controller, FixedMemory
@@ -54,7 +56,7 @@ def channel_state(
     if isinstance(source, FixedMemory):
         _fill_fixed_memory(fixed[0], source)
     else:
-        _fill_dram(fixed[0], standard(source), controller or Controller(), every_rule)
+        fixed[...] = _dram_record(_Same(standard(source)), controller or Controller(), every_rule)
     fixed[0].trace_length = trace_length
     slots = int(fixed[0].room.sum() + fixed[0].banks)
     for m in live:
@@ -69,6 +71,28 @@ def channel_state(
         m.free[:slots] = np.arange(slots - 1, -1, -1)
         m.n_free = slots
     return State(fixed, live)
+
+
+class _Same:
+    """A frozen standard as a key: equal only to itself, because its dictionaries have no hash."""
+
+    def __init__(self, std: Standard) -> None:
+        self.std = std
+
+    def __hash__(self) -> int:
+        return id(self.std)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.std is self.std
+
+
+@lru_cache(maxsize=64)
+def _dram_record(same: _Same, options: Controller, every_rule: bool) -> npt.NDArray[np.void]:
+    """The fixed record of a standard under a controller, worked out once; read-only."""
+    record = np.zeros(1, at.FIXED).view(np.recarray)
+    _fill_dram(record[0], same.std, options, every_rule)
+    record.flags.writeable = False
+    return record
 
 
 def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> None:
