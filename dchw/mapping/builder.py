@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dchw.simulate.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
 
 Indices = npt.NDArray[np.int64]
+OptionalList = TypeVar("OptionalList", npt.NDArray[np.int32], npt.NDArray[np.int32] | None)
 
 
 @dataclass(eq=False)
@@ -108,13 +109,14 @@ class ProgramBuilder:
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing."""
-        links = [made for link in self.links.values() if (made := self._link(link)) is not None]
+        one = _OneOfEqual()
+        links = [made for link in self.links.values() if (made := self._link(link, one)) is not None]
         firing = [
             FiringNode(
                 name=node.name,
                 unit=node.unit,
-                occupied=_joined(node.occupied, np.int32),
-                layer=_joined(node.layer, np.int32),
+                occupied=one(_joined(node.occupied, np.int32)),
+                layer=one(_joined(node.layer, np.int32)),
             )
             for node in self.nodes.values()
             if node.count
@@ -125,7 +127,7 @@ class ProgramBuilder:
             nodes = (*firing, MemoryNode(name="memory", unit="dram", memory=memory, requests=ports))
         return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes)
 
-    def _link(self, link: LinkBuilder) -> Link | None:
+    def _link(self, link: LinkBuilder, one: _OneOfEqual) -> Link | None:
         given, taken = _joined(link.given, np.int32), _joined(link.taken, np.int32)
         to_memory, from_memory = link.target == "memory", link.source == "memory"
         items = given.size if to_memory else taken.size
@@ -143,9 +145,22 @@ class ProgramBuilder:
             depth=link.depth,
             latency=link.latency,
             initial=initial,
-            given_by=None if from_memory else _compact(given, self.nodes[link.source].count),
-            taken_by=None if to_memory else _compact(taken, self.nodes[link.target].count),
+            given_by=None if from_memory else one(_compact(given, self.nodes[link.source].count)),
+            taken_by=None if to_memory else one(_compact(taken, self.nodes[link.target].count)),
         )
+
+
+class _OneOfEqual:
+    """Equal lists as one array: most processing elements take the same items in the same firings."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], npt.NDArray[np.int32]] = {}
+
+    def __call__(self, values: OptionalList) -> OptionalList:
+        if values is None or not values.size:
+            return values
+        known = self._known.setdefault((values.size, int(values[0]), int(values[-1])), values)
+        return known if known is values or np.array_equal(known, values) else values
 
 
 def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:

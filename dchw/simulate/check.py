@@ -5,9 +5,9 @@ Every list of firings is read once, by compiled loops: a program holds millions 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from dchw.simulate.program import (
 
 Ints32 = npt.NDArray[np.int32]
 _LIMIT = 2**31
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,16 +76,17 @@ def check(program: Program) -> Facts:
     if program.clock_hz <= 0:
         raise _wrong("clock_hz", "a positive frequency", str(program.clock_hz))
     by_name = {node.name: node for node in program.nodes}
+    once = _Once()
     links = []
     for link in program.links:
         for end in (link.source, link.target):
             if end not in by_name:
                 raise _wrong(f"link {link.name!r}", "two existing nodes as its ends", repr(end))
-        links.append(_check_link(link, by_name[link.source], by_name[link.target]))
+        links.append(_check_link(link, by_name[link.source], by_name[link.target], once))
     nodes = {}
     for node in program.nodes:
         if isinstance(node, FiringNode):
-            nodes[node.name] = _check_firings(node, len(program.layers))
+            nodes[node.name] = _check_firings(node, len(program.layers), once)
         else:
             _check_shared(program, node)
     facts = Facts(nodes=nodes, links=tuple(links))
@@ -165,19 +167,32 @@ def _total(values: Any, begin: int, end: int) -> int:
     return total
 
 
-def _check_firings(node: FiringNode, layers: int) -> NodeFacts:
+class _Once:
+    """Results of the loops above, once per list: many nodes and links of a program share theirs."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, Any], tuple[Any, Any]] = {}
+
+    def __call__(self, loop: Callable[[Any], R], values: Ints32) -> R:
+        key = (id(values), loop)
+        if key not in self._found:
+            self._found[key] = values, loop(values)  # the list as well, so that nothing else gets its id
+        return self._found[key][1]  # type: ignore[no-any-return]
+
+
+def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
     where = f"node {node.name!r}"
     occupied = _plain(node.occupied, where, "occupied")
     if len(node.layer) != len(occupied):
         raise _wrong(where, "one layer per firing", f"{len(node.layer)} layers for {len(occupied)} firings")
     if len(occupied) == 0:
         return NodeFacts(occupied=occupied, constant=0, spans=np.zeros((0, 3), np.int64))
-    lowest, highest = _extremes(occupied)
+    lowest, highest = once(_extremes, occupied)
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
     layer = _plain(node.layer, where, "layers")
     first, last = int(layer[0]), int(layer[-1])
-    if _differs(layer) if first == last else _steps(layer)[0]:
+    if once(_differs, layer) if first == last else once(_steps, layer)[0]:
         raise _wrong(where, "layers in order", "a decreasing list")
     if first < 0 or last >= layers:
         raise _wrong(where, f"layers below {layers}", f"{first} to {last}")
@@ -192,7 +207,10 @@ def _check_firings(node: FiringNode, layers: int) -> NodeFacts:
 
 
 def _check_link(
-    link: Link, source: FiringNode | Arbiter | MemoryNode, target: FiringNode | Arbiter | MemoryNode
+    link: Link,
+    source: FiringNode | Arbiter | MemoryNode,
+    target: FiringNode | Arbiter | MemoryNode,
+    once: _Once,
 ) -> LinkFacts:
     where = f"link {link.name!r}"
     if not 0 <= link.initial <= link.items:
@@ -202,8 +220,8 @@ def _check_link(
     if link.items >= _LIMIT:
         raise _wrong(where, "less than 2**31 items", str(link.items))
     given = link.items - link.initial
-    given_by = _check_list(link, source, link.given_by, "given", link.depth)
-    taken_by = _check_list(link, target, link.taken_by, "taken", link.depth + link.initial)
+    given_by = _check_list(link, source, link.given_by, "given", link.depth, once)
+    taken_by = _check_list(link, target, link.taken_by, "taken", link.depth + link.initial, once)
     if link.given_by is not None and len(link.given_by) != given:
         raise _wrong(where, f"{given} items given by {source.name!r}", str(len(link.given_by)))
     if link.given_by is None and isinstance(source, FiringNode) and len(source.occupied) != given:
@@ -217,7 +235,7 @@ def _check_link(
 
 
 def _check_list(
-    link: Link, end: FiringNode | Arbiter | MemoryNode, listed: IntArray | None, what: str, room: int
+    link: Link, end: FiringNode | Arbiter | MemoryNode, listed: IntArray | None, what: str, room: int, once: _Once
 ) -> Ints32 | None:
     # ``room``: most items of a link with a limit that one firing can move
     if listed is None:
@@ -226,7 +244,7 @@ def _check_list(
     if not isinstance(end, FiringNode):
         raise _wrong(where, f"no list of items {what}, because {end.name!r} does not fire", "one")
     by = _plain(listed, where, f"items {what}")
-    falls, stays = _steps(by)
+    falls, stays = once(_steps, by)
     if falls:
         raise _wrong(where, f"items {what} in order", "a decreasing list")
     firings = len(end.occupied)
