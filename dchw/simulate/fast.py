@@ -132,25 +132,25 @@ def _tables(program: Program, facts: Facts, window: tuple[int, int] | None) -> f
 
 
 class _Lists:
-    """Lists of firings and of occupied cycles one behind another; equal ones stand there once, and stay in caches."""
+    """Lists of firings and of occupied cycles one behind another; shared ones, or equal ones of one owner, once."""
 
     def __init__(self, at: int) -> None:
         self._parts = [np.zeros(at, np.int32)]
         self._at = at
-        self._known: dict[tuple[int, ...], tuple[npt.NDArray[np.int32], int]] = {}
+        # with the lists themselves, so that nothing else gets their ids
+        self._shared: dict[int, tuple[npt.NDArray[np.int32], int]] = {}
+        self._owned: dict[tuple[str, int], tuple[npt.NDArray[np.int32], int]] = {}
 
-    def add(self, values: npt.NDArray[np.int32]) -> int:
+    def add(self, values: npt.NDArray[np.int32], owner: str) -> int:
         """Where a list begins; behind it stands NEVER_FIRES."""
-        ends = (len(values), int(values[0]), int(values[-1])) if len(values) else (0,)
-        if ends in self._known:
-            other, place = self._known[ends]
-            if other is values or np.array_equal(other, values):
-                return place
-        place = self._at
-        self._known[ends] = values, place
-        self._parts += [values, _END]
-        self._at += len(values) + 1
-        return place
+        if id(values) not in self._shared:
+            other, place = self._owned.setdefault((owner, len(values)), (values, self._at))
+            if other is values or not np.array_equal(other, values):
+                place = self._at
+                self._parts += [values, _END]
+                self._at += len(values) + 1
+            self._shared[id(values)] = values, place
+        return self._shared[id(values)][1]
 
     def joined(self) -> npt.NDArray[np.int32]:
         return np.concatenate(self._parts)
@@ -176,7 +176,7 @@ def _firing_rows(
         spans += len(known.spans)
         row[ft.CONSTANT] = known.constant
         if len(item.occupied) and not known.constant:
-            row[ft.OCCUPIED] = lists.add(known.occupied)
+            row[ft.OCCUPIED] = lists.add(known.occupied, item.name)
         busiest = sorted(takes, key=lambda link: -program.links[link].items)
         row[ft.MAIN], row[ft.OTHER] = [*busiest, -1, -1][:2]
         row[ft.WAITED_FOR] = -1
@@ -209,10 +209,10 @@ def _link_rows(program: Program, facts: Facts, index: dict[str, int], lists: _Li
         row[ft.GIVEN] = item.initial
         row[ft.GIVEN_BY] = row[ft.TAKEN_BY] = -1
         if known.given_by is not None:
-            row[ft.GIVEN_BY] = lists.add(known.given_by) - item.initial
+            row[ft.GIVEN_BY] = lists.add(known.given_by, item.source) - item.initial
             row[ft.NEXT_GIVER] = int(known.given_by[0] if len(known.given_by) else ft.NEVER_FIRES)
         if known.taken_by is not None:
-            row[ft.TAKEN_BY] = lists.add(known.taken_by)
+            row[ft.TAKEN_BY] = lists.add(known.taken_by, item.target)
             row[ft.NEXT_TAKER] = int(known.taken_by[0] if len(known.taken_by) else ft.NEVER_FIRES)
         row[ft.WANTED] |= 0 if isinstance(kinds[item.target], FiringNode) else ft.ITEM
         row[ft.WANTED] |= 0 if isinstance(source, FiringNode) else ft.SLOT
