@@ -126,7 +126,10 @@ def fc6(active: float) -> CompressedNetwork:
 @pytest.mark.parametrize("active", [0.351, 1.0])
 @pytest.mark.parametrize("storage", ["shared", "huffman"])
 def test_fc6(storage: str, active: float, benchmark: Any) -> None:
-    """One line: AlexNet fc6 packed for EIE, timing alone, weights in SRAM, beside a plain pass over its entries."""
+    """One line: AlexNet fc6 packed for EIE, timing alone, weights in SRAM, beside a plain pass over its entries.
+
+    The pass is over all entries, also where only some inputs are non-zero and the run skips the others' columns.
+    """
     target = machine("eie-64pe-45nm").replace("huffman.placement", "use")
     workload = map_network(fc6(active), target, storage)
     program = lower(workload, warm=True)
