@@ -11,7 +11,8 @@ told by links and lists alone:
   the way, if that has nothing else to do: the two nodes and the queue between them become one recurrence.
 - *Forks* (`dchw.simulate.fast_forks`): a node that gives the same items to many, through queues of one depth, is done
   together with its targets, item by item. That is the recurrence of a broadcast array; with decode units it includes
-  them and their queues.
+  them and their queues. Where the targets need nothing else (`dchw.simulate.fast_lanes`), many items are done at once,
+  all targets of each side by side.
 
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
@@ -28,6 +29,7 @@ from dchw.simulate import fast_kernels as fk
 from dchw.simulate import fast_tables as ft
 from dchw.simulate.check import Facts, check
 from dchw.simulate.deadlock import deadlock_error
+from dchw.simulate.fast_lanes import BLOCK, ROOM
 from dchw.simulate.memory import FAR, memory_state, memory_times
 from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 from dchw.simulate.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
@@ -124,6 +126,7 @@ def _tables(program: Program, facts: Facts, window: tuple[int, int] | None) -> f
         ring=np.zeros(places, np.int64),
         lists=lists.joined(),
         scratch=np.zeros(LONGEST_GIVING, np.int64),
+        room=np.zeros((ROOM, max(BLOCK, int(node[:, ft.LANES].max(initial=0)))), np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(int(granted[:, 1].max(initial=0)), np.int64),
         granted_place=granted,

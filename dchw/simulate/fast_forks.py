@@ -10,6 +10,7 @@ found in any program by its links alone. A target that has something else to do 
 from __future__ import annotations
 
 from dchw.compile import kernel
+from dchw.simulate.fast_lanes import lanes_run
 from dchw.simulate.fast_tables import (
     CONSTANT,
     DEPTH,
@@ -83,6 +84,7 @@ def fork_run(
     queue: Ints,
     ring: Ints,
     lists: Ints32,
+    room: Ints,
     at: int,
     firing: int,
     quiet: int,
@@ -102,6 +104,14 @@ def fork_run(
     fork_item, fork_giver = link[first, GIVEN], link[first, NEXT_GIVER]
     fork_stall, done, smooth, begun_at = 0, 0, True, firing
     while smooth and fork_giver < quiet:
+        block_from = fork_item
+        fork_item, fork_giver, firing, free, held, fired = lanes_run(
+            node, link, lane, span, ring, lists, room, at, fork_item, fork_giver, quiet, firing, free
+        )
+        if fork_item > block_from:
+            fork_stall += held
+            done += fired
+            continue
         fork_after = lists[fork_by + fork_item + 1] if fork_by >= 0 else fork_giver + 1
         if fork_after == fork_giver:
             break

@@ -180,8 +180,8 @@ def _fire(t: Tables, target: int) -> None:
                             others = min(others, link[ends[end], NEXT_GIVER])
                     if others > firing:
                         firing, free, held = fork_run(
-                            run, node, link, ends, t.lane, span, arbiter, queue, ring, lists, at, firing, others,
-                            start if started else finish,
+                            run, node, link, ends, t.lane, span, arbiter, queue, ring, lists, t.room, at, firing,
+                            others, start if started else finish,
                         )  # fmt: skip
                     if firing > before:
                         finish, started = free, 0

@@ -60,7 +60,8 @@ class Tables(NamedTuple):
     queue: Ints
     ring: Ints
     lists: Ints32
-    scratch: Ints
+    scratch: Ints  # room of `fast_runs.give_run`
+    room: Ints  # and of `fast_lanes.lanes_run`
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
     granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
     granted_place: Ints  # [link, 4]: next, end, first; grants before the window

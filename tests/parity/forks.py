@@ -16,9 +16,9 @@ from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNo
 from tests.parity.machines import fixed_memory
 
 
-def random_fork(rng: Random, *, misses: bool = True) -> Program:
-    """``misses``: with things that do not fit, in about half of the machines."""
-    return _Machine(rng, misses and rng.random() < 0.6).program()
+def random_fork(rng: Random, *, misses: bool = True, most: int = 30) -> Program:
+    """``misses``: with things that do not fit, in about half of the machines; ``most`` items of the fork."""
+    return _Machine(rng, misses and rng.random() < 0.6).program(most)
 
 
 class _Machine:
@@ -55,9 +55,9 @@ class _Machine:
             )
         )  # fmt: skip
 
-    def program(self) -> Program:
+    def program(self, most: int) -> Program:
         rng = self.rng
-        columns, lanes = rng.randint(3, 30), rng.randint(2, 5)
+        columns, lanes = rng.randint(3, most), rng.randint(2, 5)
         shared = rng.choice([0, 1, 1, lanes])  # lanes of a decoder; 0: no decoders
         work = [[rng.choice([0, 1, 2, 3, 6]) for _ in range(lanes)] for _ in range(columns)]
         opening = rng.choice([0, 1, 2])

@@ -10,6 +10,8 @@ import inspect
 import re
 from functools import cache
 from random import Random
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, fast_forks, fast_runs, reference
+from dchw.simulate import fast, fast_forks, fast_lanes, fast_runs, reference
 from dchw.simulate import fast_kernels as fk
 from dchw.simulate import fast_tables as ft
 from dchw.simulate.difference import first_difference
@@ -26,7 +28,9 @@ from dchw.simulate.result import Timing
 from tests.parity.broadcast import broadcast_program, random_work
 from tests.parity.forks import random_fork
 
-machines = st.randoms(use_true_random=False).map(random_fork)
+machines = st.randoms(use_true_random=False).flatmap(
+    lambda rng: st.sampled_from([30, 150]).map(lambda most: random_fork(rng, most=most))
+)
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -84,7 +88,7 @@ def arrays() -> list[tuple[Program, Timing]]:
     for decoders, buffer, depth in ((0, 1, 2), (2, 3, 2), (4, 2, 1), (1, 2, 2)):
         work = random_work(np.random.default_rng(decoders), 30, 32, 4, 0.3)
         programs.append(broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer))
-    programs += [random_fork(Random(seed), misses=False) for seed in range(60)]
+    programs += [random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100)]
     results = [(program, outcome(reference, program)) for program in programs]
     return [(program, result) for program, result in results if not isinstance(result, str)]
 
@@ -138,6 +142,28 @@ FAULTS = {
         "begun < until <= node[target, QUIET]",
         "begun < until <= node[target, QUIET] + 1",
     ),
+    "lanes' latency one longer": ("lanes_run", "visible, latest = free - 1 + hold", "visible, latest = free + hold"),
+    "lanes' fork occupied one longer": (
+        "lanes_run",
+        "firing, giver = giver + 1, after",
+        "firing, giver, free = giver + 1, after, free + 1",
+    ),
+    "lanes' earlier slots forgotten": ("lanes_run", "if k < depth <= item + k:", "if k < depth <= 0:"),
+    "lanes' queue one deeper": ("lanes_run", "slot[done + depth] = latest + 1", "slot[done + depth] = 0"),
+    "lanes' slot a cycle early": ("lanes_run", "slot[done + depth] = latest + 1", "slot[done + depth] = latest"),
+    "lanes' stall one short": ("lanes_run", "stall += slot[done] + 1 - free", "stall += slot[done] - free"),
+    "lanes' idle forgotten": ("lanes_run", "idle[p] += start - finish[p]", "idle[p] += 0"),
+    "lanes' item one longer": ("lanes_run", "finish[p] = start + cycles[p]", "finish[p] = start + cycles[p] + 1"),
+    "lanes' firings one short": ("_lay_out", "cycles = constant * (until - begun)", "cycles = constant"),
+    "lanes' sums not handed over": ("_limit", "QUIET], lane", "QUIET] + 1, lane"),
+    "lanes' entries not waited for": ("_limit", "quiet if x < 0 else min(quiet, link[x, NEXT_TAKER])", "quiet"),
+    "lanes' slots not kept": (
+        "_settle",
+        "ring[base + ((item + k) & mask)] = room[BEGIN + k, column] + 1",
+        "pass",
+    ),
+    "lanes' fill one too many": ("_settle", "max(link[x, PEAK], 1)", "max(link[x, PEAK], 2)"),
+    "lanes' fill a cycle late": ("_settle", "if freed < room[HANDED, k]:", "if freed <= room[HANDED, k]:"),
     "run's slot a cycle early": ("take_run", "ring[place] = start + 1", "ring[place] = start"),
     "run's column forgotten": ("take_run", "start = max(start, other_visible)", "pass"),
     "run's source one longer": ("take_run", "visible = source_free + cycles - 1", "visible = source_free + cycles"),
@@ -157,18 +183,39 @@ FAULTS = {
 }
 
 
+MODULES = {"fork_run": fast_forks, "take_run": fast_runs, "give_run": fast_runs}
+
+
+def kernels(module: ModuleType, right: str = "", wrong: str = "") -> dict[str, Any]:
+    """The functions of a module in plain Python, calling one another, with one text in them replaced."""
+    space = dict(vars(module))
+    for kernel in vars(module).values():
+        function = getattr(kernel, "py_func", kernel)
+        if inspect.isfunction(function) and function.__module__ == module.__name__:
+            source = re.sub(r"^@\w+\n", "", inspect.getsource(function))
+            exec(source.replace(right, wrong) if right else source, space)
+    return space
+
+
+def planted(fault: str) -> tuple[str, Any]:
+    """The function that the engine calls, with a fault in it or in what it calls."""
+    name, right, wrong = FAULTS[fault]
+    module = MODULES.get(name, fast_lanes)
+    assert inspect.getsource(module).count(right) == 1, inspect.getsource(module).count(right)
+    space = kernels(module, right, wrong)
+    if module is not fast_lanes:
+        return name, space[name]
+    forks = kernels(fast_forks)
+    forks["lanes_run"] = space["lanes_run"]
+    return "fork_run", forks["fork_run"]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_a_short_cut_is_caught_by_name(fault, monkeypatch):
-    name, right, wrong = FAULTS[fault]
-    module = fast_forks if name == "fork_run" else fast_runs
-    source = inspect.getsource(getattr(getattr(module, name), "py_func", getattr(module, name)))
-    source = re.sub(r"^@\w+\n", "", source)
-    assert source.count(right) == 1, source.count(right)
-    space = dict(vars(module))
-    exec(source.replace(right, wrong), space)
+    name, function = planted(fault)
     for part in ("advance", "_fire"):
         monkeypatch.setattr(fk, part, getattr(getattr(fk, part), "py_func", getattr(fk, part)))
-    monkeypatch.setattr(fk, name, space[name])
+    monkeypatch.setattr(fk, name, function)
     for program, result in arrays():
         different = outcome(fast, program)
         difference = different if isinstance(different, str) else first_difference(result, different, program)
