@@ -120,15 +120,16 @@ def _access(f: Any, m: Any, which: int, slot: int, command: int, clock: int) -> 
     """Issue a column command, with automatic precharge where the policy closes rows and nobody wants this one."""
     bank = m.bank[slot]
     row = m.row[slot]
+    column = m.key[slot] & ((1 << at.COLUMN_BITS) - 1)
     is_write = m.is_write[slot]
     _count_row(f, m, slot, command)
     closing = f.wra if is_write else f.rda
     closes = f.policy == at.CLOSED_ROWS and closing >= 0 and earliest(f, m, closing, bank) <= clock
     if closes and (which == at.OPENED or m.opened_for[bank] < 0) and not row_is_wanted(m, bank, slot):
-        issue(f, m, closing, bank, row, clock)
+        issue(f, m, closing, bank, row, column, clock)
         close_bank(f, m, bank, clock)
     else:
-        issue(f, m, command, bank, row, clock)
+        issue(f, m, command, bank, row, column, clock)
         m.last_use[bank] = clock
     lasting = f.write_latency if is_write else f.read_latency
     m.sync_expiry = max(m.sync_expiry, clock + lasting + f.postamble)
@@ -141,14 +142,14 @@ def _refresh(f: Any, m: Any, command: int, target: int, clock: int) -> None:
     per_rank = f.banks_per_rank
     if f.refresh == at.ALL_BANK:
         first = target * per_rank
-        issue(f, m, command, first, f.none, clock)
+        issue(f, m, command, first, f.none, f.none, clock)
         if command == f.prea:
             for bank in range(first, first + per_rank):
                 close_bank(f, m, bank, clock)
             return
         refresh_banks(f, m, target, per_rank, f.refresh_cycle, clock)
     else:
-        issue(f, m, command, target, f.none, clock)
+        issue(f, m, command, target, f.none, f.none, clock)
         if command == f.pre:
             close_bank(f, m, target, clock)
             return
@@ -181,12 +182,12 @@ def _execute_bankwise(f: Any, m: Any, kind: int, target: int, command: int, cloc
     elif kind == MAINTAIN:
         _refresh(f, m, command, target, clock)
     elif kind == UNUSED:
-        issue(f, m, command, target, f.none, clock)
+        issue(f, m, command, target, f.none, f.none, clock)
         close_bank(f, m, target, clock)
     else:
         slot = m.act2_slot
         bank = m.bank[slot]
-        issue(f, m, command, bank, m.row[slot], clock)
+        issue(f, m, command, bank, m.row[slot], f.none, clock)
         m.open_row[bank] = m.row[slot]
         row_changed(m, bank)
         m.act2_slot = -1
@@ -215,7 +216,7 @@ def _execute(f: Any, m: Any) -> bool:
     if is_access(f, command):
         if kind != SYNCED and needs_sync(f, m, clock):
             sync = f.sync_wr if m.is_write[slot] else f.sync_rd
-            issue(f, m, sync, bank, m.row[slot], clock)
+            issue(f, m, sync, bank, m.row[slot], f.none, clock)
             m.sync_list = which
             m.sync_slot = slot
             return False
@@ -223,7 +224,7 @@ def _execute(f: Any, m: Any) -> bool:
         _access(f, m, which, slot, command, clock)
         return True
     _count_row(f, m, slot, command)
-    issue(f, m, command, bank, m.row[slot], clock)
+    issue(f, m, command, bank, m.row[slot], f.none, clock)
     if command == f.pre:
         close_bank(f, m, bank, clock)
         return False
@@ -288,7 +289,7 @@ def accept(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_writ
     """``offer`` on the records of one channel that has been run up to ``clock``."""
     if m.last_accept == clock:
         return False
-    key = (row * f.banks + bank) * (1 << 24) + column
+    key = ((row * f.banks + bank) << at.COLUMN_BITS) + column
     which = queue_of(f, is_write)
     if f.kind == at.DRAM and pending_write(m, bank, key):
         _note(m, clock, is_write)

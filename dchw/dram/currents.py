@@ -54,7 +54,8 @@ class SignalEdges(Config):
     A rising edge of a line costs ``pj_per_edge``; a line that is high draws ``voltage``² over ``resistance_ohm``.
     In a burst a data line changes at a share ``toggling`` of its beats and is high for a share ``high`` of them; a
     strobe or clock line rises every other beat and is high half of the time. ``beats_per_clock`` says how long a burst
-    keeps the lines busy. Command and address lines are left out: their edges depend on the bits of each command.
+    keeps the lines busy. Command and address lines are counted command by command, where the standard has ``codes``
+    (`dchw.dram.codes`), and left out otherwise; chip select and WCK always are.
     """
 
     voltage: Voltage

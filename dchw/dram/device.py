@@ -10,6 +10,7 @@ from typing import Any
 
 from dchw.compile import inlined, kernel
 from dchw.dram import layout as at
+from dchw.dram.lines import drive
 from dchw.dram.queue import row_changed
 
 _CHANNEL, _RANK = range(2)  # levels
@@ -72,10 +73,11 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
 
 
 @kernel
-def issue(f: Any, m: Any, command: int, bank: int, row: int, clock: int) -> None:
-    """Record a command: what it forbids to others and until when, the command bus, its count and the trace.
+def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock: int) -> None:
+    """Record a command: what it forbids to others and until when, command bus and lines, its count and the trace.
 
-    ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` is for the trace only.
+    ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` and
+    ``column`` (-1 where none) are for the trace and the lines only.
     """
     for rule in range(f.rule_first[command], f.rule_bank[command]):
         following = f.rule_following[rule]
@@ -87,11 +89,14 @@ def issue(f: Any, m: Any, command: int, bank: int, row: int, clock: int) -> None
         _apply_wide(f, m, rule, command, bank, clock)
     m.bus_free = clock + f.clocks[command]
     m.counts[bank, command] += 1
+    if f.code_beats[command] > 0:
+        drive(f, m, command, bank, row, column, clock)
     if m.logged < f.trace_length:
         m.log[m.logged, 0] = clock
         m.log[m.logged, 1] = command
         m.log[m.logged, 2] = bank
         m.log[m.logged, 3] = row
+        m.log[m.logged, 4] = column
         m.logged += 1
 
 

@@ -16,6 +16,8 @@ by the edges and levels of signals (`SignalEdges`)::
     a burst of n beats   (data toggling n / 2 + strobes n / 2) edges, each its energy
                          + (data high + strobes / 2) n / beats per clock x tCK x V^2 / R
     clock, all the time  clock lines: one edge each tCK, and high half of the time
+    commands             each rising edge of a command and address line, and V^2 / R while it is high, counted command
+                         by command from its code, row, column and bank (`dchw.dram.codes`)
 
 Without currents, the assumed energy per streamed bit is divided as the standard file says. Not in either: the
 controller and PHY on the chip, power-down, temperature.
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 
 from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail, SignalEdges
 from dchw.dram.device import account_power
+from dchw.dram.lines import account_lines
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
 from dchw.dram.state import State
@@ -40,6 +43,8 @@ BACKGROUND_BANKS = "background_per_open_bank"
 READ_IO = "dram_read_io"
 WRITE_IO = "dram_write_io"
 CLOCK_IO = "dram_clock_io"
+COMMAND_EDGES = "dram_command_edges"
+COMMAND_LEVELS = "dram_command_levels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,10 @@ class Activity:
     closed_seconds: float
     open_seconds: float
     open_bank_seconds: float
+    command_rises: int
+    """Rising edges of all command and address lines; 0 where they are not counted."""
+    command_high_seconds: float
+    """Seconds that these lines are high, summed over them."""
 
 
 def activity(std: Standard, state: State, clocks: int) -> Activity:
@@ -76,8 +85,11 @@ def activity(std: Standard, state: State, clocks: int) -> Activity:
     have, f = std.commands, state.fixed[0]
     names = list(have.clocks)
     issued = state.live.counts.sum(axis=(0, 1))
-    any_open = open_banks = 0
+    any_open = open_banks = rises = highs = 0
     for m in state.live:
+        account_lines(f, m, clocks)
+        rises += int(m.line_rises)
+        highs += int(m.line_highs)
         for rank in range(int(f.ranks)):
             account_power(m, rank, clocks)
             any_open += int(m.any_open_clocks[rank])
@@ -97,6 +109,8 @@ def activity(std: Standard, state: State, clocks: int) -> Activity:
         closed_seconds=(len(state.live) * int(f.ranks) * clocks - any_open) * seconds,
         open_seconds=any_open * seconds,
         open_bank_seconds=open_banks * seconds,
+        command_rises=rises,
+        command_high_seconds=highs / max(1, int(f.code_rate)) * seconds,
     )
 
 
@@ -114,7 +128,7 @@ def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
     refresh = std.role_cycles("refresh_cycle") * ns
     bank_refresh = std.role_cycles("bank_refresh_cycle") * ns
     eighth = std.role_cycles("refresh_interval") * ns / 8
-    energy = dict.fromkeys((*_COMMANDS, READ_IO, WRITE_IO, *_BACKGROUND, CLOCK_IO), 0.0)
+    energy = dict.fromkeys((*_COMMANDS, *_BACKGROUND, *_IO), 0.0)
 
     def shared(rail: Rail) -> float:
         return (banks * rho * rail.IDD3N + (1 - rho) * rail.IDD2N) / (banks * rho + 1 - rho)
@@ -158,6 +172,8 @@ def _from_edges(std: Standard, io: SignalEdges) -> dict[str, float]:
         READ_IO: burst(io.read_strobe_lines),
         WRITE_IO: burst(io.write_strobe_lines),
         CLOCK_IO: each_second / std.organisation.ranks,  # one clock for all ranks of a channel
+        COMMAND_EDGES: io.pj_per_edge,
+        COMMAND_LEVELS: high_watts * 1e12,
     }
 
 
@@ -165,7 +181,7 @@ def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
     org, split = std.organisation, model.split
     burst_bits, row_bits = org.burst_size * 8, org.row_size * 8
     row = split.activate + split.precharge
-    factors = {
+    factors = dict.fromkeys((*_COMMANDS, *_BACKGROUND, *_IO), 0.0) | {
         Event.ROW_ACTIVATE: split.activate * row_bits,
         Event.ROW_PRECHARGE: split.precharge * row_bits,
         Event.DRAM_READ: split.column * burst_bits,
@@ -176,8 +192,6 @@ def _from_assumption(std: Standard, model: AssumedEnergy) -> dict[str, Figure]:
         Event.REFRESH_PER_BANK: model.refresh_row_cycles.per_bank * row * row_bits,
         BACKGROUND_CLOSED: split.background * std.peak_bytes_per_second * 8 / org.ranks,
         BACKGROUND_OPEN: split.background * std.peak_bytes_per_second * 8 / org.ranks,
-        BACKGROUND_BANKS: 0.0,
-        CLOCK_IO: 0.0,
     }
     bit, source = model.streaming_pj_per_bit, std.sources[model.source]
     return {
@@ -197,10 +211,11 @@ _COMMANDS = (
     Event.REFRESH_PER_BANK,
 )
 _BACKGROUND = (BACKGROUND_CLOSED, BACKGROUND_OPEN, BACKGROUND_BANKS)
+_IO = (READ_IO, WRITE_IO, CLOCK_IO, COMMAND_EDGES, COMMAND_LEVELS)
 
 
 def _unit(event: str) -> str:
-    return "pJ/s" if event in (*_BACKGROUND, CLOCK_IO) else "pJ"
+    return "pJ/s" if event in (*_BACKGROUND, CLOCK_IO, COMMAND_LEVELS) else "pJ"
 
 
 def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
@@ -219,6 +234,8 @@ def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
         BACKGROUND_OPEN: done.open_seconds,
         BACKGROUND_BANKS: done.open_bank_seconds,
         CLOCK_IO: done.closed_seconds + done.open_seconds,
+        COMMAND_EDGES: done.command_rises,
+        COMMAND_LEVELS: done.command_high_seconds,
     }
     return tuple(
         EnergyRow(event=str(event), count=count, each=each[event])
@@ -240,7 +257,9 @@ def scope(part: Standard | FixedMemory) -> str:
         )
     io = "without I/O rail"
     if isinstance(model.io, SignalEdges):
-        io = "I/O of data, strobe and clock lines from counted edges, without command and address lines"
+        io = "I/O of data, strobe, clock, command and address lines from counted edges"
+        if part.counted_codes is None:
+            io = "I/O of data, strobe and clock lines from counted edges, without command and address lines"
     elif model.io is not None:
         io = "with I/O rail"
     return f"{part.name} device and background from {model.confidence} currents, {io}; without controller and PHY"

@@ -28,6 +28,9 @@ RING = 1 << 12  # completions a caller may leave unread
 LATENCY_BINS = 1 << 16  # read latencies from 0 up; the last bin takes everything longer
 OCCUPANCY_BINS = 512
 TRACE_MAX = 1 << 16
+CODE_BITS = 62  # of a command on the command and address lines, all beats
+COLUMN_AT, BANK_AT, GROUP_AT, ROW_AT = 0, 16, 24, 32  # where an address' parts stand in one number
+COLUMN_BITS = 24  # of a request's key, below its row and bank
 
 # Values of f.kind, f.policy and f.refresh; the queues; a third list beside them.
 DRAM, FIXED_RATE = range(2)
@@ -54,6 +57,10 @@ _FIXED: Fields = [
     *_numbers("none"),  # -1 as a field: kernels would be compiled once more for a literal
     ("whole_rank", np.int64, (COMMANDS_MAX,)),  # [command]: goes to all banks of a rank
     ("room", np.int64, (2,)),  # [queue]
+    # codes on the command and address lines, where their edges are counted; otherwise no beats
+    *_numbers("code_lines code_rate code_columns"),  # lines, beats per clock, columns per burst
+    *[(name, np.int64, (COMMANDS_MAX,)) for name in ["code_beats", "code_ones", "code_variable"]],
+    *[(name, np.int64, (COMMANDS_MAX, CODE_BITS)) for name in ["code_from", "code_to"]],  # [command, variable bit]
     ("clocks", np.int64, (COMMANDS_MAX,)),  # [command]: clocks on the command bus
     ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: number of the bank's node among those of the level
     ("node_banks", np.int64, (4,)),  # [level]: banks of a node
@@ -75,6 +82,8 @@ _LIVE: Fields = [
     *_numbers("maint_head maint_count out_head out_tail logged"),
     *_numbers("reads writes forwarded merged hits misses conflicts"),
     *_numbers("latency_sum latency_max first_accept last_completion occupancy_from occupancy_shift"),
+    # command and address lines: what is left of the command on them, its next beat, their last level; edges and levels
+    *_numbers("word word_beats word_from line_level line_rises line_highs"),
     ("waiting", np.int64, (2,)),  # [queue]: requests
     ("oldest", np.int64, (2, BANKS_MAX)),  # [queue, bank]: ends of the chain of requests, -1 without one
     ("newest", np.int64, (2, BANKS_MAX)),
@@ -105,7 +114,7 @@ _LIVE: Fields = [
     ("counts", np.int64, (BANKS_MAX, COMMANDS_MAX)),  # commands; all-bank ones at the first bank of the rank
     ("occupancy", np.int64, (2, OCCUPANCY_BINS)),  # request-clocks of each queue in bins of 2**occupancy_shift clocks
     ("latency", np.int64, (LATENCY_BINS,)),
-    ("log", np.int64, (TRACE_MAX, 4)),  # clock, command, bank, row (-1 where none)
+    ("log", np.int64, (TRACE_MAX, 5)),  # clock, command, bank, row, column (-1 where none)
 ]
 FIXED = np.dtype(_FIXED)
 LIVE = np.dtype(_LIVE)

@@ -202,11 +202,11 @@ class MemoryRun:
         return frame.assign(share_of_accesses=accesses / max(1, int(accesses.sum())))
 
     def command_trace(self, channel: int = 0) -> pd.DataFrame:
-        """Commands kept: clock (the first of the command), command, bank, row (-1 where none)."""
+        """Commands kept: clock (the first of the command), command, bank, row, column (-1 where none)."""
         import pandas as pd
 
         m = self.state.live[channel]
-        frame = pd.DataFrame(np.array(m.log[: m.logged]), columns=["clock", "command", "bank", "row"])
+        frame = pd.DataFrame(np.array(m.log[: m.logged]), columns=["clock", "command", "bank", "row", "column"])
         return frame.assign(command=frame["command"].map(dict(enumerate(self.commands))))
 
     @cached_property

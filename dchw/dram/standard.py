@@ -15,7 +15,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from dchw.config import Config, load_yaml
-from dchw.dram.currents import AssumedEnergy, MeasuredCurrents
+from dchw.dram.codes import CommandCodes
+from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, SignalEdges
 from dchw.dram.expression import evaluate, names_in
 from dchw.dram.sections import Behaviour, Clock, Commands, Constraints, Organisation, Rule, Timing
 from dchw.quantities import ConfigError, nearest
@@ -29,6 +30,7 @@ class Standard(Config):
     organisation: Organisation
     clock: Clock
     commands: Commands
+    codes: CommandCodes | None = None
     timings: dict[str, Timing]
     behaviour: Behaviour
     constraints: Constraints
@@ -53,6 +55,12 @@ class Standard(Config):
     def unverified(self) -> tuple[str, ...]:
         """Timings that were not compared with the standard's text."""
         return tuple(name for name, timing in self.timings.items() if not timing.verified)
+
+    @property
+    def counted_codes(self) -> CommandCodes | None:
+        """The command codes whose edges the interface energy counts; None where it does not."""
+        by_edges = isinstance(self.energy, MeasuredCurrents) and isinstance(self.energy.io, SignalEdges)
+        return self.codes if by_edges else None
 
     def cycles(self, expression: str) -> int:
         """The value of an expression over this standard's timings."""
@@ -92,6 +100,7 @@ class Standard(Config):
             self.constraints.source,
             self.energy.source,
         }
+        used |= {self.codes.source} if self.codes is not None else set()
         used |= {timing.source for timing in self.timings.values()}
         used |= {rule.source for rule in self.constraints.rules if rule.source is not None}
         for name in sorted(used - set(self.sources)):
@@ -128,6 +137,7 @@ class Standard(Config):
                     f"behaviour.{short} and behaviour.{long}: a refresh of {self.role_cycles(short)} clocks every "
                     f"{self.role_cycles(long)} leaves no time for data"
                 )
+        self._check_codes()
         burst = self.cycles(behave.burst)
         if burst * self.clock.beats_per_clock != self.organisation.burst_beats:
             raise ValueError(
@@ -143,6 +153,33 @@ class Standard(Config):
             raise ValueError(
                 "behaviour.activate_window and commands.clocks: the second part of an activation cannot follow in time"
             )
+
+    def _check_codes(self) -> None:
+        if self.codes is None:
+            return
+        clocks, words = self.commands.clocks, self.codes.words
+        for name in sorted(clocks.keys() ^ words.keys()):
+            raise ValueError(f"codes.words and commands.clocks: expected the same commands; {name!r} is in one only")
+        for name, held in clocks.items():
+            beats, expected = self.codes.code(name).beats, held * self.codes.beats_per_clock
+            if beats != expected:
+                raise ValueError(
+                    f"codes.words.{name} and commands.clocks.{name}: {beats} beats, {self.codes.beats_per_clock} per "
+                    f"clock, are not {held} clocks"
+                )
+        have, org, each = self.commands, self.organisation, self.codes.columns_per_burst
+        columns = {f"C{bit}" for bit in range(each.bit_length() - 1, (org.columns * each).bit_length() - 1)}
+        place = {f"BA{bit}" for bit in range((org.banks_per_group - 1).bit_length())}
+        place |= {f"BG{bit}" for bit in range((org.bank_groups - 1).bit_length())}
+        rows = {f"R{bit}" for bit in range((org.rows - 1).bit_length())}
+        for names, needed in (
+            ((have.activate, have.activate_second), rows | place),
+            ((have.read,), columns | place),
+            ((have.write,), columns | place),
+        ):
+            carried = {token for name in names if name is not None for token in words[name].split()}
+            for bit in sorted(needed - carried):
+                raise ValueError(f"codes.words.{names[0]} and organisation: no line carries {bit}")
 
 
 @cache

@@ -120,6 +120,7 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
     f.burst = std.role_cycles("burst")
     f.others_up, f.others_down = options.others_share.as_integer_ratio()
     f.clocks[: len(names)] = list(std.commands.clocks.values())
+    _fill_codes(f, std)
     _fill_nodes(f, std)
     _fill_rules(f, std, set(names) if every_rule else _issued(std, options))
     if std.commands.sync_read is not None:
@@ -145,6 +146,18 @@ def _issued(std: Standard, options: Controller) -> set[str]:
     if options.refresh == "refpb":
         names |= {have.refresh_bank}
     return {name for name in names if name is not None}
+
+
+def _fill_codes(f: Any, std: Standard) -> None:
+    codes = std.counted_codes
+    if codes is None:
+        return
+    f.code_lines, f.code_rate, f.code_columns = codes.lines, codes.beats_per_clock, codes.columns_per_burst
+    for number, name in enumerate(std.commands.clocks):
+        code = codes.code(name)
+        f.code_beats[number], f.code_ones[number], f.code_variable[number] = code.beats, code.ones, len(code.variable)
+        for place, (of_address, of_code) in enumerate(code.variable):
+            f.code_from[number, place], f.code_to[number, place] = of_address, of_code
 
 
 def _fill_nodes(f: Any, std: Standard) -> None:

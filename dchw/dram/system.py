@@ -91,10 +91,10 @@ class MemorySystem:
         """Requests accepted whose command has not issued."""
         return int(pending(self.state, channel))
 
-    def trace(self, channel: int) -> list[tuple[int, str, int, int]]:
-        """Commands of a channel so far, as far as they were kept: clock, name, bank, row (-1 where none)."""
+    def trace(self, channel: int) -> list[tuple[int, str, int, int, int]]:
+        """Commands of a channel so far, as far as they were kept: clock, name, bank, row, column (-1 where none)."""
         if isinstance(self.part, FixedMemory):
             return []
         names = list(self.part.commands.clocks)
         m = self.state.live[channel]
-        return [(int(c), names[k], int(b), int(r)) for c, k, b, r in m.log[: m.logged]]
+        return [(clock, names[command], *place) for clock, command, *place in m.log[: m.logged].tolist()]

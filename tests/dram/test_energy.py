@@ -109,7 +109,7 @@ def test_an_interface_given_by_its_edges():
         rows = {row.event: row for row in result.energy}
         assert (rows[READ_IO].count, rows[WRITE_IO].count) == (192, 64)
         assert rows[CLOCK_IO].energy_pj == pytest.approx(each[CLOCK_IO] * result.last_clock * 625e-12)
-    assert "without command and address lines" in scope(std)
+    assert "command and address lines from counted edges" in scope(std)  # `tests.dram.test_lines` has those
     always_still = edges.replace("toggling", 0.0).replace("high", 0.0).replace("read_strobe_lines", 0)
     std = std.model_copy(update={"energy": std.energy.model_copy(update={"io": always_still})})
     assert energy_each(std)[READ_IO].nominal == 0

@@ -93,7 +93,7 @@ def test_writes_drain_above_the_high_mark_and_stop_below_the_low_one():
         clock += 2
     while memory.pending(0):
         memory.advance(0, 10_000)
-    columns = [name for _, name, _, _ in memory.trace(0) if name in ("RD", "WR")]
+    columns = [name for _, name, *_ in memory.trace(0) if name in ("RD", "WR")]
     first = columns.index("WR")
     assert "RD" in columns[first:]
     # more than 5 waited when draining began; it went on until fewer than 2 were left

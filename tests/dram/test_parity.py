@@ -87,10 +87,10 @@ def test_a_timing_one_clock_short_is_caught(name, planted):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: [(c + 9 * (n == "ACT2"), n, b, r) for c, n, b, r in t], "is late"),
+        (lambda t: [(c + 9 * (n == "ACT2"), n, *place) for c, n, *place in t], "is late"),
         (lambda t: [x for x in t if x[1] != "CAS_RD"], "the data clock has stopped"),
         (lambda t: [x for x in t if x[1] != "ACT2"], "is not open"),
-        (lambda t: [(c, n, b, r + (n == "RD")) for c, n, b, r in t], "is not open"),
+        (lambda t: [(c, n, b, r + (n == "RD"), k) for c, n, b, r, k in t], "is not open"),
     ],
 )
 def test_the_checker_sees_more_than_distances(change, says):

@@ -38,7 +38,7 @@ def test_illegal_one_clock_earlier_and_legal_at_its_time(name, number):
         state, device = channel_state(std, every_rule=True), Device(std)
         f, m = state.fixed[0], state.live[0]
         for _ in range(rule.window):  # all at one clock, so that a window's own distance decides
-            issue(f, m, names.index(preceding), first, -1, START)
+            issue(f, m, names.index(preceding), first, -1, -1, START)
             device.give(preceding, first, -1, START)
         for following in rule.following:
             at_rule = START + std.adjusted_latency(rule, preceding, following)

@@ -14,6 +14,9 @@ from dchw.dram.standard import Standard
 
 LEVELS = ("channel", "rank", "bank_group", "bank")
 
+Command = tuple[int, str, int, int, int]
+"""Clock, name, bank, row, column (-1 where none)."""
+
 
 class Device:
     """What is known of a channel from the commands it was given: clocks by command and node, open rows."""
@@ -77,7 +80,7 @@ class Device:
                 self.row[target] = None
 
 
-def faults(std: Standard, trace: list[tuple[int, str, int, int]]) -> list[str]:
+def faults(std: Standard, trace: list[Command]) -> list[str]:
     """Everything wrong with a command trace: each rule between each pair of commands, bus, rows, clock synchronisation.
 
     Only the ``window``-th last preceding command is compared, which all earlier ones imply.
@@ -88,7 +91,7 @@ def faults(std: Standard, trace: list[tuple[int, str, int, int]]) -> list[str]:
     postamble = std.role_cycles("sync_postamble")
     sync, expiry = None, 0
     out = []
-    for clock, command, bank, row in trace:
+    for clock, command, bank, row, _ in trace:
         out += device.broken(command, bank, clock)
         where = f"{command}@{clock} bank {bank}"
         closed = [device.row[target] is None for target in device.targets(command, bank)]
@@ -120,9 +123,36 @@ def faults(std: Standard, trace: list[tuple[int, str, int, int]]) -> list[str]:
     return out
 
 
-def _reads_next(std: Standard, trace: list[tuple[int, str, int, int]], clock: int) -> bool:
-    later = next((c for t, c, _, _ in trace if t > clock), std.commands.read)
+def _reads_next(std: Standard, trace: list[Command], clock: int) -> bool:
+    later = next((c for t, c, *_ in trace if t > clock), std.commands.read)
     return later in (std.commands.read, std.commands.read_precharge)
+
+
+def line_activity(std: Standard, trace: list[Command], clocks: int) -> tuple[int, int]:
+    """Rising edges of all command and address lines, and beats that they are high, up to a clock.
+
+    Every line's level is written down for every beat of the run, from the words of the standard's file.
+    """
+    codes, org = std.codes, std.organisation
+    beats = clocks * codes.beats_per_clock
+    lines = len(codes.words[std.commands.read].split("|")[0].split())
+    levels = [[0] * lines for _ in range(beats)]
+    for clock, command, bank, row, column in trace:
+        group, in_group = divmod(bank % org.banks, org.banks_per_group)
+        value = {"R": row, "C": column * codes.columns_per_burst, "BA": in_group, "BG": group}
+        for number, beat in enumerate(codes.words[command].split("|")):
+            at = clock * codes.beats_per_clock + number
+            if at < beats:
+                for line, token in enumerate(beat.split()):
+                    name = token.rstrip("0123456789")
+                    levels[at][line] = (
+                        int(token == "H") if name in ("H", "L", "V") else value[name] >> int(token[len(name) :]) & 1
+                    )
+    before = [[0] * lines, *levels]
+    rises = sum(
+        now > then for one, other in zip(before, levels, strict=False) for then, now in zip(one, other, strict=True)
+    )
+    return rises, sum(map(sum, levels))
 
 
 @dataclass
@@ -160,7 +190,7 @@ class SlowController:
         self.turn = 0
         self.last_accept = -1
         self.last_use = [0] * self.device.banks
-        self.trace: list[tuple[int, str, int, int]] = []
+        self.trace: list[Command] = []
         self.completions: list[tuple[int, int]] = []
         self.hits = self.misses = self.conflicts = 0
 
@@ -296,9 +326,9 @@ class SlowController:
 
     # doing it
 
-    def _give(self, command: str, bank: int, row: int) -> None:
+    def _give(self, command: str, bank: int, row: int, column: int = -1) -> None:
         self.device.give(command, bank, row, self.clock)
-        self.trace.append((self.clock, command, bank, row))
+        self.trace.append((self.clock, command, bank, row, column))
 
     def _do(self, command: str, bank: int, request: Request | None) -> None:
         have = self.std.commands
@@ -347,7 +377,7 @@ class SlowController:
             taken = any(r.bank == request.bank for r in self.opened)
             if not wanted and not taken and self._legal(closing, request.bank):
                 command = closing
-        self._give(command, request.bank, request.row)
+        self._give(command, request.bank, request.row, request.column)
         if command != closing:
             self.last_use[request.bank] = self.clock
         lasting = self.cycles["write_latency" if request.is_write else "read_latency"]
