@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import config
+from numba.core.options import DefaultOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,15 +48,22 @@ def kernel(function: F) -> F:
     return _compile(function, whole=False)
 
 
+def lean_kernel(function: F) -> F:
+    """A kernel that makes no arrays, so that it need not count references to those it is given, or passes on."""
+    return _compile(function, whole=False, lean=True)
+
+
 def inlined(function: F) -> F:
-    """A small kernel whose code becomes part of every kernel that calls it; otherwise like ``kernel``."""
-    return _compile(function, whole=True)
+    """A small ``lean_kernel`` whose code becomes part of every kernel that calls it."""
+    return _compile(function, whole=True, lean=True)
 
 
-def _compile(function: F, *, whole: bool) -> F:
+def _compile(function: F, *, whole: bool, lean: bool = False) -> F:
+    # numba's option for this has no public name: where a version lacks it, references are counted, which is slower
+    uncounted = {"_nrt": False} if lean and hasattr(DefaultOptions, "_nrt") else {}
     before = config.CACHE_DIR
     config.CACHE_DIR = cache_folder()  # read by numba at decoration; other users of numba keep theirs
     try:
-        return numba.njit(cache=True, nogil=True, forceinline=whole)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True, forceinline=whole, **uncounted)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before

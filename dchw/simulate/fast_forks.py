@@ -1,16 +1,19 @@
-"""The kernel for a fork: one node that feeds many, each through a queue of the same depth, item by item.
+"""The kernels for a fork: one node that feeds many, each through a queue of the same depth.
 
 While every target waits for the fork's next item and nothing else, the fork, its queues and what its targets do until
-they need another item are one recurrence, item by item and target by target; queues between a target and the source of
-its other items are part of it, as in `dchw.simulate.fast_runs`. It is the known-good recurrence of a broadcast array,
-found in any program by its links alone. A target that has something else to do ends it: the item is left in its queue.
+they need another item are one recurrence; queues between a target and the source of its other items are part of it, as
+in `dchw.simulate.fast_runs`. It is the known-good recurrence of a broadcast array, found in any program by its links
+alone. Items go in blocks of at most a queue's depth: when the fork hands them over is known before any target takes
+one, and a target's state is looked up once for all of them. A target that has something else to do ends it: the items
+are left in its queue. Where the targets need nothing but the fork's items, `dchw.simulate.fast_lanes` is faster still.
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dchw.compile import kernel
-from dchw.simulate.fast_lanes import lanes_run
+from dchw.compile import inlined, lean_kernel
+from dchw.simulate.fast_lanes import BLOCK, DEALT, HANDED, lanes_run
+from dchw.simulate.fast_runs import FAR_FIRING, UNSEEN, free_until, service
 from dchw.simulate.fast_tables import (
     CONSTANT,
     DEPTH,
@@ -20,7 +23,6 @@ from dchw.simulate.fast_tables import (
     GIVEN_BY,
     HOLD,
     INITIAL,
-    INTO,
     LANE,
     LANE_ITEMS,
     LANE_NODE,
@@ -32,20 +34,16 @@ from dchw.simulate.fast_tables import (
     NEXT_GIVER,
     NEXT_TAKER,
     OCCUPIED,
-    OUT_OF,
     PEAK,
     QUIET,
     RING,
     SLOT,
     SOURCE,
     SPAN,
-    SPAN_END,
     SPAN_IDLE,
     SPAN_STALL,
-    SPAN_START,
     START,
     STARTED,
-    STOP,
     TAKEN,
     TAKEN_BY,
     UPTO,
@@ -62,7 +60,7 @@ SETTLED = -1
 """In UPTO: a target that stays behind, whose TAKEN and NEXT_TAKER are right already."""
 
 
-@kernel
+@lean_kernel
 def in_step(node: Ints, link: Ints, lane: Ints, at: int) -> bool:
     """Whether every target of a fork waits for its next item, with nothing to do before."""
     for p in range(node[at, LANE], node[at, LANE] + node[at, LANES]):
@@ -72,7 +70,7 @@ def in_step(node: Ints, link: Ints, lane: Ints, at: int) -> bool:
     return True
 
 
-@kernel
+@lean_kernel
 def fork_run(
     run: Ints,
     node: Ints,
@@ -93,172 +91,258 @@ def fork_run(
     """Firings before ``quiet`` of a fork that is `in_step`, and what its targets do with the items.
 
     ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
-    finish, and cycles stalled. Stops behind the first item that some target cannot deal with here. One function
-    without calls where it matters: each would take as long as two of its turns.
+    finish, and cycles stalled. Stops behind the first block of items that some target cannot deal with here.
     """
     begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
-    fork_occupied, fork_constant = node[at, OCCUPIED], node[at, CONSTANT]
-    first = lane[begin, LANE_ITEMS]
-    fork_mask, fork_depth = link[first, MASK], link[first, DEPTH]
-    fork_hold, fork_by = link[first, HOLD], link[first, GIVEN_BY]
-    fork_item, fork_giver = link[first, GIVEN], link[first, NEXT_GIVER]
-    fork_stall, done, smooth, begun_at = 0, 0, True, firing
-    while smooth and fork_giver < quiet:
-        block_from = fork_item
-        fork_item, fork_giver, firing, free, held, fired = lanes_run(
-            node, link, lane, span, ring, lists, room, at, fork_item, fork_giver, quiet, firing, free
+    item, giver = link[lane[begin, LANE_ITEMS], GIVEN], link[lane[begin, LANE_ITEMS], NEXT_GIVER]
+    stalled, done, smooth, begun_at = 0, 0, True, firing
+    while smooth and giver < quiet:
+        block = item
+        item, giver, firing, free, stall, fired = lanes_run(
+            node, link, lane, span, ring, lists, room, at, item, giver, quiet, firing, free
         )
-        if fork_item > block_from:
-            fork_stall += held
-            done += fired
+        stalled += stall
+        done += fired
+        if item > block:
             continue
-        fork_after = lists[fork_by + fork_item + 1] if fork_by >= 0 else fork_giver + 1
-        if fork_after == fork_giver:
+        giver, firing, free, stall, count = _hand_over(
+            node, link, lane, ring, lists, room, at, item, giver, quiet, firing, free
+        )
+        stalled += stall
+        if count == 0:
             break
-        if fork_constant:
-            free += fork_constant * (fork_giver + 1 - firing)
-        else:
-            for place in range(fork_occupied + firing, fork_occupied + fork_giver + 1):
-                free += lists[place]
-        firing = fork_giver + 1
-        fork_place = fork_item & fork_mask
-        if fork_item >= fork_depth > 0:
-            behind = (fork_item - fork_depth) & fork_mask
-            slot = 0
+        for p in range(begin, end):
+            room[DEALT, p - begin] = 0
+        going = True
+        while going:
+            going = False
+            # in turns: a source of several targets' other items serves them one after another
+            for p in range(begin, end):
+                dealt = room[DEALT, p - begin]
+                if 0 <= dealt < count:
+                    more, partly, fired = _lane_run(
+                        run, node, link, ends, lane, span, arbiter, queue, ring, lists, room, at, p, item, dealt, count
+                    )
+                    done += fired
+                    going |= more > dealt
+                    room[DEALT, p - begin] = ~more if partly else more
+        for p in range(begin, end):
+            dealt = room[DEALT, p - begin]
+            if dealt < count:
+                smooth = False
+                _leave(run, node, link, lane, arbiter, queue, ring, lists, room, p, item, dealt, count)
+        item += count
+    for p in range(begin, end):
+        x = lane[p, LANE_ITEMS]
+        link[x, GIVEN], link[x, NEXT_GIVER] = item, giver
+        if link[x, UPTO] != SETTLED:
+            link[x, TAKEN], link[x, NEXT_TAKER] = item, node[lane[p, LANE_NODE], NEXT]
+        link[x, UPTO] = 0
+    run[DONE] += done
+    run[WITH_FORKS] += done + firing - begun_at
+    return firing, free, stalled
+
+
+@lean_kernel
+def _hand_over(
+    node: Ints,
+    link: Ints,
+    lane: Ints,
+    ring: Ints,
+    lists: Ints32,
+    room: Ints,
+    at: int,
+    item: int,
+    giver: int,
+    quiet: int,
+    firing: int,
+    free: int,
+) -> tuple[int, int, int, int, int]:
+    """Finish of the fork's firings that give the next items, in HANDED, as far as all slots are known.
+
+    Gives the next giver, the fork's next firing, its predecessor's finish, cycles stalled, and the number of items.
+    """
+    begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
+    first = lane[begin, LANE_ITEMS]
+    mask, depth, by = link[first, MASK], link[first, DEPTH], link[first, GIVEN_BY]
+    occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
+    most, count, stall = min(BLOCK, depth) if depth > 0 else BLOCK, 0, 0
+    while count < most and giver < quiet:
+        after = lists[by + item + count + 1] if by >= 0 else giver + 1
+        if after == giver:
+            break
+        free += service(lists, occupied, constant, firing, giver + 1)
+        firing, giver = giver + 1, after
+        if item + count >= depth > 0:
+            behind, slot = (item + count - depth) & mask, 0
             for p in range(begin, end):
                 slot = max(slot, ring[lane[p, LANE_RING] + behind])
             if slot >= free:
-                fork_stall += slot + 1 - free
+                stall += slot + 1 - free
                 free = slot + 1
-        visible = free - 1 + fork_hold
-        for p in range(begin, end):
-            column, target, x = lane[p, LANE_ITEMS], lane[p, LANE_NODE], lane[p, LANE_OTHER]
-            column_place, begun = lane[p, LANE_RING] + fork_place, node[target, NEXT]
-            until = begun + 1
-            if link[column, TAKEN_BY] >= 0:
-                until = lists[link[column, TAKEN_BY] + fork_item + 1]
-            reached, first_start = begun, 0
-            if begun < until <= node[target, QUIET]:
-                occupied, constant, finish = node[target, OCCUPIED], node[target, CONSTANT], node[target, FINISH]
-                start = max(finish, visible)
-                first_start, idle = start, start - finish
-                if x < 0 or link[x, NEXT_TAKER] >= until:
-                    if constant:
-                        start += constant * (until - begun)
-                    else:
-                        for place in range(occupied + begun, occupied + until):
-                            start += lists[place]
-                    reached = until
+        room[HANDED, count] = free
+        count += 1
+    return giver, firing, free, stall, count
+
+
+@lean_kernel
+def _leave(
+    run: Ints,
+    node: Ints,
+    link: Ints,
+    lane: Ints,
+    arbiter: Ints,
+    queue: Ints,
+    ring: Ints,
+    lists: Ints32,
+    room: Ints,
+    p: int,
+    item: int,
+    dealt: int,
+    count: int,
+) -> None:
+    """Leave the items of a block that a target did not deal with in its queue, and let it go on by itself.
+
+    ``dealt`` items are taken; ~``dealt``, where it has begun with another and not finished.
+    """
+    x, base, target = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE]
+    mask, hold, by = link[x, MASK], link[x, HOLD], link[x, TAKEN_BY]
+    taken = ~dealt + 1 if dealt < 0 else dealt
+    for k in range(taken, count):
+        ring[base + ((item + k) & mask)] = room[HANDED, k] - 1 + hold
+    link[x, TAKEN] = item + taken
+    link[x, NEXT_TAKER] = lists[by + item + taken] if by >= 0 else node[target, NEXT]
+    link[x, UPTO] = SETTLED
+    wake(run, node, arbiter, queue, target)
+
+
+@inlined
+def _lane_run(
+    run: Ints,
+    node: Ints,
+    link: Ints,
+    ends: Ints,
+    lane: Ints,
+    span: Ints,
+    arbiter: Ints,
+    queue: Ints,
+    ring: Ints,
+    lists: Ints32,
+    room: Ints,
+    at: int,
+    p: int,
+    first: int,
+    dealt: int,
+    count: int,
+) -> tuple[int, bool, int]:
+    """What a target does with items ``first + dealt`` .. ``first + count`` of a block whose hand-over is known.
+
+    Gives the items dealt with, whether another is begun, and firings done: the target's, and those of the source of
+    its other items, which are done on the way where it has nothing else to do.
+    """
+    column, rings, target, x = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE], lane[p, LANE_OTHER]
+    mask, hold, depth = link[column, MASK], link[column, HOLD], link[column, DEPTH]
+    column_by, fill = link[column, TAKEN_BY], link[column, PEAK]
+    occupied, constant, quiet = node[target, OCCUPIED], node[target, CONSTANT], node[target, QUIET]
+    reached, finish, idle, partly = node[target, NEXT], node[target, FINISH], 0, False
+    begun_at = reached
+    base = mask_other = initial = hold_other = by = depth_other = item = given = peak = 0
+    taker, source, next_giver, source_by = FAR_FIRING, -1, 0, -1
+    if x >= 0:
+        base, mask_other, initial, hold_other = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
+        by, depth_other, item, given = link[x, TAKEN_BY], link[x, DEPTH], link[x, TAKEN], link[x, GIVEN]
+        peak, taker = max(link[x, PEAK], 1), link[x, NEXT_TAKER]
+        source, next_giver, source_by = link[x, SOURCE], link[x, NEXT_GIVER], link[x, GIVEN_BY]
+    taken_before, given_before = item, given
+    source_quiet, source_firing, source_free, source_stall = UNSEEN, 0, 0, 0
+    source_occupied = source_constant = 0
+    while dealt < count:
+        begun = reached
+        until = begun + 1 if column_by < 0 else lists[column_by + first + dealt + 1]
+        if not begun < until <= quiet:
+            break
+        start = max(finish, room[HANDED, dealt] - 1 + hold)
+        waited, first_start = start - finish, start
+        if taker >= until:
+            start += service(lists, occupied, constant, begun, until)
+            reached = until
+        while reached < until:
+            if taker == reached:
+                after = lists[by + item + 1] if by >= 0 else reached + 1
+                if after == reached:
+                    break
+                place = base + (item & mask_other)
+                if item < given:
+                    seen = ring[place]
                 else:
-                    base, mask, initial, hold = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
-                    by, item, given, peak = link[x, TAKEN_BY], link[x, TAKEN], link[x, GIVEN], max(link[x, PEAK], 1)
-                    taker, depth, before, source = link[x, NEXT_TAKER], link[x, DEPTH], item, link[x, SOURCE]
-                    source_quiet, source_firing, source_free, source_stall, source_by = -2, 0, 0, 0, 0
-                    giver, given_before, source_occupied, source_constant = 0, given, 0, 0
-                    while reached < until:
-                        if taker == reached:
-                            after = lists[by + item + 1] if by >= 0 else reached + 1
-                            if after == reached:
-                                break
-                            place = base + (item & mask)
-                            if item < given:
-                                seen = ring[place]
-                            else:
-                                if source_quiet == -2:
-                                    # as `fast_runs.free_until`
-                                    source_quiet = -1
-                                    if source < node.shape[0] and source not in (at, target):
-                                        source_firing, here = node[source, NEXT], node[source, SPAN]
-                                        if span[here, SPAN_START] >= 0:
-                                            source_quiet = span[here, SPAN_END] - 1
-                                        for place_in in range(node[source, INTO], node[source, OUT_OF]):
-                                            source_quiet = min(source_quiet, link[ends[place_in], NEXT_TAKER])
-                                        for place_in in range(node[source, OUT_OF], node[source, STOP]):
-                                            if source_quiet <= source_firing:
-                                                break
-                                            if ends[place_in] != x:
-                                                source_quiet = min(source_quiet, link[ends[place_in], NEXT_GIVER])
-                                    giver, source_by = link[x, NEXT_GIVER], link[x, GIVEN_BY]
-                                    if giver < source_quiet:
-                                        source_free = node[source, FINISH]
-                                        if node[source, STARTED]:
-                                            source_free = node[source, START]
-                                        source_occupied = node[source, OCCUPIED]
-                                        source_constant = node[source, CONSTANT]
-                                if giver >= source_quiet:
-                                    break
-                                giver_after = lists[source_by + item + 1] if source_by >= 0 else giver + 1
-                                if giver_after == giver:
-                                    break
-                                if source_constant:
-                                    source_free += source_constant * (giver + 1 - source_firing)
-                                else:
-                                    for turn in range(source_occupied + source_firing, source_occupied + giver + 1):
-                                        source_free += lists[turn]
-                                if item - depth >= initial and depth > 0:
-                                    slot = ring[base + ((item - depth) & mask)]
-                                    if slot >= source_free:
-                                        source_stall += slot + 1 - source_free
-                                        source_free = slot + 1
-                                source_firing, giver = giver + 1, giver_after
-                                given += 1
-                                seen = source_free - 1 + hold
-                            if seen > start:
-                                idle += seen - start
-                                start = seen
-                            if peak != depth and item >= initial:
-                                while item - peak >= initial and ring[base + ((item - peak) & mask)] > seen - hold:
-                                    peak += 1
-                            ring[place] = start + 1
-                            item += 1
-                            taker = after
-                        if reached == begun:
-                            first_start = start
-                        start += constant if constant else lists[occupied + reached]
-                        reached += 1
-                    if reached > begun:
-                        link[x, TAKEN], link[x, NEXT_TAKER] = item, taker
-                        if item > initial:
-                            link[x, PEAK] = peak
-                        if given > given_before:
-                            done += source_firing - node[source, NEXT]
-                            node[source, NEXT], node[source, FINISH] = source_firing, source_free
-                            node[source, STARTED] = 0
-                            span[node[source, SPAN], SPAN_STALL] += source_stall
-                            link[x, GIVEN], link[x, NEXT_GIVER] = given, giver
-                        if item > before and link[x, WANTED] & SLOT:
-                            if source < node.shape[0]:
-                                link[x, WANTED] &= ~SLOT
-                                defer(run, node, source)
-                            else:
-                                wake_source(run, node, link, arbiter, queue, x)
-                if reached > begun:
-                    node[target, NEXT], node[target, FINISH] = reached, start
-                    if idle:
-                        span[node[target, SPAN], SPAN_IDLE] += idle
-                    done += reached - begun
-            if reached > begun:
-                ring[column_place] = first_start + 1
-                if link[column, PEAK] != fork_depth or fork_depth == 0:
-                    most = max(link[column, PEAK], 1)
-                    while fork_item >= most and (ring[lane[p, LANE_RING] + ((fork_item - most) & fork_mask)] >= free):
-                        most += 1
-                    link[column, PEAK] = most
+                    if source_quiet == UNSEEN:
+                        source_quiet = -1
+                        if source not in (at, target):
+                            source_quiet = free_until(node, link, ends, span, source, x)
+                        if source_quiet >= 0:
+                            source_firing = node[source, NEXT]
+                            source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
+                            source_occupied, source_constant = node[source, OCCUPIED], node[source, CONSTANT]
+                    if next_giver >= source_quiet:
+                        break
+                    giver_after = lists[source_by + item + 1] if source_by >= 0 else next_giver + 1
+                    if giver_after == next_giver:
+                        break
+                    source_free += service(lists, source_occupied, source_constant, source_firing, next_giver + 1)
+                    if item - depth_other >= initial and depth_other > 0:
+                        slot = ring[base + ((item - depth_other) & mask_other)]
+                        if slot >= source_free:
+                            source_stall += slot + 1 - source_free
+                            source_free = slot + 1
+                    source_firing, next_giver = next_giver + 1, giver_after
+                    given += 1
+                    seen = source_free - 1 + hold_other
+                if seen > start:
+                    waited += seen - start
+                    start = seen
+                if peak != depth_other and item >= initial:
+                    while item - peak >= initial and ring[base + ((item - peak) & mask_other)] > seen - hold_other:
+                        peak += 1
+                ring[place] = start + 1
+                item += 1
+                taker = after
+            if reached == begun:
+                first_start = start
+            start += constant if constant else lists[occupied + reached]
+            reached += 1
+        if reached == begun:
+            break
+        finish = start
+        idle += waited
+        ring[rings + ((first + dealt) & mask)] = first_start + 1
+        if fill != depth or depth == 0:
+            fill = max(fill, 1)
+            while first + dealt >= fill and ring[rings + ((first + dealt - fill) & mask)] >= room[HANDED, dealt]:
+                fill += 1
+        if reached < until:
+            partly = True
+            break
+        dealt += 1
+        if given > given_before and next_giver >= source_quiet:
+            break  # the source serves another target first; to find that out at the next entry would take longer
+    done = reached - begun_at
+    if done > 0:
+        node[target, NEXT], node[target, FINISH], link[column, PEAK] = reached, finish, fill
+        if idle:
+            span[node[target, SPAN], SPAN_IDLE] += idle
+    if item > taken_before:
+        link[x, TAKEN], link[x, NEXT_TAKER] = item, taker
+        if item > initial:
+            link[x, PEAK] = peak
+        if given > given_before:
+            done += source_firing - node[source, NEXT]
+            node[source, NEXT], node[source, FINISH], node[source, STARTED] = source_firing, source_free, 0
+            span[node[source, SPAN], SPAN_STALL] += source_stall
+            link[x, GIVEN], link[x, NEXT_GIVER] = given, next_giver
+        if link[x, WANTED] & SLOT:
+            if source < node.shape[0]:
+                link[x, WANTED] &= ~SLOT
+                defer(run, node, source)
             else:
-                ring[column_place] = visible
-            if reached == begun or reached < until:
-                smooth = False
-                link[column, TAKEN] = fork_item if reached == begun else fork_item + 1
-                link[column, NEXT_TAKER], link[column, UPTO] = until if reached > begun else begun, SETTLED
-                wake(run, node, arbiter, queue, target)
-        fork_item += 1
-        fork_giver = fork_after
-    for p in range(begin, end):
-        column = lane[p, LANE_ITEMS]
-        link[column, GIVEN], link[column, NEXT_GIVER] = fork_item, fork_giver
-        if link[column, UPTO] != SETTLED:
-            link[column, TAKEN], link[column, NEXT_TAKER] = fork_item, node[lane[p, LANE_NODE], NEXT]
-        link[column, UPTO] = 0
-    run[DONE] += done
-    run[WITH_FORKS] += done + firing - begun_at
-    return firing, free, fork_stall
+                wake_source(run, node, link, arbiter, queue, x)
+    return dealt, partly, done

@@ -7,7 +7,7 @@ cycle anything is decided at: what is not known yet follows some decision, so it
 
 from __future__ import annotations
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.simulate.fast_forks import fork_run, in_step
 from dchw.simulate.fast_runs import give_run, take_run
 from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
@@ -77,7 +77,7 @@ from dchw.simulate.memory import FAR, clock_from, cycle_during, step
 PAUSED, STUCK = range(2)
 
 
-@kernel
+@lean_kernel
 def advance(t: Tables, budget: int) -> int:
     """Run until about ``budget`` more firings are done (PAUSED) or nothing can go on (STUCK: finished or deadlock)."""
     run, arbiter = t.run, t.arbiter
@@ -107,7 +107,7 @@ def advance(t: Tables, budget: int) -> int:
                     arbiter[a, PENDING] = decide(t, a)
 
 
-@kernel
+@lean_kernel
 def _fire(t: Tables, target: int) -> None:
     # every queued node fires until it is done or must wait (T3, T4), or until DONE reaches the target. Runs of firings
     # that only take or only give are done at once, unless their times are recorded; what is left are single firings,
@@ -301,7 +301,7 @@ def _fire(t: Tables, target: int) -> None:
         run[DONE] += firing - begun
 
 
-@kernel
+@lean_kernel
 def _hurry(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
     # a target waits for an item of link ``x``: its source must not be deferred any more
     if x >= 0 and link[x, SOURCE] < node.shape[0] and node[link[x, SOURCE], QUEUED] == DEFERRED:

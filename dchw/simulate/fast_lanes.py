@@ -8,7 +8,7 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.simulate.fast_tables import (
     CONSTANT,
     DEPTH,
@@ -40,12 +40,14 @@ FEWEST = 4
 """Items below which laying out a block does not pay."""
 WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1
 """Rows of ``room``, a column per lane: an item's cycles there, its start, when the lane is free, how long it waited."""
+DEALT = IDLE
+"""Row of ``room``, a column per lane: items of a block that are dealt with, by `dchw.simulate.fast_forks`."""
 SLOT, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
 """Rows of ``room``, a column per item: when the slot it needs is visible, and the finish of the firing that gives it.
 The last: rows in all."""
 
 
-@kernel
+@lean_kernel
 def _lay_out(node: Ints, link: Ints, lane: Ints, lists: Ints32, room: Ints, begin: int, end: int, item: int) -> int:
     """Write WORK for the next items; how many of them each target takes with nothing else to do."""
     count = BLOCK
@@ -70,14 +72,14 @@ def _lay_out(node: Ints, link: Ints, lane: Ints, lists: Ints32, room: Ints, begi
     return count if count >= FEWEST else 0
 
 
-@kernel
+@lean_kernel
 def _limit(node: Ints, link: Ints, lane: Ints, p: int) -> int:
     # the firing of a lane's target before which it moves items of the fork only
     quiet, x = node[lane[p, LANE_NODE], QUIET], lane[p, LANE_OTHER]
     return quiet if x < 0 else min(quiet, link[x, NEXT_TAKER])
 
 
-@kernel
+@lean_kernel
 def lanes_run(
     node: Ints,
     link: Ints,
@@ -148,7 +150,7 @@ def lanes_run(
     return item + done, giver, firing, free, stall, firings
 
 
-@kernel
+@lean_kernel
 def _settle(
     node: Ints,
     link: Ints,

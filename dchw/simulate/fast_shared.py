@@ -3,7 +3,7 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.simulate.fast_tables import (
     CHANNEL_COUNT,
     CHANNELS,
@@ -50,7 +50,7 @@ from dchw.simulate.memory import (
 )
 
 
-@kernel
+@lean_kernel
 def _eligible_from(t: Tables, one: int, other: int) -> int:
     # cycle from which a channel can be granted, or FAR while its head or slot is not known
     link, ring = t.link, t.ring
@@ -66,7 +66,7 @@ def _eligible_from(t: Tables, one: int, other: int) -> int:
     return cycle
 
 
-@kernel
+@lean_kernel
 def decide(t: Tables, a: int) -> int:
     # the cycle of an arbiter's next grant as far as heads and slots are known (T6, T7); FAR if none is
     row, ends = t.arbiter[a], t.ends
@@ -87,7 +87,7 @@ def decide(t: Tables, a: int) -> int:
     return cycle
 
 
-@kernel
+@lean_kernel
 def grant(t: Tables, a: int, cycle: int) -> None:
     # one grant to the policy's choice among the channels eligible in a cycle
     row, ends, link = t.arbiter[a], t.ends, t.link
@@ -124,7 +124,7 @@ def grant(t: Tables, a: int, cycle: int) -> None:
         t.granted_place[one, 0] += 1
 
 
-@kernel
+@lean_kernel
 def next_memory_clock(t: Tables) -> int:
     # tells the memory the heads that became visible; its next clock in which something can happen
     state, link = t.memory, t.link
@@ -135,7 +135,7 @@ def next_memory_clock(t: Tables) -> int:
     return next_clock(state) if state.port.shape[0] else FAR
 
 
-@kernel
+@lean_kernel
 def deliver(t: Tables) -> None:
     # passes on what the memory accepted and answered
     state, link = t.memory, t.link

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.simulate.memory import MemoryState
 
 Ints = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ class Tables(NamedTuple):
     memory: MemoryState
 
 
-@kernel
+@lean_kernel
 def take(t: Tables, x: int, cycle: int) -> None:
     # a shared node takes a link's head at a cycle, as firing nodes do in `dchw.simulate.fast_kernels`
     link, ring = t.link, t.ring
@@ -83,7 +83,7 @@ def take(t: Tables, x: int, cycle: int) -> None:
         wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
-@kernel
+@lean_kernel
 def peak_at(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
     # most slots held, when all before ``item`` are taken: they are freed in order, so that there are more than
     # ``peak`` with this item's if the one ``peak`` before it is free later than this item's is held
@@ -93,7 +93,7 @@ def peak_at(ring: Ints, base: int, mask: int, initial: int, item: int, held_from
     return peak
 
 
-@kernel
+@lean_kernel
 def give(t: Tables, x: int, cycle: int) -> None:
     # a shared node hands an item over at a cycle
     link = t.link
@@ -103,21 +103,21 @@ def give(t: Tables, x: int, cycle: int) -> None:
         wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
-@kernel
+@lean_kernel
 def wake_source(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
     if link[x, SOURCE] < node.shape[0]:
         link[x, WANTED] &= ~SLOT
     wake(run, node, arbiter, queue, link[x, SOURCE])
 
 
-@kernel
+@lean_kernel
 def wake_target(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
     if link[x, TARGET] < node.shape[0]:
         link[x, WANTED] &= ~ITEM
     wake(run, node, arbiter, queue, link[x, TARGET])
 
 
-@kernel
+@lean_kernel
 def wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
     # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
     nodes = node.shape[0]
@@ -133,7 +133,7 @@ def wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
         run[QUEUE_COUNT] += 1
 
 
-@kernel
+@lean_kernel
 def defer(run: Ints, node: Ints, at: int) -> None:
     """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
     if node[at, QUEUED] == NOT_QUEUED:
@@ -141,7 +141,7 @@ def defer(run: Ints, node: Ints, at: int) -> None:
         run[DEFERRALS] += 1
 
 
-@kernel
+@lean_kernel
 def queue_deferred(run: Ints, node: Ints, queue: Ints) -> None:
     """Put the first deferred fork in line, or all other deferred nodes if there is none."""
     for forks in range(1, -1, -1):
@@ -157,7 +157,7 @@ def queue_deferred(run: Ints, node: Ints, queue: Ints) -> None:
             return
 
 
-@kernel
+@lean_kernel
 def record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
     node = t.node
     if finish <= t.run[WINDOW_FROM]:
@@ -169,7 +169,7 @@ def record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for:
     node[at, RECORDED] += 1
 
 
-@kernel
+@lean_kernel
 def settle_peaks(t: Tables) -> None:
     """Count items that were given and never taken into the links' peaks."""
     link, ring = t.link, t.ring
