@@ -40,7 +40,7 @@ from tests.parity.test_lpddr import stream
 
 COLUMNS, ROWS, ELEMENTS, DENSITY, DEPTH = 3500, 4096, 64, 0.1, 8
 REFERENCE_COLUMNS = 40
-ROUNDS = 5
+ROUNDS = 20
 
 
 @kernel
@@ -138,7 +138,7 @@ def test_fc6(storage: str, active: float, benchmark: Any) -> None:
     firings = sum(len(node.occupied) for node in program.nodes if isinstance(node, FiringNode))
     fast.run(program)
     (alone, share), whole = kernel_seconds(program), whole_seconds(program)
-    plain = least_seconds(lambda: int(entries.row.sum()), 10 * ROUNDS)
+    plain = least_seconds(lambda: int(entries.row.sum()), ROUNDS)
     print(
         f"\nfc6, {storage}, {100 * active:.0f} % of the inputs non-zero: {entries.row.size:,} entries, {firings:,} "
         f"firings, {100 * share:.1f} % with a fork; kernels {alone * 1e3:.1f} ms, whole run {whole * 1e3:.1f} ms; "
