@@ -76,8 +76,8 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
 def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock: int) -> None:
     """Record a command: what it forbids to others and until when, command bus and lines, its count and the trace.
 
-    ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` and
-    ``column`` (-1 where none) are for the trace and the lines only.
+    ``bank`` is the first bank of the rank where the command goes to all of them; ``row`` and ``column`` (-1 where
+    none) are for the trace and the lines only.
     """
     for rule in range(f.rule_first[command], f.rule_bank[command]):
         following = f.rule_following[rule]

@@ -23,6 +23,7 @@ from dchw.simulate.fast_tables import (
     GIVEN_BY,
     HOLD,
     INITIAL,
+    ITEM,
     LANE,
     LANE_ITEMS,
     LANE_NODE,
@@ -137,6 +138,7 @@ def fork_run(
         link[x, GIVEN], link[x, NEXT_GIVER] = item, giver
         if link[x, UPTO] != SETTLED:
             link[x, TAKEN], link[x, NEXT_TAKER] = item, node[lane[p, LANE_NODE], NEXT]
+            link[x, WANTED] |= ITEM  # it may have waited for something else before
         link[x, UPTO] = 0
     run[DONE] += done
     run[WITH_FORKS] += done + firing - begun_at

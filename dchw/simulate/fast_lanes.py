@@ -9,6 +9,7 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 from __future__ import annotations
 
 from dchw.compile import lean_kernel
+from dchw.simulate.fast_runs import service
 from dchw.simulate.fast_tables import (
     CONSTANT,
     DEPTH,
@@ -63,11 +64,7 @@ def _lay_out(node: Ints, link: Ints, lane: Ints, lists: Ints32, room: Ints, begi
             if not begun < until <= limit:
                 count = k
                 break
-            cycles = constant * (until - begun)
-            if constant == 0:
-                for place in range(occupied + begun, occupied + until):
-                    cycles += lists[place]
-            room[WORK + k, p - begin] = cycles
+            room[WORK + k, p - begin] = service(lists, occupied, constant, begun, until)
             begun = until
     return count if count >= FEWEST else 0
 
@@ -122,11 +119,7 @@ def lanes_run(
         after = lists[by + item + done + 1] if by >= 0 else giver + 1
         if after == giver:
             break
-        if constant:
-            free += constant * (giver + 1 - firing)
-        else:
-            for place in range(occupied + firing, occupied + giver + 1):
-                free += lists[place]
+        free += service(lists, occupied, constant, firing, giver + 1)
         firing, giver = giver + 1, after
         if slot[done] >= free:
             stall += slot[done] + 1 - free

@@ -23,7 +23,7 @@ from dchw.simulate import fast, fast_forks, fast_lanes, fast_runs, reference
 from dchw.simulate import fast_kernels as fk
 from dchw.simulate import fast_tables as ft
 from dchw.simulate.difference import first_difference
-from dchw.simulate.program import Program
+from dchw.simulate.program import FiringNode, Link, Program
 from dchw.simulate.result import Timing
 from tests.parity.broadcast import broadcast_program, random_work
 from tests.parity.forks import random_fork
@@ -54,6 +54,39 @@ def test_forks_and_near_misses_equal_the_reference_engine(program):
 def test_a_lane_that_takes_several_items_at_once_ends_the_run():
     """Found by random machines: a lane whose firing takes the next item too was counted as having taken this one."""
     program = random_fork(Random(716))
+    assert first_difference(reference.run(program), fast.run(program), program) is None
+
+
+def stopping_fork() -> Program:
+    """A fork with a decoder of two lanes, whose last item it gives by itself (a layer's last firing)."""
+    counts = {"fork": 3, "lane0": 7, "lane1": 6, "decoder": 9, "collector": 1}
+    links = [
+        ("fork", "lane0", 1, [0, 1, 2], [0, 2, 5]),
+        ("fork", "lane1", 1, [0, 1, 2], [0, 2, 4]),
+        ("decoder", "lane0", 1, [2, 4, 8], [2, 3, 5]),
+        ("decoder", "lane1", 1, [6], [2]),
+        ("lane0", "collector", 1, [0], [0]),
+        ("lane1", "collector", 1, [0], [0]),
+    ]
+    return Program(
+        clock_hz=1, layers=("all",),
+        nodes=tuple(
+            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=np.zeros(count, np.int32))
+            for name, count in counts.items()
+        ),
+        links=tuple(
+            Link(
+                name=f"{source}>{target}", source=source, target=target, items=len(taken), depth=depth,
+                given_by=np.array(given, np.int32), taken_by=np.array(taken, np.int32),
+            )
+            for source, target, depth, given, taken in links
+        ),
+    )  # fmt: skip
+
+
+def test_a_lane_that_waited_for_its_decoder_is_woken_by_the_fork_later():
+    """Found by random machines: done with the fork meanwhile, it had not said that it waits for the fork as well."""
+    program = stopping_fork()
     assert first_difference(reference.run(program), fast.run(program), program) is None
 
 
@@ -148,7 +181,11 @@ FAULTS = {
     "lanes' stall one short": (LANES, "stall += slot[done] + 1 - free", "stall += slot[done] - free"),
     "lanes' idle forgotten": (LANES, "idle[p] += start - finish[p]", "idle[p] += 0"),
     "lanes' item one longer": (LANES, "finish[p] = start + cycles[p]", "finish[p] = start + cycles[p] + 1"),
-    "lanes' firings one short": (LANES, "cycles = constant * (until - begun)", "cycles = constant"),
+    "lanes' firings one short": (
+        LANES,
+        "service(lists, occupied, constant, begun, until)",
+        "service(lists, occupied, constant, begun, begun + 1)",
+    ),
     "lanes' sums not handed over": (LANES, "QUIET], lane", "QUIET] + 1, lane"),
     "lanes' entries not waited for": (LANES, "quiet if x < 0 else min(quiet, link[x, NEXT_TAKER])", "quiet"),
     "lanes' slots not kept": (
@@ -195,6 +232,7 @@ def with_fault(fault: str) -> dict[str, Any]:
     runs, lanes, forks = (
         kernels(module, right, wrong) if module is faulty else kernels(module) for module in (RUNS, LANES, FORKS)
     )
+    lanes["service"] = runs["service"]
     forks |= {name: runs[name] for name in ("service", "free_until")} | {"lanes_run": lanes["lanes_run"]}
     return {"fork_run": forks["fork_run"], "take_run": runs["take_run"], "give_run": runs["give_run"]}
 
