@@ -15,10 +15,13 @@ from dchw.events import Stream
 from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from tests.parity.machines import fixed_memory
 
+FEW_OR_MANY, FEW = (0, 1, 2, 3, 6), (0, 0, 0, 1, 1, 2)
+"""Entries of a lane for an item of the fork."""
 
-def random_fork(rng: Random, *, misses: bool = True, most: int = 30) -> Program:
+
+def random_fork(rng: Random, *, misses: bool = True, most: int = 30, amounts: tuple[int, ...] = FEW_OR_MANY) -> Program:
     """``misses``: with things that do not fit, in about half of the machines; ``most`` items of the fork."""
-    return _Machine(rng, misses and rng.random() < 0.6).program(most)
+    return _Machine(rng, misses and rng.random() < 0.6).program(most, amounts)
 
 
 class _Machine:
@@ -55,11 +58,11 @@ class _Machine:
             )
         )  # fmt: skip
 
-    def program(self, most: int) -> Program:
+    def program(self, most: int, amounts: tuple[int, ...]) -> Program:
         rng = self.rng
         columns, lanes = rng.randint(3, most), rng.randint(2, 5)
         shared = rng.choice([0, 1, 1, lanes])  # lanes of a decoder; 0: no decoders
-        work = [[rng.choice([0, 1, 2, 3, 6]) for _ in range(lanes)] for _ in range(columns)]
+        work = [[rng.choice(amounts) for _ in range(lanes)] for _ in range(columns)]
         opening = rng.choice([0, 1, 2])
         broadcast = list(range(opening, opening + columns))
         if rng.random() < 0.3:  # firings of the fork that give nothing

@@ -26,11 +26,12 @@ from dchw.simulate.difference import first_difference
 from dchw.simulate.program import FiringNode, Link, Program
 from dchw.simulate.result import Timing
 from tests.parity.broadcast import broadcast_program, random_work
-from tests.parity.forks import random_fork
+from tests.parity.forks import FEW, FEW_OR_MANY, random_fork
 
-machines = st.randoms(use_true_random=False).flatmap(
-    lambda rng: st.sampled_from([30, 150]).map(lambda most: random_fork(rng, most=most))
-)
+machines = st.builds(
+    random_fork, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]),
+    amounts=st.sampled_from([FEW, FEW_OR_MANY]),
+)  # fmt: skip
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

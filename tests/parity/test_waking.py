@@ -1,0 +1,111 @@
+"""Nobody sleeps who could go on: checked whenever the fast engine stops to let a shared node decide, and at the end.
+
+A firing node that is not woken is worse than late: what it would give is missing when arbiters and the memory decide.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dchw.compile import kernel
+from dchw.quantities import SimulationError
+from dchw.simulate import fast, fast_forks
+from dchw.simulate import fast_kernels as fk
+from dchw.simulate import fast_tables as ft
+from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
+from dchw.simulate.memory import FAR, clock_from, cycle_during, step
+from dchw.simulate.program import Program
+from tests.parity.forks import FEW, FEW_OR_MANY, random_fork
+from tests.parity.machines import random_program
+from tests.parity.test_runs import kernels, stopping_fork
+
+machines = st.one_of(
+    st.randoms(use_true_random=False).map(random_program),
+    st.builds(
+        random_fork, st.randoms(use_true_random=False), most=st.sampled_from([4, 30]),
+        amounts=st.sampled_from([FEW, FEW_OR_MANY]),
+    ),
+)  # fmt: skip
+slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@kernel
+def sleeper(t: ft.Tables) -> int:
+    """The first firing node that has firings left and all it needs to start the next one, or to hand it over; or -1."""
+    node, link, lists = t.node, t.link, t.lists
+    for at in range(node.shape[0]):
+        firing = node[at, ft.NEXT]
+        if firing == node[at, ft.COUNT]:
+            continue
+        blocked = False
+        started = node[at, ft.STARTED]
+        begin = node[at, ft.OUT_OF] if started else node[at, ft.INTO]
+        end = node[at, ft.STOP] if started else node[at, ft.OUT_OF]
+        for place in range(begin, end):
+            x = t.ends[place]
+            if started:
+                upto, by, next_at = link[x, ft.GIVEN] + 1, link[x, ft.GIVEN_BY], link[x, ft.NEXT_GIVER]
+            else:
+                upto, by, next_at = link[x, ft.TAKEN] + 1, link[x, ft.TAKEN_BY], link[x, ft.NEXT_TAKER]
+            if next_at != firing:
+                continue
+            while by >= 0 and lists[by + upto] == firing:
+                upto += 1
+            if started:
+                needs = upto - 1 - link[x, ft.DEPTH]
+                blocked |= link[x, ft.DEPTH] > 0 and needs >= max(link[x, ft.INITIAL], link[x, ft.TAKEN])
+            else:
+                blocked |= upto > link[x, ft.GIVEN]
+        if not blocked:
+            return at
+    return -1
+
+
+def asleep(program: Program) -> list[int]:
+    """Firing nodes found asleep, as `fast_kernels.advance` goes from one decision to the next."""
+    t = fast.flatten(program)
+    found = []
+    while True:
+        fk._fire(t, 10**12)
+        found += [at for at in [int(sleeper(t))] if at >= 0]
+        cycle = FAR
+        for a in range(len(t.arbiter)):
+            t.arbiter[a, ft.DIRTY] = 0
+            t.arbiter[a, ft.PENDING] = decide(t, a)
+            cycle = min(cycle, int(t.arbiter[a, ft.PENDING]))
+        clock = next_memory_clock(t)
+        if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
+            if step(t.memory, FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)):
+                deliver(t)
+        elif cycle == FAR:
+            return found
+        else:
+            for a in range(len(t.arbiter)):
+                while t.arbiter[a, ft.PENDING] == cycle:
+                    grant(t, a, cycle)
+                    t.arbiter[a, ft.PENDING] = decide(t, a)
+
+
+@given(machines)
+@slow
+def test_no_node_sleeps_that_could_go_on(program):
+    try:
+        fast.run(program)
+    except SimulationError as error:
+        if "deadlock" not in str(error):
+            return  # malformed on purpose
+    assert asleep(program) == []
+
+
+@pytest.mark.parametrize("program", [stopping_fork(), random_fork(Random(477), amounts=FEW)])
+def test_the_checker_sees_a_node_that_nobody_woke(program, monkeypatch):
+    """A planted fault: lanes done with their fork do not say that they wait for its next item."""
+    assert asleep(program) == []
+    space = kernels(fast_forks, "link[x, WANTED] |= ITEM", "pass")
+    monkeypatch.setattr(fk, "_fire", fk._fire.py_func if hasattr(fk._fire, "py_func") else fk._fire)
+    monkeypatch.setattr(fk, "fork_run", space["fork_run"])
+    assert asleep(program) != []
