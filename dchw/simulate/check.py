@@ -39,8 +39,8 @@ class NodeFacts:
     occupied: Ints32
     constant: int
     """Cycles that every firing is occupied; 0 where they differ or there is none."""
-    spans: npt.NDArray[np.int64]
-    """int64[spans, 3] of firings of one layer: end, layer, cycles occupied."""
+    spans: tuple[tuple[int, int, int], ...]
+    """Of firings of one layer: end, layer, cycles occupied."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +101,7 @@ def _time_bound(program: Program, facts: Facts) -> int:
     total = 1 + sum((link.latency + 2) * link.items for link in program.links)
     for node in program.nodes:
         if isinstance(node, FiringNode):
-            total += int(facts.nodes[node.name].spans[:, 2].sum()) + len(node.occupied)
+            total += sum(cycles for _, _, cycles in facts.nodes[node.name].spans) + len(node.occupied)
         elif isinstance(node, Arbiter):
             length = node.blackout[2] if node.blackout else 0
             total += (node.occupied + length + 1) * sum(program.links[i].items for i in program.links_into(node.name))
@@ -168,10 +168,12 @@ def _total(values: Any, begin: int, end: int) -> int:
 
 
 class _Once:
-    """Results of the loops above, once per list: many nodes and links of a program share theirs."""
+    """Results of the loops above, and of lists found good, once per list: many nodes and links share theirs."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, Any], tuple[Any, Any]] = {}
+        self.good: dict[tuple[int, int, int], tuple[IntArray, Ints32 | None]] = {}
+        """By id of a list of items moved, firings of its node, and room: the list, and what `_check_list` said."""
 
     def __call__(self, loop: Callable[[Any], R], values: Ints32) -> R:
         key = (id(values), loop)
@@ -186,7 +188,7 @@ def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
     if len(node.layer) != len(occupied):
         raise _wrong(where, "one layer per firing", f"{len(node.layer)} layers for {len(occupied)} firings")
     if len(occupied) == 0:
-        return NodeFacts(occupied=occupied, constant=0, spans=np.zeros((0, 3), np.int64))
+        return NodeFacts(occupied=occupied, constant=0, spans=())
     lowest, highest = once(_extremes, occupied)
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
@@ -200,10 +202,11 @@ def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
     while begin < len(layer):
         here = int(layer[begin])
         end = len(layer) if here == last else int(np.searchsorted(layer, here, side="right"))
-        spans.append((end, here, lowest * (end - begin) if lowest == highest else _total(occupied, begin, end)))
+        cycles = int(lowest) * (end - begin) if lowest == highest else int(_total(occupied, begin, end))
+        spans.append((end, here, cycles))
         begin = end
     constant = int(lowest) if lowest == highest else 0
-    return NodeFacts(occupied=occupied, constant=constant, spans=np.array(spans, np.int64))
+    return NodeFacts(occupied=occupied, constant=constant, spans=tuple(spans))
 
 
 def _check_link(
@@ -240,6 +243,10 @@ def _check_list(
     # ``room``: most items of a link with a limit that one firing can move
     if listed is None:
         return None
+    firings = len(end.occupied) if isinstance(end, FiringNode) else -1
+    key = id(listed), firings, room if link.depth != UNBOUNDED else -1
+    if key in once.good:
+        return once.good[key][1]
     where = f"link {link.name!r}"
     if not isinstance(end, FiringNode):
         raise _wrong(where, f"no list of items {what}, because {end.name!r} does not fire", "one")
@@ -247,7 +254,6 @@ def _check_list(
     falls, stays = once(_steps, by)
     if falls:
         raise _wrong(where, f"items {what} in order", "a decreasing list")
-    firings = len(end.occupied)
     first, last = (int(by[0]), int(by[-1])) if len(by) else (0, 0)
     if len(by) and not (first >= 0 and last < firings):
         raise _wrong(where, f"items {what} by firings below {firings} of {end.name!r}", f"{first} to {last}")
@@ -255,7 +261,8 @@ def _check_list(
         most = int(np.bincount(by).max())
         raise _wrong(where, f"a depth of at least the items {what} at once", f"{most} items for depth {link.depth}")
     whole = stays == 0 and len(by) == firings
-    return None if whole else by
+    once.good[key] = listed, None if whole else by
+    return once.good[key][1]
 
 
 def _check_shared(program: Program, node: Arbiter | MemoryNode) -> None:

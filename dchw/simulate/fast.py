@@ -88,7 +88,7 @@ def _tables(program: Program, facts: Facts, window: tuple[int, int] | None) -> f
     memory = [program.memory.name] if program.memory is not None else []
     names = [*(node.name for node in firing), *(node.name for node in arbiters), *memory]
     lists = _Lists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
-    node, ends, span = _firing_rows(program, facts, firing, window, lists)
+    node_rows, ends, span = _firing_rows(program, facts, firing, window, lists)
     channels = [
         list(zip(program.links_into(name), program.links_out_of(name), strict=True)) for name in names[len(firing) :]
     ]
@@ -105,8 +105,9 @@ def _tables(program: Program, facts: Facts, window: tuple[int, int] | None) -> f
     run[ft.MEMORY_LINKS] = len(ends)
     if memory:
         ends += [end for pair in channels[-1] for end in pair]
-    link, places = _link_rows(program, facts, {name: place for place, name in enumerate(names)}, lists)
-    lane = _lanes(node, link, ends)
+    link_rows, places = _link_rows(program, facts, {name: place for place, name in enumerate(names)}, lists)
+    lane = _lanes(node_rows, link_rows, ends)
+    node, link = _rows(node_rows, ft.NODE_SIZE), _rows(link_rows, ft.LINK_SIZE)
     node[(node[:, ft.LANES] > 0) & (node[:, ft.COUNT] > 0), ft.QUEUED] = ft.DEFERRED
     queue = np.flatnonzero(node[:, ft.QUEUED] == ft.IN_QUEUE).astype(np.int64)
     run[ft.QUEUE_COUNT], run[ft.DEFERRALS] = queue.size, np.count_nonzero(node[:, ft.QUEUED] == ft.DEFERRED)
@@ -159,6 +160,10 @@ class _Lists:
         return np.concatenate(self._parts)
 
 
+def _rows(rows: list[list[int]], size: int) -> IntArray:
+    return np.array(rows, np.int64).reshape(-1, size)
+
+
 def _kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
     firing = [node for node in program.nodes if isinstance(node, FiringNode)]
     return firing, [node for node in program.nodes if isinstance(node, Arbiter)]
@@ -166,17 +171,18 @@ def _kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
 
 def _firing_rows(
     program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _Lists
-) -> tuple[IntArray, list[int], IntArray]:
+) -> tuple[list[list[int]], list[int], IntArray]:
     node = [[0] * ft.NODE_SIZE for _ in firing]
     ends: list[int] = []
-    spans = recorded = 0
+    spans: list[int] = []
+    recorded = 0
     for row, item in zip(node, firing, strict=True):
         known = facts.nodes[item.name]
         takes, gives = program.links_into(item.name), program.links_out_of(item.name)
         row[ft.INTO : ft.STOP + 1] = len(ends), len(ends) + len(takes), len(ends) + len(takes) + len(gives)
         ends += takes + gives
-        row[ft.COUNT], row[ft.SPAN], row[ft.SPAN_FIRST] = len(item.occupied), spans, spans
-        spans += len(known.spans)
+        row[ft.COUNT], row[ft.SPAN], row[ft.SPAN_FIRST] = len(item.occupied), len(spans), len(spans)
+        spans += [end for end, _, _ in known.spans]
         row[ft.CONSTANT] = known.constant
         if len(item.occupied) and not known.constant:
             row[ft.OCCUPIED] = lists.add(known.occupied, item.name)
@@ -185,11 +191,9 @@ def _firing_rows(
         row[ft.WAITED_FOR] = -1
         row[ft.RECORD], recorded = recorded, recorded + _room(item, window)
         row[ft.QUEUED] = ft.IN_QUEUE if row[ft.COUNT] else ft.NOT_QUEUED
-    span = np.zeros((spans, ft.SPAN_SIZE), np.int64)
-    span[:, ft.SPAN_START] = -1
-    if spans:
-        span[:, ft.SPAN_END] = np.concatenate([facts.nodes[item.name].spans[:, 0] for item in firing])
-    return np.array(node, np.int64).reshape(-1, ft.NODE_SIZE), ends, span
+    span = np.zeros((len(spans), ft.SPAN_SIZE), np.int64)
+    span[:, ft.SPAN_START], span[:, ft.SPAN_END] = -1, spans
+    return node, ends, span
 
 
 def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
@@ -197,47 +201,53 @@ def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
     return min(len(node.occupied), window[1] - window[0]) if window else 0
 
 
-def _link_rows(program: Program, facts: Facts, index: dict[str, int], lists: _Lists) -> tuple[IntArray, int]:
+def _link_rows(program: Program, facts: Facts, index: dict[str, int], lists: _Lists) -> tuple[list[list[int]], int]:
     kinds = {node.name: node for node in program.nodes}
-    link = [[0] * ft.LINK_SIZE for _ in program.links]
+    rows = []
     places = 0
-    for row, item, known in zip(link, program.links, facts.links, strict=True):
-        source = kinds[item.source]
-        slots = item.items if item.depth == UNBOUNDED else min(2 * item.depth, item.items) + item.initial
+    for item, known in zip(program.links, facts.links, strict=True):
+        source, depth, initial = kinds[item.source], item.depth, item.initial
+        slots = item.items if depth == UNBOUNDED else min(2 * depth, item.items) + initial
         size = 1 << max(slots - 1, 0).bit_length()
-        row[ft.RING], row[ft.MASK], places = places, size - 1, places + size
-        row[ft.DEPTH], row[ft.INITIAL] = item.depth, item.initial
-        row[ft.HOLD] = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
-        row[ft.SOURCE], row[ft.TARGET] = index[item.source], index[item.target]
-        row[ft.GIVEN] = item.initial
-        row[ft.GIVEN_BY] = row[ft.TAKEN_BY] = -1
+        given_by = taken_by = -1
+        next_giver = next_taker = 0
         if known.given_by is not None:
-            row[ft.GIVEN_BY] = lists.add(known.given_by, item.source) - item.initial
-            row[ft.NEXT_GIVER] = int(known.given_by[0] if len(known.given_by) else ft.NEVER_FIRES)
+            given_by = lists.add(known.given_by, item.source) - initial
+            next_giver = int(known.given_by[0] if len(known.given_by) else ft.NEVER_FIRES)
         if known.taken_by is not None:
-            row[ft.TAKEN_BY] = lists.add(known.taken_by, item.target)
-            row[ft.NEXT_TAKER] = int(known.taken_by[0] if len(known.taken_by) else ft.NEVER_FIRES)
-        row[ft.WANTED] |= 0 if isinstance(kinds[item.target], FiringNode) else ft.ITEM
-        row[ft.WANTED] |= 0 if isinstance(source, FiringNode) else ft.SLOT
-    return np.array(link, np.int64).reshape(-1, ft.LINK_SIZE), places
+            taken_by = lists.add(known.taken_by, item.target)
+            next_taker = int(known.taken_by[0] if len(known.taken_by) else ft.NEVER_FIRES)
+        wanted = 0 if isinstance(kinds[item.target], FiringNode) else ft.ITEM
+        wanted |= 0 if isinstance(source, FiringNode) else ft.SLOT
+        row = [0] * ft.LINK_SIZE
+        row[: ft.TARGET + 1] = (
+            places, size - 1, depth, initial, item.latency + (source.occupied if isinstance(source, Arbiter) else 1),
+            given_by, taken_by, index[item.source], index[item.target],
+        )  # fmt: skip
+        row[ft.GIVEN], row[ft.NEXT_GIVER], row[ft.NEXT_TAKER], row[ft.WANTED] = initial, next_giver, next_taker, wanted
+        rows.append(row)
+        places += size
+    return rows, places
 
 
-def _lanes(node: IntArray, link: IntArray, ends: list[int]) -> IntArray:
+def _lanes(node: list[list[int]], link: list[list[int]], ends: list[int]) -> IntArray:
     """Find forks: out-links of one node with one depth, latency and list of givers, each a busy link of its target."""
     lanes: list[tuple[int, ...]] = []
-    links, busy = link.tolist(), node[:, [ft.MAIN, ft.OTHER]].tolist()
-    for at, (out_of, stop) in enumerate(node[:, [ft.OUT_OF, ft.STOP]].tolist()):
+    for row in node:
         alike: dict[tuple[int, ...], dict[int, int]] = {}
-        for x in ends[out_of:stop]:
-            target = links[x][ft.TARGET]
-            if links[x][ft.INITIAL] == 0 and target < len(node) and x in busy[target]:
-                same = tuple(links[x][column] for column in (ft.DEPTH, ft.HOLD, ft.GIVEN_BY, ft.MASK))
+        for x in ends[row[ft.OUT_OF] : row[ft.STOP]]:
+            out = link[x]
+            target = out[ft.TARGET]
+            if out[ft.INITIAL] == 0 and target < len(node) and x in (node[target][ft.MAIN], node[target][ft.OTHER]):
+                same = out[ft.DEPTH], out[ft.HOLD], out[ft.GIVEN_BY], out[ft.MASK]
                 alike.setdefault(same, {}).setdefault(target, x)
         fork = max(alike.values(), key=len, default={})
         if len(fork) > 1:
-            node[at, ft.LANE], node[at, ft.LANES] = len(lanes), len(fork)
-            link[list(fork.values()), ft.FORKED] = 1
-            lanes += [(x, links[x][ft.RING], target, sum(busy[target]) - x) for target, x in fork.items()]
+            row[ft.LANE], row[ft.LANES] = len(lanes), len(fork)
+            for target, x in fork.items():
+                link[x][ft.FORKED] = 1
+                other = node[target][ft.MAIN] + node[target][ft.OTHER] - x
+                lanes.append((x, link[x][ft.RING], target, other))
     return np.array(lanes, np.int64).reshape(-1, ft.LANE_SIZE)
 
 
@@ -259,8 +269,9 @@ def _timing(program: Program, facts: Facts, tables: ft.Tables, window: tuple[int
     first, last = np.full(layers, 2**62), np.full(layers, -1)
     by_layer = np.zeros((len(firing), layers, 3), np.int64)
     if len(tables.span):
-        spans = np.concatenate([facts.nodes[item.name].spans for item in firing])
-        owner = np.repeat(np.arange(len(firing)), [len(facts.nodes[item.name].spans) for item in firing])
+        of_nodes = [facts.nodes[item.name].spans for item in firing]
+        spans = np.array([span for of_node in of_nodes for span in of_node])
+        owner = np.repeat(np.arange(len(firing)), [len(of_node) for of_node in of_nodes])
         layer = spans[:, 1]
         np.minimum.at(first, layer, tables.span[:, ft.SPAN_START])
         np.maximum.at(last, layer, tables.span[:, ft.SPAN_FINISH])
