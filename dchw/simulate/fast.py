@@ -10,9 +10,9 @@ told by links and lists alone:
   give to the same out-links, are one loop. A firing whose item is not there yet has the giving node's firing done on
   the way, if that has nothing else to do: the two nodes and the queue between them become one recurrence.
 - *Forks* (`dchw.simulate.fast_forks`): a node that gives the same items to many, through queues of one depth, is done
-  together with its targets, a block of items at a time. That is the recurrence of a broadcast array; with decode units it includes
-  them and their queues. Where the targets need nothing else (`dchw.simulate.fast_lanes`), many items are done at once,
-  all targets of each side by side.
+  together with its targets, a block of items at a time. That is the recurrence of a broadcast array; with decode units
+  it includes them and their queues. Where the targets need nothing else (`dchw.simulate.fast_lanes`), all targets of an
+  item are done side by side.
 
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
