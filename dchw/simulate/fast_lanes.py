@@ -36,7 +36,7 @@ from dchw.simulate.fast_tables import (
 )
 
 BLOCK = 64
-"""Most items of a block: with 64 lanes its times stay in a first-level cache."""
+"""Most items of a block: with 64 lanes its times take 67 KB, which a second-level cache holds."""
 FEWEST = 4
 """Items below which laying out a block does not pay."""
 WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1

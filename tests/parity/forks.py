@@ -24,6 +24,33 @@ def random_fork(rng: Random, *, misses: bool = True, most: int = 30, amounts: tu
     return _Machine(rng, misses and rng.random() < 0.6).program(most, amounts)
 
 
+def stopping_fork() -> Program:
+    """A fork with a decoder of two lanes, whose last item it gives by itself (a layer's last firing)."""
+    counts = {"fork": 3, "lane0": 7, "lane1": 6, "decoder": 9, "collector": 1}
+    links = [
+        ("fork", "lane0", 1, [0, 1, 2], [0, 2, 5]),
+        ("fork", "lane1", 1, [0, 1, 2], [0, 2, 4]),
+        ("decoder", "lane0", 1, [2, 4, 8], [2, 3, 5]),
+        ("decoder", "lane1", 1, [6], [2]),
+        ("lane0", "collector", 1, [0], [0]),
+        ("lane1", "collector", 1, [0], [0]),
+    ]
+    return Program(
+        clock_hz=1, layers=("all",),
+        nodes=tuple(
+            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=np.zeros(count, np.int32))
+            for name, count in counts.items()
+        ),
+        links=tuple(
+            Link(
+                name=f"{source}>{target}", source=source, target=target, items=len(taken), depth=depth,
+                given_by=np.array(given, np.int32), taken_by=np.array(taken, np.int32),
+            )
+            for source, target, depth, given, taken in links
+        ),
+    )  # fmt: skip
+
+
 class _Machine:
     def __init__(self, rng: Random, misses: bool) -> None:
         self.rng, self.misses = rng, misses

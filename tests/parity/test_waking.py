@@ -19,9 +19,9 @@ from dchw.simulate import fast_tables as ft
 from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
 from dchw.simulate.memory import FAR, clock_from, cycle_during, step
 from dchw.simulate.program import Program
-from tests.parity.forks import FEW, FEW_OR_MANY, random_fork
+from tests.parity.forks import FEW, FEW_OR_MANY, random_fork, stopping_fork
 from tests.parity.machines import random_program
-from tests.parity.test_runs import kernels, stopping_fork
+from tests.planting import in_plain_python
 
 machines = st.one_of(
     st.randoms(use_true_random=False).map(random_program),
@@ -105,7 +105,7 @@ def test_no_node_sleeps_that_could_go_on(program):
 def test_the_checker_sees_a_node_that_nobody_woke(program, monkeypatch):
     """A planted fault: lanes done with their fork do not say that they wait for its next item."""
     assert asleep(program) == []
-    space = kernels(fast_forks, "link[x, WANTED] |= ITEM", "pass")
-    monkeypatch.setattr(fk, "_fire", fk._fire.py_func if hasattr(fk._fire, "py_func") else fk._fire)
+    space = in_plain_python(fast_forks, "link[x, WANTED] |= ITEM", "pass")
+    monkeypatch.setattr(fk, "_fire", getattr(fk._fire, "py_func", fk._fire))
     monkeypatch.setattr(fk, "fork_run", space["fork_run"])
     assert asleep(program) != []
