@@ -1,48 +1,58 @@
 """What a Deep-Compression network costs on mobile-class hardware."""
 
-from __future__ import annotations
+from __future__ import annotations as _annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from dchw.quantities import ConfigError, DchwError, FileFormatError, SimulationError
 
-if TYPE_CHECKING:
-    from dchw.compress.compressed import CompressedNetwork
-    from dchw.compress.recipe import Recipe, compress
+if _TYPE_CHECKING:
+    from dchw.compression.compressed import CompressedNetwork
+    from dchw.compression.recipe import Recipe, compress
     from dchw.container.files import load, save
     from dchw.dram.replay import replay
-    from dchw.experiment import compare, simulate
-    from dchw.hardware.machine import machine
+    from dchw.formats import StorageFormat
+    from dchw.graph.network import Network
     from dchw.importers.load import load_network
-    from dchw.network import Network
+    from dchw.machines.machine import Machine, machine
+    from dchw.machines.units.unit import Unit
+    from dchw.run.comparison import compare
+    from dchw.run.simulation import SimResult, simulate
     from dchw.technology.sram import sram
 
 _PUBLIC = {
-    "Network": "dchw.network",
-    "CompressedNetwork": "dchw.compress.compressed",
-    "load_network": "dchw.importers.load",
-    "Recipe": "dchw.compress.recipe",
-    "save": "dchw.container.files",
+    "CompressedNetwork": "dchw.compression.compressed",
+    "Machine": "dchw.machines.machine",
+    "Network": "dchw.graph.network",
+    "Recipe": "dchw.compression.recipe",
+    "SimResult": "dchw.run.simulation",
+    "StorageFormat": "dchw.formats",
+    "Unit": "dchw.machines.units.unit",
+    "compare": "dchw.run.comparison",
+    "compress": "dchw.compression.recipe",
     "load": "dchw.container.files",
-    "machine": "dchw.hardware.machine",
-    "compare": "dchw.experiment",
+    "load_network": "dchw.importers.load",
+    "machine": "dchw.machines.machine",
     "replay": "dchw.dram.replay",
+    "save": "dchw.container.files",
+    "simulate": "dchw.run.simulation",
     "sram": "dchw.technology.sram",
 }
 """Public names and the modules that define them; each module is imported when its name is first used."""
-
-_VERBS = ("compress", "simulate")
-"""Packages that are called like functions (see `dchw.callable_package`)."""
 
 __all__ = [
     "CompressedNetwork",
     "ConfigError",
     "DchwError",
     "FileFormatError",
+    "Machine",
     "Network",
     "Recipe",
+    "SimResult",
     "SimulationError",
+    "StorageFormat",
+    "Unit",
     "compare",
     "compress",
     "load",
@@ -55,15 +65,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _VERBS:
-        return importlib.import_module(f"dchw.{name}")
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'dchw' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = getattr(_import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC, *_VERBS})
+    return list(__all__)

@@ -40,7 +40,7 @@ KEPT_VERSIONS = 2
 
 @cache
 def cache_folder() -> Path:
-    """Where compiled kernels lie: below NUMBA_CACHE_DIR, the package, the user's cache or a private temporary folder."""
+    """Where kernels lie: below NUMBA_CACHE_DIR, the package, the user's cache or a private temporary folder."""
     named = os.environ.get("NUMBA_CACHE_DIR")
     for base in (Path(named) if named else None, Path(__file__).parent / "__pycache__", Path.home() / ".cache"):
         if base is not None and _make_private(folder := base / "dchw-kernels"):

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw import functional
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.container.files import load, save, to_bytes
-from dchw.experiment import SimResult, compare
-from dchw.hardware.machine import Machine, machine
-from dchw.network import FloatArray, Network
+from dchw.formats import STORAGE_FORMATS, PackShape, pack, unpack, weight_matrix
+from dchw.graph import forward
+from dchw.graph.network import FloatArray, Network
+from dchw.machines.machine import Machine, machine
 from dchw.quantities import DchwError
-from dchw.storage import STORAGE_FORMATS, PackShape, pack, unpack, weight_matrix
+from dchw.run.comparison import compare
+from dchw.run.simulation import SimResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ def run_demo(folder: str | Path, *, machine_name: str = "phone-lpddr5x", seed: i
     Writes ``lenet_300_100_digits.dchw`` and ``report.html`` into ``folder``. Raises DchwError where decoding the file
     is not lossless (a fault of this package) or scikit-learn is missing.
     """
-    from dchw.report import write_report
+    from dchw.reports import write_report
     from dchw.training.datasets import load_dataset
     from dchw.training.demo import train_demo
 
@@ -95,5 +96,5 @@ def as_stored(network: CompressedNetwork, storage: str) -> Network:
 def error_percent(network: Network, images: FloatArray, labels: np.ndarray[Any, Any]) -> float:
     """Share of images whose highest class score is not their label, in percent, by the numpy forward pass."""
     source = network.operations[0].name
-    scores = functional.forward(network, {source: images})[network.operations[-1].name]
+    scores = forward.forward(network, {source: images})[network.operations[-1].name]
     return float(100 * np.mean(scores.reshape(len(labels), -1).argmax(axis=1) != labels))

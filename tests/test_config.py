@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import dchw
 from dchw.config import dump_yaml, load_yaml
-from dchw.hardware.machine import Machine, preset_names
+from dchw.machines.machine import Machine, preset_names
 from dchw.quantities import ConfigError, cycles_of, format_quantity, parse_quantity
 
-PRESET = Path(dchw.__file__).parent / "hardware" / "presets" / "phone-lpddr5x.yaml"
+PRESET = Path(dchw.__file__).parent / "machines" / "presets" / "phone-lpddr5x.yaml"
 
 
 def edited(folder: Path, old: str, new: str) -> Path:

@@ -12,13 +12,13 @@ import dchw
 from dchw.costs import CostReport, CostRow, Work, check_complete, per_frame, unit_costs
 from dchw.costs.frames import dram_idle_mw
 from dchw.costs.report import KEYS
-from dchw.events import Event
-from dchw.experiment import SimResult, simulate
+from dchw.machines.units.unit import UnitCosts
 from dchw.quantities import DchwError, SimulationError
+from dchw.run.simulation import SimResult, simulate
 from dchw.technology import scaling, wires
 from dchw.technology.figure import Confidence, Figure, spread
-from dchw.units.unit import UnitCosts
-from tests.report.runs import comparison, tiny_network
+from dchw.vocabulary import Event
+from tests.reports.runs import comparison, tiny_network
 
 FORMATS = ("dense-fp32", "dense-fp16", "dense-int8", "csr", "relative", "shared", "huffman")
 
@@ -92,7 +92,7 @@ def test_an_event_without_an_energy_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
     real = accounting.unit_costs
 
-    def without_macs(machine: dchw.hardware.machine.Machine, storage: str) -> dict[str, object]:
+    def without_macs(machine: dchw.machines.machine.Machine, storage: str) -> dict[str, object]:
         costs = dict(real(machine, storage))
         left = {event: figure for event, figure in costs["pe_array"].energy_pj.items() if event != Event.MAC}
         return {**costs, "pe_array": replace(costs["pe_array"], energy_pj=left)}

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from dchw.functional import ACTIVATIONS, apply, forward, patches, pooled_size
-from dchw.network import Geometry, Network, Operation, OperationKind
+from dchw.graph.forward import ACTIVATIONS, apply, forward, patches, pooled_size
+from dchw.graph.network import Geometry, Network, Operation, OperationKind
 from dchw.quantities import DchwError
 
 
@@ -216,7 +216,7 @@ def test_combinations_and_shapes():
 
 
 def test_every_kind_but_input_and_other_has_a_rule():
-    from dchw.functional import _RULES
+    from dchw.graph.forward import _RULES
 
     assert set(OperationKind) - set(_RULES) == {OperationKind.INPUT, OperationKind.OTHER}
 

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from dchw.network import Geometry, Network, Operation, OperationKind, placeholder, uncompressed
+from dchw.graph.network import Geometry, Network, Operation, OperationKind, placeholder, uncompressed
 from dchw.quantities import DchwError
 
 

@@ -12,7 +12,7 @@ from dchw.cli.running import comparison_notes, print_comparison, run_comparison,
 
 if TYPE_CHECKING:
     from dchw.costs import DramIdle
-    from dchw.experiment import Engine
+    from dchw.run.simulation import Engine
 
 
 @click.command(name="compare")
@@ -50,7 +50,7 @@ def command(
             f"A frame at {fps:g} frames per second: the run, then leakage and DRAM {dram_idle} until the next."
         )
     if report is not None:
-        from dchw.report import write_report
+        from dchw.reports import write_report
 
         line = typed_command(context)
         write_report(report, network, target, run.results, frame, command=line, fps=fps, dram_idle=dram_idle)

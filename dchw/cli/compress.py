@@ -40,8 +40,8 @@ def command(
     recipe applies to it.
     """
     import dchw
-    from dchw.compress.compressed import CompressedNetwork
-    from dchw.compress.recipe import Recipe
+    from dchw.compression.compressed import CompressedNetwork
+    from dchw.compression.recipe import Recipe
     from dchw.config import build, load_yaml
     from dchw.container import sizes
     from dchw.quantities import DchwError

@@ -37,7 +37,7 @@ def command(file: Path, peers: bool, as_json: bool) -> None:
     """Print the sizes of a file, why each layer is stored as it is, and optionally what other codecs make of it."""
     import pandas as pd
 
-    from dchw.compress.representation import explain
+    from dchw.compression.representation import explain
     from dchw.container import load, sizes
     from dchw.container.peers import PEER_NOTES, peer_sizes
 

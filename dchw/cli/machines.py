@@ -11,7 +11,7 @@ import click
 from dchw.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from dchw.hardware.machine import Machine
+    from dchw.machines.machine import Machine
 
 
 @click.command(name="machines")
@@ -26,7 +26,7 @@ def command(name: str | None, ert: Path | None, art: Path | None, storage: str, 
     from ruamel.yaml import YAML
 
     import dchw
-    from dchw.hardware.machine import preset_names
+    from dchw.machines.machine import preset_names
 
     if name is None and (ert is not None or art is not None):
         raise click.UsageError("--ert and --art need the NAME of a machine")
@@ -62,7 +62,7 @@ def command(name: str | None, ert: Path | None, art: Path | None, storage: str, 
 
 
 def _write_tables(chosen: Machine, storage: str, ert: Path | None, art: Path | None) -> None:
-    from dchw.report.ert import area_table, energy_table, write_table
+    from dchw.reports.ert import area_table, energy_table, write_table
 
     for path, build in ((ert, energy_table), (art, area_table)):
         if path is not None:

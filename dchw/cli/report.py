@@ -12,7 +12,7 @@ from dchw.cli.running import run_comparison, run_options, typed_command
 
 if TYPE_CHECKING:
     from dchw.costs import DramIdle
-    from dchw.experiment import Engine
+    from dchw.run.simulation import Engine
 
 
 @click.command(name="report")
@@ -43,7 +43,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Simulate FILE (a .dchw file or a published release) in every storage format and write a report."""
-    from dchw.report import write_report, write_tables
+    from dchw.reports import write_report, write_tables
 
     run = run_comparison(file, machine_name, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
     tables = write_report(
@@ -62,7 +62,7 @@ def command(
     if parquet_folder is not None:
         written += write_tables(tables, parquet_folder, ".parquet")
     if figure_folder is not None:
-        from dchw.report.paper_figures import write_figures
+        from dchw.reports.paper_figures import write_figures
 
         written += write_figures(tables, run.machine, figure_folder)
     if as_json:

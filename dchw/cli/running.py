@@ -16,9 +16,9 @@ from dchw.cli.output import print_table, progress
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dchw.compress.compressed import CompressedNetwork
-    from dchw.experiment import Engine, SimResult
-    from dchw.hardware.machine import Machine
+    from dchw.compression.compressed import CompressedNetwork
+    from dchw.machines.machine import Machine
+    from dchw.run.simulation import Engine, SimResult
 
 _COLUMNS = {
     "storage": "storage",
@@ -93,7 +93,7 @@ def run_comparison(
 ) -> Compared:
     """Runs ``file`` in the named storage formats, all seven where none is named, with a progress bar."""
     import dchw
-    from dchw.storage import STORAGE_FORMATS, storage_format
+    from dchw.formats import STORAGE_FORMATS, storage_format
 
     network = load_compressed(file, prototxt)
     target = dchw.machine(machine_name)
@@ -133,7 +133,7 @@ def typed_command(context: click.Context) -> str:
 def load_compressed(path: str, prototxt: Path | None = None) -> CompressedNetwork:
     """A compressed network from a .dchw file or a published release; anything else is an error that says what to do."""
     import dchw
-    from dchw.compress.compressed import CompressedNetwork
+    from dchw.compression.compressed import CompressedNetwork
     from dchw.quantities import DchwError
 
     network = dchw.load_network(path, **({} if prototxt is None else {"prototxt": prototxt}))

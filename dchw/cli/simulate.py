@@ -13,7 +13,7 @@ from dchw.cli.running import load_compressed, run_options
 if TYPE_CHECKING:
     from dchw.costs import DramIdle
     from dchw.dram.results import MemoryRun
-    from dchw.experiment import Engine
+    from dchw.run.simulation import Engine
 
 
 @click.command(name="simulate")
@@ -54,8 +54,8 @@ def command(
 
     import dchw
     from dchw.costs import per_frame
-    from dchw.experiment import run_program
     from dchw.quantities import DchwError, nearest
+    from dchw.run.simulation import run_program
 
     network = load_compressed(file, prototxt)
     target = dchw.machine(machine_name)
@@ -78,7 +78,7 @@ def command(
     if unknown:
         raise DchwError(f"{file}: no layer {unknown[0]!r}; {nearest(unknown[0], result.program.layers)}")
     if timeline is not None:
-        from dchw.simulate.timeline import layer_window, write_timeline
+        from dchw.engines.timeline import layer_window, write_timeline
 
         timing = result.timing
         if layer:
@@ -87,7 +87,7 @@ def command(
             timing = run_program(result.program, engine, record=True, window=window)
         write_timeline(timeline, result.program, timing)
     if dram_trace is not None:
-        from dchw.simulate.memory_trace import write_program_trace
+        from dchw.engines.memory_trace import write_program_trace
 
         write_program_trace(dram_trace, result.program, result.timing, layers=layer or None)
     energy = result.costs.by("category")

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.network import FloatArray
+from dchw.graph.network import FloatArray
 from dchw.quantities import DchwError, FileFormatError
 
 VERSION = 1

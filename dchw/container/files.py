@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
 from dchw.container.graph import decode_graph, encode_graph
 from dchw.container.layout import layer_bytes, read_layer
-from dchw.network import Network, placeholder
+from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
 
 _DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32")

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dchw.network import Array, FloatArray, Geometry, Network, Operation, OperationKind, placeholder
+from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind, placeholder
 from dchw.quantities import DchwError
 
 Shape = tuple[int, ...]

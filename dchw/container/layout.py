@@ -9,20 +9,20 @@ A *varint* is LEB128 in its shortest form. Fields in order, back to back:
                                    bits 4-7 codebook bits - 1
                            byte 2  bits 0-3 index bits - 1, bits 4-7 code limit - 1
     chunk size   varint    entries of a chunk; only if bit 6 says so, otherwise 4,096
-    trim lists             only if trimmed: which rows and columns hold a weight (`dchw.compress.trim`)
+    trim lists             only if trimmed: which rows and columns hold a weight (`dchw.compression.trim`)
     codebook     varint    number of entries k, the implied entry 0 (+0.0) among them
                  values    the k - 1 others
     biases       values    one per output channel, without the unused rows if the trim modes say so
     entries      varint    gaps: entries, fillers included; escaped gaps: gap symbols, escapes included
                  or bits   bitmask: one bit per weight, padded to a byte; dense: nothing
-    gap table              code lengths of gaps; only if Huffman-coded (`dchw.compress.chunks`)
+    gap table              code lengths of gaps; only if Huffman-coded (`dchw.compression.chunks`)
     code table             code lengths of codes from 0 (gaps, dense) or 1; only if Huffman-coded
     chunk table  varints   byte length of every gap chunk, then of every code chunk but the last; nothing for
                            streams of fixed width, whose chunks have known lengths
     gaps                   the gap chunks, back to back; only for gaps and escaped gaps
     codes                  the code chunks, back to back, up to the end of the layer
 
-Values are written as `dchw.compress.value_formats` says. Positions count in the (trimmed) matrix flattened in C order.
+Values are written as `dchw.compression.value_formats` says. Positions count in the (trimmed) matrix in C order.
 A chunk is byte-aligned and holds that many entries, the last one the rest; with escaped gaps a chunk's codes are those
 of its gap symbols. A bitmask's and a dense layer's chunks count codes. Huffman codes are canonical.
 """
@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compress.bitstream import unpack_bitmask
-from dchw.compress.chunks import (
+from dchw.compression.bitstream import unpack_bitmask
+from dchw.compression.chunks import (
     LayerStreams,
     Lengths,
     Offsets,
@@ -51,12 +51,12 @@ from dchw.compress.chunks import (
     layer_streams,
     read_stream,
 )
-from dchw.compress.compressed import CodeArray, Coding, CompressedLayer, Positions, Storage, ValueFormat
-from dchw.compress.relative_index import decode_escaped, decode_gaps
-from dchw.compress.trim import Trim, read_trim
-from dchw.compress.value_formats import decode_values, encode_values, encoded_bytes
-from dchw.compress.varint import Reader, varint
-from dchw.network import FloatArray
+from dchw.compression.compressed import CodeArray, Coding, CompressedLayer, Positions, Storage, ValueFormat
+from dchw.compression.relative_index import decode_escaped, decode_gaps
+from dchw.compression.trim import Trim, read_trim
+from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes
+from dchw.compression.varint import Reader, varint
+from dchw.graph.network import FloatArray
 from dchw.quantities import DchwError, FileFormatError, ceil_div
 
 POSITIONS = (Positions.GAPS, Positions.ESCAPED_GAPS, Positions.BITMASK, Positions.DENSE)

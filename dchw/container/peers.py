@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dchw.compress.compressed import CompressedLayer
+from dchw.compression.compressed import CompressedLayer
 from dchw.container.layout import layer_bytes
 from dchw.quantities import DchwError
 

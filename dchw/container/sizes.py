@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork, Positions
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions
 from dchw.container import envelope
 from dchw.container.files import parse, read
 from dchw.container.layout import LayerBytes, layer_bytes

@@ -11,16 +11,16 @@ from dchw.costs.sensitivity import Assumption
 from dchw.dram.energy import activity, energy_rows
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
-from dchw.events import Event, Stream
-from dchw.hardware.machine import Machine
-from dchw.mapping.counts import EventCount
+from dchw.engines.result import Timing
+from dchw.formats import Need, storage_format
+from dchw.lowering.counts import EventCount
+from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import Placement
+from dchw.machines.units.unit import UnitCosts
+from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
-from dchw.simulate.program import FiringNode, Program
-from dchw.simulate.result import Timing
-from dchw.storage import Need, storage_format
 from dchw.technology.figure import Confidence, Figure
-from dchw.units.huffman_decoder import Placement
-from dchw.units.unit import UnitCosts
+from dchw.vocabulary import Event, Stream
 
 ENTRY_BITS = 16
 """Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""

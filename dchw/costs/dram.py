@@ -7,10 +7,10 @@ from typing import Any
 from dchw.costs.rows import CostRow
 from dchw.dram.energy import READ_IO, WRITE_IO, activity, energy_rows, scope
 from dchw.dram.options import FixedMemory
-from dchw.events import Event, Stream
-from dchw.simulate.program import Program
-from dchw.simulate.result import MemoryTimes
-from dchw.units.dram import Dram
+from dchw.engines.result import MemoryTimes
+from dchw.machines.units.dram import Dram
+from dchw.program.program import Program
+from dchw.vocabulary import Event, Stream
 
 
 def dram_account(dram: Dram, memory: MemoryTimes | None, program: Program) -> tuple[list[CostRow], str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dchw.costs.report import CostReport
 from dchw.costs.rows import LEAKAGE, CostRow
-from dchw.hardware.machine import Machine
+from dchw.machines.machine import Machine
 from dchw.quantities import DchwError
 from dchw.tables import read_table
 from dchw.technology.figure import Confidence, Figure, combine, spread

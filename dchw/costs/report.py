@@ -40,7 +40,7 @@ class CostReport:
     """Duration of the run."""
     work: Work
     choices: tuple[Assumption, ...] = ()
-    """What the total would be on other silicon of the same kind (`dchw.units.unit.Silicon.alternatives`)."""
+    """What the total would be on other silicon of the same kind (`dchw.machines.units.unit.Silicon.alternatives`)."""
     warnings: tuple[str, ...] = ()
 
     @property

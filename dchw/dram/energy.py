@@ -34,8 +34,8 @@ from dchw.dram.lines import account_lines
 from dchw.dram.options import FixedMemory
 from dchw.dram.standard import Standard
 from dchw.dram.state import State
-from dchw.events import Event
 from dchw.technology.figure import Confidence, Figure
+from dchw.vocabulary import Event
 
 BACKGROUND_CLOSED = "background_precharged"
 BACKGROUND_OPEN = "background_open"

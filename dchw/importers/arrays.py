@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dchw.functional import ACTIVATIONS
-from dchw.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.graph.forward import ACTIVATIONS
+from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
 from dchw.quantities import DchwError, nearest
 
 

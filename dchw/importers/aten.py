@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dchw.graph.network import OperationKind as Kind
 from dchw.importers.aten_shapes import SHAPE_RULES
-from dchw.network import OperationKind as Kind
 
 if TYPE_CHECKING:
     from torch import fx

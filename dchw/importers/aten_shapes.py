@@ -9,7 +9,7 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from dchw.network import OperationKind as Kind
+from dchw.graph.network import OperationKind as Kind
 
 if TYPE_CHECKING:
     from torch import fx

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dchw.functional import pooled_size
-from dchw.network import Array, Geometry, Operation, OperationKind, placeholder
+from dchw.graph.forward import pooled_size
+from dchw.graph.network import Array, Geometry, Operation, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
 
 Pair = tuple[int, int]

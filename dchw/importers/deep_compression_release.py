@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dchw.compress.bitstream import pack_fixed, packed_bytes, unpack_fixed
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
-from dchw.compress.recipe import choose_storage
-from dchw.compress.relative_index import decode_gaps, encode_gaps
-from dchw.compress.varint import Reader
-from dchw.network import Layer, Network
+from dchw.compression.bitstream import pack_fixed, packed_bytes, unpack_fixed
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
+from dchw.compression.recipe import choose_storage
+from dchw.compression.relative_index import decode_gaps, encode_gaps
+from dchw.compression.varint import Reader
+from dchw.graph.network import Layer, Network
 from dchw.quantities import DchwError, FileFormatError
 
 INDEX_BITS = 4

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from dchw.network import Network, Operation, OperationKind
+from dchw.graph.network import Network, Operation, OperationKind
 
 
 def fold_batch_normalisation(network: Network) -> Network:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from dchw.graph.network import Array, Network, OperationKind
 from dchw.importers.builder import GraphBuilder
-from dchw.network import Array, Network, OperationKind
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 

@@ -13,8 +13,8 @@ from dchw.importers.synthetic import SYNTHETIC
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
-    from dchw.compress.compressed import CompressedNetwork
-    from dchw.network import Network
+    from dchw.compression.compressed import CompressedNetwork
+    from dchw.graph.network import Network
 
 _READERS = MappingProxyType(
     {

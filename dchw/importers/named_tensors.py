@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dchw.graph.network import Array, Geometry, Network, Operation, OperationKind, placeholder
 from dchw.importers.arrays import network_from_arrays
-from dchw.network import Array, Geometry, Network, Operation, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
 
 PartialGeometry = Geometry | Mapping[str, Any]

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from dchw.graph.network import Array, Network, OperationKind
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.fold import fold_batch_normalisation
 from dchw.importers.onnx_rules import RULES
-from dchw.network import Array, Network, OperationKind
 from dchw.quantities import DchwError, FileFormatError
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dchw.graph.network import Array, OperationKind
 from dchw.importers.onnx_shapes import SHAPE_RULES, optional_input, shaped
-from dchw.network import Array, OperationKind
 
 if TYPE_CHECKING:
     from dchw.importers.onnx_file import OnnxGraph

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw.network import OperationKind
+from dchw.graph.network import OperationKind
 
 if TYPE_CHECKING:
     from dchw.importers.onnx_file import OnnxGraph

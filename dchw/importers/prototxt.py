@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dchw.graph.network import Network, OperationKind
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.caffe_text import Message, parse, shown
-from dchw.network import Network, OperationKind
 from dchw.quantities import DchwError, FileFormatError, nearest
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dchw.graph.network import Array, Network
 from dchw.importers.named_tensors import PartialGeometry, network_from_tensors
-from dchw.network import Array, Network
 from dchw.quantities import DchwError, FileFormatError, nearest
 
 if TYPE_CHECKING:

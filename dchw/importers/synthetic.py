@@ -20,11 +20,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork, Positions, Storage, graph_of
-from dchw.compress.share import assign, kmeans_codebook
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions, Storage, graph_of
+from dchw.compression.share import assign, kmeans_codebook
+from dchw.graph.network import FloatArray, Layer, Network, OperationKind
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.geometry_tables import BUILT_IN, network_from_table
-from dchw.network import FloatArray, Layer, Network, OperationKind
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dchw.graph.network import Array, Network
 from dchw.importers.named_tensors import PartialGeometry, network_from_tensors
-from dchw.network import Array, Network
 from dchw.quantities import DchwError, FileFormatError
 
 _NESTED = ("state_dict", "model_state_dict", "model")

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from dchw.graph.network import Operation, OperationKind
 from dchw.importers.aten import RULES
-from dchw.network import Operation, OperationKind
 from dchw.quantities import DchwError
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from dchw.graph.network import Array, Network
 from dchw.importers.fold import fold_batch_normalisation
 from dchw.importers.torch_graph import GraphWalk
-from dchw.network import Array, Network
 from dchw.quantities import DchwError
 
 Example = torch.Tensor | Array

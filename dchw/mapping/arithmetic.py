@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.network import FloatArray
+from dchw.graph.network import FloatArray
 
 LARGEST = 2**15 - 1
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dchw.events import Stream
-from dchw.hardware.machine import Machine
+from dchw.formats import DenseWeights, PackedLayer, Unpacked
+from dchw.graph.network import FloatArray, Geometry, Network, OperationKind
+from dchw.machines.machine import Machine
 from dchw.mapping.tiling import Tiling
-from dchw.network import FloatArray, Geometry, Network, OperationKind
-from dchw.storage import DenseWeights, PackedLayer, Unpacked
+from dchw.vocabulary import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

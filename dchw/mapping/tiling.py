@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dchw.network import Geometry
+from dchw.graph.network import Geometry
+from dchw.machines.units.pe_array import PeArray
 from dchw.quantities import DchwError, ceil_div
-from dchw.units.pe_array import PeArray
 
 
 @dataclass(frozen=True, kw_only=True)

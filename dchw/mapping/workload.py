@@ -2,7 +2,7 @@
 
 Mapping packs every layer in one storage format, decodes the packed bits again, multiplies what it decoded with the
 layer's input and hands the result on through the graph. What each processing element will do, cycle by cycle, is
-settled by that: which entries, for which activations, in how many passes. Time comes later (`dchw.mapping.lower`).
+settled by that: which entries, for which activations, in how many passes. Time comes later (`dchw.lowering.lower`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dchw import functional
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork
-from dchw.hardware.machine import Machine
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork
+from dchw.formats import PackShape, pack, unpack, weight_matrix
+from dchw.graph import forward
+from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic, products
 from dchw.mapping.stages import LayerWork, Stage, group_stages
 from dchw.mapping.tiling import Tiling, tile_layer
-from dchw.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
 from dchw.quantities import DchwError, ceil_div
-from dchw.storage import PackShape, pack, unpack, weight_matrix
 
 VALUE_BITS = 32
 """Codebook values and biases travel as float32, so that the simulated outputs can be checked against float32."""
@@ -94,7 +94,7 @@ def map_network(
             values[op.name] = _synthetic(op, batch, rng)
             notes.append(f"{op.name} is not computed: the values behind it are synthetic, half of them zero")
         else:
-            values[op.name] = functional.apply(op, [values[name] for name in op.inputs])
+            values[op.name] = forward.apply(op, [values[name] for name in op.inputs])
     if not works:
         raise DchwError(f"network {network.name}: expected at least one compressed layer; got none; compress it first")
     read = {name for op in graph.operations for name in op.inputs}
@@ -235,7 +235,7 @@ def _layer_work(
 def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
     """float32[groups, columns, pixels]: the batch's output pixels side by side."""
     if op.kind is OperationKind.CONV2D:
-        columns = functional.patches(x, geometry)
+        columns = forward.patches(x, geometry)
         return np.ascontiguousarray(columns.transpose(1, 2, 0, 3)).reshape(geometry.groups, geometry.columns, -1)
     return np.ascontiguousarray(x.reshape(-1, geometry.in_channels).T)[None]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw.events import Stream
 from dchw.quantities import ConfigError, FileFormatError
+from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.training.datasets import load_dataset
 from dchw.training.loop import Progress, no_progress
 from dchw.training.recipe import load_recipe

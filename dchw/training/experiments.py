@@ -14,10 +14,10 @@ from typing import Any, get_args
 import numpy as np
 from torch import nn
 
-from dchw.compress.prune import magnitude_mask
-from dchw.compress.recipe import CONVOLUTION_BITS, LINEAR_BITS
-from dchw.compress.relative_index import encode_gaps
-from dchw.compress.share import Init
+from dchw.compression.prune import magnitude_mask
+from dchw.compression.recipe import CONVOLUTION_BITS, LINEAR_BITS
+from dchw.compression.relative_index import encode_gaps
+from dchw.compression.share import Init
 from dchw.config import Config, Positive
 from dchw.container.files import to_bytes
 from dchw.quantities import ceil_div

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from dchw.compress.compressed import CompressedNetwork
-from dchw.compress.recipe import Recipe, compress
-from dchw.network import Array, Network
+from dchw.compression.compressed import CompressedNetwork
+from dchw.compression.recipe import Recipe, compress
+from dchw.graph.network import Array, Network
 from dchw.quantities import DchwError
 from dchw.training.datasets import Images
 from dchw.training.parametrizations import codes_and_codebook, compressible_layers

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dchw.compress.prune import magnitude_mask
+from dchw.compression.prune import magnitude_mask
 from dchw.config import Config, Positive
 from dchw.quantities import DchwError, nearest
 from dchw.training.compaction import Compact, compact

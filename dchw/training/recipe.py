@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from dchw.architectures import ARCHITECTURES
-from dchw.compress.recipe import Recipe
+from dchw.compression.recipe import Recipe
 from dchw.config import Config, NonNegative, Positive, load_yaml
 from dchw.quantities import ConfigError, nearest
 from dchw.training.loop import Distillation, Training

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dchw import architectures
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.training.datasets import Dataset
 from dchw.training.export import compressed_from_module
 from dchw.training.loop import Batches, Progress, error_percent, fit, no_progress

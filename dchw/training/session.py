@@ -12,9 +12,9 @@ from torch import nn
 
 from dchw import architectures
 from dchw.container.files import save
+from dchw.graph.network import Network
 from dchw.importers.load import load_network
 from dchw.importers.safetensors_file import save_checkpoint
-from dchw.network import Network
 from dchw.quantities import DchwError
 from dchw.training.datasets import hold_out, load_dataset
 from dchw.training.loop import Progress, error_percent, no_progress

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from dchw.compress.compressed import ValueFormat
-from dchw.compress.share import Init, assign, kmeans_codebook
-from dchw.compress.value_formats import round_to_format
+from dchw.compression.compressed import ValueFormat
+from dchw.compression.share import Init, assign, kmeans_codebook
+from dchw.compression.value_formats import round_to_format
 from dchw.config import Config, NonNegative, Positive
 from dchw.quantities import DchwError, nearest
 from dchw.training.loop import Batches, Distillation, Progress, Training, fit, no_progress

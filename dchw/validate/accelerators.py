@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dchw.compress.compressed import CompressedNetwork
-from dchw.experiment import simulate
-from dchw.hardware.machine import machine
-from dchw.network import Network, placeholder
+from dchw.compression.compressed import CompressedNetwork
+from dchw.graph.network import Network, placeholder
+from dchw.machines.machine import machine
+from dchw.run.simulation import simulate
 from dchw.validate import Check, eie
 
 LAYERS = ((784, 512), (512, 256), (256, 10))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dchw.compress.chunks import LayerStreams, layer_streams
-from dchw.compress.compressed import Coding, CompressedLayer
+from dchw.compression.chunks import LayerStreams, layer_streams
+from dchw.compression.compressed import Coding, CompressedLayer
 from dchw.importers.synthetic import SYNTHETIC, TABLE, published_layers, synthetic_layers
 from dchw.tables import read_table
 from dchw.validate import Check

@@ -25,10 +25,10 @@ from dchw.dram.energy import (
 )
 from dchw.dram.replay import ReplayResult
 from dchw.dram.standard import Standard, standard
-from dchw.events import Event
 from dchw.tables import read_table
 from dchw.validate import Check
 from dchw.validate.dram_runs import Trace, reference_replay, relative_error
+from dchw.vocabulary import Event
 
 if TYPE_CHECKING:
     import pandas as pd

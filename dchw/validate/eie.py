@@ -24,17 +24,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from dchw.compile import kernel
-from dchw.compress.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
-from dchw.compress.relative_index import encode_runs
-from dchw.hardware.machine import Machine, machine
-from dchw.mapping.lower import lower
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
+from dchw.compression.relative_index import encode_runs
+from dchw.engines.fast import engine as fast
+from dchw.engines.result import Timing
+from dchw.formats import Entries
+from dchw.graph.network import Network, placeholder
+from dchw.lowering.lower import lower
+from dchw.machines.machine import Machine, machine
 from dchw.mapping.workload import map_network
-from dchw.network import Network, placeholder
+from dchw.program.program import Program
 from dchw.quantities import ceil_div
-from dchw.simulate import fast
-from dchw.simulate.program import Program
-from dchw.simulate.result import Timing
-from dchw.storage import Entries
 from dchw.tables import read_table
 from dchw.validate import Check
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dchw.compress import huffman
+from dchw.compression import huffman
 
 zstandard = pytest.importorskip("zstandard")
 constriction = pytest.importorskip("constriction")

@@ -23,18 +23,19 @@ import numpy.typing as npt
 import pytest
 
 from dchw.compile import kernel
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
-from dchw.hardware.machine import machine
-from dchw.mapping.lower import lower
+from dchw.engines import reference
+from dchw.engines.fast import engine as fast
+from dchw.engines.fast import firings as fk
+from dchw.engines.fast import tables as ft
+from dchw.formats import Entries
+from dchw.graph.network import Network, placeholder
+from dchw.lowering.lower import lower
+from dchw.machines.machine import machine
+from dchw.machines.units.dram import Dram
 from dchw.mapping.workload import map_network
-from dchw.network import Network, placeholder
-from dchw.simulate import fast, reference
-from dchw.simulate import fast_kernels as fk
-from dchw.simulate import fast_tables as ft
-from dchw.simulate.program import FiringNode
-from dchw.storage import Entries
-from dchw.units.dram import Dram
+from dchw.program.program import FiringNode
 from dchw.validate.eie import with_codes
 from tests.parity.broadcast import Ints, broadcast_program, random_work
 from tests.parity.test_lpddr import stream

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dchw.compress import share
+from dchw.compression import share
 
 WEIGHTS = 38_000_000
 SAMPLE = 100_000

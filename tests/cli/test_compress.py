@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import dchw
 from dchw.cli import group
-from dchw.compress.compressed import Positions
+from dchw.compression.compressed import Positions
 from dchw.quantities import DchwError
 from tests.importers.test_release import PROTOTXT, naive_release
 

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 import dchw
 from dchw.cli import group, main
-from dchw.compress.compressed import Storage
+from dchw.compression.compressed import Storage
 from dchw.container.sizes import PARTS
-from tests.compress.networks import compressed
+from tests.compression.networks import compressed
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from dchw.dram.energy import (
 from dchw.dram.options import FixedMemory
 from dchw.dram.replay import replay
 from dchw.dram.standard import standard, standard_names
-from dchw.events import Event
 from dchw.technology.figure import Confidence
+from dchw.vocabulary import Event
 
 
 def test_lpddr4_commands_from_its_currents():

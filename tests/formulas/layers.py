@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
-from dchw.hardware.machine import Machine
-from dchw.mapping.lower import lower
+from dchw.engines.fast import engine as fast
+from dchw.engines.result import Timing
+from dchw.graph.network import Geometry, Network, placeholder
+from dchw.lowering.lower import lower
+from dchw.machines.machine import Machine
 from dchw.mapping.workload import Workload, map_network
-from dchw.network import Geometry, Network, placeholder
-from dchw.simulate import fast
-from dchw.simulate.program import Program
-from dchw.simulate.result import Timing
+from dchw.program.program import Program
 from dchw.validate.eie import with_codes
 from tests.mapping.layers import small_machine
 

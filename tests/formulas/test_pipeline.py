@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dchw.simulate import fast, reference
-from dchw.simulate.difference import first_difference
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
 from dchw.validate.eie import broadcast_cycles
 from tests.formulas.layers import machine_with, product, random_codes, timed
 from tests.formulas.test_work_bound import per_element

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from dchw.engines.result import Timing
+from dchw.formats import Entries
+from dchw.graph.network import Geometry
 from dchw.mapping.workload import Workload
-from dchw.network import Geometry
-from dchw.simulate.result import Timing
-from dchw.storage import Entries
 from tests.formulas.layers import convolution, machine_with, product, random_codes, timed
 
 HALF = product(random_codes(64, 200, 0.5))

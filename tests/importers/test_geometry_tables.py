@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dchw.functional import forward
+from dchw.graph.forward import forward
+from dchw.graph.network import OperationKind
 from dchw.importers.geometry_tables import BUILT_IN, network_from_table
-from dchw.network import OperationKind
 from dchw.quantities import DchwError
 
 # parameters with biases, weights and multiply-accumulates as the tables' sources state them

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,12 @@ def test_public_names_are_lazy_and_complete() -> None:
         _ = dchw.nothing  # type: ignore[attr-defined]
 
 
-def test_compress_is_a_package_and_a_verb() -> None:
-    import dchw.compress.recipe
+def test_nothing_but_public_names_is_listed() -> None:
+    assert sorted(dir(dchw)) == sorted(dchw.__all__)
 
-    assert dchw.compress.recipe.compress is dchw.compress.__wrapped__  # type: ignore[attr-defined]
+
+@pytest.mark.parametrize("name", [n for n in dchw.__all__ if n.islower()])
+def test_verbs_are_functions_that_travel(name: str) -> None:
+    verb = getattr(dchw, name)
+    assert inspect.isfunction(verb)
+    assert pickle.loads(pickle.dumps(verb)) is verb

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from dchw.functional import forward
+from dchw.graph.forward import forward
+from dchw.graph.network import Geometry, OperationKind, uncompressed
 from dchw.importers.onnx_file import network_from_onnx
-from dchw.network import Geometry, OperationKind, uncompressed
 from dchw.quantities import DchwError, FileFormatError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dchw.functional import forward
+from dchw.graph.forward import forward
+from dchw.graph.network import Geometry, OperationKind
 from dchw.importers.caffe_text import Message, parse
 from dchw.importers.geometry_tables import network_from_table
 from dchw.importers.prototxt import network_from_prototxt
-from dchw.network import Geometry, OperationKind
 from dchw.quantities import DchwError, FileFormatError
 
 SMALL = """

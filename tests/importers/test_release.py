@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
-from dchw.compress.chunks import layer_streams
-from dchw.compress.compressed import Storage
+from dchw.compression.chunks import layer_streams
+from dchw.compression.compressed import Storage
 from dchw.container import parse, sizes, to_bytes
+from dchw.graph.network import Network
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.deep_compression_release import decode_release, encode_release, read_release, write_release
-from dchw.network import Network
 from dchw.quantities import DchwError, FileFormatError
 
 PROTOTXT = """

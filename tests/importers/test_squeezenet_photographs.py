@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dchw.functional import forward
+from dchw.graph.forward import forward
 from dchw.importers.load import load_network
 from tests.oracles.torch_forward import torch_forward
 

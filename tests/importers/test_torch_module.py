@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from dchw.architectures import ARCHITECTURES, INPUT_SHAPE, build
-from dchw.functional import forward
-from dchw.network import Network, OperationKind, uncompressed
+from dchw.graph.forward import forward
+from dchw.graph.network import Network, OperationKind, uncompressed
 from dchw.quantities import DchwError
 from tests.importers.modules import (
     ChunkedAttention,

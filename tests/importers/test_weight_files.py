@@ -13,10 +13,10 @@ from safetensors.torch import save_file as save_torch_file
 from torch import nn
 
 from dchw.architectures import build
-from dchw.functional import forward
+from dchw.graph.forward import forward
+from dchw.graph.network import Geometry, uncompressed
 from dchw.importers.safetensors_file import network_from_safetensors, read_tensors, save_checkpoint
 from dchw.importers.torch_file import network_from_torch_file
-from dchw.network import Geometry, uncompressed
 from dchw.quantities import DchwError, FileFormatError
 
 RNG = np.random.default_rng(0)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 import dchw
-from dchw.compress.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
-from dchw.hardware.machine import Machine, machine
-from dchw.network import Geometry, Network
+from dchw.graph.network import Geometry, Network
+from dchw.machines.machine import Machine, machine
 
 
 def fully_connected(rows: int, columns: int, *, density: float = 0.2, active: float = 0.5, seed: int = 0,

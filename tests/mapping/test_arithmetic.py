@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
-from dchw import functional
+from dchw.graph import forward
 from dchw.mapping.arithmetic import Arithmetic, fraction_bits, products
 from dchw.quantities import DchwError
 from tests.mapping.layers import convolution, fully_connected, small_machine
@@ -40,7 +40,7 @@ def test_worked_example() -> None:
 def test_sixteen_bits_come_close_to_float() -> None:
     network = convolution()
     fixed = dchw.simulate(network, small_machine(), arithmetic="fixed16").outputs["conv"]
-    exact = functional.forward(network.decompress())["conv"]
+    exact = forward.forward(network.decompress())["conv"]
     step = 2.0 ** -fraction_bits(exact)
     assert np.abs(fixed - exact).max() < 2 * step
     assert not np.array_equal(fixed, exact)

@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
-from dchw import functional
-from dchw.compress.compressed import CompressedNetwork
-from dchw.events import Event
-from dchw.experiment import check_conservation
+from dchw.compression.compressed import CompressedNetwork
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.formats import STORAGE_FORMATS
+from dchw.graph import forward
+from dchw.lowering.lower import lower
 from dchw.mapping import workload as mapping
-from dchw.mapping.lower import lower
 from dchw.mapping.workload import map_network
 from dchw.quantities import DchwError, FileFormatError, SimulationError
-from dchw.simulate import fast, reference
-from dchw.simulate.difference import first_difference
-from dchw.storage import STORAGE_FORMATS
+from dchw.run.conservation import check_conservation
+from dchw.vocabulary import Event
 from tests.mapping.layers import convolution, fully_connected, small_machine
 
 NETWORKS = {
@@ -43,7 +44,7 @@ def batch_of(network: CompressedNetwork) -> int:
 def test_outputs_equal_the_decompressed_network(name: str, storage: str) -> None:
     network = NETWORKS[name]
     result = dchw.simulate(network, small_machine(), storage, batch=batch_of(network))
-    expected = functional.forward(network.decompress())
+    expected = forward.forward(network.decompress())
     tolerance = {"dense-int8": 2e-2, "dense-fp16": 2e-3}.get(storage, 1e-5)
     for output, values in result.outputs.items():
         np.testing.assert_allclose(values, expected[output], atol=tolerance * np.abs(expected[output]).max())
@@ -175,7 +176,7 @@ def test_layers_cut_into_rows_move_their_weights_once() -> None:
     network = convolution(rows=64, channels=16, size=12, density=0.9)
     result = dchw.simulate(network, small_machine(weight_sram__size_bytes="4 KiB"), "dense-int8")
     assert len(result.workload.stages) > 1
-    expected = functional.forward(network.decompress())["conv"]
+    expected = forward.forward(network.decompress())["conv"]
     np.testing.assert_allclose(result.outputs["conv"], expected, atol=2e-2 * np.abs(expected).max())
     weights = {stream.value: size for stream, size in result.stream_bytes().items()}["weights"]
     assert weights <= 64 * 16 * 9 + 32 * len(result.workload.stages)

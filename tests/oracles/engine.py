@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
 
-from dchw.simulate.program import Arbiter, FiringNode, Policy, Program
+from dchw.program.program import Arbiter, FiringNode, Policy, Program
 
 
 class StuckError(Exception):

@@ -1,4 +1,4 @@
-"""A packer in plain loops: the jobs, runs, chunks and bits of ``dchw.storage``, one entry and one bit at a time."""
+"""A packer in plain loops: the jobs, runs, chunks and bits of ``dchw.formats``, one entry and one bit at a time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dchw.compress.compressed import CompressedLayer
-from dchw.compress.huffman import code_lengths, minimum_limit
-from dchw.events import Stream
-from dchw.storage import PackShape
+from dchw.compression.compressed import CompressedLayer
+from dchw.compression.huffman import code_lengths, minimum_limit
+from dchw.formats import PackShape
+from dchw.vocabulary import Stream
 
 
 @dataclass

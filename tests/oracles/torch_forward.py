@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from dchw.network import Network, OperationKind
+from dchw.graph.network import Network, OperationKind
 
 
 def torch_forward(network: Network, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

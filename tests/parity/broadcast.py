@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dchw.simulate.program import FiringNode, Link, Program
+from dchw.program.program import FiringNode, Link, Program
 
 Ints = npt.NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from random import Random
 
 import numpy as np
 
-from dchw.events import Stream
-from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
+from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
+from dchw.vocabulary import Stream
 from tests.parity.machines import fixed_memory
 
 FEW_OR_MANY, FEW = (0, 1, 2, 3, 6), (0, 0, 0, 1, 1, 2)

@@ -8,9 +8,9 @@ from random import Random
 import numpy as np
 
 from dchw.config import build
-from dchw.events import Stream
-from dchw.simulate.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
-from dchw.units.dram import Dram
+from dchw.machines.units.dram import Dram
+from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
+from dchw.vocabulary import Stream
 
 CLOCK_HZ = 800_000_000
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from dchw.config import build
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.machines.units.dram import Dram
+from dchw.program.check import check
+from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, reference
-from dchw.simulate.check import check
-from dchw.simulate.difference import first_difference
-from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
-from dchw.units.dram import Dram
 from tests.parity.broadcast import broadcast_program, random_work, recurrence
 
 

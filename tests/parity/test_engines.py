@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.engines.result import Timing
+from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, reference
-from dchw.simulate.difference import first_difference
-from dchw.simulate.program import FiringNode, Program
-from dchw.simulate.result import Timing
 from tests.oracles.engine import Machine, StuckError
 from tests.parity.machines import Scale, random_program
 

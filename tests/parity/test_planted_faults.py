@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from dchw.config import build
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.engines.fast import firings as fk
+from dchw.engines.fast import tables as ft
+from dchw.machines.units.dram import Dram
+from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, reference
-from dchw.simulate import fast_kernels as fk
-from dchw.simulate import fast_tables as ft
-from dchw.simulate.difference import first_difference
-from dchw.simulate.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
-from dchw.units.dram import Dram
 from tests.parity.machines import random_program
 
 N = 24

@@ -16,13 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.engines.fast import firings as fk
+from dchw.engines.fast import forks, lanes, runs
+from dchw.engines.fast import tables as ft
+from dchw.engines.result import Timing
+from dchw.program.program import Program
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, fast_forks, fast_lanes, fast_runs, reference
-from dchw.simulate import fast_kernels as fk
-from dchw.simulate import fast_tables as ft
-from dchw.simulate.difference import first_difference
-from dchw.simulate.program import Program
-from dchw.simulate.result import Timing
 from tests.parity.broadcast import broadcast_program, random_work
 from tests.parity.forks import FEW, FEW_OR_MANY, random_fork, stopping_fork
 from tests.planting import in_plain_python
@@ -99,7 +101,7 @@ def arrays() -> list[tuple[Program, Timing]]:
     return [(program, result) for program, result in results if not isinstance(result, str)]
 
 
-FORKS, LANES, RUNS = fast_forks, fast_lanes, fast_runs
+FORKS, LANES, RUNS = forks, lanes, runs
 FAULTS = {
     "fork's queue one deeper": (FORKS, "(item + count - depth) & mask, 0", "(item + count - depth - 1) & mask, 0"),
     "fork's block one longer": (FORKS, "min(BLOCK, depth)", "min(BLOCK, depth + 1)"),

@@ -8,9 +8,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from dchw.engines.fast import engine as fast
+from dchw.engines.timeline import layer_window, write_timeline
 from dchw.quantities import DchwError, SimulationError
-from dchw.simulate import fast
-from dchw.simulate.timeline import layer_window, write_timeline
 from tests.parity.machines import Scale, random_program
 from tests.parity.test_planted_faults import congested
 
@@ -103,7 +103,7 @@ def test_a_window_shows_the_fill_that_was_there_before():
 
 
 def samples_of(program, result, name):
-    from dchw.simulate import timeline
+    from dchw.engines import timeline
 
     index = [link.name for link in program.links].index(name)
     packets = [dict(fields(packet)) for packet in timeline._fill(program, result, index, 1)]

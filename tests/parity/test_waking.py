@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dchw.compile import kernel
+from dchw.engines.fast import engine as fast
+from dchw.engines.fast import firings as fk
+from dchw.engines.fast import forks as fast_forks
+from dchw.engines.fast import tables as ft
+from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
+from dchw.engines.memory import FAR, clock_from, cycle_during, step
+from dchw.program.program import Program
 from dchw.quantities import SimulationError
-from dchw.simulate import fast, fast_forks
-from dchw.simulate import fast_kernels as fk
-from dchw.simulate import fast_tables as ft
-from dchw.simulate.fast_shared import decide, deliver, grant, next_memory_clock
-from dchw.simulate.memory import FAR, clock_from, cycle_during, step
-from dchw.simulate.program import Program
 from tests.parity.forks import FEW, FEW_OR_MANY, random_fork, stopping_fork
 from tests.parity.machines import random_program
 from tests.planting import in_plain_python

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dchw.compress.compressed import ValueFormat
-from dchw.compress.value_formats import round_to_format
+from dchw.compression.compressed import ValueFormat
+from dchw.compression.value_formats import round_to_format
 from dchw.quantities import DchwError
 from dchw.training.compaction import compact
 from dchw.training.loop import as_input

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dchw.config import build
+from dchw.machines.units.huffman_decoder import RATE_UNIT, DecodeRate, DecoderStyle, HuffmanDecoder
 from dchw.quantities import ConfigError
-from dchw.units.huffman_decoder import RATE_UNIT, DecodeRate, DecoderStyle, HuffmanDecoder
 from tests.oracles import units as oracle
 
 PLENTY = (10_000, 1)

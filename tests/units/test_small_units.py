@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dchw.config import build
+from dchw.machines.units.codebook import Codebook
+from dchw.machines.units.dma import Dma
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.sram import Sram
+from dchw.machines.units.vector import Vector
 from dchw.quantities import ConfigError
-from dchw.units.codebook import Codebook
-from dchw.units.dma import Dma
-from dchw.units.pe_array import PeArray
-from dchw.units.sram import Sram
-from dchw.units.vector import Vector
 from tests.oracles import units as oracle
 
 

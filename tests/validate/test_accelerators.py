@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dchw.hardware.machine import machine
+from dchw.machines.machine import machine
 from dchw.validate import accelerators, eie
 from tests.oracles import units as oracle
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dchw
-from dchw.compress import chunks
+from dchw.compression import chunks
 from dchw.importers.synthetic import published_layers, synthetic_layers, synthetic_network
 from dchw.quantities import DchwError
 from dchw.validate import compression

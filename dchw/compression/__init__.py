@@ -1,0 +1,1 @@
+"""Deep Compression on arrays: pruning, weight sharing, relative index, Huffman coding."""

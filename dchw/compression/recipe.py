@@ -1,0 +1,276 @@
+"""From a network to a compressed one on arrays alone: what a user asks for per layer, and doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from dchw.compression.chunks import layer_streams
+from dchw.compression.compressed import (
+    CodeArray,
+    Coding,
+    CompressedLayer,
+    CompressedNetwork,
+    Positions,
+    Storage,
+    ValueFormat,
+    graph_of,
+)
+from dchw.compression.huffman import minimum_limit
+from dchw.compression.prune import magnitude_mask
+from dchw.compression.representation import INDEX_BITS_TRIED, alternatives, smallest
+from dchw.compression.share import Init, assign, kmeans_codebook
+from dchw.compression.value_formats import round_to_format
+from dchw.config import Config, NonNegative, Positive
+from dchw.graph.network import FloatArray, Layer, Network, OperationKind
+from dchw.quantities import ConfigError, DchwError, nearest
+
+T = TypeVar("T")
+PerLayer: TypeAlias = Annotated[
+    Annotated[T, Tag("(one)")] | Annotated[dict[str, T], Tag("(by layer)")],
+    Discriminator(lambda value: "(by layer)" if isinstance(value, Mapping) else "(one)"),
+]
+"""One value for all layers, or values by layer name; a layer that is not named takes the default."""
+
+SMALLEST = "smallest"
+Smallest: TypeAlias = Literal["smallest"]
+"""Try all and take what gives the fewest bytes."""
+
+
+def _known(kind: type[StrEnum]) -> BeforeValidator:
+    def check(value: object) -> object:
+        choices = [*(member.value for member in kind), SMALLEST]
+        if value not in choices:
+            raise ValueError(f"got {value!r}; {nearest(str(value), choices)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _expected(legal: Callable[[object], bool], words: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value != SMALLEST and not legal(value):
+            raise ValueError(f"expected {words} or 'smallest'; got {value!r}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Density = Annotated[float, Field(gt=0, le=1)]
+Threshold = Annotated[float, Field(ge=0)]
+Bits = Annotated[int, Field(ge=1, le=16, strict=True)]
+IndexBits = Annotated[int | Smallest, _expected(lambda v: type(v) is int and 1 <= v <= 16, "1 to 16")]
+PositionsChoice = Annotated[Positions | Smallest, _known(Positions)]
+CodingChoice = Annotated[Coding | Smallest, _known(Coding)]
+TrimChoice = Annotated[bool | Smallest, _expected(lambda v: isinstance(v, bool), "true, false")]
+
+DEFAULT_CODE_LIMIT = 12
+"""Costs at most 0.3 % of the size against no limit, and a decoding table of 4,096 entries."""
+CONVOLUTION_BITS, LINEAR_BITS = 8, 5
+"""Default bits of codes and of gaps by kind of layer (Han et al., ICLR 2016: 8-bit codes for convolutions, 5-bit for
+fully connected layers)."""
+
+
+class Recipe(Config):
+    """How to compress a network: every field one value for all layers, or a mapping from layer names to values."""
+
+    density: PerLayer[Density] | None = None
+    """Share of weights that stay, the largest ones; without it and without a threshold all non-zero weights stay."""
+    threshold: PerLayer[Threshold] | None = None
+    """Magnitude from which weights stay."""
+    codebook_bits: PerLayer[Bits] | None = None
+    """Bits b of a code: at most 2**b - 1 shared values. Default 8 for convolutions, 5 for linear layers."""
+    init: PerLayer[Init] = "linear"
+    """Centroid initialisation. Weights that already have few enough distinct values keep them exactly."""
+    codebook_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
+    bias_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
+    positions: PerLayer[PositionsChoice] = "smallest"
+    index_bits: PerLayer[IndexBits] | None = None
+    """Bits of a gap. Default 8 for convolutions, 5 for linear layers."""
+    coding: PerLayer[CodingChoice] = "smallest"
+    code_limit: PerLayer[Bits] | None = None
+    """Longest code word; at least ceil(log2(symbols used)). Default 12, or that if it is larger."""
+    chunk_entries: PerLayer[Positive] = 4096
+    trim: PerLayer[TrimChoice] = "smallest"
+    """Whether rows and columns of the weight matrix without any weight are listed and left out of positions."""
+    seed: NonNegative = 0
+    """Of the random initialisation."""
+
+    def for_layer(self, field: str, layer: str, default: Any = None) -> Any:
+        """A field's value for one layer."""
+        value = getattr(self, field)
+        if isinstance(value, Mapping):
+            value = value.get(layer)
+            if value is None:
+                value = type(self).model_fields[field].default
+        return default if value is None else value
+
+    def check_layers(self, names: Iterable[str]) -> None:
+        """Raise ConfigError for mappings that name no layer of a network."""
+        known = list(names)
+        mappings = ((field, getattr(self, field)) for field in type(self).model_fields)
+        faults = [
+            f"recipe: {field}.{layer}: no such layer; {nearest(layer, known)}"
+            for field, value in mappings
+            if isinstance(value, Mapping)
+            for layer in value
+            if layer not in known
+        ]
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+
+def compress(
+    network: Network, recipe: Recipe | None = None, *, on_layer: Callable[[str], None] | None = None
+) -> CompressedNetwork:
+    """Prune, share weights and choose representations, on arrays and without retraining.
+
+    ``on_layer`` is called with the name of every layer that is done. Raises DchwError for a network without layers and
+    for a layer of which no weight stays, ConfigError for a recipe that does not fit the network.
+    """
+    recipe = recipe or Recipe()
+    layers = network.layers
+    if not layers:
+        raise DchwError(
+            f"network {network.name}: expected at least one linear or convolutional layer; got none; "
+            "there is nothing to compress"
+        )
+    recipe.check_layers(layer.name for layer in layers)
+    compressed = []
+    for i, layer in enumerate(layers):
+        compressed.append(compress_layer(layer, recipe, np.random.default_rng([recipe.seed, i])))
+        if on_layer is not None:
+            on_layer(layer.name)
+    return CompressedNetwork(
+        graph=graph_of(network),
+        layers=tuple(compressed),
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+    )
+
+
+def compress_layer(layer: Layer, recipe: Recipe, rng: np.random.Generator) -> CompressedLayer:
+    """One layer of `compress`."""
+    name = layer.name
+    try:
+        mask = magnitude_mask(
+            layer.weight,
+            density=recipe.for_layer("density", name),
+            threshold=recipe.for_layer("threshold", name),
+        )
+        if not mask.any():
+            raise DchwError(
+                "expected at least one weight that stays; got none (all zero or pruned); leave the layer out of the "
+                "network or raise its density"
+            )
+        storage = _given_storage(layer, recipe)
+        codebook = _codebook(layer.weight[mask], storage, recipe.for_layer("init", name), rng)
+        codes = assign(layer.weight, mask, codebook[1:])
+        bias = None if layer.bias is None else round_to_format(layer.bias, storage.bias_format)
+        storage = choose_storage(
+            codes.reshape(codes.shape[0], -1),
+            codebook.size,
+            bias,
+            storage,
+            positions=recipe.for_layer("positions", name),
+            coding=recipe.for_layer("coding", name),
+            index_bits=recipe.for_layer("index_bits", name, storage.index_bits),
+            trim=recipe.for_layer("trim", name),
+            code_limit=recipe.for_layer("code_limit", name),
+        )
+    except ConfigError:
+        raise
+    except DchwError as error:
+        raise DchwError(f"layer {name!r}: {error}") from None
+    return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, storage=storage)
+
+
+def choose_storage(
+    matrix: CodeArray,
+    codebook_size: int,
+    bias: npt.NDArray[np.float32] | None,
+    storage: Storage,
+    *,
+    positions: Positions | Smallest = "smallest",
+    coding: Coding | Smallest = "smallest",
+    index_bits: int | Smallest = "smallest",
+    trim: bool | Smallest = "smallest",
+    code_limit: int | None = None,
+) -> Storage:
+    """The storage for codes [rows, columns] that takes the fewest bytes among what is left open.
+
+    ``storage`` gives codebook bits, formats and chunk size. Without a ``code_limit`` it is 12, or as many bits as the
+    symbols in use need.
+    """
+    limit = code_limit or _least_limit(matrix, storage, 12 if index_bits == "smallest" else index_bits)
+    choices = alternatives(
+        matrix,
+        codebook_size,
+        bias,
+        Storage(
+            codebook_bits=storage.codebook_bits,
+            index_bits=storage.index_bits if index_bits == "smallest" else index_bits,
+            code_limit=limit,
+            codebook_format=storage.codebook_format,
+            bias_format=storage.bias_format,
+            chunk_entries=storage.chunk_entries,
+        ),
+        positions=tuple(Positions) if positions == "smallest" else (positions,),
+        codings=tuple(Coding) if coding == "smallest" else (coding,),
+        index_bits=INDEX_BITS_TRIED if index_bits == "smallest" else (index_bits,),
+        trims=(False, True) if trim == "smallest" else (trim,),
+    )
+    return smallest(choices).storage
+
+
+def _given_storage(layer: Layer, recipe: Recipe) -> Storage:
+    """What the recipe fixes; positions, coding and trimming are chosen later."""
+    bits = CONVOLUTION_BITS if layer.kind is OperationKind.CONV2D else LINEAR_BITS
+    index_bits = recipe.for_layer("index_bits", layer.name, bits)
+    return Storage(
+        codebook_bits=recipe.for_layer("codebook_bits", layer.name, bits),
+        index_bits=bits if index_bits == "smallest" else index_bits,
+        codebook_format=recipe.for_layer("codebook_format", layer.name),
+        bias_format=recipe.for_layer("bias_format", layer.name),
+        chunk_entries=recipe.for_layer("chunk_entries", layer.name),
+    )
+
+
+def _codebook(values: FloatArray, storage: Storage, init: Init, rng: np.random.Generator) -> FloatArray:
+    """+0.0 and the shared values, as the codebook's format holds them: ascending, distinct, none of them zero."""
+    most = (1 << storage.codebook_bits) - 1
+    # a look at a few tells most layers with too many distinct values without sorting all
+    distinct = np.unique(values[: 16 * most])
+    if distinct.size <= most:
+        distinct = np.unique(values)
+    centroids = distinct if distinct.size <= most else kmeans_codebook(values, most, init, rng=rng).centroids
+    held = np.unique(round_to_format(centroids, storage.codebook_format))
+    held = held[held != 0]
+    if held.size == 0:
+        raise DchwError(
+            f"shared values: expected some that {storage.codebook_format.value} can tell from zero; got "
+            f"{float(np.abs(centroids).max()):g} at most; choose codebook_format float32"
+        )
+    return np.concatenate([np.zeros(1, np.float32), held])
+
+
+def _least_limit(matrix: CodeArray, storage: Storage, index_bits: int) -> int:
+    """12, or the bits that the symbols in use need."""
+    used_codes = int(np.count_nonzero(np.bincount(matrix.reshape(-1))))
+    limit = max(DEFAULT_CODE_LIMIT, minimum_limit(used_codes + 1))
+    if index_bits > DEFAULT_CODE_LIMIT:
+        wide = Storage(
+            positions=Positions.GAPS,
+            index_bits=index_bits,
+            codebook_bits=storage.codebook_bits,
+            code_coding=Coding.FIXED,
+            gap_coding=Coding.FIXED,
+        )
+        gaps = layer_streams(matrix, 1 << storage.codebook_bits, wide).gaps
+        assert gaps is not None
+        limit = max(limit, minimum_limit(np.unique(gaps.symbols).size + 1))
+    return limit

@@ -1,0 +1,283 @@
+"""Kernels for runs of firings of one node, taken in one go: nothing but few links move, and nobody looks at times.
+
+They do what single firings do (`dchw.engines.fast.firings`), by the same recurrences of T3 and T4, with the state of
+the links that move in local variables.
+"""
+
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from dchw.compile import inlined
+from dchw.engines.fast.tables import (
+    CONSTANT,
+    DEPTH,
+    FINISH,
+    GIVEN,
+    GIVEN_BY,
+    HOLD,
+    INITIAL,
+    INTO,
+    ITEM,
+    MAIN,
+    MASK,
+    NEXT,
+    NEXT_GIVER,
+    NEXT_TAKER,
+    OCCUPIED,
+    OTHER,
+    OUT_OF,
+    PEAK,
+    RING,
+    SLOT,
+    SOURCE,
+    SPAN,
+    SPAN_END,
+    SPAN_STALL,
+    SPAN_START,
+    START,
+    STARTED,
+    STOP,
+    TAKEN,
+    TAKEN_BY,
+    WANTED,
+    Ints,
+    Ints32,
+)
+
+FAR_FIRING = 2**62
+UNSEEN = -2
+
+
+@inlined
+def service(lists: Ints32, occupied: int, constant: int, firing: int, until: int) -> int:
+    """Cycles that firings ``firing`` .. ``until`` of a node are occupied."""
+    if constant:
+        return constant * (until - firing)
+    cycles = 0
+    for place in range(occupied + firing, occupied + until):
+        cycles += lists[place]
+    return cycles
+
+
+@inlined
+def take_run(
+    node: Ints,
+    link: Ints,
+    ends: Ints,
+    span: Ints,
+    ring: Ints,
+    lists: Ints32,
+    at: int,
+    firing: int,
+    quiet: int,
+    finish: int,
+) -> tuple[int, int, int, int, bool, int]:
+    """Firings before ``quiet`` that give nothing and take from no links but MAIN and OTHER, an item each at most.
+
+    Where an item of MAIN is not there yet and its source has nothing to do but to give it, the source's firing is done
+    on the way: the two nodes and the queue between them are one recurrence then.
+
+    Gives the next firing, its predecessor's finish, cycles idle, the first start (-1: no firing), whether an item is
+    missing, and how many firings of the source were done.
+    """
+    occupied, constant, main, other = node[at, OCCUPIED], node[at, CONSTANT], node[at, MAIN], node[at, OTHER]
+    base = mask = initial = hold = by = item = given = peak = 0
+    other_base = other_mask = other_initial = other_hold = other_by = other_item = other_given = other_peak = 0
+    next_main = next_other = FAR_FIRING
+    if main >= 0:
+        base, mask, initial, hold, by = (
+            link[main, RING], link[main, MASK], link[main, INITIAL], link[main, HOLD], link[main, TAKEN_BY]
+        )  # fmt: skip
+        item, given, peak, next_main = link[main, TAKEN], link[main, GIVEN], link[main, PEAK], link[main, NEXT_TAKER]
+    if other >= 0:
+        other_base, other_mask, other_initial, other_hold, other_by = (
+            link[other, RING], link[other, MASK], link[other, INITIAL], link[other, HOLD], link[other, TAKEN_BY]
+        )  # fmt: skip
+        other_item, other_given, other_peak, next_other = (
+            link[other, TAKEN], link[other, GIVEN], link[other, PEAK], link[other, NEXT_TAKER]
+        )  # fmt: skip
+    # the source of MAIN, looked at when an item is missing for the first time
+    source, source_firing, source_quiet, source_free, source_stall, pulled = UNSEEN, 0, 0, 0, 0, 0
+    source_occupied = source_constant = source_by = next_giver = depth = 0
+    idle, first, blocked = 0, -1, False
+    while firing < quiet:
+        if next_main > firing and next_other > firing:
+            until = min(quiet, min(next_main, next_other))
+            if first < 0:
+                first = finish
+            finish += service(lists, occupied, constant, firing, until)
+            firing = until
+            continue
+        start, after, other_after, place, other_place, visible, other_visible = finish, 0, 0, 0, 0, 0, 0
+        if next_other == firing:
+            other_after = lists[other_by + other_item + 1] if other_by >= 0 else firing + 1
+            if other_after == firing:
+                break
+            if other_item >= other_given:
+                link[other, WANTED] |= ITEM
+                blocked = True
+                break
+            other_place = other_base + (other_item & other_mask)
+            other_visible = ring[other_place]
+            start = max(start, other_visible)
+        if next_main == firing:
+            after = lists[by + item + 1] if by >= 0 else firing + 1
+            if after == firing:
+                break
+            place = base + (item & mask)
+            if item < given:
+                visible = ring[place]
+            else:
+                if source == UNSEEN:
+                    source = link[main, SOURCE]
+                    source_quiet = free_until(node, link, ends, span, source, main) if source != at else -1
+                    if source_quiet >= 0:
+                        source_firing = node[source, NEXT]
+                        source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
+                        source_occupied, source_constant = node[source, OCCUPIED], node[source, CONSTANT]
+                        source_by, next_giver, depth = link[main, GIVEN_BY], link[main, NEXT_GIVER], link[main, DEPTH]
+                given_after = next_giver + 1
+                if next_giver < source_quiet and source_by >= 0:
+                    given_after = lists[source_by + item + 1]
+                if next_giver >= source_quiet or given_after == next_giver:
+                    link[main, WANTED] |= ITEM
+                    blocked = True
+                    break
+                cycles = source_constant
+                if next_giver > source_firing or cycles == 0:
+                    cycles = service(lists, source_occupied, source_constant, source_firing, next_giver + 1)
+                visible = source_free + cycles - 1
+                if depth and item - depth >= initial:
+                    slot = ring[base + ((item - depth) & mask)]
+                    if slot > visible:
+                        source_stall += slot - visible
+                        visible = slot
+                source_free = visible + 1
+                visible += hold
+                pulled += next_giver + 1 - source_firing
+                source_firing, next_giver = next_giver + 1, given_after
+                given += 1
+            start = max(start, visible)
+            if item >= initial:  # `peak_at`, without a call
+                peak = max(peak, 1)
+                while item - peak >= initial and ring[base + ((item - peak) & mask)] > visible - hold:
+                    peak += 1
+            ring[place] = start + 1
+            item += 1
+            next_main = after
+        if next_other == firing:
+            if other_item >= other_initial:
+                other_peak = max(other_peak, 1)
+                while (
+                    other_item - other_peak >= other_initial
+                    and ring[other_base + ((other_item - other_peak) & other_mask)] > other_visible - other_hold
+                ):
+                    other_peak += 1
+            ring[other_place] = start + 1
+            other_item += 1
+            next_other = other_after
+        if first < 0:
+            first = start
+        idle += start - finish
+        finish = start + (constant if constant else lists[occupied + firing])
+        firing += 1
+    if main >= 0:
+        link[main, TAKEN], link[main, PEAK], link[main, NEXT_TAKER] = item, peak, next_main
+    if other >= 0:
+        link[other, TAKEN], link[other, PEAK], link[other, NEXT_TAKER] = other_item, other_peak, next_other
+    if pulled:
+        link[main, GIVEN], link[main, NEXT_GIVER] = given, next_giver
+        node[source, NEXT], node[source, FINISH], node[source, STARTED] = source_firing, source_free, 0
+        span[node[source, SPAN], SPAN_STALL] += source_stall
+    return firing, finish, idle, first, blocked, pulled
+
+
+@inlined
+def free_until(node: Ints, link: Ints, ends: Ints, span: Ints, at: int, x: int) -> int:
+    """The firing before which a node moves items of link ``x`` only; -1 if it must do something else first."""
+    if at >= node.shape[0] or node[at, SPAN] >= span.shape[0]:
+        return -1
+    here = node[at, SPAN]
+    if span[here, SPAN_START] < 0:
+        return -1
+    until = span[here, SPAN_END] - 1  # the last firing of a layer is for `fast_kernels` to settle
+    for end in range(node[at, INTO], node[at, OUT_OF]):
+        until = min(until, link[ends[end], NEXT_TAKER])
+    for end in range(node[at, OUT_OF], node[at, STOP]):
+        if until <= node[at, NEXT]:
+            break
+        if ends[end] != x:
+            until = min(until, link[ends[end], NEXT_GIVER])
+    return until if until > node[at, NEXT] else -1
+
+
+@inlined
+def give_run(
+    node: Ints,
+    link: Ints,
+    ends: Ints,
+    ring: Ints,
+    lists: Ints32,
+    need: Ints,
+    at: int,
+    firing: int,
+    quiet: int,
+    free: int,
+) -> tuple[int, int, int, bool]:
+    """Firings before ``quiet`` that take nothing and give one item each to the same links, as far as slots are known.
+
+    ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
+    finish, cycles stalled, and whether a slot is missing for the very first.
+    """
+    occupied, constant, out_of, stop = node[at, OCCUPIED], node[at, CONSTANT], node[at, OUT_OF], node[at, STOP]
+    count = min(quiet - firing, need.shape[0])
+    seen = -1  # the list looked at last: links of a fork often share one
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x, NEXT_GIVER] != firing:
+            count = min(count, link[x, NEXT_GIVER] - firing)
+            continue
+        item, by = link[x, GIVEN], link[x, GIVEN_BY]
+        if by >= 0 and by + item != seen:
+            seen = by + item
+            single = 1
+            while single < count and lists[seen + single] == firing + single:
+                single += 1
+            count = single if lists[seen + single] != firing + single - 1 else single - 1
+            if count == 0:
+                return firing, free, 0, False
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x, NEXT_GIVER] == firing and link[x, DEPTH]:
+            room = max(link[x, TAKEN], link[x, INITIAL]) + link[x, DEPTH] - link[x, GIVEN]
+            if room <= 0:
+                link[x, WANTED] |= SLOT
+                return firing, free, 0, True
+            count = min(count, room)
+    for turn in range(count):
+        need[turn] = 0
+    for end in range(out_of, stop):
+        x = ends[end]
+        depth = link[x, DEPTH]
+        if link[x, NEXT_GIVER] != firing or depth == 0:
+            continue
+        base, mask, behind = link[x, RING], link[x, MASK], link[x, GIVEN] - depth
+        for turn in range(max(link[x, INITIAL] - behind, 0), count):
+            need[turn] = max(need[turn], ring[base + ((behind + turn) & mask)])
+    stall = 0
+    for turn in range(count):
+        busy_until = free + (constant if constant else lists[occupied + firing + turn]) - 1
+        handover = max(busy_until, need[turn])
+        stall += handover - busy_until
+        need[turn] = handover
+        free = handover + 1
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x, NEXT_GIVER] != firing:
+            continue
+        base, mask, item, hold, by = link[x, RING], link[x, MASK], link[x, GIVEN], link[x, HOLD], link[x, GIVEN_BY]
+        for turn in range(count):
+            ring[base + ((item + turn) & mask)] = need[turn] + hold
+        link[x, GIVEN] = item + count
+        link[x, NEXT_GIVER] = lists[by + item + count] if by >= 0 else firing + count
+    return firing + count, free, stall, False

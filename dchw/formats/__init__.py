@@ -1,0 +1,80 @@
+"""Storage formats: how a layer's weights lie in DRAM, packed for a machine, and how they are read back.
+
+A format is one file: it packs, unpacks, and says which units it needs. ``layout`` says what jobs, runs and chunks are,
+``packed`` what the regions of a layer hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dchw.compression.compressed import CompressedLayer
+from dchw.formats import csr, dense, huffman, relative, shared
+from dchw.formats.packing.layout import PackShape
+from dchw.formats.packing.packed import (
+    DenseWeights,
+    Entries,
+    Need,
+    PackedLayer,
+    Parameters,
+    StorageFormat,
+    Unpacked,
+    weight_matrix,
+)
+from dchw.quantities import DchwError, nearest
+
+STORAGE_FORMATS: Mapping[str, StorageFormat] = MappingProxyType(
+    {form.name: form for form in (*dense.FORMATS, csr.FORMAT, relative.FORMAT, shared.FORMAT, huffman.FORMAT)}
+)
+"""Every storage format by name, from the largest to the smallest of a typical pruned layer."""
+
+
+def storage_format(name: str) -> StorageFormat:
+    """A storage format by name."""
+    if name not in STORAGE_FORMATS:
+        raise DchwError(f"storage format {name!r}: no such format; {nearest(name, STORAGE_FORMATS)}")
+    return STORAGE_FORMATS[name]
+
+
+def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: int = 16) -> PackedLayer:
+    """A layer's weights as the bytes that a machine reads.
+
+    ``value_bits`` is the width of codebook values and biases: with 32 the formats ``shared`` and ``huffman`` give back
+    ``layer.weight`` bit for bit, with 16 its rounding to float16. ``csr`` and ``relative`` always hold float32 values.
+    """
+    form = storage_format(storage)
+    if value_bits not in (16, 32):
+        raise DchwError(f"layer {layer.name!r}: value_bits must be 16 or 32; got {value_bits}; choose one of them")
+    weights = layer.geometry.weights
+    if layer.codes.size != weights or layer.codes.shape[0] != layer.geometry.out_channels:
+        raise DchwError(
+            f"layer {layer.name!r}: expected {layer.geometry.out_channels} x {layer.geometry.columns} codes for its "
+            f"geometry; got shape {layer.codes.shape}; correct the geometry"
+        )
+    return form.pack(layer, shape, Parameters(value_bits=value_bits, has_bias=layer.bias is not None))
+
+
+def unpack(packed: PackedLayer) -> Unpacked:
+    """What the hardware decodes from the bytes of a packed layer, and from nothing else.
+
+    Raises FileFormatError where the bytes are not what packing writes.
+    """
+    return storage_format(packed.storage).unpack(packed)
+
+
+__all__ = [
+    "STORAGE_FORMATS",
+    "DenseWeights",
+    "Entries",
+    "Need",
+    "PackShape",
+    "PackedLayer",
+    "Parameters",
+    "StorageFormat",
+    "Unpacked",
+    "pack",
+    "storage_format",
+    "unpack",
+    "weight_matrix",
+]

@@ -1,0 +1,61 @@
+"""``csr``: pruned float32 values, each with its output channel as 32 bits. The sparse baseline without coding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dchw.compression.compressed import CompressedLayer
+from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.layout import PackShape
+from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.sparse import (
+    ROW_BITS,
+    VALUE_BITS,
+    assemble,
+    check_rows,
+    constant_bits,
+    entries_of,
+    pack_floats,
+    read_fields,
+    read_floats,
+    stored_chunks,
+    stored_runs,
+)
+from dchw.vocabulary import Stream
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    runs = stored_runs(layer, shape, index_bits=0, coded=False)
+    return assemble(
+        layer,
+        FORMAT.name,
+        shape,
+        parameters,
+        runs,
+        positions=pack_fields(runs.row, runs.chunk_entries, ROW_BITS),
+        values=(Stream.WEIGHTS, *pack_floats(layer.codebook[runs.code], runs.chunk_entries)),
+    )
+
+
+def _unpack(packed: PackedLayer) -> Entries:
+    chunks = stored_chunks(packed)
+    value = read_floats(packed, chunks)
+    return entries_of(
+        packed,
+        chunks,
+        row=check_rows(packed, chunks, read_fields(packed, Stream.GAPS, chunks, ROW_BITS)),
+        value=value,
+        code=None,
+        is_filler=np.zeros(value.size, dtype=np.bool_),
+        gap_bits=constant_bits(ROW_BITS, value.size),
+        code_bits=constant_bits(VALUE_BITS, value.size),
+    )
+
+
+FORMAT = StorageFormat(
+    name="csr",
+    summary="pruned float32 values with 32-bit absolute positions",
+    needs=frozenset({Need.INDEX}),
+    pack=_pack,
+    unpack=_unpack,
+)

@@ -1,0 +1,160 @@
+"""``dense-fp32``, ``dense-fp16``, ``dense-int8``: every weight, zeros included, job by job, rows in order.
+
+A chunk holds whole jobs, as many as fit 4 bytes per ``chunk_entries``, at least one: about the same bytes in all three.
+float16 rounds to nearest and saturates. int8 is symmetric per output channel: scale = largest magnitude / 127 as
+float32, weight = integer x scale; a channel whose scale would be below the smallest normal float32 is all zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes
+from dchw.compression.compressed import CodeArray, CompressedLayer, ValueFormat
+from dchw.compression.value_formats import LARGEST_INT8, encoded_bytes
+from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.packed import (
+    DenseWeights,
+    PackedLayer,
+    Parameters,
+    StorageFormat,
+    damaged,
+    decode_bias,
+    decode_floats,
+    encode_bias,
+    encode_floats,
+    region,
+)
+from dchw.graph.network import FloatArray
+from dchw.quantities import ceil_div
+from dchw.vocabulary import Stream
+
+_CHUNK_ENTRY_BYTES = 4
+_BLOCK_WEIGHTS = 1 << 20
+_TABLE_VALUES = 1 << 20
+_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
+
+
+def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    tables: dict[Stream, Bytes] = {}
+    if form is ValueFormat.INT8:
+        scales = _scales(layer)
+        tables[Stream.CODEBOOKS] = encode_floats(scales, ValueFormat.FLOAT32, layer.name)
+        weights = _by_job(layer, layout, lambda rows: _integers(layer.codebook, scales[rows]))
+    else:
+        values = encode_floats(layer.codebook, form, layer.name).view(f"<u{encoded_bytes(form, 1)}")
+        weights = _by_job(layer, layout, lambda rows: np.broadcast_to(values, (rows.stop - rows.start, values.size)))
+    job_bytes = weights.itemsize * layout.rows
+    chunk_jobs = max(1, _CHUNK_ENTRY_BYTES * shape.chunk_entries // job_bytes)
+    bounds = np.append(np.arange(0, layout.jobs, chunk_jobs), layout.jobs)
+    return PackedLayer(
+        name=layer.name,
+        storage=_NAMES[form],
+        shape=shape,
+        geometry=layer.geometry,
+        parameters=parameters,
+        regions={**tables, **encode_bias(layer, parameters), Stream.WEIGHTS: weights.reshape(-1).view(np.uint8)},
+        chunk_bytes={Stream.WEIGHTS: bounds.astype(np.int64) * job_bytes},
+        chunk_decoder=np.zeros(ceil_div(layout.jobs, chunk_jobs), dtype=np.int32),
+        chunk_first_job=bounds[:-1].astype(np.int32),
+        chunk_end_job=bounds[1:].astype(np.int32),
+        entries=layer.geometry.weights,
+        fillers=0,
+    )
+
+
+def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
+    geometry = packed.geometry
+    layout = RunLayout(geometry=geometry, shape=packed.shape)
+    if form is not ValueFormat.INT8:
+        values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights).reshape(layout.jobs, layout.rows)
+        return DenseWeights(geometry=geometry, value=values, bias=decode_bias(packed))
+    scales = decode_floats(packed, Stream.CODEBOOKS, ValueFormat.FLOAT32, geometry.out_channels)
+    data = region(packed, Stream.WEIGHTS)
+    if data.size != geometry.weights:
+        raise damaged(packed, Stream.WEIGHTS, f"{geometry.weights} bytes", str(data.size))
+    integers = data.view(np.int8).reshape(geometry.groups, geometry.columns, layout.rows)
+    largest, least = integers.max(axis=1).ravel(), integers.min(axis=1).ravel()
+    reach = np.maximum(largest, -least.astype(np.int16))
+    # what packing writes, and the only way in which a damaged scale or integer could leave all weights as they were
+    if (np.where(scales.view(np.uint32) == 0, 0, LARGEST_INT8) != reach).any() or (scales < 0).any():
+        raise damaged(packed, Stream.WEIGHTS, f"a largest integer of {LARGEST_INT8} where a scale is not 0", "another")
+    value = integers.astype(np.float32)
+    with np.errstate(over="ignore"):
+        value *= scales.reshape(geometry.groups, 1, layout.rows)
+    if not np.isfinite(value).all():
+        raise damaged(packed, Stream.CODEBOOKS, "scales that give finite weights", "one that does not")
+    return DenseWeights(geometry=geometry, value=value.reshape(layout.jobs, layout.rows), bias=decode_bias(packed))
+
+
+def _scales(layer: CompressedLayer) -> FloatArray:
+    magnitudes = np.abs(layer.codebook)
+    matrix = layer.matrix_codes
+    step = max(1, _BLOCK_WEIGHTS // max(1, matrix.shape[1]))
+    largest = [magnitudes[matrix[i : i + step]].max(axis=1) for i in range(0, matrix.shape[0], step)]
+    scales: FloatArray = np.concatenate(largest)
+    scales /= np.float32(LARGEST_INT8)
+    scales[scales < np.finfo(np.float32).tiny] = 0
+    return scales
+
+
+def _integers(values: FloatArray, scales: FloatArray) -> npt.NDArray[np.uint8]:
+    # the bytes of every value's integer, [scales, values]
+    divisors = np.where(scales == 0, np.float32(np.inf), scales)[:, None]
+    return np.clip(np.rint(values / divisors), -LARGEST_INT8, LARGEST_INT8).astype(np.int8).view(np.uint8)
+
+
+def _by_job(
+    layer: CompressedLayer, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """What every weight is stored as, [groups, columns, rows of a group].
+
+    ``table_of`` gives it for some output channels and every code: [channels, codes].
+    """
+    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // layer.codebook.size)
+    result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
+    for group in range(geometry.groups):
+        for start in range(0, layout.rows, step):
+            first = group * layout.rows + start
+            channels = slice(first, first + min(step, layout.rows - start))
+            _look_up(layer.matrix_codes[channels], table_of(channels), start, result[group])
+    return result
+
+
+@kernel
+def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
+    # result[column, start + row] = table[row, codes[row, column]]
+    rows, columns = codes.shape
+    for first_row in range(0, rows, _TILE):
+        for first_column in range(0, columns, _TILE):
+            for row in range(first_row, min(first_row + _TILE, rows)):
+                line = table[row]
+                for column in range(first_column, min(first_column + _TILE, columns)):
+                    result[column, start + row] = line[codes[row, column]]
+
+
+_NAMES = {
+    ValueFormat.FLOAT32: "dense-fp32",
+    ValueFormat.FLOAT16: "dense-fp16",
+    ValueFormat.INT8: "dense-int8",
+}
+
+_SUMMARIES = {
+    ValueFormat.FLOAT32: "every weight as float32",
+    ValueFormat.FLOAT16: "every weight as float16",
+    ValueFormat.INT8: "every weight as int8 with a scale per output channel",
+}
+
+FORMATS = tuple(
+    StorageFormat(
+        name=name, summary=_SUMMARIES[form], needs=frozenset(), pack=partial(_pack, form), unpack=partial(_unpack, form)
+    )
+    for form, name in _NAMES.items()
+)

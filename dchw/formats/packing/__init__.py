@@ -1,0 +1,1 @@
+"""What storage formats share: jobs, runs and chunks, and the regions they are packed into."""

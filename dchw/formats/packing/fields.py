@@ -1,0 +1,80 @@
+"""Chunks of fixed-width fields, each chunk starting at a byte. Bit order is that of ``dchw.compression.bitstream``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes, Words, padded, word_view, zero_buffer
+from dchw.quantities import FileFormatError
+
+Int64s = npt.NDArray[np.int64]
+
+MAX_FIELD_BITS = 32
+
+
+def byte_offsets_of(field_offsets: Int64s, bits: int) -> Int64s:
+    """Where each chunk begins, in bytes, and the end: int64[chunks + 1]."""
+    offsets = np.zeros(field_offsets.size, dtype=np.int64)
+    np.cumsum((np.diff(field_offsets) * bits + 7) // 8, out=offsets[1:])
+    return offsets
+
+
+def pack_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> tuple[Bytes, Int64s]:
+    """Unsigned integers as fields of 0 to 32 bits: (bytes, byte offsets int64[chunks + 1]); width 0 is no bytes."""
+    assert 0 <= bits <= MAX_FIELD_BITS
+    assert not values.size or int(values.max()) < 1 << bits, "a value must fit its field"
+    byte_offsets = byte_offsets_of(field_offsets, bits)
+    buffer = zero_buffer(int(byte_offsets[-1]))
+    _pack(values.astype(np.uint32, copy=False), field_offsets, byte_offsets, bits, word_view(buffer))
+    return buffer[: byte_offsets[-1]].copy(), byte_offsets
+
+
+def unpack_fields(data: Bytes, field_offsets: Int64s, bits: int, where: str) -> npt.NDArray[np.uint32]:
+    """The inverse of ``pack_fields``. Raises FileFormatError on a wrong length or padding bits that are not zero."""
+    byte_offsets = byte_offsets_of(field_offsets, bits)
+    if data.size != byte_offsets[-1]:
+        raise FileFormatError(
+            f"{where}: expected {int(byte_offsets[-1])} bytes for {int(field_offsets[-1])} fields of {bits} bits; "
+            f"got {data.size}; the data is damaged"
+        )
+    values = np.empty(int(field_offsets[-1]), dtype=np.uint32)
+    chunk = _unpack(word_view(padded(data)), field_offsets, byte_offsets, bits, values)
+    if chunk >= 0:
+        raise FileFormatError(f"{where}, chunk {chunk}: expected zero padding; got set bits; the data is damaged")
+    return values
+
+
+@kernel
+def _pack(values: npt.NDArray[np.uint32], field_offsets: Int64s, byte_offsets: Int64s, bits: int, out: Words) -> None:
+    if bits == 0:
+        return
+    for chunk in range(field_offsets.size - 1):
+        word = np.int64(0)
+        fill = 0
+        at = byte_offsets[chunk]
+        for i in range(field_offsets[chunk], field_offsets[chunk + 1]):
+            word |= np.int64(values[i]) << fill
+            fill += bits
+            out[at] = word
+            at += fill >> 3
+            word >>= fill & ~7
+            fill &= 7
+
+
+@kernel
+def _unpack(data: Words, field_offsets: Int64s, byte_offsets: Int64s, bits: int, values: npt.NDArray[np.uint32]) -> int:
+    # the first chunk whose padding is not zero, or -1
+    mask = (np.int64(1) << bits) - 1
+    for chunk in range(field_offsets.size - 1):
+        bit = byte_offsets[chunk] * 8
+        for i in range(field_offsets[chunk], field_offsets[chunk + 1]):
+            values[i] = (data[bit >> 3] >> (bit & 7)) & mask
+            bit += bits
+        padding = byte_offsets[chunk + 1] * 8 - bit
+        if padding > 0 and (data[bit >> 3] >> (bit & 7)) & ((1 << padding) - 1):
+            return chunk
+    return -1

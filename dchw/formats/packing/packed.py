@@ -1,0 +1,291 @@
+"""What packing gives and what unpacking reads back.
+
+A region is the bytes of one stream of one layer, contiguous in DRAM. The per-layer regions are:
+
+- CODE_TABLES (``huffman``): code lengths of the gaps, then of the codes; per table one field of
+  ``code_limit.bit_length()`` bits (4 for the usual limits) for every symbol from 0 to the last used one, then zero bits
+  up to a byte.
+- CHUNK_TABLES (all but the dense formats): one row per chunk: jobs, bytes of its positions, bytes of its values or
+  codes; fields of 16 bits, or of 32 where one needs it. The bytes of its pointers follow from its jobs.
+- CODEBOOKS: shared values 1, 2, .. (0 is +0.0 and not stored) as float16 or float32; for ``dense-int8`` one float32
+  scale per output channel.
+- BIASES: float16 or float32, by ``value_bits``.
+
+Per-chunk regions, each chunk starting at a byte:
+
+- POINTERS: the number of entries of every run, in as many bits as the layer's largest needs, none when it stores
+  nothing. EIE (Han et al., ISCA 2016, arXiv:1602.01528) spends a 16-bit pointer per run: 1.18 MB for a layer of
+  AlexNet fc6's size on 64 PEs; with random zeros at 9 % density a count takes 5 bits, 0.37 MB in all.
+- GAPS: fixed-width or Huffman-coded gaps; in ``csr`` the output channel as 32 bits.
+- CODES, or WEIGHTS for uncoded values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes
+from dchw.compression.compressed import CompressedLayer, ValueFormat
+from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
+from dchw.formats.packing.layout import Int32s, Int64s, PackShape
+from dchw.graph.network import FloatArray, Geometry
+from dchw.quantities import FileFormatError
+from dchw.vocabulary import Stream
+
+_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
+
+
+class Need(StrEnum):
+    """A unit of the machine that a storage format involves."""
+
+    DECODER = "decoder"
+    CODEBOOK = "codebook"
+    INDEX = "index"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What the program tells the hardware about a layer besides its regions; 0 where a format has no such field."""
+
+    value_bits: int = 16
+    """Width of codebook values and biases: 16 (float16) or 32 (float32)."""
+    index_bits: int = 0
+    """Width of a gap before entropy coding."""
+    code_bits: int = 0
+    """Width of a code before entropy coding."""
+    pointer_bits: int = 0
+    """Width of a run's entry count."""
+    chunk_table_bits: int = 16
+    """Width of a field of the chunk table."""
+    code_limit: int = 0
+    """Longest code word."""
+    gap_symbols: int = 0
+    """Code lengths in the gap table."""
+    code_symbols: int = 0
+    """Code lengths in the code table."""
+    codebook_values: int = 0
+    """Values in the codebook, without the +0.0 of code 0."""
+    has_bias: bool = False
+
+    @property
+    def value_format(self) -> ValueFormat:
+        """How codebook values and biases are written."""
+        return ValueFormat.FLOAT32 if self.value_bits == 32 else ValueFormat.FLOAT16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedLayer:
+    """One layer's weights as they lie in DRAM, in one storage format, for one machine. Arrays are read-only."""
+
+    name: str
+    storage: str
+    shape: PackShape
+    geometry: Geometry
+    parameters: Parameters
+    regions: Mapping[Stream, Bytes]
+    """The bytes of each stream; empty regions are left out."""
+    chunk_bytes: Mapping[Stream, Int64s]
+    """int64[chunks + 1]: where each chunk begins in the regions that are cut into chunks."""
+    chunk_decoder: Int32s
+    """Decode unit of each chunk; 0 for the dense formats, whose chunks serve all PEs."""
+    chunk_first_job: Int32s
+    chunk_end_job: Int32s
+    entries: int
+    """Stored entries, fillers included; every weight for the dense formats."""
+    fillers: int
+
+    def __post_init__(self) -> None:
+        present = {stream for stream, data in self.regions.items() if data.size}
+        for name in ("regions", "chunk_bytes"):
+            kept = {stream: frozen(array) for stream, array in getattr(self, name).items() if stream in present}
+            object.__setattr__(self, name, MappingProxyType(kept))
+        for name in ("chunk_decoder", "chunk_first_job", "chunk_end_job"):
+            frozen(getattr(self, name))
+
+    @property
+    def jobs(self) -> int:
+        """Columns of all groups."""
+        return self.geometry.groups * self.geometry.columns
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self.chunk_decoder.size
+
+    @property
+    def packed_bytes(self) -> Mapping[Stream, int]:
+        """Bytes of every region."""
+        return {stream: data.size for stream, data in self.regions.items()}
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all regions."""
+        return sum(self.packed_bytes.values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["regions"], plain["chunk_bytes"] = dict(self.regions), dict(self.chunk_bytes)
+        return _rebuild, (plain,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entries:
+    """The entries of a sparse layer, decoded from its regions, in chunk order. Arrays are read-only."""
+
+    geometry: Geometry
+    job: Int32s
+    element: npt.NDArray[np.uint16]
+    row: Int32s
+    """Global output channel; a filler has the row it lands on, whose weight in this job is zero."""
+    value: FloatArray
+    """float32, +0.0 for fillers."""
+    is_filler: npt.NDArray[np.bool_]
+    code: npt.NDArray[np.uint16]
+    """Index into the codebook; 0 throughout where values are not coded."""
+    gap_bits: npt.NDArray[np.uint8]
+    """Bits that each entry's position took in GAPS."""
+    code_bits: npt.NDArray[np.uint8]
+    """Bits that each entry's code or value took in CODES or WEIGHTS."""
+    chunk_offsets: Int64s
+    """int64[chunks + 1] into the entries."""
+    run_count: Int32s
+    """Entries of each run, in chunk order."""
+    run_job: Int32s
+    run_element: npt.NDArray[np.uint16]
+    chunk_run_offsets: Int64s
+    """int64[chunks + 1] into the runs."""
+    bias: FloatArray | None
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenseWeights:
+    """The weights of a layer stored densely. Arrays are read-only."""
+
+    geometry: Geometry
+    value: FloatArray
+    """float32[jobs, rows of a group]: row i of a job is output channel ``group * rows + i``."""
+    bias: FloatArray | None
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self)
+
+
+Unpacked = Entries | DenseWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageFormat:
+    """A way weights lie in DRAM."""
+
+    name: str
+    summary: str
+    needs: frozenset[Need]
+    """Units that are involved; the others are neither active nor counted."""
+    pack: Callable[[CompressedLayer, PackShape, Parameters], PackedLayer]
+    unpack: Callable[[PackedLayer], Unpacked]
+
+
+def weight_matrix(unpacked: Unpacked) -> FloatArray:
+    """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded."""
+    geometry = unpacked.geometry
+    rows = geometry.out_channels // geometry.groups
+    if isinstance(unpacked, DenseWeights):
+        matrix = np.empty((geometry.groups, rows, geometry.columns), dtype=np.float32)
+        _turn(unpacked.value.reshape(geometry.groups, geometry.columns, rows), matrix)
+        return matrix.reshape(geometry.out_channels, geometry.columns)
+    matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
+    _scatter(unpacked.row, unpacked.job, unpacked.value, unpacked.is_filler, matrix)
+    return matrix
+
+
+@kernel
+def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
+    # by_row[g, row, column] = by_job[g, column, row]
+    groups, rows, columns = by_row.shape
+    for group in range(groups):
+        for first_column in range(0, columns, _TILE):
+            for first_row in range(0, rows, _TILE):
+                for row in range(first_row, min(first_row + _TILE, rows)):
+                    for column in range(first_column, min(first_column + _TILE, columns)):
+                        by_row[group, row, column] = by_job[group, column, row]
+
+
+@kernel
+def _scatter(row: Int32s, job: Int32s, value: FloatArray, is_filler: npt.NDArray[np.bool_], matrix: FloatArray) -> None:
+    columns = matrix.shape[1]
+    for i in range(row.size):
+        if not is_filler[i]:
+            matrix[row[i], job[i] % columns] = value[i]
+
+
+# ---- parts that formats share ----------------------------------------------------------------------------------------
+
+
+def encode_bias(layer: CompressedLayer, parameters: Parameters) -> Mapping[Stream, Bytes]:
+    """The BIASES region, if the layer has biases; float16 rounds to nearest and saturates."""
+    if layer.bias is None:
+        return {}
+    return {Stream.BIASES: encode_floats(layer.bias, parameters.value_format, layer.name)}
+
+
+def decode_bias(packed: PackedLayer) -> FloatArray | None:
+    """The biases, float32, or None."""
+    if not packed.parameters.has_bias:
+        return None
+    return decode_floats(packed, Stream.BIASES, packed.parameters.value_format, packed.geometry.out_channels)
+
+
+def encode_floats(values: FloatArray, form: ValueFormat, name: str) -> Bytes:
+    """Values in ``form``, rounded to nearest."""
+    return np.frombuffer(encode_values(round_to_format(values, form), form, f"layer {name!r}"), np.uint8)
+
+
+def decode_floats(packed: PackedLayer, stream: Stream, form: ValueFormat, count: int) -> FloatArray:
+    """A region of ``count`` finite values. Raises FileFormatError for anything else."""
+    data = region(packed, stream)
+    if data.size != encoded_bytes(form, count):
+        raise damaged(packed, stream, f"{encoded_bytes(form, count)} bytes of {form.value} values", f"{data.size}")
+    try:
+        return decode_values(data.data, form, count)
+    except FileFormatError as error:
+        raise FileFormatError(f"layer {packed.name!r}, {stream.value}: {error}; the data is damaged") from None
+
+
+def region(packed: PackedLayer, stream: Stream) -> Bytes:
+    """A region's bytes, none where it is empty."""
+    return packed.regions.get(stream, np.zeros(0, dtype=np.uint8))
+
+
+def damaged(packed: PackedLayer, stream: Stream, expected: str, got: str) -> FileFormatError:
+    """The error for a region that does not hold what it should."""
+    return FileFormatError(
+        f"layer {packed.name!r}, {stream.value}: expected {expected}; got {got}; the data is damaged"
+    )
+
+
+def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same array, read-only."""
+    array.flags.writeable = False
+    return array
+
+
+def _freeze_fields(value: Any) -> None:
+    for entry in fields(value):
+        array = getattr(value, entry.name)
+        if isinstance(array, np.ndarray):
+            frozen(array)
+
+
+def _rebuild(arguments: dict[str, Any]) -> PackedLayer:
+    return PackedLayer(**arguments)

@@ -1,0 +1,362 @@
+"""What all sparse formats share: runs of stored weights in chunk order, their pointers and the chunk table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes
+from dchw.compression.compressed import CodeArray, CompressedLayer
+from dchw.compression.relative_index import decode_runs, encode_runs
+from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
+from dchw.formats.packing.layout import Chunks, Int32s, Int64s, PackShape, RunLayout
+from dchw.formats.packing.packed import (
+    Entries,
+    PackedLayer,
+    Parameters,
+    damaged,
+    decode_bias,
+    encode_bias,
+    region,
+)
+from dchw.graph.network import FloatArray
+from dchw.quantities import FileFormatError
+from dchw.vocabulary import Stream
+
+Uint16s = npt.NDArray[np.uint16]
+Uint8s = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+ROW_BITS = 32
+VALUE_BITS = 32
+_BLOCK_COLUMNS = 64  # columns collected at a time: each cache line of uint8 codes is read once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredRuns:
+    """The stored entries of a layer in chunk order, before any bit is written."""
+
+    chunks: Chunks
+    run_count: Int32s
+    chunk_runs: Int64s
+    """int64[chunks + 1] into the runs."""
+    chunk_entries: Int64s
+    """int64[chunks + 1] into the entries."""
+    gap: Uint16s
+    """Empty when positions are absolute."""
+    code: Uint16s
+    row: Int32s
+    """Global output channels; empty when positions are gaps."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredChunks:
+    """What pointers and chunk table of a packed layer say, read before any entry."""
+
+    layout: RunLayout
+    chunks: Chunks
+    run_order: Int64s
+    run_count: Int32s
+    chunk_runs: Int64s
+    chunk_entries: Int64s
+    position_bytes: Int64s
+    """int64[chunks + 1]: where each chunk begins in GAPS."""
+    value_bytes: Int64s
+    """int64[chunks + 1]: where each chunk begins in CODES or WEIGHTS."""
+
+    @property
+    def run_offsets(self) -> Int64s:
+        """int64[runs + 1] into the entries."""
+        return _offsets(self.run_count)
+
+
+def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool) -> StoredRuns:
+    """The entries of a layer, with gaps of ``index_bits`` bits, or with absolute rows where that is 0.
+
+    Where values are not ``coded``, a shared value of +0.0 is not stored: it could not be told from a filler.
+    """
+    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    is_stored = np.ones(layer.codebook.size, dtype=np.int64)
+    if not coded:
+        is_stored[layer.codebook.view(np.uint32) == 0] = 0
+    is_stored[0] = 0
+    most = int(np.count_nonzero(layer.codes))
+    position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
+    run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
+    by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
+    _collect(by_group, is_stored, layout.row_slot, layout.slots, shape.elements, position, code, run_offsets)
+    position, code = position[: run_offsets[-1]], code[: run_offsets[-1]]
+    gap = np.zeros(0, dtype=np.uint16)
+    if index_bits:
+        gap, code, run_offsets = encode_runs(position, code, run_offsets, index_bits)
+        position = np.zeros(0, dtype=np.int32)
+    counts = np.diff(run_offsets).astype(np.int32)
+    chunks = layout.cut(counts)
+    order, chunk_runs = layout.run_order(chunks)
+    run_count = counts[order]
+    if position.size:
+        run_element_row = layout.first_row.ravel()[_slot_index(order, layout)]
+        position = _gathered(position, run_offsets, order)
+        position = np.repeat(run_element_row, run_count) + position * np.int32(shape.elements)
+    return StoredRuns(
+        chunks=chunks,
+        run_count=run_count,
+        chunk_runs=chunk_runs,
+        chunk_entries=_offsets(run_count)[chunk_runs],
+        gap=_gathered(gap, run_offsets, order) if index_bits else gap,
+        code=_gathered(code, run_offsets, order),
+        row=position,
+    )
+
+
+def assemble(
+    layer: CompressedLayer,
+    storage: str,
+    shape: PackShape,
+    parameters: Parameters,
+    runs: StoredRuns,
+    *,
+    positions: tuple[Bytes, Int64s],
+    values: tuple[Stream, Bytes, Int64s],
+    tables: Mapping[Stream, Bytes] | None = None,
+) -> PackedLayer:
+    """A packed layer from its entries and the coded bytes and chunk offsets of their positions and values."""
+    stream, value_data, value_offsets = values
+    pointer_bits = int(runs.run_count.max(initial=0)).bit_length()
+    pointers, pointer_offsets = pack_fields(runs.run_count, runs.chunk_runs, pointer_bits)
+    rows = np.stack([runs.chunks.jobs, np.diff(positions[1]), np.diff(value_offsets)], axis=1)
+    chunk_table_bits = 16 if int(rows.max(initial=0)) < 1 << 16 else 32
+    return PackedLayer(
+        name=layer.name,
+        storage=storage,
+        shape=shape,
+        geometry=layer.geometry,
+        parameters=replace(parameters, pointer_bits=pointer_bits, chunk_table_bits=chunk_table_bits),
+        regions={
+            **(tables or {}),
+            Stream.CHUNK_TABLES: rows.astype(f"<u{chunk_table_bits // 8}").reshape(-1).view(np.uint8),
+            **encode_bias(layer, parameters),
+            Stream.POINTERS: pointers,
+            Stream.GAPS: positions[0],
+            stream: value_data,
+        },
+        chunk_bytes={Stream.POINTERS: pointer_offsets, Stream.GAPS: positions[1], stream: value_offsets},
+        chunk_decoder=runs.chunks.decoder,
+        chunk_first_job=runs.chunks.first_job,
+        chunk_end_job=runs.chunks.end_job,
+        entries=runs.code.size,
+        fillers=int((runs.code == 0).sum()),
+    )
+
+
+def stored_chunks(packed: PackedLayer) -> StoredChunks:
+    """Chunk table and pointers. Raises FileFormatError where they disagree with each other or the chunks' order."""
+    layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
+    table = region(packed, Stream.CHUNK_TABLES)
+    field_bytes = packed.parameters.chunk_table_bits // 8
+    if table.size % (3 * field_bytes):
+        raise damaged(packed, Stream.CHUNK_TABLES, f"rows of {3 * field_bytes} bytes", f"{table.size} bytes")
+    rows = np.frombuffer(table.tobytes(), f"<u{field_bytes}").astype(np.int64).reshape(-1, 3)
+    try:
+        chunks = layout.chunks_of(rows[:, 0])
+    except FileFormatError as error:
+        raise FileFormatError(f"layer {packed.name!r}, {error}") from None
+    for field, listed in (("decoder", chunks.decoder), ("first_job", chunks.first_job), ("end_job", chunks.end_job)):
+        given = getattr(packed, f"chunk_{field}")
+        if not np.array_equal(listed, given):
+            raise damaged(packed, Stream.CHUNK_TABLES, f"chunk_{field} in the order of (first job, decoder)", "another")
+    order, chunk_runs = layout.run_order(chunks)
+    counts = unpack_fields(
+        region(packed, Stream.POINTERS),
+        chunk_runs,
+        packed.parameters.pointer_bits,
+        f"layer {packed.name!r}, {Stream.POINTERS.value}",
+    ).astype(np.int32)
+    chunk_entries = _offsets(counts)[chunk_runs]
+    return StoredChunks(
+        layout=layout,
+        chunks=chunks,
+        run_order=order,
+        run_count=counts,
+        chunk_runs=chunk_runs,
+        chunk_entries=chunk_entries,
+        position_bytes=_offsets(rows[:, 1]),
+        value_bytes=_offsets(rows[:, 2]),
+    )
+
+
+def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits: int) -> npt.NDArray[np.uint32]:
+    """Fixed-width fields of a region, one per entry, whose lengths in the chunk table are checked."""
+    listed = chunks.position_bytes if stream is Stream.GAPS else chunks.value_bytes
+    if not np.array_equal(listed, byte_offsets_of(chunks.chunk_entries, bits)):
+        raise damaged(packed, stream, "the bytes that the pointers' entries fill", "other lengths in the chunk table")
+    where = f"layer {packed.name!r}, {stream.value}"
+    return unpack_fields(region(packed, stream), chunks.chunk_entries, bits, where)
+
+
+def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[Any], codes: Uint16s) -> Int32s:
+    """Global output channel of every entry. ``codes`` need only be 0 for fillers and nothing else."""
+    positions = decode_runs(gaps, codes, chunks.run_offsets, packed.parameters.index_bits)
+    slot = _slot_index(chunks.run_order, chunks.layout)
+    first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
+    rows = np.empty(positions.size, dtype=np.int32)
+    if not _rows_of_positions(positions, chunks.run_offsets, first, rows_on, packed.shape.elements, rows):
+        raise damaged(packed, Stream.GAPS, "entries within the rows of their PE", "one behind the last row")
+    return rows
+
+
+def check_rows(packed: PackedLayer, chunks: StoredChunks, rows: npt.NDArray[np.uint32]) -> Int32s:
+    """Absolute rows, which must lie on their run's PE, in its group, and ascend inside a run."""
+    slot = _slot_index(chunks.run_order, chunks.layout)
+    skipped = rows.astype(np.int64) - np.repeat(chunks.layout.first_row.ravel()[slot], chunks.run_count)
+    positions, off = np.divmod(skipped, packed.shape.elements)
+    rise = np.diff(positions, prepend=-1)
+    starts = chunks.run_offsets[:-1][chunks.run_count > 0]
+    rise[starts] = positions[starts] + 1
+    beyond = positions >= np.repeat(chunks.layout.rows_on.ravel()[slot], chunks.run_count)
+    if off.any() or (rise < 1).any() or beyond.any():
+        raise damaged(packed, Stream.GAPS, "ascending rows of the run's PE and group", "others")
+    return rows.astype(np.int32)
+
+
+def entries_of(
+    packed: PackedLayer,
+    chunks: StoredChunks,
+    *,
+    row: Int32s,
+    value: FloatArray,
+    code: Uint16s | None,
+    is_filler: Bools,
+    gap_bits: Uint8s,
+    code_bits: Uint8s,
+) -> Entries:
+    """Entries with the runs they belong to."""
+    run_job = (chunks.run_order // chunks.layout.slots).astype(np.int32)
+    run_element = chunks.layout.element.ravel()[_slot_index(chunks.run_order, chunks.layout)].astype(np.uint16)
+    return Entries(
+        geometry=packed.geometry,
+        job=np.repeat(run_job, chunks.run_count),
+        element=np.repeat(run_element, chunks.run_count),
+        row=row,
+        value=value,
+        is_filler=is_filler,
+        code=np.zeros(row.size, dtype=np.uint16) if code is None else code,
+        gap_bits=gap_bits,
+        code_bits=code_bits,
+        chunk_offsets=chunks.chunk_entries,
+        run_count=chunks.run_count,
+        run_job=run_job,
+        run_element=run_element,
+        chunk_run_offsets=chunks.chunk_runs,
+        bias=decode_bias(packed),
+    )
+
+
+def pack_floats(values: FloatArray, chunk_entries: Int64s) -> tuple[Bytes, Int64s]:
+    """float32 values, little-endian, and their chunk offsets."""
+    return values.astype("<f4").view(np.uint8), byte_offsets_of(chunk_entries, VALUE_BITS)
+
+
+def read_floats(packed: PackedLayer, chunks: StoredChunks) -> FloatArray:
+    """The inverse of ``pack_floats``. Raises FileFormatError for NaN and infinities."""
+    values = read_fields(packed, Stream.WEIGHTS, chunks, VALUE_BITS).view(np.float32)
+    if not np.isfinite(values).all():
+        raise damaged(packed, Stream.WEIGHTS, "finite values", "NaN or infinity")
+    return values
+
+
+def constant_bits(bits: int, count: int) -> Uint8s:
+    """The same width for every entry."""
+    return np.full(count, bits, dtype=np.uint8)
+
+
+def _offsets(counts: npt.NDArray[Any]) -> Int64s:
+    offsets = np.zeros(counts.size + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def _slot_index(order: Int64s, layout: RunLayout) -> Int64s:
+    # index of each run into the flattened [groups, slots] tables of the layout
+    return order // (layout.slots * layout.geometry.columns) * layout.slots + order % layout.slots
+
+
+def _gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> npt.NDArray[Any]:
+    result = np.empty_like(values)
+    _gather(values, run_offsets, order, result)
+    return result
+
+
+@kernel
+def _collect(
+    codes: CodeArray,
+    is_stored: Int64s,
+    row_slot: Int32s,
+    slots: int,
+    elements: int,
+    position: Int32s,
+    code: Uint16s,
+    run_offsets: Int64s,
+) -> None:
+    # the stored weights of every run from codes [groups, rows, columns], a block of columns at a time
+    groups, rows, columns = codes.shape
+    block_run = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_place = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_code = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.uint16)
+    run_at = np.zeros(_BLOCK_COLUMNS * slots, dtype=np.int64)  # where the next weight of each run of a block goes
+    at = np.int64(0)
+    for group in range(groups):
+        for first in range(0, columns, _BLOCK_COLUMNS):
+            end = min(first + _BLOCK_COLUMNS, columns)
+            count = np.int64(0)
+            for row in range(rows):
+                run = row_slot[group, row]
+                place = row // elements
+                for column in range(first, end):  # no branch: which weights are stored cannot be predicted
+                    symbol = codes[group, row, column]
+                    block_run[count] = run
+                    block_place[count] = place
+                    block_code[count] = symbol
+                    count += is_stored[symbol]
+                    run += slots
+            run_at[:] = 0
+            for i in range(count):
+                run_at[block_run[i]] += 1
+            first_run = (group * columns + first) * slots
+            for run in range((end - first) * slots):
+                size = run_at[run]
+                run_at[run] = at
+                at += size
+                run_offsets[first_run + run + 1] = at
+            for i in range(count):
+                run = block_run[i]
+                position[run_at[run]] = block_place[i]
+                code[run_at[run]] = block_code[i]
+                run_at[run] += 1
+
+
+@kernel
+def _gather(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s, result: npt.NDArray[Any]) -> None:
+    at = 0
+    for run in order:
+        for i in range(run_offsets[run], run_offsets[run + 1]):
+            result[at] = values[i]
+            at += 1
+
+
+@kernel
+def _rows_of_positions(
+    positions: Int64s, run_offsets: Int64s, first_row: Int32s, rows_on: Int32s, elements: int, rows: Int32s
+) -> bool:
+    # false when a position is not one of its run's rows
+    for run in range(run_offsets.size - 1):
+        for i in range(run_offsets[run], run_offsets[run + 1]):
+            if positions[i] >= rows_on[run]:
+                return False
+            rows[i] = first_row[run] + positions[i] * elements
+    return True

@@ -1,0 +1,66 @@
+"""``relative``: pruned float32 values, each with a gap of a few bits; fillers are stored as +0.0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dchw.compression.compressed import CompressedLayer
+from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.layout import PackShape
+from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.sparse import (
+    VALUE_BITS,
+    assemble,
+    constant_bits,
+    entries_of,
+    pack_floats,
+    read_fields,
+    read_floats,
+    rows_of_gaps,
+    stored_chunks,
+    stored_runs,
+)
+from dchw.vocabulary import Stream
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    index_bits = layer.storage.index_bits
+    runs = stored_runs(layer, shape, index_bits=index_bits, coded=False)
+    return assemble(
+        layer,
+        FORMAT.name,
+        shape,
+        replace(parameters, index_bits=index_bits),
+        runs,
+        positions=pack_fields(runs.gap, runs.chunk_entries, index_bits),
+        values=(Stream.WEIGHTS, *pack_floats(layer.codebook[runs.code], runs.chunk_entries)),
+    )
+
+
+def _unpack(packed: PackedLayer) -> Entries:
+    chunks = stored_chunks(packed)
+    index_bits = packed.parameters.index_bits
+    value = read_floats(packed, chunks)
+    stored = value.view(np.uint32) != 0  # -0.0 is a weight, +0.0 a filler
+    gaps = read_fields(packed, Stream.GAPS, chunks, index_bits)
+    return entries_of(
+        packed,
+        chunks,
+        row=rows_of_gaps(packed, chunks, gaps, stored.astype(np.uint16)),
+        value=value,
+        code=None,
+        is_filler=~stored,
+        gap_bits=constant_bits(index_bits, value.size),
+        code_bits=constant_bits(VALUE_BITS, value.size),
+    )
+
+
+FORMAT = StorageFormat(
+    name="relative",
+    summary="pruned float32 values with fixed-width gaps",
+    needs=frozenset({Need.INDEX}),
+    pack=_pack,
+    unpack=_unpack,
+)

@@ -1,0 +1,1 @@
+"""Networks as values: a graph of operations, and what every operation computes."""

@@ -1,0 +1,369 @@
+"""The forward pass in numpy: what every kind of operation computes, in float32, batch axis first.
+
+Results agree with torch's within the rounding of float32 sums. A convolution is the product of the weight matrix with
+`patches` of its input, which is also how the simulated hardware computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.quantities import DchwError, nearest
+
+
+def forward(network: Network, inputs: Mapping[str, Array] | None = None) -> dict[str, FloatArray]:
+    """Output of every operation, float32 with a batch axis, by name; ``inputs`` default to the recorded example.
+
+    Raises DchwError where an input is missing, has another shape, or an operation is of kind OTHER.
+    """
+    given = network.example_inputs if inputs is None else inputs
+    sources = [op.name for op in network.operations if op.kind is OperationKind.INPUT]
+    for name in given:
+        if name not in sources:
+            raise DchwError(f"network {network.name}: {name!r} is not one of its inputs; {nearest(name, sources)}")
+    outputs: dict[str, FloatArray] = {}
+    for op in network.operations:
+        if op.kind is OperationKind.INPUT:
+            if op.name not in given:
+                raise DchwError(
+                    f"network {network.name}: input {op.name!r} has no values; give them, or record an example input"
+                )
+            outputs[op.name] = _checked_input(network, op, given[op.name])
+        else:
+            outputs[op.name] = apply(op, [outputs[name] for name in op.inputs])
+    return outputs
+
+
+def apply(operation: Operation, inputs: Sequence[FloatArray]) -> FloatArray:
+    """Output of one operation (other than INPUT) for its inputs, float32, contiguous, batch axis first."""
+    rule = _RULES.get(operation.kind)
+    if rule is None:
+        target = operation.attributes.get("target", "unknown")
+        raise DchwError(
+            f"operation {operation.name!r} ({target}) has no forward pass here; replace it in the module by "
+            "operations that have one, or give the inputs of the layers behind it yourself"
+        )
+    return np.ascontiguousarray(rule(operation, inputs), dtype=np.float32)
+
+
+def patches(x: FloatArray, geometry: Geometry) -> FloatArray:
+    """What every output pixel of a convolution reads: float32[n, groups, columns, output_pixels] for x [n, c, h, w].
+
+    Rows within a column run over (input channel of the group, kernel row, kernel column), the order of the weight
+    matrix; output pixels run along rows of the output.
+    """
+    n, channels = x.shape[:2]
+    (kh, kw), (oh, ow) = geometry.kernel, geometry.out_size
+    if geometry.kernel == geometry.stride == (1, 1) and geometry.padding == (0, 0):
+        return x.reshape(n, geometry.groups, channels // geometry.groups, oh * ow)
+    padded = _padded(x, geometry.padding, geometry.padding, 0.0)
+    out = np.empty((n, channels, kh, kw, oh, ow), np.float32)
+    for row, column, window in _windows(padded, geometry.kernel, geometry.stride, geometry.dilation, (oh, ow)):
+        out[:, :, row, column] = window
+    return out.reshape(n, geometry.groups, geometry.columns, oh * ow)
+
+
+def _checked_input(network: Network, op: Operation, value: Array) -> FloatArray:
+    array = np.ascontiguousarray(value, dtype=np.float32)
+    if op.output_shape is not None and array.shape[1:] != op.output_shape:
+        raise DchwError(
+            f"network {network.name}: input {op.name!r} must have shape {op.output_shape} behind a batch axis; "
+            f"got {array.shape}; reshape it"
+        )
+    return array
+
+
+def _windows(
+    x: FloatArray, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], out: tuple[int, int]
+) -> Any:
+    """(kernel row, kernel column, view [..., out height, out width] of what that kernel position sees) of x."""
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            top, left = row * dilation[0], column * dilation[1]
+            yield (
+                row,
+                column,
+                x[
+                    ...,
+                    top : top + (out[0] - 1) * stride[0] + 1 : stride[0],
+                    left : left + (out[1] - 1) * stride[1] + 1 : stride[1],
+                ],
+            )
+
+
+def _padded(x: FloatArray, before: tuple[int, int], after: tuple[int, int], value: float) -> FloatArray:
+    if not any((*before, *after)):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1])), constant_values=value)
+
+
+def _pair(op: Operation, name: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
+    value = op.attributes.get(name, default)
+    return int(value[0]), int(value[1])
+
+
+_PATCH_VALUES = 2**21  # values of `patches` held at a time: 8 MiB, about what caches keep
+
+_Result = Any  # numpy types its arithmetic as Any; `apply` turns every result into a float32 array
+
+
+def _linear(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    assert op.weight is not None
+    product = inputs[0] @ op.weight.T
+    return product if op.bias is None else product + op.bias
+
+
+def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    assert op.weight is not None
+    (x,) = inputs
+    groups = op.attributes.get("groups", 1)
+    geometry = Geometry(
+        in_channels=x.shape[1],
+        out_channels=op.weight.shape[0],
+        kernel=(op.weight.shape[2], op.weight.shape[3]),
+        stride=_pair(op, "stride", (1, 1)),
+        padding=_pair(op, "padding", (0, 0)),
+        dilation=_pair(op, "dilation", (1, 1)),
+        groups=groups,
+        in_size=(x.shape[2], x.shape[3]),
+    )
+    matrix = op.weight.reshape(groups, geometry.out_channels // groups, geometry.columns)
+    product = np.empty((x.shape[0], groups, geometry.out_channels // groups, geometry.output_pixels), np.float32)
+    # a few images at a time: patches of a whole batch would take kernel-size times its memory
+    step = max(1, _PATCH_VALUES // (groups * geometry.columns * geometry.output_pixels))
+    for i in range(0, x.shape[0], step):
+        np.matmul(matrix, patches(x[i : i + step], geometry), out=product[i : i + step])
+    images = product.reshape(x.shape[0], geometry.out_channels, *geometry.out_size)
+    return images if op.bias is None else images + op.bias[:, None, None]
+
+
+def pooled_size(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+    *,
+    ceil_mode: bool = False,
+) -> tuple[int, int]:
+    """Output height and width of a pooling window. Rounding up never adds a window that starts in the far padding.
+
+    The rule is torch's (``nn.MaxPool2d``). Caffe's (``pooling_layer.cpp``) rounds up too and gives the same sizes,
+    except for strides above the kernel without padding, where its last window may read nothing at all.
+    """
+    sizes = []
+    for i in (0, 1):
+        span = size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1
+        count = (-(-span // stride[i]) if ceil_mode else span // stride[i]) + 1
+        if ceil_mode and (count - 1) * stride[i] >= size[i] + padding[i]:
+            count -= 1
+        sizes.append(count)
+    return sizes[0], sizes[1]
+
+
+def _pool(op: Operation, x: FloatArray, fill: float, dilation: tuple[int, int]) -> tuple[FloatArray, tuple[int, int]]:
+    """The input padded (after it also as far as rounding up reaches), and the output size."""
+    kernel, stride, padding = _pair(op, "kernel"), _pair(op, "stride"), _pair(op, "padding", (0, 0))
+    size = (x.shape[2], x.shape[3])
+    out = pooled_size(size, kernel, stride, padding, dilation, ceil_mode=op.attributes.get("ceil_mode", False))
+    reach = [(out[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    after = (max(0, reach[0] - size[0] - padding[0]), max(0, reach[1] - size[1] - padding[1]))
+    return _padded(x, padding, after, fill), out
+
+
+def _max_pool2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    dilation = _pair(op, "dilation", (1, 1))
+    padded, out = _pool(op, x, -math.inf, dilation)
+    result = np.full((*x.shape[:2], *out), -np.inf, np.float32)
+    for _, _, window in _windows(padded, _pair(op, "kernel"), _pair(op, "stride"), dilation, out):
+        np.maximum(result, window, out=result)
+    return result
+
+
+def _average_pool2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    kernel, stride, padding = _pair(op, "kernel"), _pair(op, "stride"), _pair(op, "padding", (0, 0))
+    padded, out = _pool(op, x, 0.0, (1, 1))
+    total = np.zeros((*x.shape[:2], *out), np.float32)
+    for _, _, window in _windows(padded, kernel, stride, (1, 1), out):
+        total += window
+    # the padding a user asked for counts if he says so; what rounding up adds beyond it never does
+    counted = padding if op.attributes.get("count_include_pad", True) else (0, 0)
+    counts = []
+    for i, size in enumerate(x.shape[2:]):
+        start = np.arange(out[i]) * stride[i] - padding[i]
+        counts.append(np.minimum(start + kernel[i], size + counted[i]) - np.maximum(start, -counted[i]))
+    return total / np.outer(*counts).astype(np.float32)
+
+
+def _global_average_pool(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    rows, columns = _pair(op, "output", (1, 1))
+    if (rows, columns) == (1, 1):
+        return x.mean(axis=(2, 3), keepdims=True)
+    height, width = x.shape[2:]
+    out = np.empty((*x.shape[:2], rows, columns), np.float32)
+    for i in range(rows):
+        for j in range(columns):
+            top, bottom = i * height // rows, -(-(i + 1) * height // rows)
+            left, right = j * width // columns, -(-(j + 1) * width // columns)
+            out[:, :, i, j] = x[:, :, top:bottom, left:right].mean(axis=(2, 3))
+    return out
+
+
+def _sum(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    total = inputs[0]
+    for x in inputs[1:]:
+        total = total + x
+    return total
+
+
+def _product(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    product = inputs[0]
+    for x in inputs[1:]:
+        product = product * x
+    return product
+
+
+def _concat(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    batch = max(x.shape[0] for x in inputs)  # constants carry a batch of one
+    return np.concatenate(
+        [np.broadcast_to(x, (batch, *x.shape[1:])) for x in inputs], axis=op.attributes.get("axis", 1)
+    )
+
+
+def _slice(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    picked = [slice(None)] * inputs[0].ndim
+    attributes = op.attributes
+    picked[attributes["axis"]] = slice(attributes["start"], attributes["stop"], attributes.get("step", 1))
+    return inputs[0][tuple(picked)]
+
+
+def _pad(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    return np.pad(inputs[0], ((0, 0), *op.attributes["padding"]), constant_values=op.attributes.get("value", 0.0))
+
+
+def _mean(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    return inputs[0].mean(axis=tuple(op.attributes["axes"]), keepdims=op.attributes.get("keep", False))
+
+
+def _sigmoid(x: FloatArray) -> _Result:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))  # does not overflow
+
+
+def _gelu(x: FloatArray) -> _Result:
+    # numpy has no error function; the standard library's is exact
+    scaled = x.astype(np.float64) / math.sqrt(2.0)
+    erf = np.fromiter(map(math.erf, scaled.ravel().tolist()), np.float64, x.size)
+    return 0.5 * x * (1.0 + erf.reshape(x.shape))
+
+
+def _gelu_tanh(x: FloatArray) -> _Result:
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS: MappingProxyType[str, Callable[[FloatArray], _Result] | None] = MappingProxyType(
+    {
+        "relu": lambda x: np.maximum(x, 0.0),
+        "relu6": lambda x: np.clip(x, 0.0, 6.0),
+        "leaky_relu": None,
+        "sigmoid": _sigmoid,
+        "tanh": np.tanh,
+        "gelu": _gelu,
+        "gelu_tanh": _gelu_tanh,
+        "silu": lambda x: x * _sigmoid(x),
+        "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+        "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+        "softmax": None,
+        "log_softmax": None,
+    }
+)
+"""Functions of the kind ACTIVATION, as torch defines them; None: takes an attribute besides x (``axis``, ``slope``)."""
+
+
+def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    function = op.attributes["function"]
+    if function in ("softmax", "log_softmax"):
+        axis = op.attributes.get("axis", -1)
+        shifted = x - x.max(axis=axis, keepdims=True)
+        exponential = np.exp(shifted)
+        total = exponential.sum(axis=axis, keepdims=True)
+        return exponential / total if function == "softmax" else shifted - np.log(total)
+    if function == "leaky_relu":
+        return np.where(x >= 0, x, x * np.float32(op.attributes.get("slope", 0.01)))
+    rule = ACTIVATIONS.get(function)
+    if rule is None:
+        raise DchwError(f"operation {op.name!r}: activation {function!r} is unknown; {nearest(function, ACTIVATIONS)}")
+    return rule(x)
+
+
+def _normalisation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    if op.attributes["form"] == "local_response":
+        return _local_response(op, x)
+    scale, shift = op.attributes["scale"], op.attributes["shift"]
+    if op.attributes["form"] == "batch":
+        channel = (-1, *(1,) * (x.ndim - 2))
+        return x * scale.reshape(channel) + shift.reshape(channel)
+    axes = tuple(op.attributes["axes"])
+    centred = x - x.mean(axis=axes, keepdims=True)
+    variance = np.square(centred).mean(axis=axes, keepdims=True)
+    return centred / np.sqrt(variance + np.float32(op.attributes["epsilon"])) * scale + shift
+
+
+def _local_response(op: Operation, x: FloatArray) -> _Result:
+    """Krizhevsky et al., NIPS 2012, section 3.3, with alpha divided by the window's size as torch and Caffe do."""
+    size, channels = int(op.attributes["size"]), x.shape[1]
+    squares = np.square(x)
+    total = np.zeros_like(x)
+    for offset in range(-(size // 2), size - size // 2):
+        low, high = max(0, -offset), min(channels, channels - offset)
+        total[:, low:high] += squares[:, low + offset : high + offset]
+    base = np.float32(op.attributes["k"]) + np.float32(op.attributes["alpha"] / size) * total
+    return x * base ** np.float32(-op.attributes["beta"])
+
+
+def _matmul(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    left, right = inputs
+    if op.attributes.get("transpose", False):
+        right = right.swapaxes(-1, -2)
+    return np.matmul(left, right) * np.float32(op.attributes.get("scale", 1.0))
+
+
+def _reshape(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    (x,) = inputs
+    if "permutation" in op.attributes:
+        x = x.transpose(op.attributes["permutation"])
+    return x.reshape(x.shape[0], *op.attributes["shape"])
+
+
+_RULES: MappingProxyType[OperationKind, Callable[[Operation, Sequence[FloatArray]], _Result]] = MappingProxyType(
+    {
+        OperationKind.CONSTANT: lambda op, _: op.attributes["value"][None],
+        OperationKind.LINEAR: _linear,
+        OperationKind.CONV2D: _conv2d,
+        OperationKind.MAX_POOL2D: _max_pool2d,
+        OperationKind.AVERAGE_POOL2D: _average_pool2d,
+        OperationKind.GLOBAL_AVERAGE_POOL: _global_average_pool,
+        OperationKind.MEAN: _mean,
+        OperationKind.ADD: _sum,
+        OperationKind.MULTIPLY: _product,
+        OperationKind.CONCAT: _concat,
+        OperationKind.SLICE: _slice,
+        OperationKind.PAD: _pad,
+        OperationKind.ACTIVATION: _activation,
+        OperationKind.NORMALISATION: _normalisation,
+        OperationKind.MATMUL: _matmul,
+        OperationKind.FLATTEN: lambda _, inputs: inputs[0].reshape(inputs[0].shape[0], -1),
+        OperationKind.RESHAPE: _reshape,
+        OperationKind.IDENTITY: lambda _, inputs: inputs[0],
+    }
+)

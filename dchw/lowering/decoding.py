@@ -1,0 +1,275 @@
+"""The decode units' share of a stage: code tables, chunks, entries handed over as they are decoded.
+
+Decoding at use sends every entry of an active column to its element's queue; decoding at load hands over whole chunks,
+for which the weight SRAM must have room. Half of that SRAM keeps one layer that fits it, decoded once for all passes;
+the other half holds chunks on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.formats import Entries
+from dchw.formats.packing.layout import RunLayout
+from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
+from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
+from dchw.mapping.stages import LayerWork
+from dchw.program.builder import Indices, LinkBuilder, ProgramBuilder
+from dchw.quantities import DchwError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkUser:
+    """Who works through the chunks of a layer: the firing of each active job, pass by pass."""
+
+    node: str
+    job_firing: list[Indices]
+    """Per pass: firing of each active job."""
+    active: list[Indices]
+    """Per pass: the active jobs."""
+    last: Indices
+    """Firing that ends each pass."""
+
+    def span(
+        self, index: int, first_job: npt.NDArray[np.int32], end_job: npt.NDArray[np.int32]
+    ) -> tuple[Indices, Indices]:
+        """In one pass, the firing that first needs each chunk and the one after which it is used up.
+
+        A chunk without an active job is taken and used up by the firing that comes next.
+        """
+        starts = np.append(self.job_firing[index], self.last[index])
+        take = starts[np.searchsorted(self.active[index], first_job)]
+        done = starts[np.searchsorted(self.active[index], end_job)] - 1
+        return take, np.maximum(take, done)
+
+
+def needed_chunks(work: LayerWork, taken_in: int, used_in: int) -> Indices:
+    """Chunks that somebody waits for in a round, in order.
+
+    A chunk without an active job is not needed in its pass. One that is kept for several passes counts as needed.
+    """
+    packed = work.packed
+    if taken_in != used_in:
+        return np.arange(packed.chunks)
+    active = np.flatnonzero(work.activity[taken_in])
+    first, end = np.searchsorted(active, packed.chunk_first_job), np.searchsorted(active, packed.chunk_end_job)
+    return np.flatnonzero(first < end)
+
+
+def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
+    """Decoded chunks that one decode unit may have in its part of the weight SRAM, with decoding at load.
+
+    Half of the SRAM holds chunks on their way; layers that fit the other half are decoded once and kept.
+    """
+    streamed = [work for work in works if not kept_decoded(machine, work)]
+    largest = max((_largest_chunk(work) * work.entry_bits for work in streamed), default=1)
+    held = machine.weight_sram.size_bytes * 4 // machine.huffman.units // max(largest, 1)
+    if held < 2:
+        raise DchwError(
+            f"huffman: decoded chunks of up to {largest} bits need room for two in each of {machine.huffman.units} "
+            "parts of half the weight SRAM; raise weight_sram.size_bytes or lower huffman.chunk_entries"
+        )
+    return held
+
+
+def kept_decoded(machine: Machine, work: LayerWork) -> bool:
+    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
+    return decoded_bytes(work) * 2 <= machine.weight_sram.size_bytes
+
+
+def _largest_chunk(work: LayerWork) -> int:
+    assert isinstance(work.weights, Entries)
+    return int(np.diff(work.weights.chunk_offsets).max(initial=1))
+
+
+def _weights_covered(work: LayerWork) -> Indices:
+    """int64[entries]: weights each entry stands for, itself and the zeros before it since the entry before."""
+    entries = work.weights
+    assert isinstance(entries, Entries)
+    layout = RunLayout(geometry=work.geometry, shape=work.packed.shape)
+    slot = np.full((work.geometry.groups, work.packed.shape.elements), 0, np.int64)
+    np.put_along_axis(slot, layout.element.astype(np.int64), np.arange(layout.slots)[None], axis=1)
+    group = entries.job // work.geometry.columns
+    at = slot[group, entries.element]
+    position = (entries.row - layout.first_row[group, at]) // work.packed.shape.elements
+    run = np.repeat(np.arange(entries.run_count.size), entries.run_count)
+    run_group = entries.run_job // work.geometry.columns
+    sizes = layout.rows_on[run_group, slot[run_group, entries.run_element]].astype(np.int64)
+    place = (np.cumsum(sizes) - sizes)[run] + position
+    first_run = np.repeat(entries.chunk_run_offsets[:-1], np.diff(entries.chunk_offsets))
+    before = np.append(-1, place[:-1])
+    starts = entries.chunk_offsets[:-1][np.diff(entries.chunk_offsets) > 0]
+    before[starts] = (np.cumsum(sizes) - sizes)[first_run[starts]] - 1
+    return np.asarray(place - before, dtype=np.int64)
+
+
+class Decoding:
+    """The decode units' share of a layer."""
+
+    def __init__(
+        self,
+        builder: ProgramBuilder,
+        machine: Machine,
+        work: LayerWork,
+        layer: int,
+        weights: WeightStream,
+        delivery: Delivery,
+        held: int,
+    ) -> None:
+        self._builder, self._machine, self._work = builder, machine, work
+        self.at_load = machine.huffman.placement is Placement.LOAD
+        entries = work.weights
+        assert isinstance(entries, Entries)
+        packed = work.packed
+        passes = work.tiling.passes
+        self._check_tables()
+        self._resident = self.at_load and kept_decoded(machine, work)
+        decodes = 1 if self._resident or (delivery.rounds == 0 and self.at_load) else passes
+        self._decodes = decodes
+        self._held = held
+        self._first: dict[int, int] = {}
+        self._per_pass: dict[int, int] = {}
+        self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
+        if self.at_load and delivery.rounds == 0:
+            return  # decoded entries are in the SRAM from the run before
+        self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(entries.chunk_offsets))
+        order = np.argsort(packed.chunk_decoder, kind="stable")
+        firings, before = self._schedule(order)
+        bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
+        for first, end in pairwise([*bounds.tolist(), order.size]):
+            own = firings[before[first] : before[end]]
+            self._unit(order[first:end], own, before[first : end + 1] - before[first], layer, weights, delivery)
+
+    def _check_tables(self) -> None:
+        parameters, huffman = self._work.packed.parameters, self._machine.huffman
+        if parameters.code_limit > huffman.window_bits:
+            raise DchwError(
+                f"layer {self._work.name!r}: code words of up to {parameters.code_limit} bits do not fit the decode "
+                f"units' window of {huffman.window_bits}; raise huffman.window_bits or lower the code limit"
+            )
+        symbols = parameters.gap_symbols + parameters.code_symbols
+        if symbols > huffman.table_entries:
+            raise DchwError(
+                f"layer {self._work.name!r}: its code tables list {symbols} symbols, the decode units hold "
+                f"{huffman.table_entries}; raise huffman.table_entries or lower index_bits or codebook_bits"
+            )
+
+    def _schedule(self, order: Indices) -> tuple[npt.NDArray[np.int32], Indices]:
+        """Firings of one pass of all units, chunk by chunk in ``order``: (occupied cycles, firings before each chunk).
+
+        Sets the firing of each entry, counted from its unit's first of a pass.
+        """
+        from dchw.lowering.firings import group_cycles
+
+        huffman, entries = self._machine.huffman, self._work.weights
+        assert isinstance(entries, Entries)
+        rate = huffman.style is DecoderStyle.RATE
+        ready = huffman.schedule(
+            entries.gap_bits,
+            entries.code_bits,
+            _weights_covered(self._work) if rate else np.empty(0, np.int64),
+            entries.chunk_offsets,
+            1.0 - np.count_nonzero(~entries.is_filler) / self._work.geometry.weights,
+            self._machine.reader_supply,
+        )
+        # at load nobody waits for an entry, only for whole chunks
+        jobs = np.zeros(self._work.activity.shape[1], np.bool_)
+        if not self.at_load:
+            jobs |= self._work.activity.any(axis=0)
+        self._group, occupied, before = group_cycles(
+            ready,
+            jobs[entries.job],
+            entries.chunk_offsets,
+            huffman.chunk_start_cycles,
+            order,
+            self._work.packed.chunk_decoder,
+        )
+        return occupied, before
+
+    def _unit(
+        self,
+        ids: Indices,
+        occupied: npt.NDArray[np.int32],
+        before: Indices,
+        layer: int,
+        weights: WeightStream,
+        delivery: Delivery,
+    ) -> None:
+        """Append one unit's firings: its chunks, cycles of each firing of a pass, firings before each chunk."""
+        builder, huffman, work = self._builder, self._machine.huffman, self._work
+        unit = int(work.packed.chunk_decoder[ids[0]])
+        node = builder.node(f"huffman[{unit}]", "huffman")
+        if self._resident:
+            self._half(unit).take([node.count])
+        symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
+        load = node.fire([huffman.table_load_cycles(symbols)], layer)[0]
+        node.fire(np.tile(occupied, self._decodes), layer)
+        self._first[unit] = int(load) + 1
+        self._per_pass[unit] = occupied.size
+        self._chunk_last[unit] = (ids, before)
+        link = builder.link(
+            "weight_sram.deliver", node.name, what="chunks", latency=self._machine.weight_sram.access_cycles - 1
+        )
+        if delivery.tables is not None:
+            link.give([delivery.tables])
+            link.take([load])
+        for index, taken_in, used_in in delivery.rounds_of(self._decodes):
+            link.give(delivery.chunk_firing[index][ids])
+            link.take(self._firing(unit, taken_in, before[:-1]))
+            weights.used_up(delivery, node.name, index, ids, self._firing(unit, used_in, before[1:] - 1))
+
+    def _firing(self, unit: int, index: npt.ArrayLike, group: Indices) -> Indices:
+        return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
+
+    def hand_entries(self, element: str, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices) -> None:
+        """Entries from the decode units to one element's queue, as they are decoded."""
+        decoder = self._entry_unit[index]
+        alone = self._work.packed.shape.section_decoders == 1
+        for unit in decoder[:1] if alone else np.unique(decoder):
+            mine = slice(None) if alone else decoder == unit
+            queue = self._builder.link(
+                f"huffman[{unit}]",
+                element,
+                what="entries",
+                depth=self._machine.huffman.output_queue,
+                latency=self._machine.codebook.latency_cycles - 1,
+            )
+            queue.give(self._firing(int(unit), in_pass[mine], self._group[index[mine]]))
+            queue.take(firing[mine])
+
+    def hand_chunks(self, user: ChunkUser, ids: Indices) -> None:
+        """Decoded chunks from the decode units to one element; room for them goes the other way."""
+        packed, work = self._work.packed, self._work
+        for unit in np.unique(packed.chunk_decoder[ids]):
+            if int(unit) not in self._first:
+                continue
+            own, before = self._chunk_last[int(unit)]
+            name = f"huffman[{unit}]"
+            decoded = self._builder.link(name, user.node, what="decoded chunks")
+            room = self._builder.link(user.node, name, what="room for chunks", initial=self._held)
+            for decode in range(self._decodes):
+                use = work.tiling.passes - 1 if self._decodes == 1 else decode
+                wanted = np.flatnonzero(np.isin(own, needed_chunks(work, decode, use)))
+                first, end = packed.chunk_first_job[own[wanted]], packed.chunk_end_job[own[wanted]]
+                take, _ = user.span(decode, first, end)
+                _, done = user.span(use, first, end)
+                decoded.give(self._firing(int(unit), decode, before[1:][wanted] - 1))
+                decoded.take(take)
+                if not self._resident:
+                    room.take(self._firing(int(unit), decode, before[:-1][wanted]))
+                    room.give(done)
+
+    def finish(self, firing: int) -> None:
+        """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""
+        if self._resident:
+            for unit in self._first:
+                self._half(unit).give([firing])
+
+    def _half(self, unit: int) -> LinkBuilder:
+        return self._builder.link("vector", f"huffman[{unit}]", what="layers kept", initial=1)

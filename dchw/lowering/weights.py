@@ -1,0 +1,227 @@
+"""Weights on their way from DRAM into the weight SRAM: blocks, chunks, and room given back when a chunk is used up.
+
+Regions of a layer lie one behind another in DRAM, each from a block boundary on. Blocks are asked for in the order in
+which chunks need them (tables first, then chunk by chunk: pointers, gaps, codes), each block once per round. A chunk is
+*delivered* when its last block is in; a block's room is free when every chunk with a byte in it is used up, block by
+block in the order of asking. A layer that needs several passes and fits half of the buffer is fetched in one round and
+kept until its last pass; otherwise every pass is a round of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import Placement
+from dchw.mapping.stages import LayerWork, Stage
+from dchw.program.builder import Indices, ProgramBuilder
+from dchw.quantities import DchwError, ceil_div
+from dchw.vocabulary import Stream
+
+STREAMS = list(Stream)
+REQUEST_QUEUE = 4
+"""Requests that may wait between a DMA channel and the memory controller."""
+RESERVE = 4
+"""Where not all layers fit, one part in this many of the weight SRAM is kept for streaming the others."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Delivery:
+    """How a layer's chunks reach those who use them."""
+
+    rounds: int
+    """0: weights are in the SRAM already; 1: fetched once; otherwise one round a pass."""
+    tables: int | None
+    """Firing of ``weight_sram.deliver`` that hands over the tables; None: there are none to wait for."""
+    chunk_firing: Indices
+    """int64[rounds, chunks]: firing of ``weight_sram.deliver`` that hands over each chunk."""
+    release_firing: Indices
+    """int64[rounds, chunks]: firing of ``weight_sram.release`` that waits for each chunk to be used up."""
+
+    def rounds_of(self, passes: int) -> list[tuple[int, int, int]]:
+        """(round, pass in which its chunks are taken, pass in which they are used up)."""
+        if self.rounds == 1:
+            return [(0, 0, passes - 1)]
+        return [(index, index, index) for index in range(self.rounds)]
+
+
+class WeightStream:
+    """Lowers the weight side of one stage after another."""
+
+    def __init__(self, builder: ProgramBuilder, machine: Machine, stages: tuple[Stage, ...], *, warm: bool) -> None:
+        self._builder = builder
+        self._machine = machine
+        self._at_load = machine.huffman.placement is Placement.LOAD and stages[0].layer.packed.storage == "huffman"
+        self._pinned = self._pin(stages) if warm else frozenset()
+        pinned_bytes = sum(self._sram_bytes(stages[index].layer) for index in self._pinned)
+        room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
+        self._capacity = room // machine.dma.request_bytes
+        self._address = 0
+        self.end = sum(self._dram_bytes(stage.layer) for stage in stages)
+        """First address behind all weights."""
+        self.notes: tuple[str, ...] = ()
+        if warm:
+            kept = f"{len(self._pinned)} of {len(stages)} layers"
+            self.notes = (f"warm: the weights of {kept} ({pinned_bytes:,} B) were in the weight SRAM already",)
+
+    def lower(self, index: int, work: LayerWork, layer: int) -> Delivery:
+        """Append the fetching of one layer; how its chunks are delivered."""
+        chunks = work.packed.chunks
+        if index in self._pinned:
+            none = np.empty((0, chunks), np.int64)
+            return Delivery(rounds=0, tables=None, chunk_firing=none, release_firing=none)
+        tables = _table_blocks(work, self._machine)
+        blocks = _chunk_blocks(work, self._machine)
+        passes = work.tiling.passes
+        total = tables.stream.size + blocks.stream.size
+        rounds = 1 if passes == 1 or total <= self._capacity // 2 else passes
+        self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1)
+        base = self._place(work)
+        deliver = self._builder.node("weight_sram.deliver", "weight_sram")
+        tables_firing = None
+        if tables.stream.size:
+            tables_firing = int(deliver.fire([1], layer)[0])
+            released = self._fetch(tables, base, layer, np.full(tables.stream.size, tables_firing, np.int64))
+            done = self._builder.link("weight_sram.deliver", "weight_sram.release", what="tables handed over")
+            done.give([tables_firing])
+            done.take(released[:1])
+        chunk_firing = np.empty((rounds, chunks), np.int64)
+        release_firing = np.empty((rounds, chunks), np.int64)
+        for r in range(rounds):
+            chunk_firing[r] = deliver.fire(np.ones(chunks), layer)
+            released = self._fetch(blocks, base, layer, chunk_firing[r][blocks.first_chunk])
+            release_firing[r] = released[np.minimum(np.searchsorted(blocks.released_after, np.arange(chunks)),
+                                                    released.size - 1)]  # fmt: skip
+        return Delivery(rounds=rounds, tables=tables_firing, chunk_firing=chunk_firing, release_firing=release_firing)
+
+    def used_up(self, delivery: Delivery, user: str, round_index: int, chunks: npt.ArrayLike, firings: Indices) -> None:
+        """Note that ``user`` is done with these chunks at these firings of its."""
+        done = self._builder.link(user, "weight_sram.release", what="chunks used up")
+        done.give(firings)
+        done.take(delivery.release_firing[round_index][np.asarray(chunks)])
+
+    def _fetch(self, blocks: _Blocks, base: dict[Stream, int], layer: int, wanted_by: Indices) -> Indices:
+        """Ask for blocks and put them into the SRAM; the firings of the release node, one per block."""
+        builder, machine = self._builder, self._machine
+        n = blocks.stream.size
+        ask = builder.node("dma.weights", "dma").fire(np.ones(n), layer)
+        builder.link("weight_sram.fill", "dma.weights", what="outstanding", initial=machine.dma.outstanding).take(ask)
+        builder.link("weight_sram.release", "dma.weights", what="room", initial=self._capacity).take(ask)
+        starts = np.array([base.get(stream, 0) for stream in STREAMS], np.int64)
+        address = starts[blocks.stream] + blocks.block * machine.dma.request_bytes
+        builder.port("weights").ask(address, blocks.bursts, False, blocks.stream, layer)
+        builder.link("dma.weights", "memory", what="requests", depth=REQUEST_QUEUE).give(ask)
+        cycles = machine.weight_sram.fill_cycles(machine.dma.request_bytes)
+        fill = builder.node("weight_sram.fill", "weight_sram").fire(np.full(n, cycles), layer)
+        builder.link("memory", "weight_sram.fill", what="weights").take(fill)
+        builder.link("weight_sram.fill", "dma.weights", what="outstanding").give(fill)
+        stored = builder.link("weight_sram.fill", "weight_sram.deliver", what="blocks")
+        stored.give(fill)
+        stored.take(wanted_by)
+        release = builder.node("weight_sram.release", "weight_sram").fire(np.ones(n), layer)
+        builder.link("weight_sram.release", "dma.weights", what="room").give(release)
+        return release
+
+    def _place(self, work: LayerWork) -> dict[Stream, int]:
+        base = {}
+        for stream, data in work.packed.regions.items():
+            base[stream] = self._address
+            self._address += self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
+        return base
+
+    def _pin(self, stages: tuple[Stage, ...]) -> frozenset[int]:
+        size = self._machine.weight_sram.size_bytes
+        bytes_of = [self._sram_bytes(stage.layer) for stage in stages]
+        if sum(bytes_of) <= size:
+            return frozenset(range(len(stages)))
+        room = size - size // RESERVE
+        pinned = set()
+        for index, needed in enumerate(bytes_of):
+            if needed <= room:
+                pinned.add(index)
+                room -= needed
+        return frozenset(pinned)
+
+    def _sram_bytes(self, work: LayerWork) -> int:
+        if self._at_load and not work.dense:
+            return decoded_bytes(work)
+        return self._dram_bytes(work)
+
+    def _dram_bytes(self, work: LayerWork) -> int:
+        return sum(
+            self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
+            for data in work.packed.regions.values()
+        )
+
+    def _check_room(self, work: LayerWork, tables: _Blocks, blocks: _Blocks, *, resident: bool) -> None:
+        """Check the most blocks that must be in at once: up to a chunk's last, less those surely used up by then."""
+        packed = work.packed
+        chunks = np.arange(packed.chunks)
+        needed = np.searchsorted(blocks.first_chunk, chunks, side="right")
+        finished = np.searchsorted(np.maximum.accumulate(packed.chunk_end_job), packed.chunk_first_job, side="right")
+        freed = np.searchsorted(blocks.released_after, np.minimum(finished, chunks), side="left")
+        most = blocks.stream.size if resident else int((needed - freed).max(initial=1))
+        most = max(most, tables.stream.size, 2)
+        if most > self._capacity:
+            name, size = ("dma.staging_bytes", "staging") if self._at_load else ("weight_sram.size_bytes", "buffer")
+            raise DchwError(
+                f"layer {work.name!r}: its chunks need {most} blocks of {self._machine.dma.request_bytes} B at once, "
+                f"but the {size} holds {self._capacity}; raise {name}, or lower huffman.chunk_entries or huffman.units"
+            )
+
+
+def decoded_bytes(work: LayerWork) -> int:
+    """Bytes of a layer's entries at fixed width, as the SRAM holds them after decoding at load."""
+    return ceil_div(work.packed.entries * work.entry_bits, 8)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Blocks:
+    """Blocks in the order of asking."""
+
+    stream: npt.NDArray[np.int64]
+    block: npt.NDArray[np.int64]
+    """Index of the block within its region."""
+    bursts: npt.NDArray[np.int32]
+    first_chunk: npt.NDArray[np.int64]
+    """First chunk with a byte in the block; never decreasing."""
+    released_after: npt.NDArray[np.int64]
+    """Chunk after which this block and all before it are free; never decreasing."""
+
+
+def _table_blocks(work: LayerWork, machine: Machine) -> _Blocks:
+    streams = [stream for stream in work.packed.regions if stream not in work.packed.chunk_bytes]
+    parts = [(stream, _bursts(work, stream, machine)) for stream in streams]
+    stream = np.concatenate([np.full(b.size, STREAMS.index(s), np.int64) for s, b in parts] or [np.empty(0, np.int64)])
+    block = np.concatenate([np.arange(b.size, dtype=np.int64) for _, b in parts] or [np.empty(0, np.int64)])
+    bursts = np.concatenate([b for _, b in parts] or [np.empty(0, np.int32)])
+    nothing = np.full(stream.size, -1, np.int64)
+    return _Blocks(stream=stream, block=block, bursts=bursts, first_chunk=nothing, released_after=nothing)
+
+
+def _chunk_blocks(work: LayerWork, machine: Machine) -> _Blocks:
+    step = machine.dma.request_bytes
+    columns: list[npt.NDArray[np.int64]] = []
+    for stream, offsets in work.packed.chunk_bytes.items():
+        bursts = _bursts(work, stream, machine)
+        block = np.arange(bursts.size, dtype=np.int64)
+        first = np.searchsorted(offsets[1:], block * step, side="right")
+        last = np.searchsorted(offsets[:-1], (block + 1) * step, side="left") - 1
+        columns.append(np.stack([np.full(bursts.size, STREAMS.index(stream)), block, bursts, first, last]))
+    joined = np.concatenate(columns, axis=1)
+    joined = joined[:, np.lexsort((joined[1], joined[0], joined[3]))]
+    stream, block, bursts, first, last = joined
+    return _Blocks(
+        stream=stream,
+        block=block,
+        bursts=bursts.astype(np.int32),
+        first_chunk=first,
+        released_after=np.maximum.accumulate(last),
+    )
+
+
+def _bursts(work: LayerWork, stream: Stream, machine: Machine) -> npt.NDArray[np.int32]:
+    return machine.dma.block_bursts(work.packed.regions[stream].size, machine.dram.burst_bytes)

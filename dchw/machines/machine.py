@@ -1,0 +1,85 @@
+"""A machine: one hardware configuration, typed, frozen and checked as a whole; presets are YAML files beside this one.
+
+LPDDR channels -> controller -> read DMA -> weight / activation SRAM -> decode units -> codebook -> PE array
+    -> vector unit -> activation SRAM -> write DMA
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from dchw.config import Config, Frequency, load_yaml
+from dchw.machines.units.codebook import Codebook
+from dchw.machines.units.dma import Dma
+from dchw.machines.units.dram import Dram
+from dchw.machines.units.huffman_decoder import HuffmanDecoder
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.sram import Sram
+from dchw.machines.units.unit import NumberFormats, Silicon
+from dchw.machines.units.vector import Vector
+from dchw.quantities import ConfigError, nearest
+
+
+class Machine(Config):
+    """Everything about the hardware. ``replace("huffman.units", 16)`` gives a checked copy for studies."""
+
+    name: str
+    description: str
+    source: str
+    """Where the parameters come from."""
+    clock_hz: Frequency = Field(alias="clock")
+    silicon: Silicon
+    formats: NumberFormats = NumberFormats()
+    dram: Dram
+    dma: Dma
+    weight_sram: Sram
+    activation_sram: Sram
+    huffman: HuffmanDecoder
+    codebook: Codebook
+    pe_array: PeArray
+    vector: Vector
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Machine:
+        units, elements = self.huffman.units, self.pe_array.elements
+        if units % elements and elements % units:
+            raise ValueError(
+                f"expected huffman.units and pe_array.elements to divide one another; got {units} and {elements}; "
+                "change one of them"
+            )
+        if self.dma.request_bytes % self.dram.burst_bytes:
+            raise ValueError(
+                f"expected dma.request_bytes to be whole DRAM bursts of {self.dram.burst_bytes} B; got "
+                f"{self.dma.request_bytes} B; change it"
+            )
+        if self.codebook.shared_by > elements:
+            raise ValueError(
+                f"expected codebook.shared_by to be at most pe_array.elements; got {self.codebook.shared_by} for "
+                f"{elements}; lower it"
+            )
+        return self
+
+    @property
+    def reader_supply(self) -> tuple[int, int]:
+        """Coded bits each decode unit gets from the weight SRAM, as (bits, every so many cycles)."""
+        return self.weight_sram.reader_bits_per_cycle(self.huffman.units)
+
+
+def preset_names() -> list[str]:
+    """Names of the machines that ship with the package."""
+    folder = files("dchw.machines").joinpath("presets")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def machine(name_or_path: str | Path) -> Machine:
+    """A machine by preset name or from a YAML file; a ConfigError names every fault at once."""
+    text = str(name_or_path)
+    if text in preset_names():
+        return load_yaml(Machine, Path(str(files("dchw.machines").joinpath("presets", f"{text}.yaml"))))
+    if not Path(text).exists():
+        hint = nearest(text, preset_names())
+        raise ConfigError(f"machine {text!r}: neither a preset nor a file that exists; {hint}")
+    return load_yaml(Machine, Path(text))

@@ -1,0 +1,90 @@
+"""Main memory as a user configures it: LPDDR channels under command-level timing, or a fixed-rate memory.
+
+    read / write DMA -> [one burst per channel and clock] -> channel 0 .. channels - 1
+
+``standard`` names the LPDDR part whose controller (`dchw.dram`) accepts, delays and refuses bursts; ``fixed`` is a
+queue in front of a pipe of constant bandwidth and latency, for closed forms and for set-ups of tools that know
+nothing else. Energy is composed in `dchw.dram`, not here. Not modelled: the address streams of the rest of the chip,
+only the share of the bandwidth it takes (``controller.rest_of_chip``, ``fixed.rest_of_chip``).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pydantic import model_validator
+
+from dchw.config import Positive
+from dchw.dram.address import address_map
+from dchw.dram.options import Controller, FixedMemory
+from dchw.dram.standard import Standard
+from dchw.dram.standard import standard as load_standard
+from dchw.machines.units.unit import Unit
+from dchw.quantities import ConfigError
+
+
+class Dram(Unit):
+    """Parameters of the main memory; exactly one of ``standard`` and ``fixed``."""
+
+    standard: str | None = None
+    """Name of a shipped standard (``LPDDR5X-8533``) or path of a YAML file of the same form."""
+    fixed: FixedMemory | None = None
+    channels: Positive = 1
+    """A power of two."""
+    mapping: str = "robaracoch"
+    """How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`)."""
+    controller: Controller = Controller()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dram:
+        if (self.standard is None) == (self.fixed is None):
+            given = "neither" if self.standard is None else "both"
+            raise ValueError(f"expected either 'standard' or 'fixed'; got {given}; write one of the two")
+        try:
+            part = self.part
+            address_map(part, self.mapping, self.channels)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        per_bank = isinstance(part, Standard) and part.commands.refresh_bank is None
+        if per_bank and self.controller.refresh == "refpb":
+            raise ValueError(f"controller.refresh: {self.standard} has no per-bank refresh; use 'refab' or 'noref'")
+        return self
+
+    @property
+    def part(self) -> Standard | FixedMemory:
+        """What the channels consist of."""
+        if self.fixed is not None:
+            return self.fixed
+        assert self.standard is not None
+        return load_standard(self.standard)
+
+    @property
+    def burst_bytes(self) -> int:
+        """Bytes of one burst on one channel: the grain of addresses and of requests."""
+        part = self.part
+        return part.burst_size if isinstance(part, FixedMemory) else part.organisation.burst_size
+
+    def clocks_per_cycle(self, clock_hz: int) -> Fraction:
+        """Memory clocks in one cycle of a machine at ``clock_hz``, exactly (rule T8)."""
+        part = self.part
+        if isinstance(part, FixedMemory):
+            return Fraction(part.clock, clock_hz)
+        return Fraction(10**15, clock_hz * part.clock.period)
+
+    def peak_bytes_per_cycle(self, clock_hz: int) -> float:
+        """Payload bandwidth of all channels per machine cycle that is left for this machine."""
+        part = self.part
+        if isinstance(part, FixedMemory):
+            per_clock = part.bytes_per_cycle * (1 - part.rest_of_chip)
+        else:
+            per_clock = self.burst_bytes / part.cycles(part.behaviour.burst) * (1 - self.controller.rest_of_chip)
+        return per_clock * self.channels * float(self.clocks_per_cycle(clock_hz))
+
+    def clocks_bound(self, bursts: int) -> int:
+        """Memory clocks that this many bursts cannot exceed, even one at a time and each behind refreshes."""
+        part = self.part
+        if isinstance(part, FixedMemory):
+            alone = self.burst_bytes / (part.bytes_per_cycle * (1 - part.rest_of_chip)) + part.latency + 3
+        else:
+            alone = 4 * part.role_cycles("refresh_interval") / (1 - self.controller.rest_of_chip)
+        return bursts * (int(alone) + 1)

@@ -1,0 +1,174 @@
+"""Huffman decode units: N of them, each a gap decoder and a code decoder in step on its own chunk.
+
+    coded words -> [bit buffer] -> [table look-up] -> gap, code -> queue of a processing element
+
+Styles (cycles for one entry, its code word lengths being g for the gap and c for the code):
+
+- ``bit_serial``: both decoders walk ``bits_per_cycle`` bits a cycle: ``max(ceil(g / b), ceil(c / b))``.
+- ``table``: one entry a cycle, whatever its length up to the window.
+- ``multi_symbol``: up to ``max_symbols`` entries in one cycle, while their gap bits and their code bits each fit
+  ``window_bits``; always at least one.
+- ``rate``: weights (zeros included) per cycle as a function of a layer's share of zeros, for units known only that way:
+  ``rate_low`` up to ``zeros_low``, rising linearly to ``rate_high`` at ``zeros_high`` and above. An entry is delivered
+  in the cycle in which the last of the weights it covers is decoded.
+
+Entries of the next cycle start where the last ended; a chunk decodes from its start and costs
+``chunk_start_cycles`` first (pointer set-up and filling the bit buffer). Loading the code tables of a layer takes
+``ceil(table entries / table_writes_per_cycle)`` cycles in every unit. Bits arrive from the weight SRAM in fixed time
+slots (`dchw.machines.units.sram`): entry i is not decoded before its last bit arrived.
+Not modelled: overlap of one chunk's set-up with the end of the chunk before.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from dchw.config import NonNegative, Positive
+from dchw.machines.units.unit import Unit, UnitCosts
+from dchw.quantities import ceil_div
+from dchw.technology.parts import Parts
+from dchw.technology.structures import fifo, huffman_decode_unit, merged
+from dchw.vocabulary import Event
+
+SYMBOL_BITS = 8
+"""Width of a decoded gap or code in the tables."""
+RATE_UNIT = 1024
+"""Decode rates are whole multiples of 1/1024 weight per cycle, so that time stays in integers."""
+
+
+class DecoderStyle(StrEnum):
+    """How a decode unit works through its bits."""
+
+    BIT_SERIAL = "bit_serial"
+    TABLE = "table"
+    MULTI_SYMBOL = "multi_symbol"
+    RATE = "rate"
+
+
+class Placement(StrEnum):
+    """When weights are decoded."""
+
+    LOAD = "load"  # on the way into the weight SRAM, which holds fixed-width entries
+    USE = "use"  # on the way out of the weight SRAM, which holds coded chunks
+
+
+class DecodeRate(Unit):
+    """Weights per cycle against the share of zeros, for the ``rate`` style."""
+
+    rate_low: Positive
+    rate_high: Positive
+    zeros_low: float = Field(ge=0, le=1)
+    zeros_high: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DecodeRate:
+        if self.zeros_low >= self.zeros_high:
+            raise ValueError(f"expected zeros_low below zeros_high; got {self.zeros_low} and {self.zeros_high}")
+        return self
+
+    def at(self, zeros: float) -> float:
+        """Weights per cycle at a share of zeros between 0 and 1."""
+        share = min(max((zeros - self.zeros_low) / (self.zeros_high - self.zeros_low), 0.0), 1.0)
+        return self.rate_low + share * (self.rate_high - self.rate_low)
+
+
+class HuffmanDecoder(Unit):
+    """Parameters of the decode units."""
+
+    units: Positive
+    style: DecoderStyle = DecoderStyle.TABLE
+    placement: Placement = Placement.USE
+    window_bits: Positive = 12
+    """Bits a look-up sees; no code word may be longer."""
+    bits_per_cycle: Positive = 1
+    max_symbols: Positive = 2
+    rate: DecodeRate | None = None
+    chunk_entries: Positive = 1024
+    """Entries after which a chunk is closed at the next column."""
+    chunk_start_cycles: NonNegative = 1
+    table_entries: Positive = 512
+    """Symbols that the canonical gap and code tables of one unit hold together."""
+    table_writes_per_cycle: Positive = 4
+    output_queue: Positive = 8
+    """Entries that may wait between a decode unit and each processing element."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> HuffmanDecoder:
+        if (self.style is DecoderStyle.RATE) != (self.rate is not None):
+            raise ValueError("expected a section 'rate' exactly when style is 'rate'; add or remove it")
+        return self
+
+    def table_load_cycles(self, entries: int) -> int:
+        """Cycles to write a layer's code tables of so many entries into every unit."""
+        return max(1, ceil_div(entries, self.table_writes_per_cycle))
+
+    def schedule(
+        self,
+        gap_bits: npt.NDArray[np.uint8],
+        code_bits: npt.NDArray[np.uint8],
+        weights_covered: npt.NDArray[np.int64],
+        chunk_offsets: npt.NDArray[np.int64],
+        zeros: float,
+        supply: tuple[int, int],
+    ) -> npt.NDArray[np.int64]:
+        """The cycle of its chunk in which each entry is delivered, the first decode cycle of a chunk being 0.
+
+        int64[entries], never decreasing within a chunk; entries with the same number leave together.
+        ``weights_covered`` is how many weights each entry stands for (zeros skipped and itself), ``zeros`` the share
+        of zeros of the layer; ``supply`` is (bits, every so many cycles) in which coded bits arrive.
+        """
+        rate = 1 if self.rate is None else max(1, round(self.rate.at(zeros) * RATE_UNIT))
+        return delivery_cycles(
+            list(DecoderStyle).index(self.style),
+            gap_bits,
+            code_bits,
+            weights_covered,
+            chunk_offsets,
+            np.array([self.bits_per_cycle, self.window_bits, self.max_symbols, rate, *supply], np.int64),
+        )
+
+    def costs(self, parts: Parts, *, elements: int, entry_bits: int) -> UnitCosts:
+        """A gap and a code decoder per unit, and the entry queues in front of ``elements`` processing elements.
+
+        The ``rate`` style stands for units whose inside is not published: it is costed as a table decoder.
+        """
+        style = DecoderStyle.TABLE if self.style is DecoderStyle.RATE else self.style
+        decoder = huffman_decode_unit(
+            parts,
+            style=style.value,
+            window_bits=self.window_bits,
+            table_entries=ceil_div(self.table_entries, 2),
+            symbol_bits=SYMBOL_BITS,
+            symbols_per_cycle=self.max_symbols if style is DecoderStyle.MULTI_SYMBOL else 1,
+        )
+        queue = fifo(parts, depth=self.output_queue, bits=entry_bits)
+        at_use = self.placement is Placement.USE
+        whole = merged(parts, [(decoder, 2 * self.units), (queue, elements if at_use else 0)], {})
+        energy = {Event.BUFFER_REFILL: decoder.energy_pj["refill"], Event.TABLE_WRITE: decoder.energy_pj["table_load"]}
+        if style is DecoderStyle.TABLE:
+            energy[Event.SYMBOL_DECODE] = decoder.energy_pj["decode_step"]
+        else:
+            energy[Event.DECODE_STEP] = decoder.energy_pj["decode_step"]
+        if style is DecoderStyle.BIT_SERIAL:
+            energy[Event.SYMBOL_DECODE] = decoder.energy_pj["symbol_read"]
+        if at_use:
+            energy |= {Event.QUEUE_WRITE: queue.energy_pj["push"], Event.QUEUE_READ: queue.energy_pj["pop"]}
+        return UnitCosts(
+            energy_pj=energy,
+            leakage_mw=whole.leakage_mw,
+            area_mm2=whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=whole.delay_ns,
+        )
+
+
+def delivery_cycles(*arguments: Any) -> npt.NDArray[np.int64]:
+    """`dchw.machines.units.kernels.delivery_cycles`, imported when first needed (numba is slow to import)."""
+    from dchw.machines.units import kernels
+
+    return kernels.delivery_cycles(*arguments)  # type: ignore[no-any-return]

@@ -1,0 +1,98 @@
+"""Array of P processing elements with V lanes each; output row r belongs to element ``r mod P``.
+
+    activations (one matrix column, a tile of up to ``tile`` output pixels) -> broadcast -> queue of depth D per element
+    entries of that column -> multiply in V lanes -> accumulators -> drained once per pass
+
+Sparse mode: an element works one entry at a time, in as many cycles as the tile has groups of V pixels with a
+non-zero activation (at least one). A broadcast column in which an element has no entry costs it one cycle. Columns
+whose activations are all zero are not broadcast. Two successive entries of an element for the same row need
+``hazard_cycles`` between them when its accumulators have no bypass.
+Dense mode (weights without positions): all elements work a column in lockstep; lanes that the tile leaves free take
+further rows, so that no multiplier idles for lack of pixels: a column of R rows and n pixels takes
+``ceil(R / (P x max(1, floor(V / n))))`` cycles per group of V pixels.
+After the last column of a pass an element hands over its accumulators, V a cycle.
+Not modelled: partial sums leaving the element before a pass ends.
+"""
+
+from __future__ import annotations
+
+from dchw.config import NonNegative, Positive
+from dchw.machines.units.unit import NumberFormat, NumberFormats, Unit, UnitCosts
+from dchw.quantities import ceil_div
+from dchw.technology.parts import Parts
+from dchw.technology.structures import fifo, index_accumulator, mac, merged
+from dchw.vocabulary import Event
+
+INDEX_BITS = 16
+"""Width of a running row index: up to 65,536 rows."""
+
+
+class PeArray(Unit):
+    """Parameters of the array."""
+
+    elements: Positive
+    lanes: Positive = 1
+    queue_depth: Positive = 8
+    """Broadcast columns that may wait in front of each element."""
+    tile: Positive = 1
+    """Most output pixels (or batch columns) held per entry; a multiple of nothing, at least the lanes to use them."""
+    accumulators: Positive = 256
+    """Accumulators of one element: rows x pixels of a pass must fit."""
+    hazard_cycles: NonNegative = 0
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates a cycle."""
+        return self.elements * self.lanes
+
+    def lane_groups(self, pixels: int) -> int:
+        """Cycles one entry takes for so many pixels, none of them skipped."""
+        return ceil_div(pixels, self.lanes)
+
+    def dense_cycles(self, rows: int, pixels: int) -> int:
+        """Cycles of one column of a dense product per group of lanes."""
+        spread = max(1, self.lanes // pixels)
+        return ceil_div(rows, self.elements * spread)
+
+    def drain_cycles(self, rows: int, pixels: int) -> int:
+        """Cycles in which one element hands over the sums of ``rows`` rows."""
+        return max(1, rows * ceil_div(pixels, self.lanes))
+
+    def costs(self, parts: Parts, formats: NumberFormats, *, indexed: bool, lockstep: bool) -> UnitCosts:
+        """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index if ``indexed``.
+
+        A queue holds ``queue_depth`` tiles, one word per group of lanes; in ``lockstep`` one queue serves all elements.
+        Multiplying in floating point needs operands of one width, the wider one.
+        """
+        floating = {NumberFormat.FLOAT16, NumberFormat.FLOAT32}
+        multiplier = mac(
+            parts,
+            weight_bits=formats.weights.bits,
+            activation_bits=formats.activations.bits,
+            accumulator_bits=formats.accumulators.bits,
+            number_format="float" if formats.weights in floating else "integer",
+        )
+        queue = fifo(
+            parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
+        )
+        sums = parts.table(ceil_div(self.accumulators, self.lanes), formats.accumulators.bits)
+        memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
+        index = index_accumulator(parts, bits=INDEX_BITS)
+        lanes = self.lanes * self.elements
+        blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
+        whole = merged(parts, blocks + [(index, self.elements)] * indexed, {})
+        energy = {
+            Event.QUEUE_WRITE: queue.energy_pj["push"],
+            Event.QUEUE_READ: queue.energy_pj["pop"],
+            Event.MAC: multiplier.energy_pj["mac"],
+            Event.ACCUMULATOR_ACCESS: sums.read_pj + sums.write_pj,
+        }
+        if indexed:
+            energy[Event.INDEX_ACCUMULATE] = index.energy_pj["index_accumulate"]
+        return UnitCosts(
+            energy_pj=energy,
+            leakage_mw=whole.leakage_mw,
+            area_mm2=whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=whole.delay_ns,
+        )

@@ -1,0 +1,46 @@
+"""Vector unit on the output path: adds biases, applies activations, pools and adds, writes results to the SRAM.
+
+Every operation that is not a layer passes here: ``ceil(values read / values_per_cycle)`` cycles each. A layer's own
+outputs pass once (bias and the activation that follows are applied on the way).
+"""
+
+from __future__ import annotations
+
+from dchw.config import Positive
+from dchw.machines.units.unit import NumberFormats, Unit, UnitCosts
+from dchw.quantities import ceil_div
+from dchw.technology.figure import slowest
+from dchw.technology.parts import Parts
+from dchw.vocabulary import Event
+
+
+class Vector(Unit):
+    """Parameters of the output path."""
+
+    values_per_cycle: Positive
+
+    def cycles(self, values: int) -> int:
+        """Cycles to move so many values through."""
+        return max(1, ceil_div(values, self.values_per_cycle))
+
+    def costs(self, parts: Parts, formats: NumberFormats) -> UnitCosts:
+        """Per value two pipeline stages of the accumulators' width: an adder (bias), then a comparator (rectifier,
+        maximum), each with a register behind it.
+        """
+        bits = formats.accumulators.bits
+        adder, comparator = parts.logic.add(bits), parts.logic.compare(bits)
+        register = parts.logic.register(bits)
+        n = self.values_per_cycle
+        path = parts.structure(
+            {"value": adder.energy_pj + comparator.energy_pj + register.energy_pj * 2},
+            blocks=(adder.times(n), comparator.times(n), register.times(2 * n)),
+            path=(slowest((adder.delay_ns, comparator.delay_ns)),),
+            register_bits=2 * bits * n,
+        )
+        return UnitCosts(
+            energy_pj={Event.VECTOR_OPERATION: path.energy_pj["value"]},
+            leakage_mw=path.leakage_mw,
+            area_mm2=path.area_mm2,
+            clock_pj=path.clock_pj,
+            delay_ns=path.delay_ns,
+        )

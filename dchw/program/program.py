@@ -1,0 +1,210 @@
+"""The rules of time, and the program both engines run.
+
+A program is a whole network on a machine: nodes joined by links, with the exact list of what each node does.
+
+T1  Time is integer machine cycles from 0. What happens in cycle c is visible from c + 1 on, plus a link's latency.
+    Nothing takes zero time: every firing occupies its node for at least one cycle.
+T2  A *firing* node does its firings strictly in order, one at a time. A firing takes all its items, then gives all
+    its items. Source, server, fork, join, gather, scatter and sink are this one kind; only their links differ.
+T3  Firing i starts at ``s = max(finish of firing i-1, visible time of every item it takes)`` (finish of "firing -1"
+    is 0). Items are taken at s; the slots they held are visible as free at s + 1, even if the giving then waits.
+T4  It hands over at ``g = max(s + occupied - 1, visible time of every slot it needs)``, all links at once, and
+    finishes at ``g + 1``. Given items are visible at ``g + 1 + latency``. A slot is held from g, so items still
+    travelling count against a link's depth.
+T5  A link is an in-order queue of ``depth`` slots (UNBOUNDED: no limit). ``initial`` items are visible at cycle 0 and
+    hold no slot, nor does taking them free one: item k needs the slot of item k - depth where both are given in the
+    run; the first ``depth`` given items need none. A credit (double buffering, bounded outstanding requests) is an
+    unbounded link with initial items that runs against the flow; at most ``initial`` items of a link may be left over.
+T6  An *arbiter* serves C channels, each one in-link and one out-link of equal item counts. A channel is eligible in
+    cycle c when its head item is visible by c and a slot of its out-link is visible by c. In each cycle the arbiter
+    has ``ports`` grants to give and holds each granted port for ``occupied`` cycles; in a blackout it grants nothing
+    (what was granted before goes on). Several grants of one cycle go one after another, each to the policy's choice
+    among the channels then eligible. A granted item's slot is visible as free at c + 1, its slot of the out-link is
+    held from c, and it is visible at the other side at ``c + occupied + latency of the out-link``. ``fixed``: lowest
+    channel wins. ``round_robin``: the first eligible channel after the one granted last (channel 0 at first).
+    ``oldest``: smallest visible time of the head item wins. Ties go to the lower channel.
+T7  A blackout is periodic: cycles c with ``c mod period`` in [start, start + length). Refresh is not a blackout: it is
+    commands that the memory node issues.
+T8  The *memory* node, at most one in a program, accepts or refuses. It has ports, each one request link and one
+    unbounded answer link; an item of a request link is a read or write of whole bursts. Memory time is the memory's
+    own clock:
+    a request visible at machine cycle c is offered from memory clock ``ceil(c x machine period / memory period)`` on;
+    what completes at memory clock d is visible from machine cycle ``ceil(d x memory period / machine period) + 1`` on,
+    plus the answer link's latency.
+    Ports take turns request by request (round robin from port 0, skipping ports without a visible request). Bursts of
+    the request in turn are offered in address order, in one memory clock at most one to each memory channel; the
+    first that is refused, or whose channel already took one in this clock, and those behind it wait for the next
+    clock. Which channel an address lies on, and what a channel accepts and when a burst is complete, `dchw.dram` says
+    (a burst accepted in clock c is looked at from c + 1 on). The clock after its last burst was accepted, the next
+    request has its turn. A request's slot is free, by the crossing rule, from
+    the acceptance of its last burst on. A request is answered when all its bursts are complete; answers leave a port
+    in the order of its requests.
+T9  Nothing runnable while firings or requests are left is a deadlock: an error that names who waits for whom.
+T10 The run's total is the latest finish of any firing and of any answer's visible time. For every firing node,
+    busy (sum of ``occupied``) + stall (held by missing slots, T4) + idle (waiting for items, and after the last
+    firing) = total.
+
+Who is to blame: a firing *waited for* the in-link, and is *stalled by* the out-link, whose visible time is the
+largest and moves the start (hand-over) at all; of equal ones the first in link order.
+
+Sums of all occupied cycles, latencies and memory times must stay below 2**61 (`dchw.program.check`, before a run).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[Any]
+TIME_LIMIT = 2**61
+UNBOUNDED = 0
+"""Depth of a link without a limit."""
+
+
+class Policy(StrEnum):
+    """Who wins in an arbiter (T6)."""
+
+    FIXED = "fixed"
+    ROUND_ROBIN = "round_robin"
+    OLDEST = "oldest"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FiringNode:
+    """A node of T2. ``unit`` is the machine's unit it belongs to (several nodes may share one)."""
+
+    name: str
+    unit: str
+    occupied: IntArray
+    """int32[firings], each at least 1."""
+    layer: IntArray
+    """int32[firings]: index into ``Program.layers`` of what each firing belongs to; never decreasing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arbiter:
+    """A node of T6; its channels are the links whose ``target`` (in) and ``source`` (out) name it, in link order."""
+
+    name: str
+    unit: str
+    ports: int = 1
+    occupied: int = 1
+    policy: Policy = Policy.ROUND_ROBIN
+    blackout: tuple[int, int, int] | None = None
+    """(period, start, length) in cycles, T7."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Requests:
+    """What one port of the memory node asks for, in order; one row per item of its request link."""
+
+    address: IntArray
+    """int64[n] byte address of the first burst, a multiple of the burst size."""
+    bursts: IntArray
+    """int32[n], at least 1."""
+    is_write: npt.NDArray[np.bool_]
+    stream: IntArray
+    """uint8[n]: index into ``list(Stream)``."""
+    layer: IntArray
+    """int32[n]: index into ``Program.layers``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MemoryNode:
+    """The node of T8; its ports are the links whose ``target`` (requests) and ``source`` (answers) name it."""
+
+    name: str
+    unit: str
+    memory: Any
+    """Configuration of the memory (``dchw.machines.units.dram.Dram``), from which both engines build its model."""
+    requests: tuple[Requests, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Link:
+    """An in-order queue between two nodes (T5)."""
+
+    name: str
+    source: str
+    target: str
+    items: int
+    """Number of items that pass in the whole run, initial ones included."""
+    depth: int = UNBOUNDED
+    latency: int = 0
+    initial: int = 0
+    given_by: IntArray | None = None
+    """int32[items - initial]: which firing of ``source`` gives each item, never decreasing; None: one each, in turn."""
+    taken_by: IntArray | None = None
+    """int32: which firing of ``target`` takes each item, never decreasing; items beyond it are left over; None: item k
+    by firing k (also at arbiters and the memory, where item k is grant or request k)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+    """A whole network on a machine, ready to run."""
+
+    clock_hz: int
+    layers: tuple[str, ...]
+    nodes: tuple[FiringNode | Arbiter | MemoryNode, ...]
+    links: tuple[Link, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def memory(self) -> MemoryNode | None:
+        """The memory node, if the program has one."""
+        return next((node for node in self.nodes if isinstance(node, MemoryNode)), None)
+
+    def links_into(self, name: str) -> list[int]:
+        """Indices of the links whose target is that node, in link order."""
+        return self._ends.get((name, "into"), [])
+
+    def links_out_of(self, name: str) -> list[int]:
+        """Indices of the links whose source is that node, in link order."""
+        return self._ends.get((name, "out of"), [])
+
+    @cached_property
+    def _ends(self) -> dict[tuple[str, str], list[int]]:
+        ends: dict[tuple[str, str], list[int]] = {}
+        for index, link in enumerate(self.links):
+            ends.setdefault((link.target, "into"), []).append(index)
+            ends.setdefault((link.source, "out of"), []).append(index)
+        return ends
+
+    @cached_property
+    def _by_name(self) -> dict[str, FiringNode | Arbiter | MemoryNode]:
+        return {node.name: node for node in self.nodes}
+
+    def taken(self, link: Link) -> int:
+        """Items of a link that are taken in a whole run; the rest is left over."""
+        if link.taken_by is not None:
+            return len(link.taken_by)
+        target = self.node(link.target)
+        return len(target.occupied) if isinstance(target, FiringNode) else link.items
+
+    def node(self, name: str) -> FiringNode | Arbiter | MemoryNode:
+        """One node by name (KeyError if there is none)."""
+        return self._by_name[name]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the run's timing, as hexadecimal text."""
+        state = hashlib.sha256()
+        for part in (self.clock_hz, self.layers, *self.nodes, *self.links):
+            fields = getattr(part, "__dataclass_fields__", None)
+            values = [part] if fields is None else [getattr(part, name) for name in fields]
+            for value in values:
+                if isinstance(value, tuple) and value and isinstance(value[0], Requests):
+                    arrays = [getattr(r, name) for r in value for name in Requests.__dataclass_fields__]
+                else:
+                    arrays = [value]
+                for item in arrays:
+                    state.update(
+                        np.ascontiguousarray(item).data if isinstance(item, np.ndarray) else repr(item).encode()
+                    )
+        return state.hexdigest()

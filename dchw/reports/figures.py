@@ -1,0 +1,437 @@
+"""The figures of a report as plotly descriptions (plain mappings), drawn from the tables alone.
+
+Colour never carries meaning alone: bars differ in pattern too, points in shape, lines in dash, and values are written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dchw.reports import pieces
+from dchw.reports.pieces import Spec
+from dchw.reports.style import (
+    AFTER,
+    BEFORE,
+    BLACK,
+    CATEGORIES,
+    GREY,
+    SERIES,
+    STATES,
+    STREAMS,
+    UNITS,
+    VERMILLION,
+    Look,
+    number,
+    prefix,
+    quantity,
+    unit_name,
+)
+from dchw.reports.tables import BUS, WHOLE_RUN, Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dchw.machines.machine import Machine
+
+MAX_SERIES = 6
+"""Layers drawn on their own in a stack; the rest are one segment."""
+MAX_LABELS = 12
+"""Points of the roofline that are named."""
+MAX_ASSUMPTIONS = 8
+SMALLEST_SHARE = 0.01
+"""Busy or stalled share of a run below which a kind of node is not drawn."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: its key, a caption in HTML, and what plotly draws."""
+
+    key: str
+    caption: str
+    spec: Spec
+
+
+def draw(tables: Tables, machine: Machine) -> dict[str, Drawing]:
+    """All figures of a comparison by key."""
+    drawings = [
+        _components(tables),
+        _layers_stacked(tables),
+        _layers_by_component(tables),
+        _traffic(tables),
+        _roofline(tables, machine),
+        _activity(tables),
+        _gantt(tables),
+        _sensitivity(tables),
+    ]
+    if not tables.frames.empty:
+        drawings.append(_frames(tables))
+    return {drawing.key: drawing for drawing in drawings}
+
+
+def _components(tables: Tables) -> Drawing:
+    factor, unit = _energy_scale(tables.components.groupby("storage")["energy_pj"].sum())
+    data = [
+        pieces.bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
+        for name, look in _present(CATEGORIES, tables.components["category"])
+    ]
+    ends = ["energy_low_pj", "energy_pj", "energy_high_pj"]
+    totals = tables.components.groupby("storage")[ends].sum().loc[_storages(tables)] / factor
+    low, nominal, high = (totals[end] for end in ends)
+    data.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "total, low to high",
+            "y": list(totals.index),
+            "x": pieces.plain(nominal),
+            "marker": {"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": BLACK}, "color": BLACK},
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": pieces.plain(high - nominal),
+                "arrayminus": pieces.plain(nominal - low),
+                "thickness": 1.4,
+                "width": 4,
+                "color": BLACK,
+            },
+            "hovertemplate": f"%{{y}}: %{{x:.4g}} {unit}<extra>total</extra>",
+        }
+    )
+    texts = [
+        f"  {number(mid)} ({number(least)} – {number(most)})"
+        for least, mid, most in zip(low, nominal, high, strict=True)
+    ]
+    data.append(pieces.end_labels(list(totals.index), pieces.plain(high), texts))
+    layout = pieces.axes(len(totals), f"energy of one run ({unit})")
+    layout["margin"] |= {"r": 130}
+    caption = (
+        "Energy of one run by component, for every storage format. Whiskers span the total with all figures at their "
+        "low and at their high ends."
+    )
+    return Drawing("components", caption, {"data": data, "layout": layout})
+
+
+def _layers_stacked(tables: Tables) -> Drawing:
+    frame = tables.layer_energy.groupby(["storage", "layer"], sort=False)["energy_pj"].sum().reset_index()
+    factor, unit = _energy_scale(frame.groupby("storage")["energy_pj"].sum())
+    order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
+    largest = frame[frame["layer"] != WHOLE_RUN].groupby("layer")["energy_pj"].max().nlargest(MAX_SERIES).index
+    shown = order if len(order) <= MAX_SERIES + 1 else [name for name in order if name in set(largest)]
+    shown = [name for name in shown if name != WHOLE_RUN]
+    data = [
+        pieces.bars(_pivot(frame, "layer", name, "energy_pj", tables) / factor, name, look, unit)
+        for name, look in zip(shown, SERIES, strict=False)
+    ]
+    rest = frame[~frame["layer"].isin([*shown, WHOLE_RUN])]
+    if not rest.empty:
+        others = rest.groupby("storage")["energy_pj"].sum().reindex(_storages(tables), fill_value=0.0)
+        data.append(pieces.bars(others / factor, f"{rest['layer'].nunique()} other layers", SERIES[-2], unit))
+    whole = _pivot(frame, "layer", WHOLE_RUN, "energy_pj", tables)
+    data.append(pieces.bars(whole / factor, WHOLE_RUN, SERIES[-1], unit))
+    layout = pieces.axes(len(_storages(tables)), f"energy of one run ({unit})")
+    caption = (
+        "Energy of one run by layer. “Whole run” holds what no single layer causes: clocks, leakage and the DRAM's "
+        "background."
+    )
+    return Drawing("layers_stacked", caption, {"data": data, "layout": layout})
+
+
+def _layers_by_component(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    frame = tables.layer_energy
+    order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
+    data: list[Spec] = []
+    titles = []
+    for axis, storage in (("", before), ("2", after)):
+        part = frame[frame["storage"] == storage]
+        factor, unit = _energy_scale(part.groupby("layer")["energy_pj"].sum())
+        titles.append(f"energy ({unit})")
+        for name, look in _present(CATEGORIES, part["category"]):
+            values = part[part["category"] == name].set_index("layer")["energy_pj"].reindex(order, fill_value=0.0)
+            trace = pieces.bars(values / factor, name, look, unit)
+            trace |= {"xaxis": f"x{axis}", "legendgroup": name, "legendrank": list(CATEGORIES).index(name)}
+            data.append({**trace, "showlegend": all(name != other["name"] for other in data)})
+    layout = pieces.panels(len(order), titles, before, after)
+    caption = (
+        f"Energy of every layer by component, stored as <code>{before}</code> and as <code>{after}</code>; each panel "
+        "has its own scale."
+    )
+    return Drawing("layers_by_component", caption, {"data": data, "layout": layout})
+
+
+def _traffic(tables: Tables) -> Drawing:
+    totals = tables.traffic.groupby("storage")["dram_bytes"].sum()
+    factor, unit = prefix(totals)
+    data = [
+        pieces.bars(
+            _pivot(tables.traffic, "stream", name, "dram_bytes", tables) / factor,
+            name.replace("_", " "),
+            look,
+            f"{unit}B",
+        )
+        for name, look in _present(STREAMS, tables.traffic["stream"])
+    ]
+    ends = totals.reindex(_storages(tables), fill_value=0)
+    data.append(
+        pieces.end_labels(list(ends.index), pieces.plain(ends / factor), [f"  {quantity(size, 'B')}" for size in ends])
+    )
+    layout = pieces.axes(len(ends), f"bytes moved by DRAM commands ({unit}B)")
+    caption = "DRAM traffic of one run by stream, reads and writes, whole bursts."
+    return Drawing("traffic", caption, {"data": data, "layout": layout})
+
+
+def _roofline(tables: Tables, machine: Machine) -> Drawing:
+    peak = float(machine.pe_array.macs_per_cycle)
+    bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
+    layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
+    layers = layers[(layers["macs_per_dram_byte"] > 0) & (layers["macs_per_cycle"] > 0)]
+    before, after = _ends(tables)
+    ridge = peak / bandwidth
+    low = min([*layers["macs_per_dram_byte"], ridge]) / 3
+    high = max([*layers["macs_per_dram_byte"], ridge]) * 5
+    data: list[Spec] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "roof",
+            "x": [low, ridge, high],
+            "y": [low * bandwidth, peak, peak],
+            "line": {"color": BLACK, "width": 2},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+    ]
+    ends = {storage: layers[layers["storage"] == storage].set_index("layer") for storage in (before, after)}
+    for layer in ends[before].index.intersection(ends[after].index):
+        columns = ["macs_per_dram_byte", "macs_per_cycle"]
+        (x0, y0), (x1, y1) = (ends[storage].loc[layer, columns] for storage in (before, after))
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [x0, x1],
+                "y": [y0, y1],
+                "line": {"color": GREY, "width": 1, "dash": "dot"},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
+    for storage, look, symbol in ((before, BEFORE, "circle-open"), (after, AFTER, "diamond")):
+        part = ends[storage]
+        named = storage == after and len(part) <= MAX_LABELS
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text" if named else "markers",
+                "name": storage,
+                "x": pieces.plain(part["macs_per_dram_byte"]),
+                "y": pieces.plain(part["macs_per_cycle"]),
+                "text": list(part.index),
+                "textposition": "top center",
+                "marker": {
+                    "symbol": symbol,
+                    "size": 10,
+                    "color": look.colour,
+                    "line": {"width": 2, "color": look.colour},
+                },
+                "hovertemplate": "%{text}: %{x:.3g} MAC/B, %{y:.3g} MAC/cycle<extra>" + storage + "</extra>",
+            }
+        )
+    layout = pieces.axes(0, "useful MACs per DRAM byte", height=430)
+    layout["xaxis"] |= {"type": "log", "dtick": 1}
+    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle", "standoff": 14}, "dtick": 1}
+    lowest = min([*layers["macs_per_cycle"], low * bandwidth])
+    layout["yaxis"] |= {"autorange": False, "range": [math.log10(lowest) - 0.3, math.log10(peak) + 0.5]}
+    layout["annotations"] = [
+        pieces.note(
+            f"{number(peak, 4)} MACs per cycle", math.log10((ridge * high) ** 0.5), math.log10(peak), yanchor="bottom"
+        ),
+        pieces.note(
+            f"{number(bandwidth)} B per cycle",
+            math.log10(ridge / 4),
+            math.log10(peak / 4),
+            xanchor="right",
+            yanchor="bottom",
+            xshift=-4,
+        ),
+    ]
+    caption = (
+        "Roofline: what each layer reaches against the machine's peak and its DRAM's peak bandwidth, stored as "
+        f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs are products with a "
+        "non-zero weight, the same in every storage format. A layer's time is what it adds to the run, from the "
+        "last finish of the layers before it to its own: work done before that can lift it over the roof."
+    )
+    return Drawing("roofline", caption, {"data": data, "layout": layout})
+
+
+def _activity(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    frame = tables.activity[tables.activity["storage"].isin([before, after])]
+    working = frame[frame[["busy_share", "stall_share"]].max(axis=1) >= SMALLEST_SHARE]
+    frame = frame[frame["kind"].isin(working["kind"])]
+    kinds = zip(frame["kind"], frame["unit"], frame["nodes"], strict=True)
+    frame = frame.assign(label=[_kind(str(kind), str(unit), int(nodes)) for kind, unit, nodes in kinds])
+    place = {unit: rank for rank, unit in enumerate(UNITS)}
+    order = list(dict.fromkeys(frame.sort_values("unit", key=lambda units: units.map(place), kind="stable")["label"]))
+    data = []
+    for axis, storage in (("", before), ("2", after)):
+        part = frame[frame["storage"] == storage].set_index("label")
+        for state, look in STATES.items():
+            values = (100 * part[f"{state}_share"]).reindex(order)
+            trace = pieces.bars(values, state, look, "%")
+            data.append({**trace, "xaxis": f"x{axis}", "legendgroup": state, "showlegend": not axis})
+    layout = pieces.panels(len(order), ["share of the run (%)"] * 2, before, after)
+    caption = (
+        "Where time goes: cycles in which each kind of node works, is held up by the next one, or has nothing to do "
+        "(mean over the nodes of a kind, their number in brackets). The longest busy bar is the bottleneck; kinds that "
+        f"neither work nor wait for {100 * SMALLEST_SHARE:g} % of either run are left out."
+    )
+    return Drawing("activity", caption, {"data": data, "layout": layout})
+
+
+def _gantt(tables: Tables) -> Drawing:
+    before, after = _ends(tables)
+    order = [name for name in _layer_order(tables) if name != WHOLE_RUN]
+    factor, unit = prefix(tables.layers["finish_us"] * 1e-6)
+    data = []
+    for storage, look in ((before, BEFORE), (after, AFTER)):
+        part = tables.layers[tables.layers["storage"] == storage].set_index("layer").reindex(order)
+        start, finish, added = (part[f"{name}_us"] * 1e-6 / factor for name in ("start", "finish", "added"))
+        for begin, pale in ((start, True), (finish - added, False)):
+            trace = pieces.bars(finish - begin, storage, look, f"{unit}s")
+            trace |= {
+                "base": pieces.plain(begin),
+                "offsetgroup": storage,
+                "legendgroup": storage,
+                "showlegend": not pale,
+            }
+            trace |= {"opacity": 0.35} if pale else {}
+            data.append({**trace, "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
+    row = 40 if len(order) <= 10 else 24
+    layout = pieces.axes(len(order), f"time since the first request ({unit}s)", row=row)
+    layout["barmode"] = "group"
+    caption = (
+        "When each layer is worked on, from its first start, the fetch of its weights, to its last finish. The strong "
+        "part is the time it adds to the run; before that, it is fetched or waits while earlier layers compute."
+    )
+    return Drawing("gantt", caption, {"data": data, "layout": layout})
+
+
+def _sensitivity(tables: Tables) -> Drawing:
+    _, after = _ends(tables)
+    frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
+    total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
+    factor, unit = _energy_scale([*frame["total_high_pj"], total])
+    labels = [
+        pieces.wrapped(f"{name} ({how})") for name, how in zip(frame["assumption"], frame["confidence"], strict=True)
+    ]
+    swing = (frame["total_high_pj"] - frame["total_low_pj"]) / factor
+    colours = [VERMILLION if rank < 3 else GREY for rank in range(len(frame))]
+    data: list[Spec] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "y": labels,
+            "x": pieces.plain(swing),
+            "base": pieces.plain(frame["total_low_pj"] / factor),
+            "marker": {
+                "color": colours,
+                "pattern": {
+                    "shape": ["" if rank < 3 else "/" for rank in range(len(frame))],
+                    "size": 7,
+                    "solidity": 0.3,
+                },
+            },
+            "showlegend": False,
+            "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "<extra></extra>",
+        },
+        pieces.end_labels(
+            labels,
+            pieces.plain(frame["total_high_pj"] / factor),
+            [
+                f"  {number(low)} to {number(high)}"
+                for low, high in zip(frame["total_low_pj"] / factor, frame["total_high_pj"] / factor, strict=True)
+            ],
+        ),
+    ]
+    layout = pieces.axes(len(frame), f"energy of one run ({unit})", row=38)
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": total / factor,
+            "x1": total / factor,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"width": 1.5, "dash": "dash", "color": BLACK},
+        }
+    ]
+    layout["annotations"] = [
+        pieces.note(f"nominal {number(total / factor)} {unit}", total / factor, 1.0, yref="paper", yanchor="bottom")
+    ]
+    caption = (
+        f"Sensitivity of the energy stored as <code>{after}</code>: one assumption at a time, all others nominal: a "
+        "cause of ranges to its low and high end, or a choice of silicon made otherwise. The three that move the total "
+        "most are drawn solid. Figures whose source gives no range move nothing."
+    )
+    return Drawing("sensitivity", caption, {"data": data, "layout": layout})
+
+
+def _frames(tables: Tables) -> Drawing:
+    frame = tables.frames.groupby(["storage", "part"], sort=False)["energy_pj"].sum().reset_index()
+    storages = list(dict.fromkeys(frame["storage"]))
+    totals = frame.groupby("storage", sort=False)["energy_pj"].sum()
+    factor, unit = _energy_scale(totals)
+    parts = list(dict.fromkeys(frame["part"]))
+    data = []
+    for part, look in zip(parts, SERIES, strict=False):
+        values = frame[frame["part"] == part].set_index("storage")["energy_pj"].reindex(storages, fill_value=0.0)
+        data.append(pieces.bars(values / factor, part, look, unit))
+    data.append(
+        pieces.end_labels(storages, pieces.plain(totals / factor), [f"  {number(v / factor)} {unit}" for v in totals])
+    )
+    layout = pieces.axes(len(storages), f"energy of one frame ({unit})")
+    fps = tables.frames["fps"].iloc[0]
+    caption = f"Energy of one frame at {fps:g} frames per second: the run, and what idles until the next one."
+    return Drawing("frames", caption, {"data": data, "layout": layout})
+
+
+def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: Tables) -> pd.Series[float]:
+    """The values of one segment for every storage format, 0 where it has none."""
+    chosen = frame[frame[key] == name].groupby("storage")[value].sum()
+    return chosen.reindex(_storages(tables), fill_value=0)
+
+
+def _present(looks: Mapping[str, Look], names: Iterable[str]) -> list[tuple[str, Look]]:
+    found = set(names)
+    return [(name, look) for name, look in looks.items() if name in found]
+
+
+def _storages(tables: Tables) -> list[str]:
+    return list(tables.comparison["storage"])
+
+
+def _ends(tables: Tables) -> tuple[str, str]:
+    storages = _storages(tables)
+    return storages[0], storages[-1]
+
+
+def _layer_order(tables: Tables) -> list[str]:
+    return [*dict.fromkeys(tables.layers["layer"]), WHOLE_RUN]
+
+
+def _energy_scale(picojoules: Iterable[float]) -> tuple[float, str]:
+    """The factor from pJ and the unit that suit some energies."""
+    factor, name = prefix(value * 1e-12 for value in picojoules)
+    return factor * 1e12, f"{name}J"
+
+
+def _kind(kind: str, unit: str, nodes: int) -> str:
+    """A kind of node as readers call it: its unit, what part of it, how many there are."""
+    if kind == BUS:
+        return kind
+    part = kind.partition(".")[2].replace(".", " ")
+    return f"{unit_name(unit)}{', ' * bool(part)}{part}{f' ({nodes})' * (nodes > 1)}"

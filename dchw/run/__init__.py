@@ -1,0 +1,1 @@
+"""One run from a compressed network to its account, and the comparison of storage formats."""

@@ -1,0 +1,67 @@
+"""Storage formats side by side: what a network costs on a machine before and after compression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dchw.compression.compressed import CompressedNetwork
+from dchw.formats import STORAGE_FORMATS
+from dchw.graph.network import Array
+from dchw.machines.machine import Machine, machine
+from dchw.run.file_sizes import file_bytes
+from dchw.run.simulation import Engine, SimResult, simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare(
+    network: CompressedNetwork,
+    on: Machine | str | Path,
+    *,
+    storages: Sequence[str] = tuple(STORAGE_FORMATS),
+    engine: Engine = "fast",
+    inputs: Mapping[str, Array] | None = None,
+    batch: int = 1,
+    warm: bool = False,
+    on_result: Callable[[str, SimResult], None] | None = None,
+) -> pd.DataFrame:
+    """One row per storage format: what the network costs on a machine before and after compression."""
+    import pandas as pd
+
+    target = on if isinstance(on, Machine) else machine(on)
+    rows = []
+    for storage in storages:
+        result = simulate(network, target, storage, engine, inputs=inputs, batch=batch, warm=warm)
+        if on_result is not None:
+            on_result(storage, result)
+        rows.append(comparison_row(network, result))
+    return pd.DataFrame(rows)
+
+
+def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, object]:
+    """The line of one storage format in a comparison."""
+    energy = result.costs.by("category")
+    low, high = result.costs.energy_range_pj
+    return {
+        "storage": result.workload.storage,
+        "file_bytes": file_bytes(network, result.workload.storage),
+        "packed_bytes": result.workload.packed_bytes,
+        "dram_read_bytes": result.dram_read_bytes,
+        "dram_write_bytes": result.dram_write_bytes,
+        "bandwidth_gbps": result.bandwidth_gbps,
+        "cycles": result.cycles,
+        "latency_us": result.seconds * 1e6,
+        "energy_dram_nj": energy.get("DRAM", 0.0) / 1e3,
+        "energy_sram_nj": energy.get("SRAM", 0.0) / 1e3,
+        "energy_decode_nj": energy.get("decode", 0.0) / 1e3,
+        "energy_compute_nj": energy.get("compute", 0.0) / 1e3,
+        "energy_clock_nj": energy.get("clock", 0.0) / 1e3,
+        "energy_leakage_nj": energy.get("leakage", 0.0) / 1e3,
+        "energy_nj": result.energy_pj / 1e3,
+        "energy_low_nj": low / 1e3,
+        "energy_high_nj": high / 1e3,
+        "area_mm2": result.costs.area_mm2,
+    }

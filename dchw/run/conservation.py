@@ -1,0 +1,51 @@
+"""What must hold of every run, checked after every run."""
+
+from __future__ import annotations
+
+from dchw.engines.result import Timing
+from dchw.mapping.workload import Workload
+from dchw.program.program import Program
+from dchw.quantities import SimulationError, ceil_div
+from dchw.vocabulary import Event, Stream
+
+
+def check_conservation(workload: Workload, program: Program, timing: Timing, *, warm: bool) -> None:
+    """What must hold of every run; raises SimulationError for what does not.
+
+    Every node's busy, stall and idle cycles add up to the total. The bytes of the DRAM commands that were issued are
+    those of the requests, and of each stream at least what is needed once, rounded up to bursts; exactly that for
+    layers worked in one pass.
+    """
+    for name, times in timing.nodes.items():
+        if times.busy + times.stall + times.idle != timing.cycles:
+            raise SimulationError(
+                f"node {name}: expected busy + stall + idle = {timing.cycles}; got {times.busy} + {times.stall} + "
+                f"{times.idle}; this is a fault of the simulator, please report it"
+            )
+    memory, node = timing.memory, program.memory
+    if memory is None or node is None:
+        return
+    burst = workload.machine.dram.burst_bytes
+    # a read of what still waits to be written is answered from the queue; a second write to it takes its place
+    for event, instead, way in ((Event.DRAM_READ, "forwarded", 0), (Event.DRAM_WRITE, "merged", 1)):
+        issued = (memory.commands.get(event, 0) + memory.commands.get(instead, 0)) * burst
+        asked = int(memory.size_bytes[:, way].sum())
+        if issued != asked:
+            raise SimulationError(
+                f"memory: expected {asked} bytes of {event} commands as requested; got {issued}; this is a fault of "
+                "the simulator, please report it"
+            )
+    if warm:
+        return
+    streams = list(Stream)
+    for layer, name in enumerate(program.layers):
+        works = [stage.layer for stage in workload.stages if stage.layer.name == name]
+        for stream in {stream for work in works for stream in work.packed.regions}:
+            needed = sum(ceil_div(work.packed.packed_bytes.get(stream, 0), burst) * burst for work in works)
+            moved = int(memory.size_bytes[streams.index(stream), 0, layer])
+            once = all(work.tiling.passes == 1 for work in works)
+            if moved < needed or (once and moved != needed):
+                raise SimulationError(
+                    f"layer {name}, {stream}: expected {'exactly' if once else 'at least'} {needed} bytes from DRAM; "
+                    f"got {moved}; this is a fault of the simulator, please report it"
+                )

@@ -1,0 +1,221 @@
+"""One run from a compressed network to its account, and the comparison of storage formats: the library's main calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dchw import costs
+from dchw.compression.compressed import CompressedNetwork
+from dchw.costs.dram import dram_account
+from dchw.dram.results import MemoryRun
+from dchw.engines.result import Timing
+from dchw.graph.network import Array, FloatArray
+from dchw.lowering.counts import EventCount, count_events
+from dchw.lowering.lower import lower
+from dchw.machines.machine import Machine, machine
+from dchw.mapping.arithmetic import Arithmetic
+from dchw.mapping.workload import Workload, map_network
+from dchw.program.program import FiringNode, Program
+from dchw.quantities import DchwError, nearest, seconds_of
+from dchw.run.conservation import check_conservation
+from dchw.vocabulary import Stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Engine = Literal["fast", "reference"]
+_ENGINES = ("fast", "reference")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SimResult:
+    """What a run gives. Times are machine cycles from the first request to the last result."""
+
+    workload: Workload
+    program: Program
+    timing: Timing
+    counts: tuple[EventCount, ...]
+    costs: costs.CostReport
+    engine: str
+    warm: bool
+
+    @property
+    def cycles(self) -> int:
+        """Machine cycles of the run."""
+        return self.timing.cycles
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the run."""
+        return seconds_of(self.timing.cycles, self.program.clock_hz)
+
+    @property
+    def energy_pj(self) -> float:
+        """Total energy, the sum of its rows."""
+        return self.costs.energy_pj
+
+    @property
+    def outputs(self) -> Mapping[str, FloatArray]:
+        """What the simulated hardware computed, batch axis first."""
+        return self.workload.outputs
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes moved by the DRAM commands that were issued, both ways."""
+        return self.dram_read_bytes + self.dram_write_bytes
+
+    @property
+    def dram_read_bytes(self) -> int:
+        """Bytes of all read bursts."""
+        return self._moved(0)
+
+    @property
+    def dram_write_bytes(self) -> int:
+        """Bytes of all write bursts."""
+        return self._moved(1)
+
+    @property
+    def bandwidth_gbps(self) -> float:
+        """Bytes moved over the whole run's time, in 1e9 bytes per second."""
+        return self.dram_bytes / self.seconds / 1e9
+
+    @property
+    def memory(self) -> MemoryRun | None:
+        """What the DRAM did: rows, read latencies, banks, queues; None where nothing was asked of it."""
+        memory, node = self.timing.memory, self.program.memory
+        if memory is None or node is None:
+            return None
+        return MemoryRun(part=node.memory.part, last_clock=memory.clocks, state=memory.channels)
+
+    def stream_bytes(self) -> dict[Stream, int]:
+        """DRAM bytes per stream, whole bursts, both ways."""
+        memory = self.timing.memory
+        if memory is None:
+            return {}
+        sums = memory.size_bytes.sum(axis=(1, 2))
+        return {stream: int(size) for stream, size in zip(Stream, sums, strict=True) if size}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer, unit and event: counts and energies with their sources."""
+        return self.costs.to_frame()
+
+    def units_frame(self) -> pd.DataFrame:
+        """Busy, stall and idle cycles of every node of the machine; they add up to the total."""
+        import pandas as pd
+
+        rows = []
+        for node in self.program.nodes:
+            if isinstance(node, FiringNode):
+                times = self.timing.nodes[node.name]
+                rows.append(
+                    {
+                        "unit": node.unit,
+                        "node": node.name,
+                        "firings": times.firings,
+                        "busy_cycles": times.busy,
+                        "stall_cycles": times.stall,
+                        "idle_cycles": times.idle,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def layers_frame(self) -> pd.DataFrame:
+        """Per layer: first start, last finish, DRAM bytes, entries, fillers, products."""
+        import pandas as pd
+
+        memory = self.timing.memory
+        rows = []
+        for index, name in enumerate(self.program.layers):
+            works = [stage.layer for stage in self.workload.stages if stage.layer.name == name]
+            moved = memory.size_bytes[:, :, index] if memory is not None else np.zeros((1, 2), np.int64)
+            rows.append(
+                {
+                    "layer": name,
+                    "start_cycle": int(self.timing.layer_start[index]),
+                    "finish_cycle": int(self.timing.layer_finish[index]),
+                    "packed_bytes": sum(work.packed.total_bytes for work in works),
+                    "dram_read_bytes": int(moved[:, 0].sum()),
+                    "dram_write_bytes": int(moved[:, 1].sum()),
+                    "entries": sum(work.packed.entries for work in works),
+                    "fillers": sum(work.packed.fillers for work in works),
+                    "dense_macs": works[0].geometry.macs * self.workload.batch,
+                    "useful_macs": works[0].multiplications,
+                    "passes": works[0].tiling.passes,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _moved(self, way: int) -> int:
+        memory = self.timing.memory
+        return 0 if memory is None else int(memory.size_bytes[:, way].sum())
+
+
+def simulate(
+    network: CompressedNetwork,
+    on: Machine | str | Path,
+    storage: str = "huffman",
+    engine: Engine = "fast",
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    batch: int = 1,
+    warm: bool = False,
+    seed: int = 0,
+    arithmetic: str = "float32",
+    record: bool = False,
+    window: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SimResult:
+    """Run a compressed network on a machine.
+
+    ``storage`` is one of the seven storage formats; ``engine`` "fast" or "reference" (equal results, the second slow
+    and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``arithmetic``:
+    "float32", "fixed16" (`dchw.mapping.arithmetic`) or "none" for timing only. ``record`` keeps every start and
+    finish, inside ``window`` (first cycle, end) if given. Conservation is checked on every run (SimulationError).
+    """
+    if engine not in _ENGINES:
+        raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")
+    target = on if isinstance(on, Machine) else machine(on)
+    if arithmetic not in list(Arithmetic):
+        raise DchwError(f"arithmetic {arithmetic!r}: no such arithmetic; {nearest(arithmetic, list(Arithmetic))}")
+    workload = map_network(
+        network, target, storage, inputs=inputs, batch=batch, seed=seed, arithmetic=Arithmetic(arithmetic)
+    )
+    program = lower(workload, warm=warm)
+    timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
+    counts = count_events(workload, program)
+    rows, scope = dram_account(target.dram, timing.memory, program)
+    report = costs.account(target, storage, counts, program, timing, rows, scope, _work(workload))
+    check_conservation(workload, program, timing, warm=warm)
+    return SimResult(
+        workload=workload, program=program, timing=timing, counts=counts, costs=report, engine=engine, warm=warm
+    )
+
+
+def _work(workload: Workload) -> costs.Work:
+    layers = [stage.layer.geometry for stage in workload.stages]
+    return costs.Work(
+        inferences=workload.batch,
+        macs=workload.batch * sum(geometry.macs for geometry in layers),
+        weights=sum(geometry.weights for geometry in layers),
+    )
+
+
+def run_program(
+    program: Program,
+    engine: str,
+    *,
+    record: bool = False,
+    window: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Timing:
+    """Run a program on one of the two engines, which give equal results."""
+    if engine == "fast":
+        from dchw.engines.fast import engine as chosen
+    else:
+        from dchw.engines import reference as chosen  # type: ignore[no-redef]
+    return chosen.run(program, record=record, window=window, on_progress=on_progress)
