@@ -130,8 +130,36 @@ def compress(
 ) -> CompressedNetwork:
     """Prune, share weights and choose representations, on arrays and without retraining.
 
-    ``on_layer`` is called with the name of every layer that is done. Raises DchwError for a network without layers and
-    for a layer of which no weight stays, ConfigError for a recipe that does not fit the network.
+    Parameters
+    ----------
+    network
+        The network; it must have at least one linear or convolutional layer.
+    recipe
+        Densities, codebook and index bits and the rest, as scalars or per layer. Default: ``Recipe()``, which keeps
+        the zeros that are there and shares what is left.
+    on_layer
+        Called with the name of every layer that is done.
+
+    Returns
+    -------
+    CompressedNetwork
+        Codes, codebooks and graph; `save` writes it, ``decompress()`` gives the shared weights back.
+
+    Raises
+    ------
+    DchwError
+        For a network without layers and for a layer of which no weight stays.
+    ConfigError
+        For a recipe that does not fit the network.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np
+    >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
+    >>> network = dchw.Network.from_arrays("fc", weights={"fc": weight})
+    >>> compressed = dchw.compress(network, dchw.Recipe(density=0.1, codebook_bits=4))
+    >>> compressed.layers[0].nonzeros
+    819
     """
     recipe = recipe or Recipe()
     layers = network.layers

@@ -153,12 +153,48 @@ def replay(
     keep_commands: int = 0,
     on_progress: Callable[[int], None] | None = None,
 ) -> ReplayResult:
-    """Run a trace through a memory.
+    """Run a trace of requests through a memory, command by command.
 
-    ``trace``: a path (``dchw.traces``), a pair of arrays (address, is_write), or chunks of requests. ``on``: a
-    standard by name, a YAML file of one, or a ``FixedMemory``. ``refresh`` overrides the controller's. The first
-    ``keep_commands`` commands of each channel are kept (``ReplayResult.command_trace``). ``on_progress`` is told
-    the number of requests done after each chunk. Raises ConfigError and FileFormatError.
+    Parameters
+    ----------
+    trace
+        A path (`dchw.traces`), a pair of arrays (address int64[n] in bytes, is_write bool[n]), or chunks of requests.
+    on
+        A standard by name, the YAML file of one, or a `FixedMemory`.
+    mapping
+        How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`).
+    refresh
+        ``"refab"``, ``"refpb"`` or ``"noref"``. Default: what ``controller`` says.
+    inject
+        ``"backtoback"``: as fast as the queue takes them; ``"oneatatime"``: each after the answer to the one before;
+        ``"timed"``: at the trace's own cycles.
+    channels
+        A power of two.
+    controller
+        Queues, write draining, row policy and the share that others take. Default: ``Controller()``.
+    keep_commands
+        The first so many commands of each channel are kept (``ReplayResult.command_trace``).
+    on_progress
+        Told the number of requests done after each chunk.
+
+    Returns
+    -------
+    ReplayResult
+        Cycles, commands, read latencies, energy in pJ, banks and queues over time.
+
+    Raises
+    ------
+    ConfigError
+        For an option or a standard that is none.
+    FileFormatError
+        For a trace that cannot be read.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np
+    >>> run = dchw.replay((np.arange(1000) * 32, np.zeros(1000, bool)), "LPDDR5-6400", refresh="noref")
+    >>> run.commands["RD"]
+    1000
     """
     if inject not in INJECTIONS:
         raise ConfigError(f"inject {inject!r}: no such way; {nearest(inject, INJECTIONS)}")

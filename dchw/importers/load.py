@@ -32,17 +32,36 @@ _READERS = MappingProxyType(
 def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwork:
     """A network from a file or by name.
 
-    - ``NAME.dchw``: a `CompressedNetwork`, as `dchw.load` gives it.
-    - ``NAME.net``, a Deep Compression release: a `CompressedNetwork`; its prototxt lies beside it or is given as
-      ``prototxt=``.
-    - ``NAME.safetensors``: a `Network`; `dchw.importers.safetensors_file` says where its geometry comes from.
-    - ``NAME.pt``, ``NAME.pth``: a `Network` from a torch checkpoint of tensors; nothing in it is executed.
-    - ``NAME.onnx``: a `Network` (needs the extra ``onnx``).
-    - ``NAME.prototxt``: a `Network` whose weights are zeros.
-    - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
-      ``alexnet-synthetic`` and ``vgg16-synthetic`` seeded synthetic weights of the published densities (``seed=``).
+    Parameters
+    ----------
+    path
+        - ``NAME.dchw``: a `CompressedNetwork`, as `dchw.load` gives it.
+        - ``NAME.net``, a Deep Compression release: a `CompressedNetwork`; its prototxt lies beside it or is given as
+          ``prototxt=``.
+        - ``NAME.safetensors``: a `Network`; `dchw.importers.safetensors_file` says where its geometry comes from.
+        - ``NAME.pt``, ``NAME.pth``: a `Network` from a torch checkpoint of tensors; nothing in it is executed.
+        - ``NAME.onnx``: a `Network` (needs the extra ``onnx``).
+        - ``NAME.prototxt``: a `Network` whose weights are zeros.
+        - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
+          ``alexnet-synthetic`` and ``vgg16-synthetic`` seeded synthetic weights of the published densities (``seed=``).
+    options
+        Go to the reader that is responsible.
 
-    ``options`` go to the reader that is responsible. Raises DchwError when nothing can be made of ``path``.
+    Returns
+    -------
+    Network or CompressedNetwork
+        The second for ``.dchw`` and ``.net``.
+
+    Raises
+    ------
+    DchwError
+        When nothing can be made of ``path``, and for an option the reader does not know.
+
+    Examples
+    --------
+    >>> import dchw
+    >>> [layer.name for layer in dchw.load_network("alexnet").layers][-3:]
+    ['fc6', 'fc7', 'fc8']
     """
     name, suffix = str(path), Path(path).suffix.lower()
     if suffix in _READERS:

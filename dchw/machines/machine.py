@@ -75,7 +75,30 @@ def preset_names() -> list[str]:
 
 
 def machine(name_or_path: str | Path) -> Machine:
-    """A machine by preset name or from a YAML file; a ConfigError names every fault at once."""
+    """A machine by preset name or from a YAML file.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a preset (``dchw machines`` lists them) or path of a YAML file with the same keys.
+
+    Returns
+    -------
+    Machine
+        Frozen and checked; ``replace("huffman.units", 32)`` gives a checked copy.
+
+    Raises
+    ------
+    ConfigError
+        Naming every fault at once, with line and nearest legal key.
+
+    Examples
+    --------
+    >>> import dchw
+    >>> phone = dchw.machine("phone-lpddr5x")
+    >>> phone.huffman.units, phone.replace("huffman.units", 32).huffman.units
+    (16, 32)
+    """
     text = str(name_or_path)
     if text in preset_names():
         return load_yaml(Machine, Path(str(files("dchw.machines").joinpath("presets", f"{text}.yaml"))))

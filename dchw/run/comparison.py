@@ -28,7 +28,41 @@ def compare(
     warm: bool = False,
     on_result: Callable[[str, SimResult], None] | None = None,
 ) -> pd.DataFrame:
-    """One row per storage format: what the network costs on a machine before and after compression."""
+    """One row per storage format: what a network costs on a machine before and after compression.
+
+    Parameters
+    ----------
+    network
+        What `compress`, `load` or `dchw train` gave.
+    on
+        A `Machine`, the name of a preset, or the path of a machine's YAML file.
+    storages
+        Names of storage formats, in the order of the rows. Default: all.
+    engine, inputs, batch, warm
+        As for `simulate`.
+    on_result
+        Called with the format's name and its `SimResult` after each run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Bytes of the file, of the packed weights and of DRAM traffic, GB/s, cycles, latency in us, energies in nJ by
+        category with the range of their total, area in mm2.
+
+    Raises
+    ------
+    DchwError
+        As `simulate`.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np
+    >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
+    >>> network = dchw.compress(dchw.Network.from_arrays("fc", weights={"fc": weight}), dchw.Recipe(density=0.1))
+    >>> table = dchw.compare(network, "phone-lpddr5x", storages=["dense-int8", "huffman"])
+    >>> list(table["storage"])
+    ['dense-int8', 'huffman']
+    """
     import pandas as pd
 
     target = on if isinstance(on, Machine) else machine(on)

@@ -170,12 +170,56 @@ def simulate(
     window: tuple[int, int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
-    """Run a compressed network on a machine.
+    """Run a compressed network on a machine: real bits, cycle by cycle, priced row by row.
 
-    ``storage`` is one of the seven storage formats; ``engine`` "fast" or "reference" (equal results, the second slow
-    and written to be read). ``warm``: weights that fit stay in the weight SRAM from the run before. ``arithmetic``:
-    "float32", "fixed16" (`dchw.mapping.arithmetic`) or "none" for timing only. ``record`` keeps every start and
-    finish, inside ``window`` (first cycle, end) if given. Conservation is checked on every run (SimulationError).
+    Parameters
+    ----------
+    network
+        What `compress`, `load` or `dchw train` gave.
+    on
+        A `Machine`, the name of a preset, or the path of a machine's YAML file.
+    storage
+        Name of the storage format in which weights lie in DRAM; `dchw.formats` lists them.
+    engine
+        ``"fast"``, or ``"reference"``: equal results, slow and written to be read.
+    inputs
+        Float arrays by name of the INPUT operation, each with a batch axis first. Default: the recorded example input;
+        where there is none, seeded values, half of them zero, that are labelled synthetic.
+    batch
+        Inputs worked at once; at least 1.
+    warm
+        Weights that fit stay in the weight SRAM from the run before; otherwise everything comes from DRAM.
+    seed
+        Seed of synthetic activations, where there are any.
+    arithmetic
+        ``"float32"``, ``"fixed16"`` (`dchw.mapping.arithmetic`), or ``"none"`` for timing only.
+    record
+        Keep start and finish of every firing.
+    window
+        (first cycle, end) to which ``record`` keeps itself. Default: the whole run.
+    on_progress
+        Called now and then with the firings done and the firings in all.
+
+    Returns
+    -------
+    SimResult
+        Cycles, seconds, DRAM bytes, energy in pJ, outputs, and frames of rows with their sources.
+
+    Raises
+    ------
+    DchwError
+        For a name, file or value that is none, and for a layer the machine cannot work.
+    SimulationError
+        Where what must hold of every run does not: a fault of the simulator.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np
+    >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
+    >>> network = dchw.Network.from_arrays("fc", weights={"fc": weight})
+    >>> run = dchw.simulate(dchw.compress(network, dchw.Recipe(density=0.1)), "phone-lpddr5x")
+    >>> run.cycles > 0 and run.energy_pj > 0
+    True
     """
     if engine not in _ENGINES:
         raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")

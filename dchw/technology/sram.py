@@ -141,7 +141,6 @@ class Sram:
         return self.read, self.write, self.leakage, self.access, self.cycle, self.area
 
 
-@lru_cache(maxsize=4096)
 def sram(
     *,
     size_bytes: int,
@@ -151,11 +150,45 @@ def sram(
     ports: str = "1RW",
     temperature_k: float = TABLE_TEMPERATURE_K,
 ) -> Sram:
-    """The macro of ``size_bytes`` read ``word_bits`` at a time.
+    """One SRAM macro from an interpolated CACTI table: energies, leakage, times and area, each with range and source.
 
-    ``cell`` is CACTI's device type for cells and periphery, or ``cells/periphery``. Raises DchwError with the legal
-    range for a size, width, node, temperature, device type or port the table does not cover.
+    Parameters
+    ----------
+    size_bytes
+        Capacity in bytes.
+    word_bits
+        Bits read or written at a time.
+    node_nm
+        Process node in nm; nodes below the table's are scaled, and the figures say so.
+    cell
+        CACTI's device type for cells and periphery, or ``cells/periphery``.
+    ports
+        ``"1RW"`` or ``"1R1W"``.
+    temperature_k
+        Temperature in K; only leakage follows it.
+
+    Returns
+    -------
+    Sram
+        ``read_energy_pj``, ``write_energy_pj``, ``leakage_mw``, ``access_time_ns``, ``area_mm2``, ``source``.
+
+    Raises
+    ------
+    DchwError
+        With the legal range, for a size, width, node, temperature, device type or port the table does not cover.
+
+    Examples
+    --------
+    >>> import dchw
+    >>> ram = dchw.sram(size_bytes=32768, word_bits=64, node_nm=45)
+    >>> 5 < ram.read_energy_pj < 10
+    True
     """
+    return _macro(size_bytes, word_bits, node_nm, cell, ports, temperature_k)
+
+
+@lru_cache(maxsize=4096)
+def _macro(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float) -> Sram:
     _check_choice("cell", cell, CELLS)
     _check_choice("ports", ports, PORTS)
     if not MIN_NODE_NM <= node_nm <= TABLE_NODES_NM[-1]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +53,3 @@ def test_public_names_are_lazy_and_complete() -> None:
         assert getattr(dchw, name) is not None
     with pytest.raises(AttributeError, match="module 'dchw' has no attribute 'nothing'"):
         _ = dchw.nothing  # type: ignore[attr-defined]
-
-
-def test_nothing_but_public_names_is_listed() -> None:
-    assert sorted(dir(dchw)) == sorted(dchw.__all__)
-
-
-@pytest.mark.parametrize("name", [n for n in dchw.__all__ if n.islower()])
-def test_verbs_are_functions_that_travel(name: str) -> None:
-    verb = getattr(dchw, name)
-    assert inspect.isfunction(verb)
-    assert pickle.loads(pickle.dumps(verb)) is verb
