@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,10 @@ ROWS = (
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
-# imports inside functions that reach upward on purpose: conveniences on a class or package, resolved when called
+# imports inside functions that reach upward on purpose: conveniences on a class, resolved when they are called
 CONVENIENCES = {
-    ("graph", "importers"),
+    ("dchw.graph.network", "dchw.importers.arrays"),  # Network.from_arrays
+    ("dchw.graph.network", "dchw.importers.torch.module"),  # Network.from_module
 }
 
 
@@ -41,58 +43,123 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def part_of(path: Path) -> str:
-    inside = path.relative_to(PACKAGE).with_suffix("")
-    return inside.parts[0]
+def name_of(path: Path) -> str:
+    parts = ("dchw", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(tree: ast.AST) -> list[tuple[str, bool]]:
-    """(part of dchw imported, whether at the top of the module)."""
-    found = []
-    top = set(ast.walk(ast.Module(body=[n for n in tree.body if not _type_checking(n)], type_ignores=[])))
+def sources() -> dict[str, str]:
+    return {name_of(path): path.read_text(encoding="utf-8") for path in modules()}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(source: str, known: Iterable[str]) -> list[tuple[str, bool]]:
+    """(module of dchw that is imported, whether at the top); text that names a module counts beside importlib."""
+    known = set(known)
+    tree = ast.parse(source)
     inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-    for node in top:
-        names = []
+    dynamic = any(
+        (isinstance(node, ast.Import) and any(alias.name.startswith("importlib") for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module == "importlib")
+        for node in ast.walk(tree)
+    )
+    found = []
+    for node in ast.walk(tree):
+        names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [f"{node.module}.{alias.name}" if node.module == "dchw" else node.module for alias in node.names]
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in known else node.module for name in whole]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found += [(name.split(".")[1], id(node) not in inside) for name in names if name.startswith("dchw.")]
+        elif dynamic and isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known:
+            names = [node.value]
+        found += [(name, id(node) not in inside) for name in names if name in known and name != "dchw"]
     return found
 
 
-def _type_checking(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def offences(path: Path, source: str) -> list[str]:
-    part = part_of(path)
+def offences(module: str, source: str, known: Iterable[str]) -> list[str]:
+    part = part_of(module)
     bad = []
-    for other, top in imports(ast.parse(source)):
-        if other == part or other not in RANK or part == "__init__":
-            continue
-        if RANK[other] < RANK[part]:
-            continue
-        if not top and (part, other) in CONVENIENCES:
-            continue
-        bad.append(f"{path.relative_to(PACKAGE)} imports dchw.{other}, which lies downstream of it")
+    for other, top in imports(source, known):
+        upward = part != "__init__" and part_of(other) != part and RANK[part_of(other)] >= RANK[part]
+        if upward and (top or (module, other) not in CONVENIENCES):
+            bad.append(f"{module} imports {other}, which lies downstream of it")
     return bad
 
 
+def circles(files: Mapping[str, str]) -> list[list[str]]:
+    """Groups of modules that reach each other by imports, those for types included; conveniences do not count."""
+    graph = {
+        module: {other for other, _ in imports(source, files) if (module, other) not in CONVENIENCES} - {module}
+        for module, source in files.items()
+        if module != "dchw"
+    }
+    reach: dict[str, set[str]] = {}
+    for module in graph:
+        seen: set[str] = set()
+        waiting = list(graph[module])
+        while waiting:
+            other = waiting.pop()
+            if other not in seen:
+                seen.add(other)
+                waiting += graph[other]
+        reach[module] = seen
+    together = {tuple(sorted({m for m in graph if m in reach[one] and one in reach[m]})) for one in graph}
+    return sorted(list(group) for group in together if group)
+
+
 def test_every_part_has_a_place() -> None:
-    parts = {part_of(path) for path in modules()} - {"__init__", "data"}
+    parts = {part_of(module) for module in sources()} - {"__init__", "data"}
     assert parts == set(RANK)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_import_against_the_flow(path: Path) -> None:
-    assert offences(path, path.read_text(encoding="utf-8")) == []
+def test_no_import_against_the_flow() -> None:
+    files = sources()
+    assert [fault for module, source in files.items() for fault in offences(module, source, files)] == []
 
 
-def test_an_upward_import_is_caught() -> None:
-    path = PACKAGE / "machines" / "units" / "dma.py"
-    planted = path.read_text(encoding="utf-8") + "\nfrom dchw.costs import CostReport\n"
-    assert offences(path, planted) == ["machines/units/dma.py imports dchw.costs, which lies downstream of it"]
+def test_no_circles() -> None:
+    assert circles(sources()) == []
+
+
+def test_every_allowance_is_needed() -> None:
+    files = sources()
+    made = {(module, other) for module, source in files.items() for other, _ in imports(source, files)}
+    assert CONVENIENCES - made == set()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from dchw.costs import CostReport",
+        "if TYPE_CHECKING:\n    from dchw.costs import CostReport",
+        "def late():\n    from dchw import costs",
+        "import importlib\nmodule = importlib.import_module('dchw.costs')",
+        "from importlib import import_module\nNAMES = {'report': 'dchw.costs'}",
+    ],
+)
+def test_an_upward_import_is_caught(planted: str) -> None:
+    files = sources()
+    module = "dchw.machines.units.dma"
+    source = f"{files[module]}\n{planted}\n"
+    assert offences(module, source, files) == [f"{module} imports dchw.costs, which lies downstream of it"]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from dchw.importers.onnx.walk import OnnxWalk",
+        "if TYPE_CHECKING:\n    from dchw.importers.onnx.walk import OnnxWalk",
+        "def late():\n    from dchw.importers.onnx import walk",
+    ],
+)
+def test_a_circle_within_a_package_is_caught(planted: str) -> None:
+    files = sources()
+    files["dchw.importers.onnx.registry"] += f"\n{planted}\n"
+    assert circles(files) == [["dchw.importers.onnx.registry", "dchw.importers.onnx.walk"]]
 
 
 @pytest.mark.parametrize("statement", ["import dchw", "import dchw.cli"])

@@ -11,8 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from dchw.graph.forward import ACTIVATIONS, apply, forward, patches, pooled_size
-from dchw.graph.network import Geometry, Network, Operation, OperationKind
+from dchw.graph.forward import ACTIVATIONS, apply, forward, patches
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network, Operation, OperationKind
+from dchw.graph.shapes import pooled_size
 from dchw.quantities import DchwError
 
 

@@ -7,7 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from dchw.graph.network import Geometry, Network, Operation, OperationKind, placeholder, uncompressed
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network, Operation, OperationKind, placeholder, uncompressed
 from dchw.quantities import DchwError
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.graph.network import FloatArray, Geometry, Layer, Network, OperationKind, placeholder
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import FloatArray, Layer, Network, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
 
 CodeArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind, placeholder
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind, placeholder
 from dchw.quantities import DchwError
 
 Shape = tuple[int, ...]

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
+from dchw.graph.shapes import pooled_size
 from dchw.quantities import DchwError, nearest
 
 
@@ -122,17 +124,8 @@ def _linear(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
 def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     assert op.weight is not None
     (x,) = inputs
-    groups = op.attributes.get("groups", 1)
-    geometry = Geometry(
-        in_channels=x.shape[1],
-        out_channels=op.weight.shape[0],
-        kernel=(op.weight.shape[2], op.weight.shape[3]),
-        stride=_pair(op, "stride", (1, 1)),
-        padding=_pair(op, "padding", (0, 0)),
-        dilation=_pair(op, "dilation", (1, 1)),
-        groups=groups,
-        in_size=(x.shape[2], x.shape[3]),
-    )
+    geometry = Geometry.of_convolution(op.attributes, op.weight.shape, x.shape[2:])
+    groups = geometry.groups
     matrix = op.weight.reshape(groups, geometry.out_channels // groups, geometry.columns)
     product = np.empty((x.shape[0], groups, geometry.out_channels // groups, geometry.output_pixels), np.float32)
     # a few images at a time: patches of a whole batch would take kernel-size times its memory
@@ -141,30 +134,6 @@ def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
         np.matmul(matrix, patches(x[i : i + step], geometry), out=product[i : i + step])
     images = product.reshape(x.shape[0], geometry.out_channels, *geometry.out_size)
     return images if op.bias is None else images + op.bias[:, None, None]
-
-
-def pooled_size(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
-    *,
-    ceil_mode: bool = False,
-) -> tuple[int, int]:
-    """Output height and width of a pooling window. Rounding up never adds a window that starts in the far padding.
-
-    The rule is torch's (``nn.MaxPool2d``). Caffe's (``pooling_layer.cpp``) rounds up too and gives the same sizes,
-    except for strides above the kernel without padding, where its last window may read nothing at all.
-    """
-    sizes = []
-    for i in (0, 1):
-        span = size[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1
-        count = (-(-span // stride[i]) if ceil_mode else span // stride[i]) + 1
-        if ceil_mode and (count - 1) * stride[i] >= size[i] + padding[i]:
-            count -= 1
-        sizes.append(count)
-    return sizes[0], sizes[1]
 
 
 def _pool(op: Operation, x: FloatArray, fill: float, dilation: tuple[int, int]) -> tuple[FloatArray, tuple[int, int]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
@@ -53,68 +54,6 @@ class OperationKind(StrEnum):
     RESHAPE = "reshape"  # shape without batch; permutation (optional, before reshaping), batch axis 0 first
     IDENTITY = "identity"  # dropout in inference and the like
     OTHER = "other"  # target: what it was called where it came from
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """Shape of a layer's computation. A linear layer has kernel, input and output size 1."""
-
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-    in_size: tuple[int, int] = (1, 1)
-
-    def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "groups"):
-            if getattr(self, name) < 1:
-                raise DchwError(f"geometry: {name} must be at least 1; got {getattr(self, name)}; correct it")
-        for name in ("kernel", "stride", "dilation", "in_size"):
-            if min(getattr(self, name)) < 1:
-                raise DchwError(f"geometry: {name} must be at least 1 each way; got {getattr(self, name)}; correct it")
-        if min(self.padding) < 0:
-            raise DchwError(f"geometry: padding must not be negative; got {self.padding}; correct it")
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise DchwError(
-                f"geometry: groups must divide in_channels and out_channels; got {self.groups} groups for "
-                f"{self.in_channels} and {self.out_channels}; correct one of them"
-            )
-        if min(self.out_size) < 1:
-            raise DchwError(
-                f"geometry: the kernel {self.kernel} does not fit the padded input {self.in_size}; enlarge the input"
-            )
-
-    @property
-    def out_size(self) -> tuple[int, int]:
-        """Output height and width."""
-        h, w = (
-            (self.in_size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
-            for i in (0, 1)
-        )
-        return h, w
-
-    @property
-    def output_pixels(self) -> int:
-        """Columns of the matrix product for one input: 1 for a linear layer."""
-        return math.prod(self.out_size)
-
-    @property
-    def columns(self) -> int:
-        """Columns of the weight matrix of one group: in_channels / groups x kernel height x kernel width."""
-        return self.in_channels // self.groups * math.prod(self.kernel)
-
-    @property
-    def weights(self) -> int:
-        """Number of weights, without biases."""
-        return self.out_channels * self.columns
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one input, zeros included."""
-        return self.weights * self.output_pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,7 +237,7 @@ class Network:
         keep_example: bool = True,
     ) -> Network:
         """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input (batch first)."""
-        from dchw.importers.torch_module import network_from_module
+        from dchw.importers.torch.module import network_from_module
 
         return network_from_module(
             module, example_input, name=name, fold_normalisation=fold_normalisation, keep_example=keep_example
@@ -339,20 +278,9 @@ class Network:
 
     def _layer(self, op: Operation) -> Layer:
         assert op.weight is not None
-        attributes = op.attributes
         source = self._shape_of(op.inputs[0])
         if op.kind is OperationKind.CONV2D:
-            groups = attributes.get("groups", 1)
-            geometry = Geometry(
-                in_channels=op.weight.shape[1] * groups,
-                out_channels=op.weight.shape[0],
-                kernel=(op.weight.shape[2], op.weight.shape[3]),
-                stride=tuple(attributes.get("stride", (1, 1))),
-                padding=tuple(attributes.get("padding", (0, 0))),
-                dilation=tuple(attributes.get("dilation", (1, 1))),
-                groups=groups,
-                in_size=(source[-2], source[-1]),
-            )
+            geometry = Geometry.of_convolution(op.attributes, op.weight.shape, source[-2:])
         else:
             # a linear layer over several positions (tokens) is a 1x1 convolution over them
             positions = math.prod(source[:-1]) if len(source) > 1 else 1

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dchw.graph.forward import ACTIVATIONS
-from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.quantities import DchwError, nearest
 
 

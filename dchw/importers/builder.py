@@ -1,13 +1,13 @@
-"""Building a graph operation by operation, shapes worked out on the way, for sources that are not torch modules."""
+"""Building a graph operation by operation: the one builder of all importers, which knows every shape on the way."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dchw.graph.forward import pooled_size
-from dchw.graph.network import Array, Geometry, Operation, OperationKind, placeholder
+from dchw.graph.network import Array, Operation, OperationKind, placeholder
+from dchw.graph.shapes import output_shape
 from dchw.quantities import DchwError, nearest
 
 Pair = tuple[int, int]
@@ -30,29 +30,66 @@ class GraphBuilder:
             raise DchwError(f"{self.where}: nothing gives {name!r}; {nearest(name, self._shapes)}")
         return self._shapes[name]
 
+    def free_name(self, wanted: str) -> str:
+        """``wanted``, or that with a number behind it where an operation has that name already."""
+        name, count = wanted, 0
+        while name in self._shapes:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
     def add(
         self,
         kind: OperationKind,
         name: str,
         inputs: Sequence[str],
-        shape: tuple[int, ...],
-        attributes: dict[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        shape: tuple[int, ...] | None = None,
         **fields: Any,
     ) -> str:
-        """Append an operation whose output shape is known."""
+        """Append an operation; its output shape follows from what it reads.
+
+        Only an INPUT and an OTHER need a ``shape``. Where both are known, another ``shape`` than the one that follows
+        raises DchwError: the source means something else by the operation than this package does.
+        """
         if name in self._shapes:
             raise DchwError(f"{self.where}: {name!r} occurs twice; give one of them another name")
-        self._shapes[name] = shape
+        weight = fields.get("weight")
+        sources = [self.shape(source) for source in inputs]
+        try:
+            known = output_shape(kind, attributes or {}, None if weight is None else weight.shape, sources)
+        except DchwError as error:
+            raise DchwError(f"{self.where}: {'layer ' if weight is not None else ''}{name!r}: {error}") from error
+        given = known if shape is None else shape
+        if given is None:
+            raise DchwError(f"{self.where}: {name!r}: its output shape is not known; give it")
+        if known is not None and given != known:
+            raise DchwError(
+                f"{self.where}: {name!r} ({kind.value}) gives {known} here; its source says {shape}; "
+                "report it with the network"
+            )
+        self._shapes[name] = given
         self.operations.append(
             Operation(
-                name=name, kind=kind, inputs=tuple(inputs), attributes=attributes or {}, output_shape=shape, **fields
+                name=name,
+                kind=kind,
+                inputs=tuple(inputs),
+                attributes=attributes or {},
+                output_shape=given,
+                **fields,
             )
         )
         return name
 
+    def amend(self, name: str, **changes: Any) -> None:
+        """Change fields of an operation that was added, other than its name, kind and inputs."""
+        index = next(i for i in reversed(range(len(self.operations))) if self.operations[i].name == name)
+        self.operations[index] = dataclasses.replace(self.operations[index], **changes)
+
     def input(self, name: str, shape: tuple[int, ...]) -> str:
         """An input of the network."""
-        return self.add(OperationKind.INPUT, name, (), shape)
+        return self.add(OperationKind.INPUT, name, (), shape=shape)
 
     def conv(
         self,
@@ -69,26 +106,11 @@ class GraphBuilder:
         bias: Array | bool | None = True,
     ) -> str:
         """A convolution; ``bias``: the values, True for placeholders, None or False for none."""
-        channels, height, width = self._image(name, source)
-        try:
-            geometry = Geometry(
-                in_channels=channels,
-                out_channels=out_channels,
-                kernel=kernel,
-                stride=stride,
-                padding=padding,
-                dilation=dilation,
-                groups=groups,
-                in_size=(height, width),
-            )
-        except DchwError as error:
-            raise DchwError(f"{self.where}: layer {name!r}: {error}") from error
-        expected = (out_channels, channels // groups, *kernel)
+        expected = (out_channels, self.shape(source)[0] // max(1, groups), *kernel)
         return self.add(
             OperationKind.CONV2D,
             name,
             [source],
-            (out_channels, *geometry.out_size),
             {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
             weight=self._values(name, "weights", weight, expected),
             bias=self._bias(name, bias, out_channels),
@@ -107,13 +129,11 @@ class GraphBuilder:
         """A fully connected layer, with the flattening before it where the input has several axes and asks for it."""
         if flatten and len(self.shape(source)) > 1:
             source = self.flatten(f"{name}.flatten", source)
-        *positions, columns = self.shape(source)
         return self.add(
             OperationKind.LINEAR,
             name,
             [source],
-            (*positions, out_channels),
-            weight=self._values(name, "weights", weight, (out_channels, columns)),
+            weight=self._values(name, "weights", weight, (out_channels, self.shape(source)[-1])),
             bias=self._bias(name, bias, out_channels),
         )
 
@@ -130,77 +150,39 @@ class GraphBuilder:
         count_include_pad: bool = True,
     ) -> str:
         """Maximum or average pooling."""
-        channels, *size = self._image(name, source)
         attributes: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil_mode}
         if kind is OperationKind.AVERAGE_POOL2D:
             attributes["count_include_pad"] = count_include_pad
-        if min(*kernel, *stride) < 1 or min(padding) < 0 or padding[0] >= kernel[0] or padding[1] >= kernel[1]:
-            raise DchwError(
-                f"{self.where}: pooling {name!r} needs a kernel and stride of at least 1 and less padding than kernel; "
-                f"got kernel {kernel}, stride {stride}, padding {padding}; correct them"
-            )
-        out = pooled_size((size[0], size[1]), kernel, stride, padding, ceil_mode=ceil_mode)
-        if min(out) < 1:
-            raise DchwError(
-                f"{self.where}: pooling {name!r} has kernel {kernel} on an input of {tuple(size)}; enlarge the input"
-            )
-        return self.add(kind, name, [source], (channels, *out), attributes)
+        return self.add(kind, name, [source], attributes)
 
     def global_average_pool(self, name: str, source: str) -> str:
         """The mean of every channel, [channels, 1, 1]."""
-        channels = self._image(name, source)[0]
-        return self.add(OperationKind.GLOBAL_AVERAGE_POOL, name, [source], (channels, 1, 1), {"output": (1, 1)})
+        return self.add(OperationKind.GLOBAL_AVERAGE_POOL, name, [source], {"output": (1, 1)})
 
     def activation(self, name: str, source: str, function: str, **attributes: Any) -> str:
         """An activation function."""
-        attributes = {"function": function, **attributes}
-        return self.add(OperationKind.ACTIVATION, name, [source], self.shape(source), attributes)
+        return self.add(OperationKind.ACTIVATION, name, [source], {"function": function, **attributes})
 
     def identity(self, name: str, source: str) -> str:
         """Something that does nothing in inference."""
-        return self.add(OperationKind.IDENTITY, name, [source], self.shape(source))
+        return self.add(OperationKind.IDENTITY, name, [source])
 
     def flatten(self, name: str, source: str) -> str:
         """All axes but the batch axis into one."""
-        return self.add(OperationKind.FLATTEN, name, [source], (math.prod(self.shape(source)),))
+        return self.add(OperationKind.FLATTEN, name, [source])
 
     def local_response(self, name: str, source: str, size: int, alpha: float, beta: float, k: float) -> str:
         """Local response normalisation across channels."""
         attributes = {"form": "local_response", "size": size, "alpha": alpha, "beta": beta, "k": k}
-        return self.add(OperationKind.NORMALISATION, name, [source], self.shape(source), attributes)
+        return self.add(OperationKind.NORMALISATION, name, [source], attributes)
 
     def concat(self, name: str, sources: Sequence[str], axis: int = 1) -> str:
         """Concatenation along an axis, the batch axis being 0."""
-        shapes = [list(self.shape(source)) for source in sources]
-        place = axis - 1
-        if not 0 <= place < len(shapes[0]) or any(
-            s[:place] + s[place + 1 :] != shapes[0][:place] + shapes[0][place + 1 :] for s in shapes
-        ):
-            raise DchwError(
-                f"{self.where}: concatenation {name!r} along axis {axis} needs inputs that agree on the other axes; "
-                f"got {[tuple(s) for s in shapes]}; correct one of them"
-            )
-        shape = shapes[0]
-        shape[place] = sum(s[place] for s in shapes)
-        return self.add(OperationKind.CONCAT, name, sources, tuple(shape), {"axis": axis})
+        return self.add(OperationKind.CONCAT, name, sources, {"axis": axis})
 
     def elementwise(self, kind: OperationKind, name: str, sources: Sequence[str]) -> str:
         """ADD or MULTIPLY of inputs of equal shape, or whose shapes broadcast."""
-        shapes = [self.shape(source) for source in sources]
-        rank = max(len(s) for s in shapes)
-        aligned = [(1,) * (rank - len(s)) + s for s in shapes]
-        shape = tuple(max(sizes) for sizes in zip(*aligned, strict=True))
-        if any(size not in (1, full) for s in aligned for size, full in zip(s, shape, strict=True)):
-            raise DchwError(f"{self.where}: {name!r} combines inputs of shapes {shapes}; make them equal")
-        return self.add(kind, name, sources, shape)
-
-    def _image(self, name: str, source: str) -> tuple[int, int, int]:
-        shape = self.shape(source)
-        if len(shape) != 3:
-            raise DchwError(
-                f"{self.where}: {name!r} needs an input [channels, height, width]; {source!r} gives {shape}; reshape it"
-            )
-        return shape[0], shape[1], shape[2]
+        return self.add(kind, name, sources)
 
     def _values(self, name: str, what: str, given: Array | None, expected: tuple[int, ...]) -> Array:
         if given is None:

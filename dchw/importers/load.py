@@ -20,10 +20,10 @@ _READERS = MappingProxyType(
     {
         ".dchw": ("dchw.container.files", "load"),
         ".net": ("dchw.importers.deep_compression_release", "read_release"),
-        ".onnx": ("dchw.importers.onnx_file", "network_from_onnx"),
+        ".onnx": ("dchw.importers.onnx.file", "network_from_onnx"),
         ".prototxt": ("dchw.importers.prototxt", "network_from_prototxt"),
-        ".pt": ("dchw.importers.torch_file", "network_from_torch_file"),
-        ".pth": ("dchw.importers.torch_file", "network_from_torch_file"),
+        ".pt": ("dchw.importers.torch.checkpoint", "network_from_torch_file"),
+        ".pth": ("dchw.importers.torch.checkpoint", "network_from_torch_file"),
         ".safetensors": ("dchw.importers.safetensors_file", "network_from_safetensors"),
     }
 )

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dchw.graph.network import Array, Geometry, Network, Operation, OperationKind, placeholder
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Array, Network, Operation, OperationKind, placeholder
 from dchw.importers.arrays import network_from_arrays
 from dchw.quantities import DchwError, nearest
 

@@ -234,7 +234,7 @@ def _local_response(build: _CaffeGraph, layer: Message) -> None:
     if parameters.one("norm_region", str, "ACROSS_CHANNELS") != "ACROSS_CHANNELS":
         shape = build.graph.shape(source)
         target = {"target": "local response normalisation within channels"}
-        build.gives(layer, build.graph.add(OperationKind.OTHER, name, [source], shape, target))
+        build.gives(layer, build.graph.add(OperationKind.OTHER, name, [source], target, shape=shape))
         return
     size, alpha = parameters.one("local_size", int, 5), parameters.one("alpha", float, 1.0)
     beta, k = parameters.one("beta", float, 0.75), parameters.one("k", float, 1.0)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.formats import DenseWeights, PackedLayer, Unpacked
-from dchw.graph.network import FloatArray, Geometry, Network, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.machines.machine import Machine
 from dchw.mapping.tiling import Tiling
 from dchw.vocabulary import Stream

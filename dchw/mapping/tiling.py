@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dchw.graph.network import Geometry
+from dchw.graph.geometry import Geometry
 from dchw.machines.units.pe_array import PeArray
 from dchw.quantities import DchwError, ceil_div
 

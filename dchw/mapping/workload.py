@@ -17,7 +17,8 @@ import numpy.typing as npt
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.formats import PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
-from dchw.graph.network import Array, FloatArray, Geometry, Network, Operation, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic, products
 from dchw.mapping.stages import LayerWork, Stage, group_stages

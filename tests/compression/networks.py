@@ -15,7 +15,8 @@ from dchw.compression.compressed import (
     graph_of,
 )
 from dchw.compression.value_formats import round_to_format
-from dchw.graph.network import Geometry, Network
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network
 
 
 def compressed(codes: dict[str, object], storage: dict[str, Storage], **options: object) -> CompressedNetwork:

@@ -15,7 +15,8 @@ from dchw.compression.compressed import Coding, Positions, ValueFormat
 from dchw.compression.recipe import Recipe
 from dchw.config import dump_yaml, load_yaml
 from dchw.container import parse, to_bytes
-from dchw.graph.network import Geometry, Network
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network
 from dchw.quantities import ConfigError, DchwError
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dchw.compression.compressed import CompressedLayer, Storage
 from dchw.formats import PackShape
-from dchw.graph.network import Geometry, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import OperationKind
 
 
 def layer_of(

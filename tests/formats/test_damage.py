@@ -9,7 +9,7 @@ import pytest
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import STORAGE_FORMATS, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
-from dchw.graph.network import Geometry
+from dchw.graph.geometry import Geometry
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
 from tests.formats.layers import layer_of

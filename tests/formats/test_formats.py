@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import round_to_format
 from dchw.formats import STORAGE_FORMATS, DenseWeights, Entries, PackShape, pack, unpack, weight_matrix
-from dchw.graph.network import Geometry
+from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 from tests.formats.layers import layer_of, layers, shapes

@@ -12,7 +12,8 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
 from dchw.engines.fast import engine as fast
 from dchw.engines.result import Timing
-from dchw.graph.network import Geometry, Network, placeholder
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network, placeholder
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine
 from dchw.mapping.workload import Workload, map_network

@@ -8,7 +8,7 @@ import pytest
 
 from dchw.engines.result import Timing
 from dchw.formats import Entries
-from dchw.graph.network import Geometry
+from dchw.graph.geometry import Geometry
 from dchw.mapping.workload import Workload
 from tests.formulas.layers import convolution, machine_with, product, random_codes, timed
 

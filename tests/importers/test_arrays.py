@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dchw.graph.forward import forward
-from dchw.graph.network import Geometry, Network
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network
 from dchw.quantities import DchwError
 
 GEOMETRY = Geometry(in_channels=4, out_channels=6, kernel=(3, 3), padding=(1, 1), groups=2, in_size=(5, 7))

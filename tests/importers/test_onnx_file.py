@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dchw.graph.forward import forward
-from dchw.graph.network import Geometry, OperationKind, uncompressed
-from dchw.importers.onnx_file import network_from_onnx
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import OperationKind, uncompressed
+from dchw.importers.onnx.file import network_from_onnx
 from dchw.quantities import DchwError, FileFormatError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")

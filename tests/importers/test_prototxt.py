@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dchw.graph.forward import forward
-from dchw.graph.network import Geometry, OperationKind
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import OperationKind
 from dchw.importers.caffe_text import Message, parse
 from dchw.importers.geometry_tables import network_from_table
 from dchw.importers.prototxt import network_from_prototxt

@@ -300,7 +300,7 @@ def test_the_example_is_dropped_on_request():
 
 def test_the_core_form_of_the_graph_is_understood_too():
     """Older versions of torch export fewer, more primitive operations; so does a full decomposition."""
-    from dchw.importers import torch_module
+    from dchw.importers.torch import module as torch_module
 
     original = torch_module._functional
     for module in (Nested, Residual):

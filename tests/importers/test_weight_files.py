@@ -14,9 +14,10 @@ from torch import nn
 
 from dchw.architectures import build
 from dchw.graph.forward import forward
-from dchw.graph.network import Geometry, uncompressed
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import uncompressed
 from dchw.importers.safetensors_file import network_from_safetensors, read_tensors, save_checkpoint
-from dchw.importers.torch_file import network_from_torch_file
+from dchw.importers.torch.checkpoint import network_from_torch_file
 from dchw.quantities import DchwError, FileFormatError
 
 RNG = np.random.default_rng(0)

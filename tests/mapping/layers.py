@@ -9,7 +9,8 @@ import numpy as np
 import dchw
 from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
-from dchw.graph.network import Geometry, Network
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network
 from dchw.machines.machine import Machine, machine
 
 

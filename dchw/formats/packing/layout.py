@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compile import kernel
-from dchw.graph.network import Geometry
+from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError, FileFormatError
 
 Int32s = npt.NDArray[np.int32]

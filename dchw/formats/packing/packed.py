@@ -36,7 +36,8 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
 from dchw.formats.packing.layout import Int32s, Int64s, PackShape
-from dchw.graph.network import FloatArray, Geometry
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
 

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from dchw.graph.network import Operation, OperationKind
-from dchw.importers.aten import RULES
+from dchw.importers.builder import GraphBuilder
+from dchw.importers.torch.registry import Constant, Result, rule
 from dchw.quantities import DchwError
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A tensor that does not depend on the inputs, and the parameters it was computed from."""
-
-    tensor: torch.Tensor
-    origins: tuple[str, ...] = ()
 
 
 class GraphWalk:
@@ -32,7 +24,7 @@ class GraphWalk:
 
     def __init__(self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: int | None) -> None:
         self.name = name
-        self.operations: list[Operation] = []
+        self.builder = GraphBuilder(f"module {name}")
         self.notes: list[str] = []
         self._program = program
         self._modules = dict(module.named_modules(remove_duplicate=False))
@@ -40,8 +32,7 @@ class GraphWalk:
         self._parameters = {**self._learned, **dict(module.named_buffers(remove_duplicate=False))}
         self._batch: Any = batch
         self._values: dict[fx.Node, Any] = {}
-        self._names: set[str] = set()
-        self._constants: dict[int, str] = {}
+        self._constants: dict[int, Result] = {}
         self._owners: dict[tuple[int, tuple[int, ...]], str] = {}
         if batch is not None:
             self.notes.append(f"captured at a batch size of {batch}, the only one the module allows")
@@ -64,16 +55,18 @@ class GraphWalk:
                 elif node.name in signature.user_inputs and isinstance(node.meta.get("val"), torch.Tensor):
                     if self._batch is None:
                         self._batch = node.meta["val"].shape[0]
-                    self._values[node] = self.emit(node, OperationKind.INPUT, [], name=str(node.target))
+                    self._values[node] = self.emit(
+                        node, OperationKind.INPUT, [], name=str(node.target), shape=self.shape(node)
+                    )
             elif node.op == "get_attr":
                 self._values[node] = Constant(
                     getattr(self._program.graph_module, str(node.target)), (str(node.target),)
                 )
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
-        if not any(op.weight is not None for op in self.operations):
+        if not any(op.weight is not None for op in self.builder.operations):
             self.notes.append("no operation is a linear layer or a 2-D convolution with constant weights")
-        return tuple(self.operations), tuple(self.notes)
+        return tuple(self.builder.operations), tuple(self.notes)
 
     # What rules use -------------------------------------------------------------------------------------------
 
@@ -106,7 +99,7 @@ class GraphWalk:
             return False
         for argument in arguments:
             value = self.value(argument)
-            if isinstance(value, str):
+            if isinstance(value, Result):
                 if self.place(argument) != place or len(argument.meta["val"].shape) != rank:
                     return False
             elif isinstance(value, Constant) and value.tensor.ndim >= rank - place:
@@ -120,37 +113,28 @@ class GraphWalk:
         node: fx.Node,
         kind: OperationKind,
         inputs: Sequence[str],
+        attributes: dict[str, Any] | None = None,
         *,
         name: str | None = None,
         suffix: str = "",
-        shape: tuple[int, ...] | None = None,
         **fields: Any,
-    ) -> str:
-        """Append an operation and give its name; ``shape`` is that of an intermediate value, without batch axis."""
-        unique = self._unique((name or self._path_name(node)) + suffix)
-        self.operations.append(
-            Operation(
-                name=unique,
-                kind=kind,
-                inputs=tuple(inputs),
-                output_shape=self.shape(node) if shape is None else shape,
-                **fields,
-            )
-        )
-        return unique
+    ) -> Result:
+        """Append an operation, named after the node's module, and give its name."""
+        unique = self.builder.free_name((name or self._path_name(node)) + suffix)
+        return Result(self.builder.add(kind, unique, inputs, attributes, **fields))
 
     def value(self, argument: Any) -> Any:
-        """What an argument stands for: an operation's name, a Constant, a list of those, or a plain value."""
+        """What an argument stands for: a Result, a Constant, a list of those, or a plain value."""
         if isinstance(argument, fx.Node):
             return self._values.get(argument)
         if isinstance(argument, list | tuple):
             return [self.value(item) for item in argument]
         return argument
 
-    def operand(self, node: fx.Node, argument: Any) -> str:
+    def operand(self, node: fx.Node, argument: Any) -> Result:
         """The name of an operation that gives an argument's value; constants become operations of their own."""
         value = self.value(argument)
-        if isinstance(value, str):
+        if isinstance(value, Result):
             return value
         constant = value if isinstance(value, Constant) else Constant(torch.as_tensor(value))
         key = id(argument) if isinstance(argument, fx.Node) else None
@@ -159,13 +143,11 @@ class GraphWalk:
         tensor = constant.tensor.detach()
         if tensor.ndim >= 2 and tensor.shape[0] == 1:
             tensor = tensor[0]
-        unique = self._unique(constant.origins[0] if constant.origins else f"{self._path_name(node)}.constant")
+        wanted = constant.origins[0] if constant.origins else f"{self._path_name(node)}.constant"
         attributes: dict[str, Any] = {"value": tensor.float().numpy()}
         if not constant.origins:
             attributes["reason"] = "a constant of the graph, not a parameter"
-        self.operations.append(
-            Operation(name=unique, kind=OperationKind.CONSTANT, attributes=attributes, output_shape=tuple(tensor.shape))
-        )
+        unique = Result(self.builder.add(OperationKind.CONSTANT, self.builder.free_name(wanted), (), attributes))
         if key is not None:
             self._constants[key] = unique
         return unique
@@ -178,7 +160,7 @@ class GraphWalk:
         weight: Constant,
         bias: Constant | None,
         attributes: dict[str, Any] | None = None,
-    ) -> str:
+    ) -> Result:
         """Append a layer, named after the module or parameter that owns its weight, noting shared weights."""
         attributes = dict(attributes or {})
         name, parameter = self._owner(node, weight)
@@ -196,8 +178,8 @@ class GraphWalk:
             node,
             kind,
             [source],
+            attributes,
             name=name,
-            attributes=attributes,
             weight=tensor.float().numpy(),
             bias=None if bias is None else bias.tensor.float().reshape(-1).numpy(),
             parameter=parameter,
@@ -209,7 +191,7 @@ class GraphWalk:
             self._owners[key] = unique
         return unique
 
-    def other(self, node: fx.Node) -> str:
+    def other(self, node: fx.Node) -> Result:
         """Append an operation without a rule, under torch's name, with the parameters it uses."""
         arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
         flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
@@ -217,7 +199,8 @@ class GraphWalk:
         attributes: dict[str, Any] = {"target": _target(node)}
         if parameters:
             attributes["parameters"] = parameters
-        return self.emit(node, OperationKind.OTHER, [x for x in flat if isinstance(x, str)], attributes=attributes)
+        sources = [x for x in flat if isinstance(x, Result)]
+        return self.emit(node, OperationKind.OTHER, sources, attributes, shape=self.shape(node))
 
     def _place_in_parameter(
         self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor | None
@@ -247,15 +230,28 @@ class GraphWalk:
         value = node.meta.get("val")
         arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
         flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
-        if not any(isinstance(x, str) for x in flat) and isinstance(value, torch.Tensor | list | tuple):
+        if not any(isinstance(x, Result) for x in flat) and isinstance(value, torch.Tensor | list | tuple):
             folded = self._folded(node, flat)
             if folded is not None:
                 return folded
         if not isinstance(value, torch.Tensor | list | tuple):
             return None  # sizes and assertions
-        rule = RULES.get(_target(node))
-        result = rule(self, node, _arguments(node)) if rule is not None else None
-        return self.other(node) if result is None else result
+        known = rule.get(_target(node))
+        result = None if known is None else known(self, node, _arguments(node))
+        if result is None:
+            return self.other(node)
+        self._check(node, result)
+        return result
+
+    def _check(self, node: fx.Node, result: Any) -> None:
+        """Whether the shapes that follow from what a rule made of a node are those that torch gave it."""
+        names = result if isinstance(result, list) else [result]
+        for name, tensor in zip(names, _tensors(node.meta["val"]), strict=False):
+            if isinstance(name, Result) and self.builder.shape(name) != self.shape(tensor):
+                raise DchwError(
+                    f"module {self.name}: {name!r} ({_target(node)}) gives {self.builder.shape(name)} here and "
+                    f"{self.shape(tensor)} in torch; report it with the module"
+                )
 
     def _folded(self, node: fx.Node, flat: list[Any]) -> Any:
         """The value of a node that no input reaches, computed now; None where it depends on the batch size."""
@@ -316,14 +312,6 @@ class GraphWalk:
         if path and module is not None and not list(module.children()):
             return path
         return ".".join(part for part in (path, _target(node)) if part)
-
-    def _unique(self, name: str) -> str:
-        unique, count = name, 0
-        while unique in self._names:
-            count += 1
-            unique = f"{name}_{count}"
-        self._names.add(unique)
-        return unique
 
 
 def _target(node: fx.Node) -> str:

@@ -1,43 +1,29 @@
-"""Rules of ONNX operators that only move or pick values: reshaping, splitting, concatenating, padding.
-
-See `dchw.importers.onnx_rules` for what a rule is.
-"""
+"""Rules of ONNX operators that only move or pick values: reshaping, splitting, concatenating, padding."""
 
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dchw.graph.network import OperationKind
-
-if TYPE_CHECKING:
-    from dchw.importers.onnx_file import OnnxGraph
-    from dchw.importers.onnx_rules import Attributes, Rule
+from dchw.importers.onnx.registry import Attributes, OnnxGraph, add, optional_input, rule
 
 
-def optional_input(node: Any, index: int) -> str | None:
-    """The name of an input that may be absent."""
-    return node.input[index] if len(node.input) > index and node.input[index] else None
-
-
-def shaped(graph: OnnxGraph, node: Any, kind: OperationKind, shape: tuple[int, ...], attributes: Attributes) -> str:
-    """Append an operation with one input and a known output shape."""
-    return graph.builder.add(kind, graph.name(node), [graph.operation(node.input[0])], shape, attributes)
-
-
+@rule("Identity", "Dropout")
 def _identity(graph: OnnxGraph, node: Any, a: Attributes) -> str:
     return graph.builder.identity(graph.name(node), graph.operation(node.input[0]))
 
 
+@rule("Flatten")
 def _flatten(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     if a.get("axis", 1) != 1:
         return None
     return graph.builder.flatten(graph.name(node), graph.operation(node.input[0]))
 
 
+@rule("Reshape")
 def _reshape(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     target, before = graph.constant(node.input[1]), graph.shape(node.input[0])
     if target is None or a.get("allowzero", 0) or target.size < 2:
@@ -55,7 +41,7 @@ def _reshape(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
 def _reshaped(graph: OnnxGraph, node: Any, shape: tuple[int, ...]) -> str:
     if len(shape) == 1:
         return graph.builder.flatten(graph.name(node), graph.operation(node.input[0]))
-    return shaped(graph, node, OperationKind.RESHAPE, shape, {"shape": shape})
+    return add(graph, node, OperationKind.RESHAPE, {"shape": shape})
 
 
 def _axes(graph: OnnxGraph, node: Any, a: Attributes, rank: int) -> list[int] | None:
@@ -64,6 +50,7 @@ def _axes(graph: OnnxGraph, node: Any, a: Attributes, rank: int) -> list[int] | 
     return None if listed is None else sorted(int(axis) % rank for axis in np.asarray(listed).reshape(-1))
 
 
+@rule("Squeeze")
 def _squeeze(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape = graph.shape(node.input[0])
     axes = _axes(graph, node, a, len(shape) + 1)
@@ -72,6 +59,7 @@ def _squeeze(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     return _reshaped(graph, node, tuple(size for i, size in enumerate(shape) if i + 1 not in axes))
 
 
+@rule("Unsqueeze")
 def _unsqueeze(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape, given = list(graph.shape(node.input[0])), optional_input(node, 1)
     listed = graph.constant(given) if given else np.asarray(a["axes"])
@@ -85,14 +73,16 @@ def _unsqueeze(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     return _reshaped(graph, node, tuple(shape))
 
 
+@rule("Transpose")
 def _transpose(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape, order = graph.shape(node.input[0]), a.get("perm")
     if not order or order[0] != 0:
         return None
     permuted = tuple(shape[axis - 1] for axis in order[1:])
-    return shaped(graph, node, OperationKind.RESHAPE, permuted, {"shape": permuted, "permutation": tuple(order)})
+    return add(graph, node, OperationKind.RESHAPE, {"shape": permuted, "permutation": tuple(order)})
 
 
+@rule("Concat")
 def _concat(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     axis = a["axis"] % (len(graph.shape(node.input[0])) + 1)
     if axis == 0:
@@ -100,6 +90,7 @@ def _concat(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     return graph.builder.concat(graph.name(node), [graph.operation(value) for value in node.input], axis)
 
 
+@rule("Split")
 def _split(graph: OnnxGraph, node: Any, a: Attributes) -> list[str] | None:
     shape, given = graph.shape(node.input[0]), optional_input(node, 1)
     axis = a.get("axis", 0) % (len(shape) + 1)
@@ -111,14 +102,14 @@ def _split(graph: OnnxGraph, node: Any, a: Attributes) -> list[str] | None:
     sizes = [equal] * (count - 1) + [shape[axis - 1] - equal * (count - 1)] if listed is None else list(listed)
     names, start, source = [], 0, graph.operation(node.input[0])
     for index, size in enumerate(sizes):
-        part = (*shape[: axis - 1], int(size), *shape[axis:])
         attributes = {"axis": axis, "start": start, "stop": start + int(size), "step": 1}
         name = f"{graph.name(node)}.{index}"
-        names.append(graph.builder.add(OperationKind.SLICE, name, [source], part, attributes))
+        names.append(graph.builder.add(OperationKind.SLICE, name, [source], attributes))
         start += int(size)
     return names
 
 
+@rule("Pad")
 def _pad(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape, given, filled = graph.shape(node.input[0]), optional_input(node, 1), optional_input(node, 2)
     listed = graph.constant(given) if given else a.get("pads")
@@ -130,23 +121,5 @@ def _pad(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     padding = tuple((pads[i], pads[i + rank]) for i in range(rank))
     if len(pads) != 2 * rank or padding[0] != (0, 0) or min(pads) < 0:
         return None
-    padded = tuple(size + sum(sides) for size, sides in zip(shape, padding[1:], strict=True))
     attributes = {"padding": padding[1:], "value": float(np.asarray(value))}
-    return shaped(graph, node, OperationKind.PAD, padded, attributes)
-
-
-SHAPE_RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {
-        "Identity": _identity,
-        "Dropout": _identity,
-        "Flatten": _flatten,
-        "Reshape": _reshape,
-        "Squeeze": _squeeze,
-        "Unsqueeze": _unsqueeze,
-        "Transpose": _transpose,
-        "Concat": _concat,
-        "Split": _split,
-        "Pad": _pad,
-    }
-)
-"""ONNX operator -> rule."""
+    return add(graph, node, OperationKind.PAD, attributes)

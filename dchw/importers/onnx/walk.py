@@ -1,57 +1,25 @@
-"""Networks from ONNX files: weights and graph, by the package ``onnx`` alone, no runtime.
+"""One pass over an ONNX graph: what depends on constants alone is computed, every other node becomes operations.
 
-What depends on constants alone is computed with onnx's own reference implementation; every other node becomes an
-operation by its rule in `dchw.importers.onnx_rules`, or OTHER with onnx's name of it.
+Constants are computed with onnx's own reference implementation. A node becomes what its rule makes of it, or OTHER with
+onnx's name of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from dchw.graph.network import Array, Network, OperationKind
+from dchw.graph.network import Array, OperationKind
 from dchw.importers.builder import GraphBuilder
-from dchw.importers.fold import fold_batch_normalisation
-from dchw.importers.onnx_rules import RULES
+from dchw.importers.onnx.registry import rule
 from dchw.quantities import DchwError, FileFormatError
 
 
-def network_from_onnx(path: str | Path, *, name: str | None = None, fold_normalisation: bool = False) -> Network:
-    """The network of an ONNX file (operator set 9 or later), the first axis of every input being the batch.
-
-    Layers bear their weight's name without ``.weight``, or the node's name where the weight has none of its own.
-    Raises FileFormatError for a damaged file, DchwError where the package is missing or a size is left open.
-    """
-    path = Path(path)
-    try:
-        import onnx
-        import onnx.shape_inference
-    except ImportError as error:
-        raise DchwError(f"{path}: reading ONNX needs the package onnx; pip install dchw[onnx]") from error
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-        model = onnx.shape_inference.infer_shapes(model)
-    except OSError as error:
-        raise DchwError(f"{path}: it cannot be read ({error.strerror or error}); check the path") from error
-    except Exception as error:  # onnx, its checker and protobuf each raise errors of their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise FileFormatError(f"{path}: expected an ONNX model; it is damaged ({first}); export it again") from error
-    graph = OnnxGraph(path, model)
-    network = Network(
-        name=name or model.graph.name or path.stem,
-        operations=tuple(graph.builder.operations),
-        notes=tuple(graph.notes),
-    )
-    return fold_batch_normalisation(network) if fold_normalisation else network
-
-
-class OnnxGraph:
+class OnnxWalk:
     """One pass over an ONNX graph: constants by name, operations by the name of the value they give."""
 
     def __init__(self, path: Path, model: Any) -> None:
@@ -93,7 +61,7 @@ class OnnxGraph:
         array = self.constants[value]
         single = array[0] if array.ndim > 1 and array.shape[0] == 1 else array
         attributes: dict[str, Any] = {"value": single.astype(np.float32)}
-        self._values[value] = self.builder.add(OperationKind.CONSTANT, value, (), single.shape, attributes)
+        self._values[value] = self.builder.add(OperationKind.CONSTANT, value, (), attributes)
         return self._values[value]
 
     def shape(self, value: str) -> tuple[int, ...]:
@@ -102,12 +70,7 @@ class OnnxGraph:
 
     def name(self, node: Any) -> str:
         """A free name for a node's operation."""
-        wanted = cast(str, (node.name or node.output[0]).strip("/") or node.op_type)
-        name, count = wanted, 0
-        while any(op.name == name for op in self.builder.operations):
-            count += 1
-            name = f"{wanted}_{count}"
-        return name
+        return self.builder.free_name(cast(str, (node.name or node.output[0]).strip("/") or node.op_type))
 
     def layer_name(self, node: Any, weight: str) -> str:
         """A free name for a layer: its weight's, if that says whose it is."""
@@ -119,14 +82,12 @@ class OnnxGraph:
         self._owners[weight] = weight.removesuffix(".weight")
         return self._owners[weight]
 
-    def own(self, weight: str, bias: str | None, **attributes: Any) -> None:
-        """Record in the layer that was added last which initialisers its arrays came from."""
-        last = self.builder.operations[-1]
+    def own(self, layer: str, weight: str, bias: str | None, **attributes: Any) -> None:
+        """Record which initialisers a layer's arrays came from."""
         if bias is not None and bias != weight.removesuffix("weight") + "bias":
             attributes["bias_parameter"] = bias
-        self.builder.operations[-1] = dataclasses.replace(
-            last, parameter=weight, attributes={**last.attributes, **attributes}
-        )
+        before = next(op for op in reversed(self.builder.operations) if op.name == layer).attributes
+        self.builder.amend(layer, parameter=weight, attributes={**before, **attributes})
 
     # The pass itself ------------------------------------------------------------------------------------------
 
@@ -159,8 +120,8 @@ class OnnxGraph:
             results: Any = ReferenceEvaluator(node).run(None, {value: self.constants[value] for value in inputs})
             self.constants.update(zip(node.output, results, strict=False))
             return
-        rule = RULES.get(node.op_type)
-        result = rule(self, node, attributes) if rule is not None and node.domain in ("", "ai.onnx") else None
+        known = rule.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        result = None if known is None else known(self, node, attributes)
         names = result if isinstance(result, list) else [result if result is not None else self._other(node)]
         for value, name in zip(node.output, names, strict=False):
             self._values[value] = name
@@ -176,7 +137,7 @@ class OnnxGraph:
         attributes: dict[str, Any] = {"target": node.op_type} | ({"parameters": parameters} if parameters else {})
         sources = [self._values[value] for value in node.input if value in self._values]
         shape = tuple(size for size in sizes[1:] if size is not None)
-        return self.builder.add(OperationKind.OTHER, self.name(node), sources, shape, attributes)
+        return self.builder.add(OperationKind.OTHER, self.name(node), sources, attributes, shape=shape)
 
 
 def _sizes(value: Any) -> tuple[int | None, ...] | None:

@@ -1,27 +1,16 @@
-"""One rule per ONNX operator: how it becomes one or a few operations of the graph.
-
-A rule gets the graph, the node and its attributes, and gives the name of the operation that holds the result (a list
-for several outputs), or None where that use of the operator has no equal here (it then becomes OTHER). Defaults are
-those of the operator's definition in ONNX.
-"""
+"""Rules of ONNX operators that compute: layers, normalisation, pooling, arithmetic and activations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dchw.graph.network import Array, OperationKind
-from dchw.importers.onnx_shapes import SHAPE_RULES, optional_input, shaped
+from dchw.importers.onnx.registry import Attributes, OnnxGraph, Rule, add, optional_input, rule
 
-if TYPE_CHECKING:
-    from dchw.importers.onnx_file import OnnxGraph
-
-Attributes = dict[str, Any]
-Rule = Callable[["OnnxGraph", Any, Attributes], Any]
 Pair = tuple[int, int]
 
 
@@ -51,16 +40,15 @@ def _even(graph: OnnxGraph, node: Any, before: Pair, after: Pair, value: float) 
     source = graph.operation(node.input[0])
     if before == after:
         return source, before
-    channels, height, width = graph.builder.shape(source)
     padding = ((0, 0), (before[0], after[0]), (before[1], after[1]))
-    shape = (channels, height + sum(padding[1]), width + sum(padding[2]))
     attributes = {"padding": padding, "value": value}
-    return graph.builder.add(OperationKind.PAD, f"{graph.name(node)}.pad", [source], shape, attributes), (0, 0)
+    return graph.builder.add(OperationKind.PAD, f"{graph.name(node)}.pad", [source], attributes), (0, 0)
 
 
 # Layers -------------------------------------------------------------------------------------------------------
 
 
+@rule("Conv")
 def _conv(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     weight = graph.constant(node.input[1])
     bias_name = optional_input(node, 2)
@@ -83,10 +71,11 @@ def _conv(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
         weight=weight,
         bias=bias,
     )
-    graph.own(node.input[1], bias_name)
+    graph.own(name, node.input[1], bias_name)
     return name
 
 
+@rule("Gemm")
 def _gemm(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     weight = graph.constant(node.input[1])
     bias_name = optional_input(node, 2)
@@ -110,10 +99,11 @@ def _dense(
         bias=values,
         flatten=False,
     )
-    graph.own(node.input[1], bias_name, **({} if outputs_first else {"transposed": True}))
+    graph.own(name, node.input[1], bias_name, **({} if outputs_first else {"transposed": True}))
     return name
 
 
+@rule("MatMul")
 def _matmul(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     weight = graph.constant(node.input[1])
     if weight is not None:
@@ -124,12 +114,13 @@ def _matmul(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     if len(left) < 2 or len(left) != len(right):
         return None
     sources = [graph.operation(value) for value in node.input]
-    return graph.builder.add(OperationKind.MATMUL, graph.name(node), sources, (*left[:-1], right[-1]))
+    return graph.builder.add(OperationKind.MATMUL, graph.name(node), sources)
 
 
 # Normalisation and pooling ------------------------------------------------------------------------------------
 
 
+@rule("BatchNormalization")
 def _batch_normalisation(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     arrays = [graph.constant(value) for value in node.input[1:5]]
     if a.get("training_mode", 0) or any(array is None for array in arrays):
@@ -138,9 +129,10 @@ def _batch_normalisation(graph: OnnxGraph, node: Any, a: Attributes) -> str | No
     scale = gamma / np.sqrt(variance + a.get("epsilon", 1e-5))
     attributes = {"form": "batch", "scale": scale.astype(np.float32)}
     attributes["shift"] = (beta - mean * scale).astype(np.float32)
-    return _same_shape(graph, node, OperationKind.NORMALISATION, attributes)
+    return add(graph, node, OperationKind.NORMALISATION, attributes)
 
 
+@rule("LayerNormalization")
 def _layer_normalisation(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape = graph.shape(node.input[0])
     axis = a.get("axis", -1)
@@ -150,9 +142,10 @@ def _layer_normalisation(graph: OnnxGraph, node: Any, a: Attributes) -> str | No
     if scale is None or shift is None or not -len(shape) <= axis < 0:
         return None
     attributes = {"form": "layer", "axes": tuple(range(axis, 0)), "epsilon": float(a.get("epsilon", 1e-5))}
-    return _same_shape(graph, node, OperationKind.NORMALISATION, {**attributes, "scale": scale, "shift": shift})
+    return add(graph, node, OperationKind.NORMALISATION, {**attributes, "scale": scale, "shift": shift})
 
 
+@rule("LRN")
 def _local_response(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     if a["size"] % 2 == 0:
         return None  # onnx centres an even window elsewhere than torch and Caffe
@@ -162,7 +155,7 @@ def _local_response(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
 
 
 def _pool(kind: OperationKind) -> Rule:
-    def rule(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
+    def pool(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
         if len(graph.shape(node.input[0])) != 3 or _pair(a.get("dilations"), 1) != (1, 1) or len(node.output) > 1:
             return None
         kernel, stride = _pair(a["kernel_shape"], 1), _pair(a.get("strides"), 1)
@@ -175,13 +168,19 @@ def _pool(kind: OperationKind) -> Rule:
             graph.name(node), source, kind, kernel, stride, padding, ceil_mode=ceil, count_include_pad=counted
         )
 
-    return rule
+    return pool
 
 
+rule("MaxPool")(_pool(OperationKind.MAX_POOL2D))
+rule("AveragePool")(_pool(OperationKind.AVERAGE_POOL2D))
+
+
+@rule("GlobalAveragePool")
 def _global_average(graph: OnnxGraph, node: Any, a: Attributes) -> str:
     return graph.builder.global_average_pool(graph.name(node), graph.operation(node.input[0]))
 
 
+@rule("ReduceMean")
 def _reduce_mean(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     shape, given = graph.shape(node.input[0]), optional_input(node, 1)
     listed = graph.constant(given) if given else a.get("axes")
@@ -190,39 +189,41 @@ def _reduce_mean(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     axes = tuple(sorted(int(axis) % (len(shape) + 1) for axis in listed))
     if not axes or axes[0] == 0:
         return None
-    keep = bool(a.get("keepdims", 1))
-    kept = tuple(1 if i + 1 in axes else size for i, size in enumerate(shape) if keep or i + 1 not in axes)
-    return shaped(graph, node, OperationKind.MEAN, kept, {"axes": axes, "keep": keep})
+    return add(graph, node, OperationKind.MEAN, {"axes": axes, "keep": bool(a.get("keepdims", 1))})
 
 
 # Element-wise -------------------------------------------------------------------------------------------------
 
 
-def _same_shape(graph: OnnxGraph, node: Any, kind: OperationKind, attributes: Attributes) -> str:
-    return shaped(graph, node, kind, graph.shape(node.input[0]), attributes)
-
-
 def _activation(function: str) -> Rule:
-    def rule(graph: OnnxGraph, node: Any, a: Attributes) -> str:
+    def activate(graph: OnnxGraph, node: Any, a: Attributes) -> str:
         return graph.builder.activation(graph.name(node), graph.operation(node.input[0]), function)
 
-    return rule
+    return activate
 
 
+for _name in ("Relu", "Sigmoid", "Tanh", "HardSwish"):
+    rule(_name)(_activation(_name.lower()))
+
+
+@rule("LeakyRelu")
 def _leaky_relu(graph: OnnxGraph, node: Any, a: Attributes) -> str:
     source = graph.operation(node.input[0])
     return graph.builder.activation(graph.name(node), source, "leaky_relu", slope=float(a.get("alpha", 0.01)))
 
 
+@rule("HardSigmoid")
 def _hard_sigmoid(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     usual = math.isclose(a.get("alpha", 0.2), 1 / 6, rel_tol=1e-4) and a.get("beta", 0.5) == 0.5
     return str(_activation("hardsigmoid")(graph, node, a)) if usual else None
 
 
+@rule("Gelu")
 def _gelu(graph: OnnxGraph, node: Any, a: Attributes) -> str:
     return str(_activation("gelu_tanh" if a.get("approximate", "none") == "tanh" else "gelu")(graph, node, a))
 
 
+@rule("Clip")
 def _clip(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     limits = []
     for index, name, default in ((1, "min", -math.inf), (2, "max", math.inf)):
@@ -234,20 +235,24 @@ def _clip(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
 
 
 def _softmax(function: str) -> Rule:
-    def rule(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
+    def softmax(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
         rank = len(graph.shape(node.input[0])) + 1
         axis = int(a.get("axis", -1 if graph.version >= 13 else 1)) % rank
         if axis == 0 or (graph.version < 13 and axis != rank - 1):  # before version 13 it went over all axes behind
             return None
         return graph.builder.activation(graph.name(node), graph.operation(node.input[0]), function, axis=axis)
 
-    return rule
+    return softmax
+
+
+rule("Softmax")(_softmax("softmax"))
+rule("LogSoftmax")(_softmax("log_softmax"))
 
 
 def _combine(kind: OperationKind, inverse: Callable[[Array], Array] | None = None) -> Rule:
     """Addition and multiplication, or subtraction and division of a constant, whose inverse is then combined."""
 
-    def rule(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
+    def combine(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
         constant = graph.constant(node.input[-1])
         if inverse is not None:
             if constant is None:
@@ -262,13 +267,17 @@ def _combine(kind: OperationKind, inverse: Callable[[Array], Array] | None = Non
         sources = [graph.operation(value) for value in node.input]
         return graph.builder.elementwise(kind, graph.name(node), sources)
 
-    return rule
+    return combine
+
+
+rule("Add")(_combine(OperationKind.ADD))
+rule("Mul")(_combine(OperationKind.MULTIPLY))
+rule("Sub")(_combine(OperationKind.ADD, lambda array: -array))
+rule("Div")(_combine(OperationKind.MULTIPLY, lambda array: 1.0 / array))
 
 
 def _as_bias(graph: OnnxGraph, node: Any) -> str | None:
     """The layer before an addition of one constant per output, the constant made its bias."""
-    import dataclasses
-
     for value, other in (tuple(node.input), tuple(node.input)[::-1]):
         array = graph.constant(value)
         last = graph.builder.operations[-1]
@@ -277,39 +286,6 @@ def _as_bias(graph: OnnxGraph, node: Any) -> str | None:
         if graph.operation(other) == last.name and last.kind is OperationKind.LINEAR and last.bias is None:
             assert last.weight is not None
             if array.shape == last.weight.shape[:1]:
-                changed = dataclasses.replace(last, bias=array, attributes={**last.attributes, "bias_parameter": value})
-                graph.builder.operations[-1] = changed
+                graph.builder.amend(last.name, bias=array, attributes={**last.attributes, "bias_parameter": value})
                 return last.name
     return None
-
-
-RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {
-        "Conv": _conv,
-        "Gemm": _gemm,
-        "MatMul": _matmul,
-        "BatchNormalization": _batch_normalisation,
-        "LayerNormalization": _layer_normalisation,
-        "LRN": _local_response,
-        "MaxPool": _pool(OperationKind.MAX_POOL2D),
-        "AveragePool": _pool(OperationKind.AVERAGE_POOL2D),
-        "GlobalAveragePool": _global_average,
-        "ReduceMean": _reduce_mean,
-        "Relu": _activation("relu"),
-        "Sigmoid": _activation("sigmoid"),
-        "Tanh": _activation("tanh"),
-        "HardSwish": _activation("hardswish"),
-        "HardSigmoid": _hard_sigmoid,
-        "LeakyRelu": _leaky_relu,
-        "Gelu": _gelu,
-        "Clip": _clip,
-        "Softmax": _softmax("softmax"),
-        "LogSoftmax": _softmax("log_softmax"),
-        "Add": _combine(OperationKind.ADD),
-        "Mul": _combine(OperationKind.MULTIPLY),
-        "Sub": _combine(OperationKind.ADD, lambda array: -array),
-        "Div": _combine(OperationKind.MULTIPLY, lambda array: 1.0 / array),
-        **SHAPE_RULES,
-    }
-)
-"""ONNX operator -> rule."""

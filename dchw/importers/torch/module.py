@@ -22,7 +22,8 @@ from torch.nn.utils import parametrize, prune
 
 from dchw.graph.network import Array, Network
 from dchw.importers.fold import fold_batch_normalisation
-from dchw.importers.torch_graph import GraphWalk
+from dchw.importers.torch import rules, shape_rules  # noqa: F401  (they register themselves)
+from dchw.importers.torch.walk import GraphWalk
 from dchw.quantities import DchwError
 
 Example = torch.Tensor | Array

@@ -1,33 +1,29 @@
-"""Rules of ATen operations that only move or pick values: reshaping, slicing, concatenating, padding.
-
-See `dchw.importers.aten` for what a rule is.
-"""
+"""Rules of ATen operations that only move or pick values: reshaping, slicing, concatenating, padding."""
 
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import fx
 
 from dchw.graph.network import OperationKind as Kind
-
-if TYPE_CHECKING:
-    from torch import fx
-
-    from dchw.importers.aten import Arguments, Rule
-    from dchw.importers.torch_graph import GraphWalk
+from dchw.importers.torch.registry import Arguments, Result, Walk, rule
 
 
-def _same(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("contiguous", "clone", "alias", "detach")
+def _same(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     return walk.value(next(iter(a.values())))
 
 
-def _identity(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("dropout", "feature_dropout", "alpha_dropout")
+def _identity(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     source = walk.value(a["input"])
-    return walk.emit(node, Kind.IDENTITY, [source]) if isinstance(source, str) else None
+    return walk.emit(node, Kind.IDENTITY, [source]) if isinstance(source, Result) else None
 
 
-def _reshape(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
+def _reshape(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     argument = next(iter(a.values()))
     places = (walk.place(argument), walk.place(node))
     if None in places:
@@ -41,10 +37,11 @@ def _reshape(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
         return source
     if len(after) == 1:
         return walk.emit(node, Kind.FLATTEN, [source])
-    return walk.emit(node, Kind.RESHAPE, [source], attributes={"shape": after})
+    return walk.emit(node, Kind.RESHAPE, [source], {"shape": after})
 
 
-def _permute(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("permute", "transpose", "numpy_T")
+def _permute(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     rank = len(node.meta["val"].shape)
     order = list(range(rank))
     if "dims" in a:
@@ -60,12 +57,13 @@ def _permute(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     if permutation == tuple(range(rank)):
         return source  # only the batch axis moves
     attributes = {"shape": walk.shape(node), "permutation": permutation}
-    return walk.emit(node, Kind.RESHAPE, [source], attributes=attributes)
+    return walk.emit(node, Kind.RESHAPE, [source], attributes)
 
 
-def _expand(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("expand")
+def _expand(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     value, before = walk.value(a["self"]), tuple(a["self"].meta["val"].shape)
-    if isinstance(value, str):
+    if isinstance(value, Result):
         unchanged = walk.shape(a["self"]) == walk.shape(node) and walk.place(a["self"]) == walk.place(node)
         return value if unchanged else None
     # a parameter repeated for every example
@@ -73,16 +71,15 @@ def _expand(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     return walk.operand(node, a["self"]) if repeated else None
 
 
-def _cut(walk: GraphWalk, node: fx.Node, source: Any, axis: int, start: int, stop: int, step: int = 1) -> str:
+def _cut(walk: Walk, node: fx.Node, source: Any, axis: int, start: int, stop: int, step: int = 1) -> str:
     """Part of an axis (0 would be the batch axis) of a node's value."""
-    shape = list(walk.shape(source))
-    shape[axis - 1] = len(range(start, stop, step))
     attributes = {"axis": axis, "start": start, "stop": stop, "step": step}
     name = walk.operand(node, source)
-    return walk.emit(node, Kind.SLICE, [name], suffix=".slice", shape=tuple(shape), attributes=attributes)
+    return walk.emit(node, Kind.SLICE, [name], attributes, suffix=".slice")
 
 
-def _slice(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("slice")
+def _slice(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     axis, size = walk.axis(a["self"], a["dim"]), a["self"].meta["val"].shape[a["dim"]]
     if str(node.meta["val"].shape) == str(a["self"].meta["val"].shape) and a["step"] == 1:
         return walk.value(a["self"])
@@ -92,7 +89,8 @@ def _slice(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     return _cut(walk, node, a["self"], axis, start, stop, step)
 
 
-def _select(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("select")
+def _select(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     axis = walk.axis(a["self"], a["dim"])
     if not axis or not isinstance(a["index"], int):
         return None
@@ -100,10 +98,11 @@ def _select(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     index = a["index"] % shape.pop(axis - 1)
     part = _cut(walk, node, a["self"], axis, index, index + 1)
     kept = tuple(shape)
-    return walk.emit(node, Kind.RESHAPE, [part], suffix=".select", shape=kept, attributes={"shape": kept})
+    return walk.emit(node, Kind.RESHAPE, [part], {"shape": kept}, suffix=".select")
 
 
-def _split(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("split", "split_with_sizes", "chunk")
+def _split(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     axis = walk.axis(a["self"], a["dim"])
     if not axis:
         return None
@@ -115,21 +114,24 @@ def _split(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     return names
 
 
-def _unbind(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("unbind")
+def _unbind(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     if not walk.axis(a["self"], a["dim"]):
         return None
     return [_select(walk, node, {**a, "index": index}) for index in range(len(node.meta["val"]))]
 
 
-def _concat(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("cat", "concat")
+def _concat(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     axis = walk.axis(node, a["dim"])
     if not axis or not walk.aligned(node, a["tensors"]):
         return None
     inputs = [walk.operand(node, item) for item in a["tensors"]]
-    return walk.emit(node, Kind.CONCAT, inputs, attributes={"axis": axis})
+    return walk.emit(node, Kind.CONCAT, inputs, {"axis": axis})
 
 
-def _pad(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
+@rule("pad", "constant_pad_nd")
+def _pad(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     if a.get("mode", "constant") != "constant" or walk.place(node) != 0:
         return None
     rank, flat = len(node.meta["val"].shape), [int(x) for x in a["pad"]]
@@ -138,39 +140,4 @@ def _pad(walk: GraphWalk, node: fx.Node, a: Arguments) -> Any:
     if padding[0] != (0, 0) or min(flat) < 0:
         return None
     attributes = {"padding": tuple(padding[1:]), "value": float(a.get("value") or 0.0)}
-    return walk.emit(node, Kind.PAD, [walk.operand(node, a["self"])], attributes=attributes)
-
-
-SHAPE_RULES: MappingProxyType[str, Rule] = MappingProxyType(
-    {
-        "dropout": _identity,
-        "feature_dropout": _identity,
-        "alpha_dropout": _identity,
-        "contiguous": _same,
-        "clone": _same,
-        "alias": _same,
-        "detach": _same,
-        "view": _reshape,
-        "_unsafe_view": _reshape,
-        "reshape": _reshape,
-        "flatten": _reshape,
-        "unflatten": _reshape,
-        "squeeze": _reshape,
-        "unsqueeze": _reshape,
-        "permute": _permute,
-        "transpose": _permute,
-        "numpy_T": _permute,
-        "expand": _expand,
-        "slice": _slice,
-        "select": _select,
-        "split": _split,
-        "split_with_sizes": _split,
-        "chunk": _split,
-        "unbind": _unbind,
-        "cat": _concat,
-        "concat": _concat,
-        "pad": _pad,
-        "constant_pad_nd": _pad,
-    }
-)
-"""ATen name -> rule."""
+    return walk.emit(node, Kind.PAD, [walk.operand(node, a["self"])], attributes)

@@ -1,0 +1,86 @@
+"""What a rule of an ATen operation is, what it may ask of the walk, and the table of all rules.
+
+A rule gets the walk, the node and its arguments by name, and gives the name of the operation that holds the result (a
+list for several), or None where that use of the ATen operation has no equal here (it then becomes OTHER). To add an
+operation, write its rule in one of the ``rules`` modules and put ``@rule("name")`` above it, the name being ATen's
+without name space, overload and in-place mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import fx
+
+from dchw.graph.network import OperationKind
+from dchw.importers.registry import Registry
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that does not depend on the inputs, and the parameters it was computed from."""
+
+    tensor: torch.Tensor
+    origins: tuple[str, ...] = ()
+
+
+class Result(str):
+    """The name of an operation of the graph; a plain text among an operation's arguments is none."""
+
+    __slots__ = ()
+
+
+class Walk(Protocol):
+    """The walk over an exported program, as rules see it."""
+
+    notes: list[str]
+
+    def value(self, argument: Any) -> Any:
+        """What an argument stands for: a Result, a Constant, a list of those, or a plain value."""
+
+    def operand(self, node: fx.Node, argument: Any) -> Result:
+        """The name of an operation that gives an argument's value; constants become operations of their own."""
+
+    def shape(self, node: fx.Node | torch.Tensor) -> tuple[int, ...]:
+        """Shape of a node's value without its batch axis, wherever that lies."""
+
+    def place(self, node: fx.Node) -> int | None:
+        """Which axis of torch's value is the batch axis; None where it is merged with another or gone."""
+
+    def axis(self, node: fx.Node, axis: int) -> int | None:
+        """The axis of an operation's value that corresponds to an axis of torch's; 0 is the batch axis."""
+
+    def aligned(self, node: fx.Node, arguments: Sequence[Any]) -> bool:
+        """Whether operands can be combined element by element."""
+
+    def emit(
+        self,
+        node: fx.Node,
+        kind: OperationKind,
+        inputs: Sequence[str],
+        attributes: dict[str, Any] | None = None,
+        *,
+        suffix: str = "",
+    ) -> Result:
+        """Append an operation, named after the node's module, and give its name."""
+
+    def layer(
+        self,
+        node: fx.Node,
+        kind: OperationKind,
+        source: str,
+        weight: Constant,
+        bias: Constant | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Result:
+        """Append a layer, named after the module or parameter that owns its weight."""
+
+
+Rule = Callable[[Walk, fx.Node, Arguments], Any]
+rule: Registry[Rule] = Registry()
+"""ATen operation -> rule."""
