@@ -55,6 +55,10 @@ NonNegative = Annotated[int, Field(ge=0, strict=True)]
 """A whole number of at least zero."""
 
 
+_LARGEST_YAML = 1 << 20
+_MOST_VALUES = 100_000
+"""Characters and, aliases written out, values of a YAML file: far beyond any that a person writes."""
+
 C = TypeVar("C", bound="Config")
 
 
@@ -110,15 +114,25 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); name a YAML file in UTF-8") from None
+    if len(text) > _LARGEST_YAML:
+        raise ConfigError(f"{path}: expected at most {_LARGEST_YAML:,} characters; got {len(text):,}; shorten it")
     try:
         tree = YAML(typ="rt").load(io.StringIO(text))
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: expected a mapping of keys to values; got {type(tree).__name__}")
+        lines: dict[tuple[Any, ...], int] = {}
+        return _plain(tree, (), lines, [_MOST_VALUES]), lines
     except YAMLError as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML: {problem}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values; got {type(tree).__name__}")
-    lines: dict[tuple[Any, ...], int] = {}
-    return _plain(tree, (), lines), lines
+    except RecursionError:
+        raise ConfigError(f"{path}: sections lie in one another too deep; flatten it") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise ConfigError(f"{path}: a number cannot be read ({error}); shorten it") from None
+    except OverflowError:
+        raise ConfigError(
+            f"{path}: its aliases stand for more than {_MOST_VALUES:,} values; write out the few that are needed"
+        ) from None
 
 
 def dump_yaml(config: Config, path: str | Path) -> None:
@@ -131,15 +145,19 @@ def dump_yaml(config: Config, path: str | Path) -> None:
         writer.dump(config.dump(), out)
 
 
-def _plain(node: Any, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
+def _plain(node: Any, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], left: list[int]) -> Any:
+    """Plain values with aliases written out; ``left`` counts down how many more there may be."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise OverflowError
     if isinstance(node, dict):
         for key in node:
             position = getattr(node, "lc", None)
             if position is not None and key in (position.data or {}):
                 lines[(*path, key)] = position.data[key][0] + 1
-        return {key: _plain(value, (*path, key), lines) for key, value in node.items()}
+        return {key: _plain(value, (*path, key), lines, left) for key, value in node.items()}
     if isinstance(node, list):
-        return [_plain(value, (*path, i), lines) for i, value in enumerate(node)]
+        return [_plain(value, (*path, i), lines, left) for i, value in enumerate(node)]
     if isinstance(node, bool) or node is None:
         return node
     for scalar in (int, float, str):

@@ -76,7 +76,8 @@ BASE_UNITS = {
     "temperature": "K",
 }
 
-_QUANTITY = re.compile(r"\s*([+-]?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([A-Za-z/]+)\s*")
+_QUANTITY = re.compile(r"\s*([+-]?\d[\d_]{0,39}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2})?)\s*([A-Za-z/]+)\s*")
+"""A number of at most 40 digits on each side of the point and two in its exponent: any quantity, quick to read."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "dchw"
 # From the ground up; a part may import parts of lower rows only (and itself). Names are modules or packages of dchw.
 ROWS = (
     ("quantities",),
-    ("config", "tables", "compile", "vocabulary"),
+    ("config", "files", "tables", "compile", "vocabulary"),
     ("graph", "technology"),
     ("compression", "traces"),
     ("container", "dram"),
@@ -29,6 +29,7 @@ ROWS = (
     ("reports",),
     ("demo", "validate"),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

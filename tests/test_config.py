@@ -124,3 +124,29 @@ def test_nanoseconds_become_cycles_by_rounding_up() -> None:
     assert cycles_of(18_000, 1_066_666_667) == 20
     assert cycles_of(10_000, 800_000_000) == 8
     assert cycles_of(Fraction(1, 3), 10**12) == 1
+
+
+HOSTILE = {
+    "exponent": ("clock: 1 GHz", "clock: 1e999999999 GHz"),
+    "negative exponent": ("clock: 1 GHz", "clock: 1e-999999999 GHz"),
+    "depth": ("clock: 1 GHz", "clock: " + "[" * 300 + "]" * 300),
+    "digits": ("elements: 64", "elements: " + "9" * 5000),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_absurd_values_end_at_once_in_a_sentence(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(PRESET.read_text(encoding="utf-8").replace(*HOSTILE[case]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"m\.yaml"):
+        dchw.machine(path)
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{name}: &{name} [" + ", ".join([f"*{before}"] * 10) + "]")
+    path = tmp_path / "m.yaml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"aliases stand for more than 100,000 values"):
+        dchw.machine(path)

@@ -7,7 +7,9 @@ sentence on standard error and exit status 1 (2 for wrong usage).
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -35,7 +37,12 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        return importlib.import_module(f"dchw.cli.{cmd_name}").command  # type: ignore[no-any-return]
+        found: click.Command = importlib.import_module(f"dchw.cli.{cmd_name}").command
+        if not any(option.name == "wide" for option in found.params):
+            from dchw.cli.output import common_options
+
+            found.params += common_options()
+        return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in VERBS:
@@ -63,12 +70,29 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("dchw: stopped; what was finished is kept", err=True)
+        click.echo("dchw: stopped; files that were announced as written are whole, nothing else was kept", err=True)
         status = 130
-    except DchwError as error:
-        click.echo(f"dchw: {error}", err=True)
-        status = 1
     except BrokenPipeError:
-        sys.stderr.close()
+        # whoever read the output has enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except (DchwError, MemoryError, OSError) as error:
+        status = _fail(error)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(error: Exception) -> int:
+    """One sentence for an error that a user can do something about; its traceback with ``--verbose``."""
+    from dchw.cli.output import plain_text, verbose
+
+    if verbose():
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        needed = str(error) or "more than this process may use"
+        sentence = f"not enough memory: {needed}; lower the batch or the sizes, or use a machine with more"
+    elif isinstance(error, OSError):
+        sentence = f"{error.filename or 'output'}: {error.strerror or error}; free space or choose another place"
+    else:
+        sentence = str(error)
+    click.echo(f"dchw: {plain_text(sentence)}", err=True)
+    return 1

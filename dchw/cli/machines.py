@@ -58,7 +58,7 @@ def command(name: str | None, ert: Path | None, art: Path | None, storage: str, 
     if as_json:
         print_json("machines", {"rows": rows})
     else:
-        print_table("Machine presets", pd.DataFrame(rows))
+        print_table("Machine presets", pd.DataFrame(rows), main=("name", "description"))
 
 
 def _write_tables(chosen: Machine, storage: str, ert: Path | None, art: Path | None) -> None:

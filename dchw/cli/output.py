@@ -1,58 +1,241 @@
-"""Printing for every verb: tables for people, versioned JSON for programs, progress bars on terminals only."""
+"""Printing for every verb: tables for people, versioned JSON for programs, progress bars on terminals only.
+
+A table fits the terminal it is printed on without a number or a name cut short: it is shown as it is where it fits,
+else the columns that matter most (``--wide`` shows all), else turned on its side, a quantity a line. What comes from
+files is text, never markup, and control characters are shown as escapes.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from dchw.quantities import DchwError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+    from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
 SCHEMA_VERSION = 1
 """Version of every machine-readable output; raised when a field changes its meaning or goes away."""
+_PIPE_WIDTH = 100_000
+_LONGEST_WORD = 24
+"""Text columns may break between words, and words longer than this anywhere."""
+
+
+@dataclass
+class Settings:
+    """What the options that every verb has (``common_options``) ask for."""
+
+    wide: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+_settings = Settings()
+
+
+def common_options() -> list[click.Option]:
+    """Options that every verb has."""
+
+    def setting(name: str) -> Any:
+        return lambda context, option, value: setattr(_settings, name, bool(value))
+
+    return [
+        click.Option(["--wide"], is_flag=True, expose_value=False, callback=setting("wide"), help="Tables whole."),
+        click.Option(
+            ["--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=setting("quiet"),
+            help="No progress, and no notes below tables.",
+        ),
+        click.Option(
+            ["--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=setting("verbose"),
+            help="A traceback where an error ends the command.",
+        ),
+    ]
+
+
+def verbose() -> bool:
+    """Whether an error should show where it came from."""
+    return _settings.verbose
+
+
+def plain_text(value: object) -> str:
+    """Text without control characters: each becomes its escape, so that a name from a file cannot steer a terminal."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def print_json(kind: str, content: Mapping[str, Any]) -> None:
     """One JSON object on standard output: ``schema`` (version), ``kind`` (what it is) and the content."""
-    click.echo(
-        json.dumps({"schema": SCHEMA_VERSION, "kind": kind, **content}, indent=2, default=_plain, allow_nan=False)
-    )
+    whole = {"schema": SCHEMA_VERSION, "kind": kind, **content}
+    try:
+        text = json.dumps(whole, indent=2, default=_plain, allow_nan=False)
+    except ValueError:
+        raise DchwError(
+            f"{kind}: expected finite figures; got one that no JSON number can hold; use less extreme options"
+        ) from None
+    click.echo(text)
 
 
-def print_table(title: str, frame: pd.DataFrame, notes: Iterable[str] = ()) -> None:
-    """A table with a title, numbers right-aligned with thousands separators, notes below."""
-    from rich.console import Console
-    from rich.table import Table
+def print_table(
+    title: str,
+    frame: pd.DataFrame,
+    notes: Iterable[str] = (),
+    *,
+    main: Sequence[str] = (),
+) -> None:
+    """A table with a title, numbers right-aligned with thousands separators, notes below.
 
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in frame.columns:
-        table.add_column(str(name).replace("_", " "), justify="left" if frame[name].dtype.kind in "OUT" else "right")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
-    for note in notes:
-        console.print(note, style="dim")
+    ``main`` names the columns that are shown where the whole table is too wide for the terminal.
+    """
+    console = _console()
+    cells = _Cells.of(frame)
+    left_out = ""
+    if console.width < cells.width and not _settings.wide:
+        chosen = cells.only(main) if main else cells
+        if main and chosen.width <= console.width:
+            left_out = f"{len(cells.names) - len(chosen.names)} more columns: --wide shows all, --json every figure."
+            cells = chosen
+        else:
+            cells = cells.on_its_side()
+    console.print(_text(title, "bold"), soft_wrap=True)
+    for block in cells.blocks(_PIPE_WIDTH if _settings.wide else console.width):
+        console.print(block.table(), crop=not _settings.wide, no_wrap=_settings.wide, soft_wrap=_settings.wide)
+    if _settings.quiet:
+        return
+    for note in (*notes, *filter(None, [left_out])):
+        console.print(_text(note, "dim"))
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress display with remaining time on a terminal; silent in a pipe."""
+    """A progress display with remaining time on a terminal; silent in a pipe and with ``--quiet``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    silent = _settings.quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=silent, transient=True) as bar:
         yield bar
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def _text(value: object, style: str = "") -> Any:
+    from rich.text import Text
+
+    return Text(plain_text(value), style=style)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A table as text, column by column."""
+
+    names: list[str]
+    columns: list[list[str]]
+    breakable: list[bool]
+    """Whether a column is text that may be broken between words."""
+    headed: bool = True
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> _Cells:
+        names = [plain_text(str(name).replace("_", " ")) for name in frame.columns]
+        columns = [[_cell(value) for value in frame.iloc[:, i]] for i in range(len(names))]
+        is_text = [frame.iloc[:, i].dtype.kind in "OUT" and i > 0 for i in range(len(names))]
+        return cls(names, columns, is_text)
+
+    def only(self, wanted: Sequence[str]) -> _Cells:
+        places = [self.names.index(name) for name in wanted if name in self.names]
+        return _Cells(
+            [self.names[i] for i in places], [self.columns[i] for i in places], [self.breakable[i] for i in places]
+        )
+
+    def on_its_side(self) -> _Cells:
+        """A line a quantity, a column a row of the table, under the first column's entries."""
+        rows = list(zip(*self.columns, strict=True))
+        return _Cells(
+            [self.names[0], *(row[0] for row in rows)],
+            [self.names[1:], *(list(row[1:]) for row in rows)],
+            [False] + [True in self.breakable] * len(rows),
+        )
+
+    def least(self, index: int) -> int:
+        """Characters a column needs so that no number and no word of it is cut."""
+        words = [self.columns[index]] if not self.breakable[index] else [c.split() for c in self.columns[index]]
+        longest = max((len(word) for line in words for word in line), default=1)
+        head = max((len(word) for word in self.names[index].split()), default=1)
+        return max(min(longest, _LONGEST_WORD) if self.breakable[index] else longest, head)
+
+    @property
+    def width(self) -> int:
+        """Characters of a line with borders, at least."""
+        return sum(self.least(i) + 3 for i in range(len(self.names))) + 1
+
+    def blocks(self, width: int) -> Iterator[_Cells]:
+        """The table in pieces that fit, each with the first column."""
+        first = 0 + self.least(0) + 4
+        at = 1
+        while True:
+            used, end = first, at
+            while end < len(self.names) and (end == at or used + self.least(end) + 3 <= width):
+                used += self.least(end) + 3
+                end += 1
+            places = [0, *range(at, end)]
+            yield _Cells(
+                [self.names[i] for i in places], [self.columns[i] for i in places], [self.breakable[i] for i in places]
+            )
+            at = end
+            if at >= len(self.names):
+                return
+
+    def table(self) -> Table:
+        from rich.table import Table
+
+        made = Table()
+        for index, name in enumerate(self.names):
+            numbers = not self.breakable[index] and all(map(_is_number, self.columns[index]))
+            made.add_column(
+                _text(name),
+                justify="right" if numbers or (index and not self.breakable[index]) else "left",
+                no_wrap=not self.breakable[index],
+                min_width=self.least(index),
+                overflow="fold",
+            )
+        for row in zip(*self.columns, strict=True):
+            made.add_row(*map(_text, row))
+        return made
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.replace(",", "").replace(".", "").replace("-", "").replace("e+", "").isdigit()
 
 
 def _cell(value: Any) -> str:
@@ -66,11 +249,11 @@ def _cell(value: Any) -> str:
             return f"{value:,.0f}"
         return f"{value:.4g}"
     if isinstance(value, str):
-        return value
+        return plain_text(value)
     try:
         return f"{int(value):,}"
     except (TypeError, ValueError):
-        return str(value)
+        return plain_text(value)
 
 
 def _plain(value: Any) -> Any:

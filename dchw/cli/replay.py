@@ -18,7 +18,7 @@ from dchw.cli.output import print_json, print_table, progress
 @click.option(
     "--inject", type=click.Choice(["backtoback", "oneatatime", "timed"]), default="backtoback", show_default=True
 )
-@click.option("--channels", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--channels", type=click.IntRange(min=1, max=1024), default=1, show_default=True)
 @click.option("--row-policy", type=click.Choice(["open", "closed", "timeout"]), default="open", show_default=True)
 @click.option("--rest-of-chip", type=float, default=0.0, show_default=True, help="Share of the bus others hold.")
 @click.option("--csv", "csv_path", type=click.Path(dir_okay=False), help="Also write all figures as CSV.")
@@ -39,6 +39,7 @@ def command(
     from dchw.config import build
     from dchw.dram.options import Controller
     from dchw.dram.replay import replay
+    from dchw.files import write_frame
 
     options = build(Controller, {"row_policy": row_policy, "rest_of_chip": rest_of_chip}, where="controller")
     with progress() as bar:
@@ -54,7 +55,7 @@ def command(
             on_progress=lambda done: bar.update(task, completed=done),
         )
     if csv_path is not None:
-        result.to_frame().to_csv(csv_path, index=False)
+        write_frame(result.to_frame(), csv_path)
     if as_json:
         print_json("replay", _content(result))
     else:

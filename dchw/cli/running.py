@@ -40,6 +40,9 @@ _COLUMNS = {
 }
 
 
+MOST_BATCH = 1 << 16
+"""Inputs worked at once, at most."""
+
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -53,9 +56,13 @@ def run_options(command: F) -> F:
                 "--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file."
             ),
             click.option("--engine", type=engines, default="fast", show_default=True),
-            click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True),
+            click.option("--batch", type=click.IntRange(min=1, max=MOST_BATCH), default=1, show_default=True),
             click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already."),
-            click.option("--fps", type=float, help="Also the energy of a frame at so many frames per second."),
+            click.option(
+                "--fps",
+                type=click.FloatRange(1e-3, 1e9),
+                help="Also the energy of a frame at so many frames per second.",
+            ),
             click.option(
                 "--dram-idle",
                 type=states,

@@ -54,6 +54,7 @@ def command(
 
     import dchw
     from dchw.costs import per_frame
+    from dchw.files import write_frame
     from dchw.quantities import DchwError, nearest
     from dchw.run.simulation import run_program
 
@@ -73,7 +74,7 @@ def command(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if out is not None:
-        _write_frame(result.to_frame(), out)
+        write_frame(result.to_frame(), out)
     unknown = [name for name in layer if name not in result.program.layers]
     if unknown:
         raise DchwError(f"{file}: no layer {unknown[0]!r}; {nearest(unknown[0], result.program.layers)}")
@@ -155,20 +156,3 @@ def _memory_facts(memory: MemoryRun | None) -> list[str]:
         f"p50 {memory.latency_percentile(50)}, p99 {memory.latency_percentile(99)}, most {memory.latency_max}; "
         f"mean queue fill: {memory.queue_mean('read'):.1f} reads, {memory.queue_mean('write'):.1f} writes"
     ]
-
-
-def _write_frame(frame: object, path: Path) -> None:
-    import pandas as pd
-
-    from dchw.quantities import DchwError
-
-    assert isinstance(frame, pd.DataFrame)
-    try:
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False)
-        elif path.suffix == ".parquet":
-            frame.to_parquet(path, index=False)
-        else:
-            raise DchwError(f"{path}: expected a name ending in .csv or .parquet; got {path.suffix!r}; rename it")
-    except OSError as error:
-        raise DchwError(f"{path}: cannot be written ({error}); choose another place") from None

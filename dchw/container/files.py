@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
 from dchw.container.graph import decode_graph, encode_graph
 from dchw.container.layout import layer_bytes, read_layer
+from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
 
@@ -59,20 +59,12 @@ def save(network: CompressedNetwork, path: str | Path) -> int:
     """
     data = to_bytes(network)
     place = Path(path)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        try:
-            with open(beside, "xb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            _check_same(network, parse(beside.read_bytes(), str(place)), place)
-            os.replace(beside, place)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                beside.unlink()
-    except OSError as error:
-        raise DchwError(f"{place}: cannot be written ({error}); free space or name another place") from None
+    with whole_file(place) as beside:
+        with open(beside, "xb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        _check_same(network, parse(beside.read_bytes(), str(place)), place)
     return len(data)
 
 

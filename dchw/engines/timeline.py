@@ -7,7 +7,6 @@ Numbers of fields are those of Perfetto's ``trace_packet.proto``, ``track_descri
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from dchw.engines.memory import cycle_of, memory_state
 from dchw.engines.result import IntArray, Timing
+from dchw.files import whole_file
 from dchw.program.program import Arbiter, FiringNode, Link, Program
 from dchw.quantities import DchwError
 
@@ -34,16 +34,9 @@ def write_timeline(path: str | Path, program: Program, timing: Timing) -> None:
     """Write what a run recorded; replaces the file as a whole. Raises DchwError for a run that recorded nothing."""
     if timing.window is None:
         raise DchwError(f"timeline {path}: expected a recorded run; got one without times; run it with record=True")
-    made = Path(f"{path}.part")
-    try:
-        with made.open("wb") as out:
-            for packet in _packets(program, timing):
-                out.write(_bytes(_PACKET, packet))
-        os.replace(made, path)
-    except OSError as error:
-        raise DchwError(
-            f"timeline {path}: cannot be written ({error.strerror}); name a file in a folder you own"
-        ) from None
+    with whole_file(path) as beside, beside.open("wb") as out:
+        for packet in _packets(program, timing):
+            out.write(_bytes(_PACKET, packet))
 
 
 def _varint(value: int) -> bytes:

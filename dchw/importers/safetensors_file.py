@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from dchw.files import whole_file
 from dchw.graph.network import Array, Network
 from dchw.importers.named_tensors import PartialGeometry, network_from_tensors
 from dchw.quantities import DchwError, FileFormatError, nearest
@@ -100,15 +100,8 @@ def save_checkpoint(
         key: np.ascontiguousarray(value if isinstance(value, np.ndarray) else value.detach().cpu().numpy(), np.float32)
         for key, value in state.items()
     }
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        safetensors.numpy.save_file(arrays, partial, {**(metadata or {}), "architecture": architecture})
-        os.replace(partial, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DchwError(f"{path}: the checkpoint cannot be written ({error}); check folder and space") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as beside:
+        safetensors.numpy.save_file(arrays, beside, {**(metadata or {}), "architecture": architecture})
 
 
 def _aligned(raw: Array, dtype: str) -> Array:

@@ -6,14 +6,13 @@ built once from results (`dchw.reports.tables`); text and figures only format th
 
 from __future__ import annotations
 
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dchw.files import whole_file
 from dchw.quantities import DchwError
 from dchw.reports.tables import Tables, build_tables, write_tables
 
@@ -59,20 +58,8 @@ def write_report(
         frame = frame.assign(error_pct=[error_pct.get(name, float("nan")) for name in frame["storage"]])
     tables = build_tables(network, machine, results, frame, fps=fps, dram_idle=dram_idle)
     page = render(tables, network, machine, results, command=command, versions=versions())
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
-                out.write(page)
-            os.chmod(unfinished, 0o644)
-            os.replace(unfinished, target)
-        except BaseException:
-            os.unlink(unfinished)
-            raise
-    except OSError as error:
-        raise DchwError(f"{target}: cannot be written ({error}); choose another place") from None
+    with whole_file(path) as beside:
+        beside.write_text(page, encoding="utf-8", newline="\n")
     return tables
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dchw.costs import unit_costs
+from dchw.files import whole_file
 from dchw.machines.machine import Machine
 from dchw.machines.units.unit import UnitCosts
-from dchw.quantities import DchwError
 from dchw.technology.figure import Figure
 
 VERSION = "0.4"
@@ -50,11 +50,8 @@ def write_table(table: dict[str, Any], path: str | Path) -> None:
     writer = YAML()
     writer.default_flow_style = False
     writer.width = 4096
-    try:
-        with open(path, "w", encoding="utf-8") as out:
-            writer.dump(table, out)
-    except OSError as error:
-        raise DchwError(f"{path}: cannot be written ({error}); choose another place") from None
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as out:
+        writer.dump(table, out)
 
 
 def _name(unit: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dchw.costs import DramIdle, per_frame
+from dchw.files import write_frame
 from dchw.quantities import DchwError
 
 if TYPE_CHECKING:
@@ -90,18 +91,15 @@ def build_tables(
 
 def write_tables(tables: Tables, folder: Path, suffix: str) -> list[Path]:
     """Every table as ``folder/NAME.csv`` or ``folder/NAME.parquet``; the paths written."""
-    written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, frame in tables.named().items():
-            path = folder / f"{name}{suffix}"
-            if suffix == ".csv":
-                frame.to_csv(path, index=False)
-            else:
-                frame.to_parquet(path, index=False)
-            written.append(path)
     except OSError as error:
-        raise DchwError(f"{folder}: cannot be written ({error}); choose another folder") from None
+        raise DchwError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+    written = []
+    for name, frame in tables.named().items():
+        path = folder / f"{name}{suffix}"
+        write_frame(frame, path)
+        written.append(path)
     return written
 
 

@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from dchw.files import whole_file
 from dchw.quantities import ConfigError, FileFormatError
 from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, Requests, requests
 from dchw.traces.lines import lines_of, open_text, read_lines
@@ -114,6 +115,6 @@ def write_trace(
 ) -> None:
     """Write a whole trace; see ``trace_writer``."""
     parts = chain([trace]) if isinstance(trace, Requests) else trace
-    with trace_writer(path, burst_bytes=burst_bytes, kind=kind) as append:
+    with whole_file(path) as beside, trace_writer(beside, burst_bytes=burst_bytes, kind=kind) as append:
         for part in parts:
             append(part)

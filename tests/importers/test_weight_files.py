@@ -131,8 +131,9 @@ def test_faults_of_checkpoints(tmp_path):
     save_file({"a.weight": np.ones((2, 2), np.float32)}, path, {"architecture": "lenet-6"})
     with pytest.raises(FileFormatError, match="architecture 'lenet-6' is unknown; did you mean 'lenet-5'"):
         network_from_safetensors(path)
-    with pytest.raises(DchwError, match=r"the checkpoint cannot be written \(.*\); check folder and space"):
-        save_checkpoint(nn.Linear(2, 2), tmp_path / "none" / "c.safetensors", "lenet-5")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DchwError, match=r"cannot be written \(.*\); free space or choose another place"):
+        save_checkpoint(nn.Linear(2, 2), tmp_path / "file" / "c.safetensors", "lenet-5")
 
 
 def test_every_damaged_file_gives_one_sentence(path):

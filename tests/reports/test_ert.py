@@ -43,4 +43,4 @@ def test_what_is_written_is_plain_yaml(tmp_path: Path) -> None:
         write_table(table, tmp_path / name)
         assert YAML(typ="safe").load(tmp_path / name) == table
     with pytest.raises(DchwError, match="cannot be written"):
-        write_table(area_table(machine), tmp_path / "none" / "art.yaml")
+        write_table(area_table(machine), tmp_path / "ert.yaml" / "art.yaml")
