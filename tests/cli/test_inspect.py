@@ -39,7 +39,7 @@ def test_json_adds_up_to_the_file(file: Path) -> None:
 
 
 def test_table_names_bytes_and_reasons(file: Path) -> None:
-    result = CliRunner().invoke(group, ["inspect", str(file)])
+    result = CliRunner().invoke(group, ["inspect", str(file)], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "the parts add up to the file's length" in result.stdout
     assert "gaps: huffman codes, huffman 4-bit gaps" in result.stdout
