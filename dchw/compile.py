@@ -172,7 +172,11 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code of a signature, None where it must be compiled."""
         self._open()
-        return super().load_overload(sig, target_context)
+        try:
+            return super().load_overload(sig, target_context)
+        except (ImportError, AttributeError):
+            # kept code names the modules of the kernels it reaches, and one of them has moved since
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code; a full disk costs the cache and nothing else."""

@@ -10,8 +10,9 @@ import pytest
 
 import dchw
 from dchw.costs import CostReport, CostRow, Work, check_complete, per_frame, unit_costs
-from dchw.costs.frames import dram_idle_mw
 from dchw.costs.report import KEYS
+from dchw.dram.idle import idle_mw
+from dchw.dram.standard import standard
 from dchw.machines.units.unit import UnitCosts
 from dchw.quantities import DchwError, SimulationError
 from dchw.run.simulation import SimResult, simulate
@@ -210,7 +211,7 @@ def test_a_frame_is_the_run_and_what_idles_after_it() -> None:
     frame = per_frame(result.costs, 30, machine)
     idle = 1 / 30 - result.seconds
     leakage_mw = sum(cost.leakage_mw.nominal for cost in unit_costs(machine, "huffman").values())
-    dram_mw = dram_idle_mw("self-refresh", machine.dram.standard).nominal * machine.dram.channels
+    dram_mw = idle_mw(machine.dram.part, "self-refresh").nominal * machine.dram.channels
     assert frame.idle_pj == pytest.approx((leakage_mw + dram_mw) * idle * 1e9)
     assert frame.energy_pj == pytest.approx(result.energy_pj + frame.idle_pj)
     assert frame.power_mw == pytest.approx(frame.energy_pj * 1e-12 * 30 * 1e3)
@@ -223,9 +224,9 @@ def test_idle_dram_from_its_currents() -> None:
     # one 16-bit LPDDR4 channel: IDD6 over the rails, and IDD2P + IDD5AB - IDD2N
     self_refresh = 0.3 * 1.8 + 0.5 * 1.1 + 0.1 * 1.1
     power_down = (1.2 + 2.5 - 2) * 1.8 + (3 + 30 - 27) * 1.1 + 0.75 * 1.1
-    assert dram_idle_mw("self-refresh", "LPDDR4-3200").nominal == pytest.approx(self_refresh)
-    assert dram_idle_mw("power-down", "LPDDR4-3200").nominal == pytest.approx(power_down)
-    stand_in = dram_idle_mw("self-refresh", "LPDDR5X-8533")
+    assert idle_mw(standard("LPDDR4-3200"), "self-refresh").nominal == pytest.approx(self_refresh)
+    assert idle_mw(standard("LPDDR4-3200"), "power-down").nominal == pytest.approx(power_down)
+    stand_in = idle_mw(standard("LPDDR5X-8533"), "self-refresh")
     assert stand_in.nominal == pytest.approx(self_refresh)
     assert stand_in.confidence is Confidence.ASSUMED
     assert "in place of LPDDR5X-8533" in stand_in.source

@@ -11,7 +11,7 @@ from dchw.cli.output import print_json
 from dchw.cli.running import comparison_notes, print_comparison, run_comparison, run_options, typed_command
 
 if TYPE_CHECKING:
-    from dchw.costs import DramIdle
+    from dchw.dram.idle import IdleState
     from dchw.run.simulation import Engine
 
 
@@ -31,7 +31,7 @@ def command(
     batch: int,
     warm: bool,
     fps: float | None,
-    dram_idle: DramIdle,
+    dram_idle: IdleState,
     prototxt: Path | None,
     report: Path | None,
     as_json: bool,

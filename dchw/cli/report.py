@@ -11,7 +11,7 @@ from dchw.cli.output import print_json
 from dchw.cli.running import run_comparison, run_options, typed_command
 
 if TYPE_CHECKING:
-    from dchw.costs import DramIdle
+    from dchw.dram.idle import IdleState
     from dchw.run.simulation import Engine
 
 
@@ -35,7 +35,7 @@ def command(
     batch: int,
     warm: bool,
     fps: float | None,
-    dram_idle: DramIdle,
+    dram_idle: IdleState,
     prototxt: Path | None,
     csv_folder: Path | None,
     parquet_folder: Path | None,

@@ -11,7 +11,7 @@ from dchw.cli.output import print_json, print_table, progress
 from dchw.cli.running import load_compressed, run_options
 
 if TYPE_CHECKING:
-    from dchw.costs import DramIdle
+    from dchw.dram.idle import IdleState
     from dchw.dram.results import MemoryRun
     from dchw.run.simulation import Engine
 
@@ -41,7 +41,7 @@ def command(
     warm: bool,
     arithmetic: str,
     fps: float | None,
-    dram_idle: DramIdle,
+    dram_idle: IdleState,
     prototxt: Path | None,
     out: Path | None,
     timeline: Path | None,

@@ -9,24 +9,17 @@ that the machine does not use.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dchw.costs.report import CostReport
 from dchw.costs.rows import LEAKAGE, CostRow
+from dchw.dram.idle import IDLE_STATES, IdleState, idle_mw
 from dchw.machines.machine import Machine
 from dchw.quantities import DchwError
-from dchw.tables import read_table
-from dchw.technology.figure import Confidence, Figure, combine, spread
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DramIdle = Literal["self-refresh", "power-down"]
-_STATES = ("self-refresh", "power-down")
-IDLE_DRAM = "power of idle DRAM"
-"""The cause of its range."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,10 +90,10 @@ class FrameEnergy:
         return pd.DataFrame(rows, columns=names)
 
 
-def per_frame(report: CostReport, fps: float, machine: Machine, dram_idle: DramIdle = "self-refresh") -> FrameEnergy:
+def per_frame(report: CostReport, fps: float, machine: Machine, dram_idle: IdleState = "self-refresh") -> FrameEnergy:
     """Energy per frame at ``fps`` frames per second; a DchwError where the run does not fit into its frames."""
-    if dram_idle not in _STATES:
-        raise DchwError(f"idle DRAM: expected {' or '.join(_STATES)}; got {dram_idle!r}; choose one")
+    if dram_idle not in IDLE_STATES:
+        raise DchwError(f"idle DRAM: expected {' or '.join(IDLE_STATES)}; got {dram_idle!r}; choose one")
     if not (math.isfinite(fps) and fps > 0):
         raise DchwError(f"frame rate: expected a number above 0; got {fps}; give frames per second")
     period = report.work.inferences / fps
@@ -115,33 +108,7 @@ def per_frame(report: CostReport, fps: float, machine: Machine, dram_idle: DramI
         for row in report.rows
         if row.event == LEAKAGE and row.unit != "dram"
     ]
-    power = dram_idle_mw(dram_idle, machine.dram.standard) * machine.dram.channels
+    power = idle_mw(machine.dram.part, dram_idle) * machine.dram.channels
     # 1 mW for one second is 1e9 pJ
     rows.append(CostRow(unit="dram", event=dram_idle, layer="", stream="", count=idle, each=power.converted("pJ", 1e9)))
     return FrameEnergy(fps=fps, report=report, idle_seconds=idle, idle_rows=tuple(rows))
-
-
-def dram_idle_mw(state: DramIdle, standard: str | None) -> Figure:
-    """Power of one idle 16-bit channel of 8 Gbit.
-
-    Listed currents are a data sheet's maxima, so half of them is the low end. No list of LPDDR4X, LPDDR5 or LPDDR5X
-    currents can be cited: LPDDR4's stand in, with a wider range.
-    """
-    parts = [_rail_mw(row, state) for row in read_table("lpddr4_idle_currents.csv")]
-    power = combine(parts)
-    if standard is not None and standard.startswith("LPDDR4-"):
-        return power
-    name = standard or "a fixed-rate memory"
-    return power.widened(0.25, 1.5, IDLE_DRAM).noted(
-        f"in place of {name}, for which none are published", Confidence.ASSUMED
-    )
-
-
-def _rail_mw(row: Mapping[str, str], state: DramIdle) -> Figure:
-    """One supply rail: IDD6 in self-refresh; IDD2P and what refresh adds to IDD2N, averaged over its interval."""
-    if state == "self-refresh":
-        milliamperes = float(row["idd6_ma"])
-    else:
-        milliamperes = float(row["idd2p_ma"]) + float(row["idd5ab_ma"]) - float(row["idd2n_ma"])
-    source = f"LPDDR4-3200 currents, 8 Gbit x16 ({row['source']})"
-    return spread(milliamperes * float(row["volts"]), 0.5, 1.0, "mW", source, Confidence.DERIVED).because(IDLE_DRAM)

@@ -334,6 +334,22 @@ def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_wr
 
 
 @kernel
+def completions(s: State, ch: int) -> int:
+    """Completions of a channel that wait to be taken."""
+    m = s.live[ch]
+    return m.out_head - m.out_tail
+
+
+@kernel
+def take_completion(s: State, ch: int) -> tuple[int, int]:
+    """Tag and completion clock of the next completion in the order they became known; there must be one."""
+    m = s.live[ch]
+    place = m.out_tail % at.RING
+    m.out_tail += 1
+    return m.out[place, 0], m.out[place, 1]
+
+
+@kernel
 def pending(s: State, ch: int) -> int:
     """Requests accepted whose command has not issued."""
     m = s.live[ch]

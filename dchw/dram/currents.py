@@ -1,4 +1,4 @@
-"""The energy part of a standard: data-sheet currents, or energy assumed per bit where none are public."""
+"""The energy parts of a standard: data-sheet currents, or energy per bit assumed where none are public; idle power."""
 
 from __future__ import annotations
 
@@ -142,3 +142,31 @@ class AssumedEnergy(Config):
     split: Split
     refresh_row_cycles: RefreshRows
     source: str
+
+
+class IdleRail(Config):
+    """Currents of one supply rail of a channel that nobody uses, milliamperes, in the usual IDD conditions."""
+
+    voltage: Voltage
+    IDD2N: Current
+    IDD2P: Current
+    IDD5AB: Current
+    """Average of all-bank refreshes at their interval, standby included."""
+    IDD6: Current
+
+
+class IdleCurrents(Config):
+    """What a channel draws in self-refresh and in power-down."""
+
+    kind: Literal["currents"]
+    rails: dict[str, IdleRail]
+    source: str
+
+
+class IdleStandIn(Config):
+    """Another standard's idle currents where none are published; ``low`` and ``high`` are shares of its power."""
+
+    kind: Literal["stand-in"] = "stand-in"
+    standard: str = "LPDDR4-3200"
+    low: Annotated[float, Field(gt=0, le=1)] = 0.25
+    high: Annotated[float, Field(ge=1)] = 1.5

@@ -171,18 +171,6 @@ class MemoryRun:
         names = ["channel", "from_clock", "to_clock", "read_queue_mean", "write_queue_mean"]
         return pd.DataFrame(rows, columns=names)
 
-    def bank_commands(self) -> pd.DataFrame:
-        """Commands of every bank: channel, bank, command, count; all-bank commands stand at a rank's first bank."""
-        import pandas as pd
-
-        rows = [
-            (channel, bank, name, int(m.counts[bank, number]))
-            for channel, m in enumerate(self.state.live)
-            for bank in range(int(self.state.fixed[0].banks))
-            for number, name in enumerate(self.commands)
-        ]
-        return pd.DataFrame(rows, columns=["channel", "bank", "command", "count"])
-
     def banks(self) -> pd.DataFrame:
         """How much each bank had to do: channel, bank, activates, reads, writes, share_of_accesses."""
         import pandas as pd

@@ -160,7 +160,8 @@ class Rule(Config):
     """``following`` may come no earlier than ``latency`` clocks after ``preceding`` in the same node of ``level``.
 
     With ``window`` n it is the n-th last ``preceding`` that counts; with ``sibling`` the rule binds the other nodes
-    of the level instead. Clocks are counted between the last clocks of the two commands.
+    of the level instead. Clocks are counted between the last clocks of the two commands. ``verified: false`` marks a
+    rule that stands in no table of the standard.
     """
 
     level: Level
@@ -170,6 +171,7 @@ class Rule(Config):
     window: Positive = 1
     sibling: bool = False
     source: str | None = None
+    verified: bool = True
 
 
 class Constraints(Config):

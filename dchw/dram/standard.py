@@ -1,7 +1,10 @@
 """DRAM standards as data: organisation, clock, timings, command-to-command constraints, energy; every value sourced.
 
 The shipped standards are ``dchw/dram/standards/*.yaml``; a user names one of them or hands over a YAML file of the
-same form. Nothing in the controller knows a standard by name: it sees commands, roles and numbers of clocks.
+same form. A file that ``extends`` another (a shipped name, or a path from its own folder) says only what differs:
+its keys are laid over the other's, key by key down the sections; ``null`` takes a key away, a list or a section of
+another ``kind`` replaces the whole. Nothing in the controller knows a standard by name: it sees commands, roles and
+numbers of clocks.
 """
 
 from __future__ import annotations
@@ -10,13 +13,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from dchw.config import Config, load_yaml
+from dchw.config import Config, build, read_yaml
 from dchw.dram.codes import CommandCodes
-from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, SignalEdges
+from dchw.dram.currents import AssumedEnergy, IdleCurrents, IdleStandIn, MeasuredCurrents, SignalEdges
 from dchw.dram.expression import evaluate, names_in
 from dchw.dram.sections import Behaviour, Clock, Commands, Constraints, Organisation, Rule, Timing
 from dchw.quantities import ConfigError, nearest
@@ -35,6 +38,7 @@ class Standard(Config):
     behaviour: Behaviour
     constraints: Constraints
     energy: Annotated[MeasuredCurrents | AssumedEnergy, Field(discriminator="kind")]
+    idle: Annotated[IdleCurrents | IdleStandIn, Field(discriminator="kind")] = IdleStandIn()
 
     @property
     def clock_hz(self) -> float:
@@ -100,7 +104,7 @@ class Standard(Config):
             self.constraints.source,
             self.energy.source,
         }
-        used |= {self.codes.source} if self.codes is not None else set()
+        used |= {part.source for part in (self.codes, self.idle) if part is not None and hasattr(part, "source")}
         used |= {timing.source for timing in self.timings.values()}
         used |= {rule.source for rule in self.constraints.rules if rule.source is not None}
         for name in sorted(used - set(self.sources)):
@@ -198,8 +202,43 @@ def standard_names() -> tuple[str, ...]:
 
 
 @cache
+def _load_shipped(path: Path) -> Standard:
+    return _load(path)
+
+
 def _load(path: Path) -> Standard:
-    return load_yaml(Standard, path)
+    data, lines = _read(path)
+    return build(Standard, data, where=str(path), lines=lines)
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    """The keys of a file laid over those of the standard it extends, and the lines of its own keys."""
+    data, lines = read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data, lines
+    name = str(base)
+    other = _shipped().get(name.upper(), path.parent / name)
+    if other.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: extends: expected a shipped standard or a YAML file; {nearest(name, _shipped())}")
+    above = (*above, path.resolve())
+    if other.resolve() in above:
+        raise ConfigError(f"{path}: extends: {name} is extended by this very file; break the circle")
+    return _laid_over(_read(other, above)[0], data), lines
+
+
+def _laid_over(under: Any, over: Any) -> Any:
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    if "kind" in over and over["kind"] != under.get("kind"):
+        return over
+    merged = dict(under)
+    for key, value in over.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _laid_over(merged.get(key), value)
+    return merged
 
 
 def standard(source: str | Path | Standard) -> Standard:
@@ -211,8 +250,8 @@ def standard(source: str | Path | Standard) -> Standard:
         return source
     shipped = _shipped()
     if str(source).upper() in shipped:
-        return _load(shipped[str(source).upper()])
+        return _load_shipped(shipped[str(source).upper()])
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        return load_yaml(Standard, path)
+        return _load(path)
     raise ConfigError(f"standard {str(source)!r}: not known and not a YAML file; {nearest(str(source), shipped)}")

@@ -16,10 +16,9 @@ import numpy.typing as npt
 from dchw.compile import kernel
 from dchw.config import build
 from dchw.dram.address import address_map, locate
-from dchw.dram.controller import advance, offer
+from dchw.dram.controller import advance, completions, offer, take_completion
 from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
-from dchw.dram.system import completions, take_completion
 from dchw.engines.result import MemoryTimes
 from dchw.machines.units.dram import Dram
 from dchw.program.program import Program

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dchw.compression.compressed import CompressedNetwork
-    from dchw.costs import DramIdle
+    from dchw.dram.idle import IdleState
     from dchw.machines.machine import Machine
     from dchw.run.simulation import SimResult
 
@@ -39,7 +39,7 @@ def write_report(
     command: str,
     error_pct: Mapping[str, float] | None = None,
     fps: float | None = None,
-    dram_idle: DramIdle = "self-refresh",
+    dram_idle: IdleState = "self-refresh",
 ) -> Tables:
     """Write a comparison as one HTML file; gives the tables it was made from.
 

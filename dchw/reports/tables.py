@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dchw.costs import DramIdle, per_frame
+from dchw.costs import per_frame
+from dchw.dram.idle import IdleState
 from dchw.files import write_frame
 from dchw.quantities import DchwError
 
@@ -67,7 +68,7 @@ def build_tables(
     comparison: pd.DataFrame,
     *,
     fps: float | None = None,
-    dram_idle: DramIdle = "self-refresh",
+    dram_idle: IdleState = "self-refresh",
 ) -> Tables:
     """The frames of a comparison's results, storage formats in the order of ``results``."""
     energy = _stacked({name: result.to_frame() for name, result in results.items()})
@@ -251,7 +252,9 @@ def _sensitivity(results: Mapping[str, SimResult]) -> pd.DataFrame:
     )
 
 
-def _frames(machine: Machine, results: Mapping[str, SimResult], fps: float | None, dram_idle: DramIdle) -> pd.DataFrame:
+def _frames(
+    machine: Machine, results: Mapping[str, SimResult], fps: float | None, dram_idle: IdleState
+) -> pd.DataFrame:
     """Storage formats whose run does not fit into a frame are left out; none fitting is an error."""
     import pandas as pd
 

@@ -1,16 +1,71 @@
-"""Random request lists and the two ways to run them: the kernels, and the per-clock oracle."""
+"""A memory driven from Python; random request lists and the two ways to run them: kernels and the per-clock oracle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dchw.dram.controller import offer
-from dchw.dram.options import Controller
+from dchw.dram.address import address_map, locate
+from dchw.dram.controller import advance, completions, offer, pending, take_completion
+from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.standard import Standard, standard, standard_names
-from dchw.dram.system import MemorySystem
+from dchw.dram.state import channel_state
 from tests.oracles.dram import SlowController
+
+
+class MemorySystem:
+    """A memory driven from Python, clock by clock; see ``dchw.dram.controller`` for what clocks mean."""
+
+    def __init__(
+        self,
+        source: str | Path | Standard | FixedMemory,
+        controller: Controller | None = None,
+        *,
+        mapping: str = "robaracoch",
+        channels: int = 1,
+        trace_length: int = 0,
+    ) -> None:
+        self.part = source if isinstance(source, FixedMemory) else standard(source)
+        self.controller = controller or Controller()
+        self.bits = address_map(self.part, mapping, channels)
+        self.state = channel_state(self.part, self.controller, channels=channels, trace_length=trace_length)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.state.live)
+
+    def locate(self, address: int) -> tuple[int, int, int, int]:
+        """Channel, bank, row and column of a byte address."""
+        channel, bank, row, column = locate(self.bits, address)
+        return int(channel), int(bank), int(row), int(column)
+
+    def offer(self, clock: int, address: int, is_write: bool, tag: int) -> bool:
+        """Offer one burst at a clock; true if its channel accepted it."""
+        return bool(offer(self.state, self.locate(address)[0], clock, *self.locate(address)[1:], is_write, tag))
+
+    def advance(self, channel: int, until: int) -> int:
+        """Run a channel up to a clock or to the first observable thing; the clock reached."""
+        return int(advance(self.state, channel, until))
+
+    def completions(self, channel: int) -> list[tuple[int, int]]:
+        """Take all (tag, completion clock) that became known."""
+        taken = [take_completion(self.state, channel) for _ in range(completions(self.state, channel))]
+        return [(int(tag), int(clock)) for tag, clock in taken]
+
+    def pending(self, channel: int) -> int:
+        """Requests accepted whose command has not issued."""
+        return int(pending(self.state, channel))
+
+    def trace(self, channel: int) -> list[tuple[int, str, int, int, int]]:
+        """Commands of a channel so far, as far as they were kept: clock, name, bank, row, column (-1 where none)."""
+        if isinstance(self.part, FixedMemory):
+            return []
+        names = list(self.part.commands.clocks)
+        m = self.state.live[channel]
+        return [(clock, names[command], *place) for clock, command, *place in m.log[: m.logged].tolist()]
 
 
 @dataclass(frozen=True)

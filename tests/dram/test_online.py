@@ -7,11 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dchw.dram.controller import advance, offer, pending
+from dchw.dram.controller import advance, completions, offer, pending, take_completion
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.state import channel_state
-from dchw.dram.system import MemorySystem, completions, take_completion
-from tests.dram.driving import request_lists, run_kernels, setups
+from tests.dram.driving import MemorySystem, request_lists, run_kernels, setups
 
 _QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 

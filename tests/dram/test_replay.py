@@ -61,7 +61,7 @@ def test_channels_share_a_stream_and_count_every_burst_once():
     one = replay((SEQUENTIAL, READS), "LPDDR4-3200")
     four = replay((SEQUENTIAL, READS), "LPDDR4-3200", channels=4)
     assert four.commands["RD"] == one.commands["RD"] == 2048
-    assert list(four.bank_commands().query("command == 'RD'").groupby("channel")["count"].sum()) == [512] * 4
+    assert list(four.banks().groupby("channel")["reads"].sum()) == [512] * 4
     assert four.cycles < one.cycles / 3
     assert four.peak_gbps == 4 * one.peak_gbps
 

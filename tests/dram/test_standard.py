@@ -6,6 +6,7 @@ import pytest
 
 from dchw.config import build, dump_yaml
 from dchw.dram.expression import evaluate
+from dchw.dram.idle import idle_mw
 from dchw.dram.options import Controller
 from dchw.dram.standard import Standard, standard, standard_names
 from dchw.dram.state import channel_state
@@ -103,3 +104,46 @@ def test_expressions(text, value):
 def test_expressions_are_only_sums_and_products(text):
     with pytest.raises(ValueError):
         evaluate(text, {"a": 4})
+
+
+def test_a_file_says_only_what_differs_from_the_one_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("extends: lpddr5-6400\nname: MINE\ntimings:\n  nCL: {cycles: 20}\n")
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\ncodes: null\nsources: {timing: a data sheet}\n")
+    mine, base = standard(tmp_path / "mine.yaml"), standard("LPDDR5-6400")
+    assert (mine.name, mine.timings["nCL"].cycles, mine.codes) == ("MINE", 20, None)
+    assert mine.sources == base.sources | {"timing": "a data sheet"}
+    assert mine.constraints == base.constraints
+    assert mine.timings["nCL"].source == base.timings["nCL"].source
+
+
+def test_a_section_of_another_kind_replaces_the_whole(tmp_path):
+    energy = standard("LPDDR4-3200").dump()["energy"] | {"source": "assumed"}
+    (tmp_path / "mine.yaml").write_text(f"extends: LPDDR5-6400\nname: MINE\nenergy: {energy}\n".replace("None", "null"))
+    assert standard(tmp_path / "mine.yaml").energy.dump() == energy
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: LPDDR5-64000\n", "extends: expected a shipped standard or a YAML file; did you mean 'LPDDR5-6400'"),
+        ("extends: none.yaml\n", "none.yaml: cannot be read"),
+        ("extends: mine.yaml\n", "extends: mine.yaml is extended by this very file; break the circle"),
+        ("extends: LPDDR5-6400\ntimings:\n  nCL: {cycles: -1}\n", "mine.yaml, line 3: timings.nCL.cycles"),
+        ("extends: LPDDR5-6400\nbehavior: {}\n", "behavior: unknown key; did you mean 'behaviour'"),
+    ],
+)
+def test_a_file_that_cannot_extend_says_why(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as fault:
+        standard(tmp_path / "mine.yaml")
+    assert message in str(fault.value)
+
+
+def test_idle_power_is_the_files_own_or_anothers(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: LPDDR4-3200\nname: MINE\nidle: {rails: {VDD2: {IDD6: 5 mA}}}\n")
+    own, usual = (idle_mw(standard(name), "self-refresh") for name in (tmp_path / "mine.yaml", "LPDDR4-3200"))
+    assert own.nominal - usual.nominal == pytest.approx(4.5 * 1.1)
+    assert own.source.startswith("MINE idle currents (DRAMSys")
+    (tmp_path / "mine.yaml").write_text("extends: LPDDR4-3200\nidle: {kind: stand-in, standard: LPDDR5-6400}\n")
+    with pytest.raises(ConfigError, match="expected a standard with idle currents; got LPDDR5-6400"):
+        idle_mw(standard(tmp_path / "mine.yaml"), "self-refresh")

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dchw.config import build
-from dchw.dram.system import MemorySystem
 from dchw.engines import reference
 from dchw.engines.fast import engine as fast
 from dchw.machines.units.dram import Dram
 from dchw.program.program import FiringNode, Link, MemoryNode, Program, Requests
 from dchw.quantities import ConfigError
+from tests.dram.driving import MemorySystem
 from tests.parity.machines import Scale, random_program
 from tests.parity.test_engines import assert_equal, outcome
 
