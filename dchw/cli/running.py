@@ -28,6 +28,7 @@ _COLUMNS = {
     "bandwidth_gbps": "GB/s",
     "cycles": "cycles",
     "latency_us": "latency us",
+    "bound_by": "bound by",
     "energy_dram_nj": "DRAM nJ",
     "energy_sram_nj": "SRAM nJ",
     "energy_decode_nj": "decode nJ",
@@ -166,6 +167,7 @@ def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: An
         f"{first['energy_nj'] / last['energy_nj']:.1f}x less energy.",
         f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
         f"activations from the {workload.activations}; engine {result.engine}.",
+        f"{last['storage']} is bound by {result.bound}.",
         f"DRAM energy: {result.costs.scope}.",
     ]
     notes += [f"Note: {note}" for note in (*workload.notes, *network.graph.notes)]

@@ -106,6 +106,8 @@ def command(
         "energy_by_category_pj": energy,
         "stream_bytes": {stream.value: size for stream, size in result.stream_bytes().items()},
         "area_mm2": result.costs.area_mm2,
+        "bound_by": result.bound.bound_by,
+        "bound": str(result.bound),
         "program_digest": result.timing.program_digest,
         "notes": list(result.workload.notes),
         "warnings": list(result.costs.warnings),
@@ -127,6 +129,7 @@ def command(
     facts = [
         f"{result.cycles:,} cycles = {result.seconds * 1e6:.2f} us; {result.dram_read_bytes:,} B read and "
         f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ",
+        f"Bound by {result.bound}.",
         *_memory_facts(memory),
         f"DRAM energy: {result.costs.scope}.",
         *(f"Note: {note}" for note in result.workload.notes),

@@ -88,6 +88,7 @@ def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, o
         "bandwidth_gbps": result.bandwidth_gbps,
         "cycles": result.cycles,
         "latency_us": result.seconds * 1e6,
+        "bound_by": result.bound.bound_by,
         "energy_dram_nj": energy.get("DRAM", 0.0) / 1e3,
         "energy_sram_nj": energy.get("SRAM", 0.0) / 1e3,
         "energy_decode_nj": energy.get("decode", 0.0) / 1e3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,7 @@ from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import DchwError, nearest, seconds_of
+from dchw.run.bounds import Bound, layer_bounds, run_bound
 from dchw.run.conservation import check_conservation
 from dchw.vocabulary import Stream
 
@@ -92,6 +94,11 @@ class SimResult:
             return None
         return MemoryRun(part=node.memory.part, last_clock=memory.clocks, state=memory.channels)
 
+    @cached_property
+    def bound(self) -> Bound:
+        """What bounds the whole run; ``layers_frame()`` says it of every layer."""
+        return run_bound(self.workload, self.program, self.timing)
+
     def stream_bytes(self) -> dict[Stream, int]:
         """DRAM bytes per stream, whole bursts, both ways."""
         memory = self.timing.memory
@@ -125,9 +132,10 @@ class SimResult:
         return pd.DataFrame(rows)
 
     def layers_frame(self) -> pd.DataFrame:
-        """Per layer: first start, last finish, DRAM bytes, entries, fillers, products."""
+        """Per layer: first start, last finish, DRAM bytes, entries, fillers, products, and what bounds it."""
         import pandas as pd
 
+        bounds = layer_bounds(self.workload, self.program, self.timing)
         memory = self.timing.memory
         rows = []
         for index, name in enumerate(self.program.layers):
@@ -146,6 +154,11 @@ class SimResult:
                     "dense_macs": works[0].geometry.macs * self.workload.batch,
                     "useful_macs": works[0].multiplications,
                     "passes": works[0].tiling.passes,
+                    "own_cycles": bounds[index].own_cycles,
+                    "bound_by": bounds[index].bound_by,
+                    "bound_share": bounds[index].share,
+                    "next_bound": bounds[index].next_resource,
+                    "headroom": bounds[index].headroom,
                 }
             )
         return pd.DataFrame(rows)

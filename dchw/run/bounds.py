@@ -1,0 +1,170 @@
+"""What bounds a layer and a run: how long each resource was at work, and how far behind the next one follows.
+
+Every firing of a node occupies it for known cycles, so a layer cannot take less time than its busiest node works for
+it (rule T2); the DRAM moves a layer's bytes no faster than its peak. The resource with the most such cycles is what the
+layer is *bound by*; divided by the layer's own cycles they are its share, and divided by the cycles of the next
+resource they say how much faster the layer could become if only that resource were widened. A share well below one
+means that neither is saturated: latency, or waiting for the layer before, takes the rest. A run is bound by what its
+layers are bound by, each with the share of the run's cycles that is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.engines.result import Timing
+from dchw.formats import Need, storage_format
+from dchw.machines.machine import Machine
+from dchw.mapping.stages import LayerWork
+from dchw.mapping.workload import Workload
+from dchw.program.program import FiringNode, Program
+from dchw.quantities import ceil_div
+
+Cycles = npt.NDArray[np.float64]
+LATENCY_SHARE = 0.6
+"""Below this share of its own cycles even the busiest resource does not bind: the layer waits on latencies."""
+WORDS = {
+    "dma": "DMA",
+    "huffman": "decode",
+    "pe_array": "array",
+    "activation_sram": "activation SRAM",
+    "weight_sram": "weight SRAM",
+}
+"""What the work of a unit's nodes is called; a unit that is not listed goes by its own name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What holds a layer, or a whole run, back."""
+
+    layer: str
+    """Empty for the whole run."""
+    own_cycles: int
+    """Cycles by which the layer moved the end of the run on: those of all layers add up to the run's."""
+    work_cycles: Mapping[str, float]
+    """Cycles each resource worked for it, most first: the busiest node of a unit, or bytes at the DRAM's peak."""
+    layers: Mapping[str, float] = field(default_factory=dict)
+    """Of a whole run: what its layers are bound by, with the share of the run's cycles, most first."""
+
+    @property
+    def resource(self) -> str:
+        """The resource with the most work."""
+        return next(iter(self.work_cycles), "nothing")
+
+    @property
+    def share(self) -> float:
+        """Share of the own cycles in which that resource worked; above 1 where it began before the layer's turn."""
+        return next(iter(self.work_cycles.values()), 0.0) / max(self.own_cycles, 1)
+
+    @property
+    def bound_by(self) -> str:
+        """The resource, or ``latency`` where even the busiest worked less than `LATENCY_SHARE` of the time.
+
+        Of a run: what its layers are bound by for most of the time.
+        """
+        if self.layers:
+            return next(iter(self.layers))
+        return self.resource if self.share >= LATENCY_SHARE else "latency"
+
+    @property
+    def next_resource(self) -> str:
+        """The resource that would bind if this one were widened."""
+        return list(self.work_cycles)[1] if len(self.work_cycles) > 1 else "nothing"
+
+    @property
+    def headroom(self) -> float:
+        """How many times faster the next resource would allow the layer to be."""
+        work = list(self.work_cycles.values())
+        return work[0] / work[1] if len(work) > 1 and work[1] else float("inf")
+
+    def __str__(self) -> str:
+        name = f"{self.layer}: " if self.layer else ""
+        if len(self.layers) > 1 and self.share < LATENCY_SHARE:
+            return ", ".join(f"{word} for {share:.0%} of the time" for word, share in self.layers.items())
+        if self.bound_by == "latency":
+            return f"{name}latency: the busiest resource, {self.resource}, works {self.share:.0%} of the time"
+        allows = f"; {self.next_resource} would allow {self.headroom:.1f}x" if self.headroom < float("inf") else ""
+        return f"{name}{self.resource}, at work {min(self.share, 1.0):.0%} of the time{allows}"
+
+
+def layer_bounds(workload: Workload, program: Program, timing: Timing) -> tuple[Bound, ...]:
+    """One `Bound` a layer, in the program's order."""
+    resources = _work(workload, program, timing)
+    ends = np.maximum.accumulate(np.maximum(timing.layer_finish, 0))
+    own = np.diff(ends, prepend=0)
+    if own.size:
+        own[-1] += timing.cycles - ends[-1]  # results on their way out
+    return tuple(
+        Bound(
+            layer=name,
+            own_cycles=int(own[index]),
+            work_cycles=_ordered({resource: float(cycles[index]) for resource, cycles in resources.items()}),
+        )
+        for index, name in enumerate(program.layers)
+    )
+
+
+def run_bound(workload: Workload, program: Program, timing: Timing) -> Bound:
+    """The `Bound` of the whole run: each resource's work over all layers, and what they are bound by."""
+    totals = {resource: float(cycles.sum()) for resource, cycles in _work(workload, program, timing).items()}
+    shares: dict[str, float] = {}
+    for bound in layer_bounds(workload, program, timing):
+        shares[bound.bound_by] = shares.get(bound.bound_by, 0.0) + bound.own_cycles / max(timing.cycles, 1)
+    return Bound(layer="", own_cycles=timing.cycles, work_cycles=_ordered(totals), layers=_ordered(shares))
+
+
+def _ordered(work: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(((k, v) for k, v in work.items() if v > 0), key=lambda item: -item[1]))
+
+
+def _work(workload: Workload, program: Program, timing: Timing) -> dict[str, Cycles]:
+    """Cycles of every layer per resource."""
+    layers = len(program.layers)
+    found: dict[str, Cycles] = {}
+    for node in program.nodes:
+        if not isinstance(node, FiringNode):
+            continue
+        busy = timing.nodes[node.name].by_layer[:, 0].astype(np.float64)
+        word = WORDS.get(node.unit, node.unit)
+        found[word] = np.maximum(found.get(word, np.zeros(layers)), busy)
+    array = found.pop("array", None)
+    if array is not None:
+        for index, name in enumerate(program.layers):
+            works = [stage.layer for stage in workload.stages if stage.layer.name == name]
+            word = _array_word(workload.machine, works, array[index])
+            found.setdefault(word, np.zeros(layers))[index] = array[index]
+    if timing.memory is not None:
+        moved = timing.memory.size_bytes.sum(axis=(0, 1)).astype(np.float64)
+        found["dram"] = moved / workload.machine.dram.peak_bytes_per_cycle(workload.machine.clock_hz)
+    return found
+
+
+def _array_word(machine: Machine, works: Sequence[LayerWork], busy: float) -> str:
+    """What an element's cycles went into: its multipliers, or what feeds and empties it."""
+    array = machine.pe_array
+    drain = sum(
+        array.drain_cycles(work.tiling.rows, work.tiling.pixels_in(index))
+        for work in works
+        for index in range(work.tiling.passes)
+    )
+    if 2 * drain > busy:
+        return "drain"
+    work = works[0]
+    active = work.activity[work.activity > 0]
+    groups = float(np.median(active)) if active.size else 1.0
+    if work.dense:
+        rows = work.geometry.out_channels // work.geometry.groups
+        supply = ceil_div(rows * work.entry_bits, machine.weight_sram.banks * machine.weight_sram.word_bits)
+        computing = groups * array.dense_cycles(rows, work.tiling.pixels_in(0))
+        return "weight SRAM" if supply > computing else "array"
+    needs = storage_format(work.packed.storage).needs
+    look_up = machine.codebook.slot_cycles if Need.CODEBOOK in needs else 1
+    bits, every = machine.weight_sram.reader_bits_per_cycle(array.elements)
+    fetch = 1 if Need.DECODER in needs else ceil_div(work.entry_bits * every, bits)
+    if max(look_up, fetch) <= groups:
+        return "array"
+    return "codebook" if look_up >= fetch else "weight SRAM"
