@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(name="compare")
 @click.argument("file")
-@click.option("--storage", multiple=True, help="Only these storage formats (repeatable; default: all seven).")
+@click.option("--storage", multiple=True, help="Only these storage formats (repeatable; default: all).")
 @run_options
 @click.option("--report", type=click.Path(path_type=Path), help="Also write a self-contained HTML report.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -99,7 +99,7 @@ def run_comparison(
     warm: bool,
     prototxt: Path | None,
 ) -> Compared:
-    """Runs ``file`` in the named storage formats, all seven where none is named, with a progress bar."""
+    """Runs ``file`` in the named storage formats, all where none is named, with a progress bar."""
     import dchw
     from dchw.formats import STORAGE_FORMATS, storage_format
 

@@ -28,12 +28,12 @@ ENTRY_BITS = 16
 
 def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
     """Costs of the units on the chip that a storage format involves; the others are neither active nor counted."""
-    needs = storage_format(storage).needs
+    form = storage_format(storage)
+    needs, sparse = form.needs, form.positions
     parts = machine.silicon.parts(machine.clock_hz)
     elements, formats = machine.pe_array.elements, machine.formats
     decoding = Need.DECODER in needs
     at_use = machine.huffman.placement is Placement.USE
-    sparse = not storage.startswith("dense")
     readers = machine.huffman.units if decoding and at_use else elements if sparse else machine.weight_sram.banks
     costs = {
         "dma": machine.dma.costs(parts, word_bits=machine.weight_sram.word_bits, staged=decoding and not at_use),

@@ -1,7 +1,8 @@
 """Storage formats: how a layer's weights lie in DRAM, packed for a machine, and how they are read back.
 
-A format is one file: it packs, unpacks, and says which units it needs. ``layout`` says what jobs, runs and chunks are,
-``packed`` what the regions of a layer hold.
+A format is one file beside this one: it packs and unpacks, says which units it needs, whether it stores positions, how
+wide an entry is and how long a network's file would be (`StorageFormat`). Nothing outside this folder knows its name.
+``packing.layout`` says what jobs, runs and chunks are, ``packing.packed`` what the regions of a layer hold.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import csr, dense, huffman, relative, shared
+from dchw.formats import bitmask, csr, dense, huffman, palette, palette_huffman, relative, shared
 from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import (
+    Coded,
     DenseWeights,
     Entries,
     Need,
@@ -24,10 +26,30 @@ from dchw.formats.packing.packed import (
 )
 from dchw.quantities import DchwError, nearest
 
-STORAGE_FORMATS: Mapping[str, StorageFormat] = MappingProxyType(
-    {form.name: form for form in (*dense.FORMATS, csr.FORMAT, relative.FORMAT, shared.FORMAT, huffman.FORMAT)}
-)
+_FORMATS: dict[str, StorageFormat] = {
+    form.name: form
+    for form in (
+        *dense.FORMATS,
+        csr.FORMAT,
+        palette.FORMAT,
+        relative.FORMAT,
+        bitmask.FORMAT,
+        palette_huffman.FORMAT,
+        shared.FORMAT,
+        huffman.FORMAT,
+    )
+}
+STORAGE_FORMATS: Mapping[str, StorageFormat] = MappingProxyType(_FORMATS)
 """Every storage format by name, from the largest to the smallest of a typical pruned layer."""
+DEFAULT_FORMAT = huffman.FORMAT.name
+"""The format of a run that names none: what Deep Compression ends with."""
+
+
+def register_format(form: StorageFormat) -> None:
+    """Make a format known by its name, in every verb and report; a DchwError where the name is taken."""
+    if form.name in _FORMATS:
+        raise DchwError(f"storage format {form.name!r}: expected a new name; got one that is taken; choose another")
+    _FORMATS[form.name] = form
 
 
 def storage_format(name: str) -> StorageFormat:
@@ -64,7 +86,9 @@ def unpack(packed: PackedLayer) -> Unpacked:
 
 
 __all__ = [
+    "DEFAULT_FORMAT",
     "STORAGE_FORMATS",
+    "Coded",
     "DenseWeights",
     "Entries",
     "Need",
@@ -74,6 +98,7 @@ __all__ = [
     "StorageFormat",
     "Unpacked",
     "pack",
+    "register_format",
     "storage_format",
     "unpack",
     "weight_matrix",

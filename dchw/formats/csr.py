@@ -6,6 +6,7 @@ import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.files import array_file
 from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
 from dchw.formats.packing.sparse import (
@@ -55,7 +56,12 @@ def _unpack(packed: PackedLayer) -> Entries:
 FORMAT = StorageFormat(
     name="csr",
     summary="pruned float32 values with 32-bit absolute positions",
+    positions=True,
     needs=frozenset({Need.INDEX}),
+    values=Stream.WEIGHTS,
     pack=_pack,
     unpack=_unpack,
+    entry_bits=lambda packed: ROW_BITS + VALUE_BITS,
+    file_bytes=array_file(lambda layer: (ROW_BITS + VALUE_BITS) // 8 * layer.nonzeros + 4 * (layer.codes.shape[0] + 1)),
+    run_regions=frozenset({Stream.POINTERS}),
 )

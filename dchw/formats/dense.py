@@ -7,17 +7,16 @@ float32, weight = integer x scale; a channel whose scale would be below the smal
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
-from dchw.compression.compressed import CodeArray, CompressedLayer, ValueFormat
-from dchw.compression.value_formats import LARGEST_INT8, encoded_bytes
+from dchw.compression.compressed import CompressedLayer, ValueFormat
+from dchw.compression.value_formats import LARGEST_INT8
+from dchw.formats.packing.columns import assemble_columns, by_job, job_bounds
+from dchw.formats.packing.files import array_file
 from dchw.formats.packing.layout import PackShape, RunLayout
 from dchw.formats.packing.packed import (
     DenseWeights,
@@ -27,18 +26,13 @@ from dchw.formats.packing.packed import (
     damaged,
     decode_bias,
     decode_floats,
-    encode_bias,
     encode_floats,
     region,
 )
 from dchw.graph.network import FloatArray
-from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 
-_CHUNK_ENTRY_BYTES = 4
 _BLOCK_WEIGHTS = 1 << 20
-_TABLE_VALUES = 1 << 20
-_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
 
 
 def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
@@ -47,27 +41,14 @@ def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameter
     if form is ValueFormat.INT8:
         scales = _scales(layer)
         tables[Stream.CODEBOOKS] = encode_floats(scales, ValueFormat.FLOAT32, layer.name)
-        weights = _by_job(layer, layout, lambda rows: _integers(layer.codebook, scales[rows]))
+        weights = by_job(layer, layout, lambda rows: _integers(layer.codebook, scales[rows]))
     else:
-        values = encode_floats(layer.codebook, form, layer.name).view(f"<u{encoded_bytes(form, 1)}")
-        weights = _by_job(layer, layout, lambda rows: np.broadcast_to(values, (rows.stop - rows.start, values.size)))
+        values = encode_floats(layer.codebook, form, layer.name).view(f"<u{_WIDTHS[form] // 8}")
+        weights = by_job(layer, layout, lambda rows: np.broadcast_to(values, (rows.stop - rows.start, values.size)))
     job_bytes = weights.itemsize * layout.rows
-    chunk_jobs = max(1, _CHUNK_ENTRY_BYTES * shape.chunk_entries // job_bytes)
-    bounds = np.append(np.arange(0, layout.jobs, chunk_jobs), layout.jobs)
-    return PackedLayer(
-        name=layer.name,
-        storage=_NAMES[form],
-        shape=shape,
-        geometry=layer.geometry,
-        parameters=parameters,
-        regions={**tables, **encode_bias(layer, parameters), Stream.WEIGHTS: weights.reshape(-1).view(np.uint8)},
-        chunk_bytes={Stream.WEIGHTS: bounds.astype(np.int64) * job_bytes},
-        chunk_decoder=np.zeros(ceil_div(layout.jobs, chunk_jobs), dtype=np.int32),
-        chunk_first_job=bounds[:-1].astype(np.int32),
-        chunk_end_job=bounds[1:].astype(np.int32),
-        entries=layer.geometry.weights,
-        fillers=0,
-    )
+    bounds = job_bounds(layout, 8 * job_bytes)
+    stored = (Stream.WEIGHTS, weights.reshape(-1).view(np.uint8), bounds * job_bytes)
+    return assemble_columns(layer, _NAMES[form], shape, parameters, bounds, stored, tables)
 
 
 def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
@@ -111,40 +92,13 @@ def _integers(values: FloatArray, scales: FloatArray) -> npt.NDArray[np.uint8]:
     return np.clip(np.rint(values / divisors), -LARGEST_INT8, LARGEST_INT8).astype(np.int8).view(np.uint8)
 
 
-def _by_job(
-    layer: CompressedLayer, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
-) -> npt.NDArray[Any]:
-    """What every weight is stored as, [groups, columns, rows of a group].
-
-    ``table_of`` gives it for some output channels and every code: [channels, codes].
-    """
-    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // layer.codebook.size)
-    result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
-    for group in range(geometry.groups):
-        for start in range(0, layout.rows, step):
-            first = group * layout.rows + start
-            channels = slice(first, first + min(step, layout.rows - start))
-            _look_up(layer.matrix_codes[channels], table_of(channels), start, result[group])
-    return result
-
-
-@kernel
-def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
-    # result[column, start + row] = table[row, codes[row, column]]
-    rows, columns = codes.shape
-    for first_row in range(0, rows, _TILE):
-        for first_column in range(0, columns, _TILE):
-            for row in range(first_row, min(first_row + _TILE, rows)):
-                line = table[row]
-                for column in range(first_column, min(first_column + _TILE, columns)):
-                    result[column, start + row] = line[codes[row, column]]
-
-
 _NAMES = {
     ValueFormat.FLOAT32: "dense-fp32",
     ValueFormat.FLOAT16: "dense-fp16",
     ValueFormat.INT8: "dense-int8",
 }
+
+_WIDTHS = {ValueFormat.FLOAT32: 32, ValueFormat.FLOAT16: 16, ValueFormat.INT8: 8}
 
 _SUMMARIES = {
     ValueFormat.FLOAT32: "every weight as float32",
@@ -152,9 +106,27 @@ _SUMMARIES = {
     ValueFormat.INT8: "every weight as int8 with a scale per output channel",
 }
 
+
+def _file_bytes(form: ValueFormat, layer: CompressedLayer) -> int:
+    scales = 4 * layer.codes.shape[0] if form is ValueFormat.INT8 else 0
+    return _WIDTHS[form] // 8 * layer.codes.size + scales
+
+
+def _entry_bits(form: ValueFormat, packed: PackedLayer) -> int:
+    return _WIDTHS[form]
+
+
 FORMATS = tuple(
     StorageFormat(
-        name=name, summary=_SUMMARIES[form], needs=frozenset(), pack=partial(_pack, form), unpack=partial(_unpack, form)
+        name=name,
+        summary=_SUMMARIES[form],
+        positions=False,
+        needs=frozenset(),
+        values=Stream.WEIGHTS,
+        pack=partial(_pack, form),
+        unpack=partial(_unpack, form),
+        entry_bits=partial(_entry_bits, form),
+        file_bytes=array_file(partial(_file_bytes, form)),
     )
     for form, name in _NAMES.items()
 )

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
+from dchw.compression.relative_index import encode_gaps
 from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.files import array_file
 from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
 from dchw.formats.packing.sparse import (
@@ -22,6 +24,7 @@ from dchw.formats.packing.sparse import (
     stored_chunks,
     stored_runs,
 )
+from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 
 
@@ -57,10 +60,22 @@ def _unpack(packed: PackedLayer) -> Entries:
     )
 
 
+def _file_bytes(layer: CompressedLayer) -> int:
+    """float32 values and gaps of the flattened weights."""
+    positions, index_bits = np.flatnonzero(layer.codes.ravel()), layer.storage.index_bits
+    gaps, _ = encode_gaps(positions, layer.codes.ravel()[positions], index_bits)
+    return VALUE_BITS // 8 * gaps.size + ceil_div(gaps.size * index_bits, 8)
+
+
 FORMAT = StorageFormat(
     name="relative",
     summary="pruned float32 values with fixed-width gaps",
+    positions=True,
     needs=frozenset({Need.INDEX}),
+    values=Stream.WEIGHTS,
     pack=_pack,
     unpack=_unpack,
+    entry_bits=lambda packed: packed.parameters.index_bits + VALUE_BITS,
+    file_bytes=array_file(_file_bytes),
+    run_regions=frozenset({Stream.POINTERS}),
 )

@@ -5,22 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from dchw.compression.bitstream import Bytes
-from dchw.compression.compressed import CompressedLayer
+from dchw.compression.compressed import Coding, CompressedLayer, Positions
+from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.files import container_file
 from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import (
-    Entries,
-    Need,
-    PackedLayer,
-    Parameters,
-    StorageFormat,
-    damaged,
-    decode_floats,
-    encode_floats,
-)
+from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
 from dchw.formats.packing.sparse import (
     assemble,
     constant_bits,
@@ -30,23 +21,7 @@ from dchw.formats.packing.sparse import (
     stored_chunks,
     stored_runs,
 )
-from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
-
-
-def encode_codebook(layer: CompressedLayer, parameters: Parameters) -> dict[Stream, Bytes]:
-    """The CODEBOOKS region: every shared value but the +0.0 of code 0."""
-    return {Stream.CODEBOOKS: encode_floats(layer.codebook[1:], parameters.value_format, layer.name)}
-
-
-def look_up(packed: PackedLayer, codes: npt.NDArray[np.uint16]) -> FloatArray:
-    """Values of codes through the layer's codebook; raises FileFormatError for a code outside it."""
-    parameters = packed.parameters
-    stored = decode_floats(packed, Stream.CODEBOOKS, parameters.value_format, parameters.codebook_values)
-    codebook = np.concatenate([np.zeros(1, dtype=np.float32), stored])
-    if codes.size and int(codes.max()) >= codebook.size:
-        raise damaged(packed, Stream.CODES, f"codes below {codebook.size}", str(int(codes.max())))
-    return codebook[codes]
 
 
 def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
@@ -84,7 +59,12 @@ def _unpack(packed: PackedLayer) -> Entries:
 FORMAT = StorageFormat(
     name="shared",
     summary="fixed-width gaps and codes, with a codebook",
+    positions=True,
     needs=frozenset({Need.INDEX, Need.CODEBOOK}),
+    values=Stream.CODES,
     pack=_pack,
     unpack=_unpack,
+    entry_bits=lambda packed: packed.parameters.index_bits + packed.parameters.code_bits,
+    file_bytes=container_file(Positions.GAPS, Coding.FIXED),
+    run_regions=frozenset({Stream.POINTERS}),
 )

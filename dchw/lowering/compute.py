@@ -3,7 +3,8 @@
 Every pass broadcasts the columns with a non-zero activation, in job order; a processing element works through its
 entries of each and hands its sums over at the end. Entries that come one by one from a decode unit are a firing each;
 a run that the element reads from the weight SRAM by itself is one firing of its entries' cycles together. A column in
-which the element has no entry is one firing of one cycle.
+which the element has no entry is one firing of one cycle. Weights without positions are worked by all elements in
+lockstep: a column is one firing, or one for each step of the array where decode units feed it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dchw.formats import Entries, Need, PackedLayer, storage_format
-from dchw.lowering.decoding import ChunkUser, Decoding, needed_chunks
+from dchw.formats import Need, PackedLayer
+from dchw.lowering.decoding import ChunkUser, Decoding, needed_chunks, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.program.builder import Indices, ProgramBuilder
 from dchw.quantities import DchwError, ceil_div
@@ -41,13 +43,15 @@ def lower_compute(
     """
     work = stage.layer
     broadcast = _broadcast(builder, machine, work, layer, fills, previous)
-    if work.dense:
-        results = [_dense(builder, machine, work, layer, weights, delivery, broadcast)]
-        return _collect(builder, machine, stage, layer, results)
     decoding = None
-    if work.packed.storage == "huffman":
-        decoding = Decoding(builder, machine, work, layer, weights, delivery, held)
-    results = _sparse(builder, machine, work, layer, weights, delivery, broadcast, decoding)
+    if work.needs(Need.DECODER):
+        at_use = machine.huffman.placement is Placement.USE
+        ends = step_ends(work, _step_rows(machine, work)) if at_use and not work.form.positions else None
+        decoding = Decoding(builder, machine, work, layer, weights, delivery, held, ends)
+    if work.form.positions:
+        results = _sparse(builder, machine, work, layer, weights, delivery, broadcast, decoding)
+    else:
+        results = [_lockstep(builder, machine, work, layer, weights, delivery, broadcast, decoding)]
     done = _collect(builder, machine, stage, layer, results)
     if decoding is not None:
         decoding.finish(int(done[-1]))
@@ -131,7 +135,7 @@ def _take_chunks(
         weights.used_up(delivery, user.node, index, mine, done)
 
 
-def _dense(
+def _lockstep(
     builder: ProgramBuilder,
     machine: Machine,
     work: LayerWork,
@@ -139,32 +143,88 @@ def _dense(
     weights: WeightStream,
     delivery: Delivery,
     broadcast: Indices,
+    decoding: Decoding | None,
 ) -> _Handover:
-    array, sram = machine.pe_array, machine.weight_sram
-    rows = work.geometry.out_channels // work.geometry.groups
-    passes = work.tiling.passes
-    job_bits = rows * work.entry_bits
-    supply = ceil_div(job_bits, sram.banks * sram.word_bits)
+    array = machine.pe_array
+    steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, _step_rows(machine, work))
     parts, starts, at = [], [], 0
-    for index in range(passes):
+    for index in range(work.tiling.passes):
         pixels = work.tiling.pixels_in(index)
         groups = work.activity[index][work.activity[index] > 0].astype(np.int64)
-        cycles = np.maximum(groups * array.dense_cycles(rows, pixels), supply)
-        parts += [cycles, np.array([array.drain_cycles(work.tiling.rows, pixels)])]
-        starts.append(np.arange(at, at + groups.size))
-        at += groups.size + 1
+        cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
+        parts += [np.repeat(cycles, steps), np.array([array.drain_cycles(work.tiling.rows, pixels)])]
+        starts.append(at + steps * np.arange(groups.size))
+        at += steps * groups.size + 1
     node = builder.node("pe_array", "pe_array")
     first = node.fire(np.concatenate(parts), layer)[0]
     job_firing = [part + first for part in starts]
-    last = first + np.cumsum([part.size + 1 for part in starts]) - 1
+    last = first + np.cumsum([steps * part.size + 1 for part in starts]) - 1
     queue = builder.link("activation_sram.broadcast", node.name, what="columns", depth=array.queue_depth)
     queue.give(broadcast)
     queue.take(np.concatenate(job_firing))
     user = ChunkUser(node=node.name, job_firing=job_firing, active=_active_jobs(work), last=last)
-    _take_chunks(builder, weights, delivery, work, user, np.arange(work.packed.chunks), sram.access_cycles - 1)
-    _drop_chunks(weights, delivery, work)
-    _wait_for_tables(builder, delivery, node.name, int(first))
+    chunks = np.arange(work.packed.chunks)
+    if decoding is None:
+        latency = machine.weight_sram.access_cycles - 1
+        _take_chunks(builder, weights, delivery, work, user, chunks, latency)
+        _drop_chunks(weights, delivery, work)
+        _wait_for_tables(builder, delivery, node.name, int(first))
+    elif decoding.at_load:
+        decoding.hand_chunks(user, chunks)
+    else:
+        decoding.hand_steps(node.name, job_firing, user.active, _spread(machine, work))
     return _Handover(node=node.name, firings=last)
+
+
+def _spread(machine: Machine, work: LayerWork) -> int:
+    """Rows that one element works at a time in lockstep, in lanes that the pixels of a full pass leave free."""
+    return max(1, machine.pe_array.lanes // work.tiling.tile)
+
+
+def _step_rows(machine: Machine, work: LayerWork) -> int:
+    """Rows that all elements work at a time in lockstep."""
+    return machine.pe_array.elements * _spread(machine, work)
+
+
+def _column_cycles(machine: Machine, work: LayerWork, groups: Indices, pixels: int) -> Indices:
+    """Cycles of each column of a pass: multiplying, reading its weights from the SRAM, looking them up."""
+    sram = machine.weight_sram
+    supply = ceil_div(work.rows * work.entry_bits, sram.banks * sram.word_bits)
+    least = max(supply, _look_up_cycles(machine, work, work.rows))
+    return np.maximum(groups * machine.pe_array.dense_cycles(work.rows, pixels), least)
+
+
+def _step_cycles(machine: Machine, work: LayerWork, groups: Indices) -> Indices:
+    """Cycles of each step of a column whose weights come from the decode units. The last, smaller pass keeps the steps
+    of a full one, because that is how the units group what they hand over."""
+    return np.maximum(groups, _look_up_cycles(machine, work, min(work.rows, _step_rows(machine, work))))
+
+
+def _look_up_cycles(machine: Machine, work: LayerWork, rows: int) -> int:
+    """Cycles in which so many weights of a column are looked up; every element looks up its own."""
+    if not work.needs(Need.CODEBOOK):
+        return 0
+    return machine.codebook.column_cycles(ceil_div(rows, machine.pe_array.elements))
+
+
+def pace_note(machine: Machine, works: list[LayerWork]) -> str | None:
+    """A sentence where a layer worked in lockstep is held up by its codebook's ports before all else."""
+    look_ups = multiplying = bus = columns = 0.0
+    for work in works:
+        if work.form.positions or not work.needs(Need.CODEBOOK):
+            return None
+        active = np.count_nonzero(work.activity)
+        columns += active * work.rows
+        look_ups += active * _look_up_cycles(machine, work, work.rows)
+        dense = machine.pe_array.dense_cycles(work.rows, work.tiling.tile)
+        multiplying += int(work.activity.sum(dtype=np.int64)) * dense
+        bus += work.packed.total_bytes / machine.dram.peak_bytes_per_cycle(machine.clock_hz)
+    if look_ups <= max(multiplying, bus):
+        return None
+    return (
+        f"layer {works[0].name}: bound by codebook ports: {columns:,.0f} look-ups take {look_ups:,.0f} cycles, the "
+        f"multipliers {multiplying:,.0f} and the bus at its peak {bus:,.0f}; raise codebook.ports"
+    )
 
 
 def _wait_for_tables(builder: ProgramBuilder, delivery: Delivery, node: str, firing: int) -> None:
@@ -187,8 +247,7 @@ def _sparse(
 ) -> list[_Handover]:
     from dchw.lowering.firings import element_firings
 
-    entries = work.weights
-    assert isinstance(entries, Entries)
+    entries = work.entries
     array = machine.pe_array
     runs = _Runs(work, array.elements)
     by_itself = decoding is None or decoding.at_load
@@ -227,7 +286,7 @@ def _sparse(
 
 def _entry_cycles(machine: Machine, work: LayerWork, *, fetched_by_element: bool) -> int:
     """Cycles an entry takes at least: its codebook slot and, where elements read the SRAM themselves, its bits."""
-    least = machine.codebook.slot_cycles if Need.CODEBOOK in storage_format(work.packed.storage).needs else 1
+    least = machine.codebook.slot_cycles if work.needs(Need.CODEBOOK) else 1
     if fetched_by_element:
         bits, every = machine.weight_sram.reader_bits_per_cycle(machine.pe_array.elements)
         least = max(least, ceil_div(work.entry_bits * every, bits))
@@ -244,8 +303,7 @@ class _Runs:
     """Where each processing element's runs lie in the entry arrays."""
 
     def __init__(self, work: LayerWork, elements: int) -> None:
-        entries = work.weights
-        assert isinstance(entries, Entries)
+        entries = work.entries
         jobs = work.activity.shape[1]
         self._begin = np.zeros((elements, jobs), np.int32)
         self._length = np.zeros((elements, jobs), np.int32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dchw.formats import Entries, Need, storage_format
+from dchw.formats import Need
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork, Stage
@@ -53,7 +53,7 @@ def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]
 def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
     """What crosses the DMA, and the words its answers fill."""
     machine = workload.machine
-    staged = workload.storage == "huffman" and machine.huffman.placement is Placement.LOAD
+    staged = workload.decodes_at_load
     memory = program.memory
     for requests in memory.requests if memory is not None else ():
         words = -(-requests.bursts.astype(np.int64) * machine.dram.burst_bytes * 8 // machine.weight_sram.word_bits)
@@ -88,10 +88,10 @@ class _Counting:
 
     def count(self) -> None:
         self._activations()
-        if isinstance(self._work.weights, Entries):
-            self._sparse(self._work.weights)
+        if self._work.form.positions:
+            self._sparse()
         else:
-            self._dense()
+            self._lockstep()
 
     def _add(self, unit: str, event: Event, count: int, stream: Stream | None = None) -> None:
         self._counts[self._work.name, unit, event, stream] += int(count)
@@ -114,81 +114,93 @@ class _Counting:
         self._add("pe_array", Event.MAC, products)
         self._add("pe_array", Event.ACCUMULATOR_ACCESS, products + self._work.output_values)
 
-    def _dense(self) -> None:
-        work, sram = self._work, self._machine.weight_sram
-        rows = work.geometry.out_channels // work.geometry.groups
-        words = sram.words(rows * work.entry_bits)
-        self._add("weight_sram", Event.SRAM_READ, int(self._active.sum()) * words, Stream.WEIGHTS)
+    def _lockstep(self) -> None:
+        work = self._work
         # one queue in front of the lockstep array
         self._add("pe_array", Event.QUEUE_WRITE, int(self._groups.sum()), Stream.ACTIVATIONS)
         self._add("pe_array", Event.QUEUE_READ, int(self._groups.sum()), Stream.ACTIVATIONS)
-        self._multiply(int(self._lanes.sum()) * rows)
+        self._multiply(int(self._lanes.sum()) * work.rows)
+        self._weights(used=int(self._active.sum()) * work.rows)
 
-    def _sparse(self, entries: Entries) -> None:
-        machine, work = self._machine, self._work
-        needs = storage_format(work.packed.storage).needs
-        per_job = np.bincount(entries.job, minlength=self._active.size)
-        used = int((per_job * self._active).sum())
-        elements = machine.pe_array.elements
+    def _sparse(self) -> None:
+        work, elements = self._work, self._machine.pe_array.elements
+        per_job = np.bincount(work.entries.job, minlength=self._active.size)
         self._add("pe_array", Event.QUEUE_WRITE, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
         self._add("pe_array", Event.QUEUE_READ, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
         self._multiply(int((per_job * self._lanes).sum()))
-        if Need.INDEX in needs:
+        self._weights(used=int((per_job * self._active).sum()))
+
+    def _weights(self, used: int) -> None:
+        """From the SRAM to the multipliers, through what the format needs; ``used`` entries or weights in all."""
+        machine, work = self._machine, self._work
+        if work.needs(Need.INDEX):
             self._add("pe_array", Event.INDEX_ACCUMULATE, used, Stream.GAPS)
-        if Need.CODEBOOK in needs:
+        if work.needs(Need.CODEBOOK):
             size = work.packed.packed_bytes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits + 1
+            copies = machine.codebook.copies(machine.pe_array.elements)
             self._add("codebook", Event.CODEBOOK_LOOKUP, used, Stream.CODES)
-            self._add("codebook", Event.TABLE_WRITE, size * machine.codebook.copies(elements), Stream.CODEBOOKS)
-        if Need.DECODER in needs:
-            self._decode(entries, used)
+            self._add("codebook", Event.TABLE_WRITE, size * copies, Stream.CODEBOOKS)
+        if work.needs(Need.DECODER):
+            self._decode(used)
         else:
-            self._fixed_width(entries)
-        for stream, size in work.packed.packed_bytes.items():
+            self._fetch()
+        for stream, size in work.packed.packed_bytes.items() if work.form.needs else ():
             if stream not in work.packed.chunk_bytes:
                 self._add("weight_sram", Event.SRAM_READ, machine.weight_sram.words(size * 8), stream)
 
-    def _fixed_width(self, entries: Entries) -> None:
-        """Elements read the runs of active columns, each from a word boundary on, and all pointers every pass."""
+    def _fetch(self) -> None:
+        """Fixed-width entries of active columns, run by run or column by column, each from a word boundary on; and in
+        every pass all of what tells where runs begin."""
         work, sram = self._work, self._machine.weight_sram
-        run_words = -(-entries.run_count.astype(np.int64) * work.entry_bits // sram.word_bits)
-        words = int((run_words * self._active[entries.run_job]).sum())
-        self._add("weight_sram", Event.SRAM_READ, words, Stream.CODES)
-        pointers = sram.words(work.packed.packed_bytes.get(Stream.POINTERS, 0) * 8)
-        self._add("weight_sram", Event.SRAM_READ, pointers * work.tiling.passes, Stream.POINTERS)
+        if work.form.positions:
+            runs = work.entries
+            run_words = -(-runs.run_count.astype(np.int64) * work.entry_bits // sram.word_bits)
+            words = int((run_words * self._active[runs.run_job]).sum())
+        else:
+            words = int(self._active.sum()) * sram.words(work.rows * work.entry_bits)
+        self._add("weight_sram", Event.SRAM_READ, words, work.form.values)
+        for stream in work.form.run_regions:
+            size = sram.words(work.packed.packed_bytes.get(stream, 0) * 8)
+            self._add("weight_sram", Event.SRAM_READ, size * work.tiling.passes, stream)
 
-    def _decode(self, entries: Entries, used: int) -> None:
-        machine, work = self._machine, self._work
+    def _decode(self, used: int) -> None:
+        machine, work, coded = self._machine, self._work, self._work.coded
         sram, huffman = machine.weight_sram, machine.huffman
         at_load = huffman.placement is Placement.LOAD
         decodes = 1 if at_load else work.tiling.passes
-        stored = entries.job.size
-        for stream, bits in ((Stream.GAPS, entries.gap_bits), (Stream.CODES, entries.code_bits)):
-            coded = int(bits.sum(dtype=np.int64))
+        for stream, bits in coded.bits.items():
+            size = int(bits.sum(dtype=np.int64))
             if huffman.style is not DecoderStyle.MULTI_SYMBOL:
-                self._add("huffman", Event.SYMBOL_DECODE, stored * decodes, stream)
+                self._add("huffman", Event.SYMBOL_DECODE, coded.symbols * decodes, stream)
             if huffman.style is DecoderStyle.BIT_SERIAL:
-                self._add("huffman", Event.DECODE_STEP, coded * decodes, stream)
+                self._add("huffman", Event.DECODE_STEP, size * decodes, stream)
             if huffman.style is DecoderStyle.MULTI_SYMBOL:
-                self._add("huffman", Event.DECODE_STEP, self._look_ups(entries) * decodes, stream)
-            self._add("huffman", Event.BUFFER_REFILL, ceil_div(coded, huffman.window_bits) * decodes, stream)
+                self._add("huffman", Event.DECODE_STEP, self._look_ups() * decodes, stream)
+            self._add("huffman", Event.BUFFER_REFILL, ceil_div(size, huffman.window_bits) * decodes, stream)
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         units = np.unique(work.packed.chunk_decoder).size
         self._add("huffman", Event.TABLE_WRITE, symbols * units, Stream.CODE_TABLES)
         if at_load:
-            written = ceil_div(stored * work.entry_bits, sram.word_bits)
-            self._add("weight_sram", Event.SRAM_WRITE, written * decodes, Stream.CODES)
-            self._fixed_width(entries)
+            written = ceil_div(coded.symbols * work.entry_bits, sram.word_bits)
+            self._add("weight_sram", Event.SRAM_WRITE, written * decodes, work.form.values)
+            self._fetch()
             return
         for stream, offsets in work.packed.chunk_bytes.items():
             words = int((-(-np.diff(offsets) * 8 // sram.word_bits)).sum())
             self._add("weight_sram", Event.SRAM_READ, words * decodes, stream)
-        self._add("huffman", Event.QUEUE_WRITE, used, Stream.CODES)
-        self._add("huffman", Event.QUEUE_READ, used, Stream.CODES)
+        self._add("huffman", Event.QUEUE_WRITE, used, work.form.values)
+        self._add("huffman", Event.QUEUE_READ, used, work.form.values)
 
-    def _look_ups(self, entries: Entries) -> int:
+    def _look_ups(self) -> int:
         """Cycles in which a multi-symbol decoder looks up: the last delivery of each chunk, plus one, summed."""
+        coded = self._work.coded
         ready = self._machine.huffman.schedule(
-            entries.gap_bits, entries.code_bits, np.empty(0, np.int64), entries.chunk_offsets, 0.0, PLENTY
+            coded.of(Stream.GAPS),
+            coded.of(Stream.CODES),
+            np.empty(0, np.int64),
+            coded.chunk_offsets,
+            0.0,
+            PLENTY,
         )
-        ends = entries.chunk_offsets[1:][np.diff(entries.chunk_offsets) > 0]
+        ends = coded.chunk_offsets[1:][np.diff(coded.chunk_offsets) > 0]
         return int((ready[ends - 1] + 1).sum())

@@ -1,8 +1,9 @@
 """The decode units' share of a stage: code tables, chunks, entries handed over as they are decoded.
 
-Decoding at use sends every entry of an active column to its element's queue; decoding at load hands over whole chunks,
-for which the weight SRAM must have room. Half of that SRAM keeps one layer that fits it, decoded once for all passes;
-the other half holds chunks on their way.
+Decoding at use sends every entry of an active column to its element's queue, or, where the array works columns in
+lockstep, the weights of one step of the array to it when the unit's last of them is decoded. Decoding at load hands
+over whole chunks, for which the weight SRAM must have room. Half of that SRAM keeps one layer that fits it, decoded
+once for all passes; the other half holds chunks on their way.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dchw.formats import Entries
 from dchw.formats.packing.layout import RunLayout
 from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, ProgramBuilder
-from dchw.quantities import DchwError
+from dchw.quantities import DchwError, ceil_div
+from dchw.vocabulary import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,14 +85,40 @@ def kept_decoded(machine: Machine, work: LayerWork) -> bool:
 
 
 def _largest_chunk(work: LayerWork) -> int:
-    assert isinstance(work.weights, Entries)
-    return int(np.diff(work.weights.chunk_offsets).max(initial=1))
+    return int(np.diff(work.coded.chunk_offsets).max(initial=1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepEnds:
+    """The symbols that complete what a decode unit gives to one step of a lockstep array, in chunk order."""
+
+    symbol: Indices
+    job: Indices
+    step: Indices
+    """Step of the array within the column."""
+    unit: npt.NDArray[np.int32]
+
+
+def step_ends(work: LayerWork, rows_per_step: int) -> StepEnds:
+    """Where steps of ``rows_per_step`` rows end in the decode units' chunks of a layer without positions."""
+    packed, offsets = work.packed, work.coded.chunk_offsets
+    layout = RunLayout(geometry=work.geometry, shape=packed.shape)
+    order, _ = layout.column_order(layout.cut_columns())
+    job, row = np.divmod(order, layout.rows)
+    steps = ceil_div(layout.rows, rows_per_step)
+    key = job * steps + row // rows_per_step
+    ends = np.append(key[1:] != key[:-1], True)
+    ends[offsets[1:] - 1] = True
+    symbol = np.flatnonzero(ends)
+    unit = packed.chunk_decoder[np.searchsorted(offsets, symbol, side="right") - 1]
+    return StepEnds(symbol=symbol, job=job[symbol], step=row[symbol] // rows_per_step, unit=unit)
 
 
 def _weights_covered(work: LayerWork) -> Indices:
-    """int64[entries]: weights each entry stands for, itself and the zeros before it since the entry before."""
-    entries = work.weights
-    assert isinstance(entries, Entries)
+    """int64[symbols]: weights each entry stands for, itself and the zeros before it since the entry before."""
+    if not work.form.positions:
+        return np.ones(work.coded.symbols, np.int64)
+    entries = work.entries
     layout = RunLayout(geometry=work.geometry, shape=work.packed.shape)
     slot = np.full((work.geometry.groups, work.packed.shape.elements), 0, np.int64)
     np.put_along_axis(slot, layout.element.astype(np.int64), np.arange(layout.slots)[None], axis=1)
@@ -121,12 +148,12 @@ class Decoding:
         weights: WeightStream,
         delivery: Delivery,
         held: int,
+        ends: StepEnds | None,
     ) -> None:
+        """``ends``: what the lockstep array waits for; None where elements wait for entries, or for chunks only."""
         self._builder, self._machine, self._work = builder, machine, work
         self.at_load = machine.huffman.placement is Placement.LOAD
-        entries = work.weights
-        assert isinstance(entries, Entries)
-        packed = work.packed
+        packed, self._ends = work.packed, ends
         passes = work.tiling.passes
         self._check_tables()
         self._resident = self.at_load and kept_decoded(machine, work)
@@ -138,7 +165,7 @@ class Decoding:
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self.at_load and delivery.rounds == 0:
             return  # decoded entries are in the SRAM from the run before
-        self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(entries.chunk_offsets))
+        self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(work.coded.chunk_offsets))
         order = np.argsort(packed.chunk_decoder, kind="stable")
         firings, before = self._schedule(order)
         bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
@@ -167,30 +194,36 @@ class Decoding:
         """
         from dchw.lowering.firings import group_cycles
 
-        huffman, entries = self._machine.huffman, self._work.weights
-        assert isinstance(entries, Entries)
+        huffman, coded = self._machine.huffman, self._work.coded
         rate = huffman.style is DecoderStyle.RATE
         ready = huffman.schedule(
-            entries.gap_bits,
-            entries.code_bits,
+            coded.of(Stream.GAPS),
+            coded.of(Stream.CODES),
             _weights_covered(self._work) if rate else np.empty(0, np.int64),
-            entries.chunk_offsets,
-            1.0 - np.count_nonzero(~entries.is_filler) / self._work.geometry.weights,
+            coded.chunk_offsets,
+            1.0 - self._work.stored_weights / self._work.geometry.weights,
             self._machine.reader_supply,
         )
-        # at load nobody waits for an entry, only for whole chunks
-        jobs = np.zeros(self._work.activity.shape[1], np.bool_)
-        if not self.at_load:
-            jobs |= self._work.activity.any(axis=0)
         self._group, occupied, before = group_cycles(
             ready,
-            jobs[entries.job],
-            entries.chunk_offsets,
+            self._wanted(),
+            coded.chunk_offsets,
             huffman.chunk_start_cycles,
             order,
             self._work.packed.chunk_decoder,
         )
         return occupied, before
+
+    def _wanted(self) -> npt.NDArray[np.bool_]:
+        """bool[symbols]: whether somebody waits for it; at load only whole chunks are waited for."""
+        active: npt.NDArray[np.bool_] = np.any(self._work.activity, axis=0)
+        if self.at_load:
+            return np.zeros(self._work.coded.symbols, np.bool_)
+        if self._ends is None:
+            return np.asarray(active[self._work.entries.job])
+        wanted = np.zeros(self._work.coded.symbols, np.bool_)
+        wanted[self._ends.symbol[active[self._ends.job]]] = True
+        return wanted
 
     def _unit(
         self,
@@ -243,8 +276,32 @@ class Decoding:
             queue.give(self._firing(int(unit), in_pass[mine], self._group[index[mine]]))
             queue.take(firing[mine])
 
+    def hand_steps(self, node: str, job_firing: list[Indices], active: list[Indices], spread: int) -> None:
+        """Weights from the decode units to a lockstep array, step by step.
+
+        ``job_firing``: per pass, the firing of the first step of each active job. Behind each unit wait as many steps,
+        at least one, as the queues of its elements hold weights of, ``spread`` of each element a step.
+        """
+        assert self._ends is not None
+        ends, huffman = self._ends, self._machine.huffman
+        for unit in np.unique(ends.unit):
+            link = self._builder.link(
+                f"huffman[{unit}]",
+                node,
+                what="steps",
+                depth=max(1, huffman.output_queue // spread),
+                latency=self._machine.codebook.latency_cycles - 1,
+            )
+            mine = np.flatnonzero(ends.unit == unit)
+            for index, (firings, jobs) in enumerate(zip(job_firing, active, strict=True)):
+                rank = np.full(self._work.activity.shape[1], -1, np.int64)
+                rank[jobs] = np.arange(jobs.size)
+                own = mine[rank[ends.job[mine]] >= 0]
+                link.give(self._firing(int(unit), index, self._group[ends.symbol[own]]))
+                link.take(firings[rank[ends.job[own]]] + ends.step[own])
+
     def hand_chunks(self, user: ChunkUser, ids: Indices) -> None:
-        """Decoded chunks from the decode units to one element; room for them goes the other way."""
+        """Decoded chunks from the decode units to one user; room for them goes the other way."""
         packed, work = self._work.packed, self._work
         for unit in np.unique(packed.chunk_decoder[ids]):
             if int(unit) not in self._first:

@@ -3,9 +3,9 @@
     dma.weights -> memory -> weight_sram.fill -> weight_sram.deliver -> huffman[d] -> pe[p] -> vector -> dma.outputs
     dma.activations -> memory -> activation_sram.fill -> activation_sram.broadcast -> pe[p]         -> memory
 
-Weights that need no decoding go from ``deliver`` straight to the processing elements; dense weights go to the one node
-``pe_array`` that works all elements in lockstep. Where weights are decoded while they load, decode units hand over
-whole chunks. What each stage adds is written in `dchw.lowering.weights` (DRAM to weight SRAM) and
+Weights that need no decoding go from ``deliver`` straight to the processing elements; weights without positions go to
+the one node ``pe_array`` that works all elements in lockstep. Where weights are decoded while they load, decode units
+hand over whole chunks. What each stage adds is written in `dchw.lowering.weights` (DRAM to weight SRAM) and
 `dchw.lowering.compute` (decoding, broadcast, multiplication, results).
 """
 
@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dchw.lowering.compute import lower_compute
+from dchw.lowering.compute import lower_compute, pace_note
 from dchw.lowering.decoding import chunks_held
 from dchw.lowering.weights import REQUEST_QUEUE, WeightStream
-from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import Stage
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, ProgramBuilder
@@ -31,10 +30,10 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
     machine = workload.machine
     builder = ProgramBuilder()
     names = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
-    weights = WeightStream(builder, machine, workload.stages, warm=warm)
+    weights = WeightStream(builder, workload, warm=warm)
     tensors = _Tensors(builder, workload, weights.end)
     held = 0
-    if workload.storage == "huffman" and machine.huffman.placement is Placement.LOAD:
+    if workload.decodes_at_load:
         held = chunks_held(machine, [stage.layer for stage in workload.stages])
     result: Indices | None = None
     for index, stage in enumerate(workload.stages):
@@ -45,8 +44,9 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
         previous = int(result[-1]) if result is not None and new_input else None
         result = lower_compute(builder, machine, stage, layer, weights, delivery, fills, previous, held)
         tensors.store(stage, layer, result)
+    bounds = [note for name in names if (note := pace_note(machine, workload.works(name)))]
     return builder.freeze(
-        clock_hz=machine.clock_hz, layers=names, memory=machine.dram, notes=(*workload.notes, *weights.notes)
+        clock_hz=machine.clock_hz, layers=names, memory=machine.dram, notes=(*workload.notes, *weights.notes, *bounds)
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.machines.machine import Machine
-from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork, Stage
+from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, ProgramBuilder
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
@@ -51,10 +51,11 @@ class Delivery:
 class WeightStream:
     """Lowers the weight side of one stage after another."""
 
-    def __init__(self, builder: ProgramBuilder, machine: Machine, stages: tuple[Stage, ...], *, warm: bool) -> None:
+    def __init__(self, builder: ProgramBuilder, workload: Workload, *, warm: bool) -> None:
         self._builder = builder
-        self._machine = machine
-        self._at_load = machine.huffman.placement is Placement.LOAD and stages[0].layer.packed.storage == "huffman"
+        self._machine = machine = workload.machine
+        self._at_load = workload.decodes_at_load
+        stages = workload.stages
         self._pinned = self._pin(stages) if warm else frozenset()
         pinned_bytes = sum(self._sram_bytes(stages[index].layer) for index in self._pinned)
         room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
@@ -146,7 +147,7 @@ class WeightStream:
         return frozenset(pinned)
 
     def _sram_bytes(self, work: LayerWork) -> int:
-        if self._at_load and not work.dense:
+        if self._at_load:
             return decoded_bytes(work)
         return self._dram_bytes(work)
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dchw.formats import DenseWeights, PackedLayer, Unpacked
+from dchw.formats import Coded, Entries, Need, PackedLayer, StorageFormat, Unpacked, storage_format
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.machines.machine import Machine
 from dchw.mapping.tiling import Tiling
-from dchw.vocabulary import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,19 +39,40 @@ class LayerWork:
     """Products of a stored non-zero weight and an output pixel, zero activations included."""
 
     @property
-    def dense(self) -> bool:
-        """Whether weights lie without positions, so that the array works in its dense mode."""
-        return isinstance(self.weights, DenseWeights)
+    def form(self) -> StorageFormat:
+        """How the weights lie in DRAM."""
+        return storage_format(self.packed.storage)
+
+    def needs(self, need: Need) -> bool:
+        """Whether a unit is involved in working this layer."""
+        return need in self.form.needs
+
+    @property
+    def entries(self) -> Entries:
+        """The decoded entries of a layer stored with positions."""
+        assert isinstance(self.weights, Entries), f"{self.form.name} has no entries"
+        return self.weights
+
+    @property
+    def coded(self) -> Coded:
+        """What the decode units work through, for formats that need them."""
+        assert self.weights.coded is not None, f"{self.form.name} needs decode units but says nothing of code words"
+        return self.weights.coded
+
+    @property
+    def rows(self) -> int:
+        """Output rows of one group: weights of a column."""
+        return self.geometry.out_channels // self.geometry.groups
 
     @property
     def entry_bits(self) -> int:
-        """Width of one entry (dense: one weight) at fixed width, as an SRAM holds it uncoded."""
-        parameters = self.packed.parameters
-        if isinstance(self.weights, DenseWeights):
-            return 8 * self.packed.packed_bytes[Stream.WEIGHTS] // self.geometry.weights
-        if parameters.code_bits:
-            return parameters.index_bits + parameters.code_bits
-        return int(self.weights.gap_bits[0]) + int(self.weights.code_bits[0]) if self.weights.job.size else 1
+        """Width of one entry or weight at fixed width, as an SRAM holds it uncoded."""
+        return self.form.entry_bits(self.packed)
+
+    @property
+    def stored_weights(self) -> int:
+        """Weights that are not pruned."""
+        return self.multiplications // self.tiling.pixels
 
     @property
     def output_values(self) -> int:

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import PackShape, pack, unpack, weight_matrix
+from dchw.formats import DEFAULT_FORMAT, Need, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
 from dchw.mapping.stages import LayerWork, Stage, group_stages
 from dchw.mapping.tiling import Tiling, tile_layer
@@ -49,6 +50,15 @@ class Workload:
     arithmetic: Arithmetic = Arithmetic.FLOAT32
     notes: tuple[str, ...] = ()
 
+    def works(self, layer: str) -> list[LayerWork]:
+        """The parts in which a layer is worked."""
+        return [stage.layer for stage in self.stages if stage.layer.name == layer]
+
+    @property
+    def decodes_at_load(self) -> bool:
+        """Whether weights pass the decode units on their way into the weight SRAM."""
+        return self.machine.huffman.placement is Placement.LOAD and self.stages[0].layer.needs(Need.DECODER)
+
     @property
     def packed_bytes(self) -> int:
         """Bytes of all weight regions and tables, padding to bursts not included."""
@@ -58,7 +68,7 @@ class Workload:
 def map_network(
     network: CompressedNetwork,
     machine: Machine,
-    storage: str = "huffman",
+    storage: str = DEFAULT_FORMAT,
     *,
     inputs: Mapping[str, Array] | None = None,
     batch: int = 1,

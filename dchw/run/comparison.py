@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dchw.compression.compressed import CompressedNetwork
-from dchw.formats import STORAGE_FORMATS
+from dchw.formats import STORAGE_FORMATS, storage_format
 from dchw.graph.network import Array
 from dchw.machines.machine import Machine, machine
-from dchw.run.file_sizes import file_bytes
 from dchw.run.simulation import Engine, SimResult, simulate
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def compare(
     network: CompressedNetwork,
     on: Machine | str | Path,
     *,
-    storages: Sequence[str] = tuple(STORAGE_FORMATS),
+    storages: Sequence[str] | None = None,
     engine: Engine = "fast",
     inputs: Mapping[str, Array] | None = None,
     batch: int = 1,
@@ -37,7 +36,7 @@ def compare(
     on
         A `Machine`, the name of a preset, or the path of a machine's YAML file.
     storages
-        Names of storage formats, in the order of the rows. Default: all.
+        Names of storage formats, in the order of the rows. Default: all that are known.
     engine, inputs, batch, warm
         As for `simulate`.
     on_result
@@ -67,7 +66,7 @@ def compare(
 
     target = on if isinstance(on, Machine) else machine(on)
     rows = []
-    for storage in storages:
+    for storage in STORAGE_FORMATS if storages is None else storages:
         result = simulate(network, target, storage, engine, inputs=inputs, batch=batch, warm=warm)
         if on_result is not None:
             on_result(storage, result)
@@ -81,7 +80,7 @@ def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, o
     low, high = result.costs.energy_range_pj
     return {
         "storage": result.workload.storage,
-        "file_bytes": file_bytes(network, result.workload.storage),
+        "file_bytes": storage_format(result.workload.storage).file_bytes(network),
         "packed_bytes": result.workload.packed_bytes,
         "dram_read_bytes": result.dram_read_bytes,
         "dram_write_bytes": result.dram_write_bytes,

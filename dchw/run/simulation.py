@@ -15,6 +15,7 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.costs.dram import dram_account
 from dchw.dram.results import MemoryRun
 from dchw.engines.result import Timing
+from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.network import Array, FloatArray
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import lower
@@ -171,7 +172,7 @@ class SimResult:
 def simulate(
     network: CompressedNetwork,
     on: Machine | str | Path,
-    storage: str = "huffman",
+    storage: str = DEFAULT_FORMAT,
     engine: Engine = "fast",
     *,
     inputs: Mapping[str, Array] | None = None,

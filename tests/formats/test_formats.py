@@ -10,20 +10,21 @@ from hypothesis import given, settings
 
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import round_to_format
-from dchw.formats import STORAGE_FORMATS, DenseWeights, Entries, PackShape, pack, unpack, weight_matrix
+from dchw.formats import STORAGE_FORMATS, DenseWeights, Entries, Need, PackShape, pack, unpack, weight_matrix
 from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 from tests.formats.layers import layer_of, layers, shapes
 from tests.oracles import storage as oracle
 
-SPARSE = ("csr", "relative", "shared", "huffman")
+SPARSE = tuple(name for name, form in STORAGE_FORMATS.items() if form.positions)
 
 
 def expected_matrix(layer: CompressedLayer, storage: str, value_bits: int) -> np.ndarray:
     """What a format's weights are after its own rounding."""
     matrix = layer.weight.reshape(layer.geometry.out_channels, -1)
-    if storage == "dense-fp16" or (storage in ("shared", "huffman") and value_bits == 16):
+    coded = Need.CODEBOOK in STORAGE_FORMATS[storage].needs
+    if storage == "dense-fp16" or (coded and value_bits == 16):
         return round_to_format(matrix, ValueFormat.FLOAT16)
     if storage == "dense-int8":
         rounded = np.zeros_like(matrix)
@@ -88,8 +89,9 @@ def test_entries_are_those_of_the_naive_packer_in_its_order(
     packed = pack(layer, storage, shape, value_bits=32)
     entries = unpack(packed)
     assert isinstance(entries, Entries)
-    coded = storage in ("shared", "huffman")
-    chunks = oracle.chunks_of(layer, shape, index_bits=0 if storage == "csr" else layer.storage.index_bits, coded=coded)
+    coded = Need.CODEBOOK in STORAGE_FORMATS[storage].needs
+    index_bits = 0 if storage in ("csr", "bitmask") else layer.storage.index_bits
+    chunks = oracle.chunks_of(layer, shape, index_bits=index_bits, coded=coded)
     wanted = [entry for chunk in chunks for entry in chunk.entries]
     assert entries.job.tolist() == [e.job for e in wanted]
     assert entries.element.tolist() == [e.element for e in wanted]
@@ -108,10 +110,9 @@ def test_entries_are_those_of_the_naive_packer_in_its_order(
     assert packed.chunk_end_job.tolist() == [chunk.jobs[-1] + 1 for chunk in chunks]
     assert (packed.entries, packed.fillers) == (len(wanted), sum(e.filler for e in wanted))
     # what each entry took adds up to the regions, chunk by chunk and rounded up to bytes
-    for stream, width in (
-        (Stream.GAPS, entries.gap_bits),
-        (Stream.CODES if coded else Stream.WEIGHTS, entries.code_bits),
-    ):
+    widths = {Stream.GAPS: entries.gap_bits, STORAGE_FORMATS[storage].values: entries.code_bits}
+    for stream in widths.keys() - STORAGE_FORMATS[storage].run_regions:  # a mask is bits of weights, not of entries
+        width = widths[stream]
         ends = np.concatenate([[0], np.cumsum(width, dtype=np.int64)])[entries.chunk_offsets]
         assert packed.packed_bytes.get(stream, 0) == int(((np.diff(ends) + 7) // 8).sum())
 
@@ -200,7 +201,8 @@ def test_an_all_zero_layer_stores_no_entries() -> None:
     for storage in SPARSE:
         packed = pack(layer_of(np.zeros((6, 3))), storage, PackShape(elements=4, decoders=2))
         assert packed.entries == 0
-        assert set(packed.regions) <= {Stream.CHUNK_TABLES, Stream.CODEBOOKS}
+        mask = {Stream.GAPS} & STORAGE_FORMATS[storage].run_regions
+        assert set(packed.regions) <= {Stream.CHUNK_TABLES, Stream.CODEBOOKS} | mask
         assert packed.chunks == 2
         assert not weight_matrix(unpack(packed)).any()
 
@@ -249,12 +251,16 @@ def test_the_formats_and_the_units_they_need() -> None:
         "dense-fp16": [],
         "dense-int8": [],
         "csr": ["index"],
+        "palette": ["codebook"],
         "relative": ["index"],
+        "bitmask": ["codebook", "index"],
+        "palette-huffman": ["codebook", "decoder"],
         "shared": ["codebook", "index"],
         "huffman": ["codebook", "decoder", "index"],
     }
     assert list(STORAGE_FORMATS) == [
-        "dense-fp32", "dense-fp16", "dense-int8", "csr", "relative", "shared", "huffman"
+        "dense-fp32", "dense-fp16", "dense-int8", "csr", "palette", "relative", "bitmask", "palette-huffman", "shared",
+        "huffman",
     ]  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import inspect
 import math
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 import dchw
+from dchw.formats import STORAGE_FORMATS
 
 Row = Mapping[str, str]
 Table = Mapping[tuple[str, ...], Row]
@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 FILES = {path.stem: path for path in sorted((HERE.parents[1] / "models").glob("*.dchw"))}
 """The shipped networks."""
 MACHINES = tuple(sorted(path.stem for path in Path(dchw.__file__).parent.rglob("presets/*.yaml")))
-STORAGES: tuple[str, ...] = inspect.signature(dchw.compare).parameters["storages"].default
+STORAGES: tuple[str, ...] = tuple(STORAGE_FORMATS)
 
 KEYS = {"runs": ("network", "machine", "storage"), "files": ("network",), "columns": ("frame", "position")}
 """Columns that name a row, for each table."""

@@ -132,6 +132,12 @@ def regions_of(layer: CompressedLayer, storage: str, shape: PackShape, value_bit
     """Every region of a layer, empty ones left out."""
     if storage.startswith("dense"):
         regions = _dense_regions(layer, storage)
+    elif storage == "palette":
+        regions = _palette_regions(layer, shape, value_bits)
+    elif storage == "palette-huffman":
+        regions = _coded_palette_regions(layer, shape, value_bits)
+    elif storage == "bitmask":
+        regions = _bitmask_regions(layer, shape, value_bits)
     else:
         regions = _sparse_regions(layer, storage, shape, value_bits)
     if layer.bias is not None:
@@ -158,6 +164,93 @@ def _dense_regions(layer: CompressedLayer, storage: str) -> dict[Stream, bytes]:
     if storage == "dense-int8":
         return {Stream.WEIGHTS: out, Stream.CODEBOOKS: struct.pack(f"<{len(scales)}f", *scales)}
     return {Stream.WEIGHTS: out}
+
+
+def _palette_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    """Whole jobs in chunks of about 4 bytes per chunk entry, every weight a fixed-width code."""
+    geometry = layer.geometry
+    rows = geometry.out_channels // geometry.groups
+    width = layer.storage.codebook_bits
+    chunk_jobs = max(1, 32 * shape.chunk_entries // (rows * width))
+    codes = Bits()
+    for job in range(geometry.groups * geometry.columns):
+        if job % chunk_jobs == 0:
+            codes.align()
+        group, column = divmod(job, geometry.columns)
+        for row in range(group * rows, (group + 1) * rows):
+            codes.field(int(layer.matrix_codes[row, column]), width)
+    return {Stream.CODES: codes.data(), Stream.CODEBOOKS: _floats(layer.codebook[1:].tolist(), value_bits)}
+
+
+def _coded_palette_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    """Per section whole columns until a chunk has its entries, rows in order; chunks by (first job, decoder)."""
+    geometry = layer.geometry
+    rows = geometry.out_channels // geometry.groups
+    sections = min(shape.elements, shape.decoders)
+    turns = shape.decoders // sections
+    chunks: list[tuple[int, int, list[int]]] = []  # first job, decoder, codes
+    for section in range(sections):
+        own: list[tuple[int, int, list[int]]] = []
+        for job in range(geometry.groups * geometry.columns):
+            group, column = divmod(job, geometry.columns)
+            mine = [
+                int(layer.matrix_codes[row, column])
+                for row in range(group * rows, (group + 1) * rows)
+                if row % shape.elements * sections // shape.elements == section
+            ]
+            if not mine:
+                continue
+            if not own or len(own[-1][2]) >= shape.chunk_entries:
+                own.append((job, section * turns + len(own) % turns, []))
+            own[-1][2].extend(mine)
+        chunks += own
+    chunks.sort()
+    counts = _counts([code for chunk in chunks for code in chunk[2]])
+    limit = max(layer.storage.code_limit, minimum_limit(int((counts > 0).sum())))
+    lengths = code_lengths(counts, limit).tolist()
+    table, codes, sizes, words = Bits(), Bits(), [], _words(lengths)
+    for length in lengths:
+        table.field(length, limit.bit_length())
+    for _, _, symbols in chunks:
+        before = len(codes.bits) // 8
+        for symbol in symbols:
+            codes.word(words[symbol])
+        codes.align()
+        sizes.append(len(codes.bits) // 8 - before)
+    width = "H" if max(sizes) < 65536 else "I"
+    return {
+        Stream.CODE_TABLES: table.data(),
+        Stream.CODEBOOKS: _floats(layer.codebook[1:].tolist(), value_bits),
+        Stream.CHUNK_TABLES: struct.pack(f"<{len(sizes)}{width}", *sizes),
+        Stream.CODES: codes.data(),
+    }
+
+
+def _bitmask_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    """The runs of the other sparse formats without gaps: a bit for each row of a run, and the codes of those set."""
+    geometry = layer.geometry
+    rows = geometry.out_channels // geometry.groups
+    mask, codes, table = Bits(), Bits(), []
+    for chunk in chunks_of(layer, shape, index_bits=0, coded=True):
+        before = len(codes.bits) // 8
+        for run in chunk.runs:
+            group = run.job // geometry.columns
+            stored = {entry.row for entry in run.entries}
+            for row in range(group * rows, (group + 1) * rows):
+                if row % shape.elements == run.element:
+                    mask.field(int(row in stored), 1)
+            for entry in run.entries:
+                codes.field(entry.code, layer.storage.codebook_bits)
+        mask.align()
+        codes.align()
+        table.append((len(chunk.jobs), len(codes.bits) // 8 - before))
+    width = "H" if max(max(row) for row in table) < 65536 else "I"
+    return {
+        Stream.CODEBOOKS: _floats(layer.codebook[1:].tolist(), value_bits),
+        Stream.CHUNK_TABLES: b"".join(struct.pack(f"<2{width}", *row) for row in table),
+        Stream.GAPS: mask.data(),
+        Stream.CODES: codes.data(),
+    }
 
 
 def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:

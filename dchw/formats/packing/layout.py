@@ -159,6 +159,37 @@ class RunLayout:
         section, group = np.nonzero(self.slot_bounds[1:] > self.slot_bounds[:-1])
         return group, np.searchsorted(section, np.arange(self.shape.sections + 1))
 
+    @cached_property
+    def section_rows(self) -> tuple[Int64s, Int64s]:
+        """Rows of each group, from 0, by the section that works them.
+
+        (int64[groups, rows], section by section and in order; int64[groups, sections + 1], where each section begins.)
+        """
+        section = np.take_along_axis(self.element, self.row_slot, axis=1).astype(np.int64)
+        section = section * self.shape.sections // self.shape.elements
+        order = np.argsort(section, axis=1, kind="stable")
+        bounds = [np.searchsorted(np.sort(row), np.arange(self.shape.sections + 1)) for row in section]
+        return order, np.array(bounds, dtype=np.int64)
+
+    def slot_index(self, order: Int64s) -> Int64s:
+        """Index of runs, given in job order, into the flattened [groups, slots] tables above."""
+        return order // (self.slots * self.geometry.columns) * self.slots + order % self.slots
+
+    def cut_columns(self) -> Chunks:
+        """The chunks of a layer in which every weight is stored."""
+        sizes = np.repeat(self.rows_on, self.geometry.columns, axis=0)
+        return self.cut(np.ascontiguousarray(sizes).ravel())
+
+    def column_order(self, chunks: Chunks) -> tuple[Int64s, Int64s]:
+        """Every weight in chunk order: (index into [jobs, rows of a group], its chunk offsets int64[chunks + 1])."""
+        rows, bounds = self.section_rows
+        order = np.empty(self.geometry.weights, dtype=np.int64)
+        offsets = np.zeros(chunks.count + 1, dtype=np.int64)
+        _order_columns(
+            chunks.section, chunks.first_job, chunks.end_job, self.geometry.columns, rows, bounds, order, offsets
+        )
+        return order, offsets
+
     def cut(self, entry_counts: Int32s) -> Chunks:
         """The chunks of a layer whose run i, in job order, holds ``entry_counts[i]`` entries."""
         most = int(entry_counts.sum(dtype=np.int64)) // self.shape.chunk_entries + self.shape.sections
@@ -289,6 +320,27 @@ def _deal(
     if len(waiting) > 0:
         return _TOO_FEW, jobs.size, waiting[0] // sections
     return _COMPLETE, 0, 0
+
+
+@kernel
+def _order_columns(
+    section: Int32s,
+    first_job: Int32s,
+    end_job: Int32s,
+    columns: int,
+    rows: Int64s,
+    bounds: Int64s,
+    order: Int64s,
+    offsets: Int64s,
+) -> None:
+    at = 0
+    for chunk in range(section.size):
+        for job in range(first_job[chunk], end_job[chunk]):
+            group = job // columns
+            for place in range(bounds[group, section[chunk]], bounds[group, section[chunk] + 1]):
+                order[at] = np.int64(job) * rows.shape[1] + rows[group, place]
+                at += 1
+        offsets[chunk + 1] = at
 
 
 @kernel

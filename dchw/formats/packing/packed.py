@@ -5,8 +5,9 @@ A region is the bytes of one stream of one layer, contiguous in DRAM. The per-la
 - CODE_TABLES (``huffman``): code lengths of the gaps, then of the codes; per table one field of
   ``code_limit.bit_length()`` bits (4 for the usual limits) for every symbol from 0 to the last used one, then zero bits
   up to a byte.
-- CHUNK_TABLES (all but the dense formats): one row per chunk: jobs, bytes of its positions, bytes of its values or
-  codes; fields of 16 bits, or of 32 where one needs it. The bytes of its pointers follow from its jobs.
+- CHUNK_TABLES (formats whose chunks do not all hold the same bytes): one row per chunk: jobs, bytes of its positions,
+  bytes of its values or codes; fields of 16 bits, or of 32 where one needs it. What follows from its jobs is left out:
+  the bytes of its pointers or of its part of a bit mask, and in ``palette-huffman`` all but the bytes of its codes.
 - CODEBOOKS: shared values 1, 2, .. (0 is +0.0 and not stored) as float16 or float32; for ``dense-int8`` one float32
   scale per output channel.
 - BIASES: float16 or float32, by ``value_bits``.
@@ -16,7 +17,8 @@ Per-chunk regions, each chunk starting at a byte:
 - POINTERS: the number of entries of every run, in as many bits as the layer's largest needs, none when it stores
   nothing. EIE (Han et al., ISCA 2016, arXiv:1602.01528) spends a 16-bit pointer per run: 1.18 MB for a layer of
   AlexNet fc6's size on 64 PEs; with random zeros at 9 % density a count takes 5 bits, 0.37 MB in all.
-- GAPS: fixed-width or Huffman-coded gaps; in ``csr`` the output channel as 32 bits.
+- GAPS: fixed-width or Huffman-coded gaps; in ``csr`` the output channel as 32 bits; in ``bitmask`` a bit for every
+  weight.
 - CODES, or WEIGHTS for uncoded values.
 """
 
@@ -33,7 +35,7 @@ import numpy.typing as npt
 
 from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
-from dchw.compression.compressed import CompressedLayer, ValueFormat
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
 from dchw.formats.packing.layout import Int32s, Int64s, PackShape
 from dchw.graph.geometry import Geometry
@@ -96,11 +98,11 @@ class PackedLayer:
     chunk_bytes: Mapping[Stream, Int64s]
     """int64[chunks + 1]: where each chunk begins in the regions that are cut into chunks."""
     chunk_decoder: Int32s
-    """Decode unit of each chunk; 0 for the dense formats, whose chunks serve all PEs."""
+    """Decode unit of each chunk; 0 where chunks serve all PEs (uncoded formats without positions)."""
     chunk_first_job: Int32s
     chunk_end_job: Int32s
     entries: int
-    """Stored entries, fillers included; every weight for the dense formats."""
+    """Stored entries, fillers included; every weight for formats without positions."""
     fillers: int
 
     def __post_init__(self) -> None:
@@ -138,6 +140,26 @@ class PackedLayer:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Coded:
+    """What decode units work through: symbols in chunk order, one of every stream for each entry or weight."""
+
+    chunk_offsets: Int64s
+    """int64[chunks + 1] into the symbols of a stream."""
+    bits: Mapping[Stream, npt.NDArray[np.uint8]]
+    """Code word length of every symbol, by the stream it lies in."""
+
+    @property
+    def symbols(self) -> int:
+        """Symbols of one stream."""
+        return int(self.chunk_offsets[-1])
+
+    def of(self, stream: Stream) -> npt.NDArray[np.uint8]:
+        """uint8[symbols]: code word lengths in a stream, 0 where it is not coded."""
+        bits = self.bits.get(stream)
+        return np.zeros(self.symbols, np.uint8) if bits is None else bits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Entries:
     """The entries of a sparse layer, decoded from its regions, in chunk order. Arrays are read-only."""
 
@@ -168,15 +190,23 @@ class Entries:
     def __post_init__(self) -> None:
         _freeze_fields(self)
 
+    @property
+    def coded(self) -> Coded:
+        """The entries as decode units see them, where a format needs those."""
+        return Coded(chunk_offsets=self.chunk_offsets, bits={Stream.GAPS: self.gap_bits, Stream.CODES: self.code_bits})
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenseWeights:
-    """The weights of a layer stored densely. Arrays are read-only."""
+    """The weights of a layer stored without positions. Arrays are read-only."""
 
     geometry: Geometry
     value: FloatArray
     """float32[jobs, rows of a group]: row i of a job is output channel ``group * rows + i``."""
     bias: FloatArray | None
+    coded: Coded | None = None
+    """Where weights go through decode units: their code words, chunk by chunk; in a chunk job by job, in a job the
+    section's rows in order (`dchw.formats.packing.layout.RunLayout.section_rows`)."""
 
     def __post_init__(self) -> None:
         _freeze_fields(self)
@@ -187,14 +217,31 @@ Unpacked = Entries | DenseWeights
 
 @dataclass(frozen=True, kw_only=True)
 class StorageFormat:
-    """A way weights lie in DRAM."""
+    """A way weights lie in DRAM: everything that the rest of the package knows about it.
+
+    To add one, write a file beside this package's others and name its format in ``dchw.formats``.
+    """
 
     name: str
     summary: str
+    positions: bool
+    """True: entries say which rows they belong to; elements work them one by one, and ``unpack`` gives `Entries`.
+    False: every weight is stored, the array works whole columns in lockstep, and ``unpack`` gives `DenseWeights`."""
     needs: frozenset[Need]
-    """Units that are involved; the others are neither active nor counted."""
+    """Units that are involved; the others are neither active nor counted. With DECODER, weights pass the decode units:
+    what was unpacked is ``coded``. With CODEBOOK, every entry or weight is looked up; with INDEX, every entry's row is
+    added up from positions."""
+    values: Stream
+    """Region of the entries or weights themselves: CODES or WEIGHTS."""
     pack: Callable[[CompressedLayer, PackShape, Parameters], PackedLayer]
     unpack: Callable[[PackedLayer], Unpacked]
+    """The inverse of ``pack`` on the bytes alone; raises FileFormatError where they are not what packing writes."""
+    entry_bits: Callable[[PackedLayer], int]
+    """Width of one entry or weight at fixed width, as an SRAM holds it uncoded; at least 1."""
+    file_bytes: Callable[[CompressedNetwork], int]
+    """Bytes of a whole network as a file in this format."""
+    run_regions: frozenset[Stream] = frozenset()
+    """Regions that tell where runs begin: read whole from the SRAM in every pass by whoever fetches runs himself."""
 
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:

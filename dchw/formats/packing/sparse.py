@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ Bools = npt.NDArray[np.bool_]
 
 ROW_BITS = 32
 VALUE_BITS = 32
+COLUMNS = ("jobs", "positions", "values")
+"""What a row of the chunk table lists: jobs with runs in the chunk, bytes of its positions, bytes of its values."""
 _BLOCK_COLUMNS = 64  # columns collected at a time: each cache line of uint8 codes is read once
 
 
@@ -42,6 +44,8 @@ class StoredRuns:
     """The stored entries of a layer in chunk order, before any bit is written."""
 
     chunks: Chunks
+    run_order: Int64s
+    """Index of each run in job order."""
     run_count: Int32s
     chunk_runs: Int64s
     """int64[chunks + 1] into the runs."""
@@ -100,11 +104,12 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     order, chunk_runs = layout.run_order(chunks)
     run_count = counts[order]
     if position.size:
-        run_element_row = layout.first_row.ravel()[_slot_index(order, layout)]
+        run_element_row = layout.first_row.ravel()[layout.slot_index(order)]
         position = _gathered(position, run_offsets, order)
         position = np.repeat(run_element_row, run_count) + position * np.int32(shape.elements)
     return StoredRuns(
         chunks=chunks,
+        run_order=order,
         run_count=run_count,
         chunk_runs=chunk_runs,
         chunk_entries=_offsets(run_count)[chunk_runs],
@@ -124,13 +129,19 @@ def assemble(
     positions: tuple[Bytes, Int64s],
     values: tuple[Stream, Bytes, Int64s],
     tables: Mapping[Stream, Bytes] | None = None,
+    columns: tuple[str, ...] = COLUMNS,
+    pointers: bool = True,
 ) -> PackedLayer:
-    """A packed layer from its entries and the coded bytes and chunk offsets of their positions and values."""
+    """A packed layer from its entries and the coded bytes and chunk offsets of their positions and values.
+
+    ``columns`` are those of the chunk table; without ``pointers`` the entries of a run follow from its positions.
+    """
     stream, value_data, value_offsets = values
-    pointer_bits = int(runs.run_count.max(initial=0)).bit_length()
-    pointers, pointer_offsets = pack_fields(runs.run_count, runs.chunk_runs, pointer_bits)
-    rows = np.stack([runs.chunks.jobs, np.diff(positions[1]), np.diff(value_offsets)], axis=1)
-    chunk_table_bits = 16 if int(rows.max(initial=0)) < 1 << 16 else 32
+    pointer_bits = int(runs.run_count.max(initial=0)).bit_length() if pointers else 0
+    pointer_data, pointer_offsets = pack_fields(runs.run_count if pointers else runs.run_count * 0,
+                                                runs.chunk_runs, pointer_bits)  # fmt: skip
+    listed = {"jobs": runs.chunks.jobs, "positions": np.diff(positions[1]), "values": np.diff(value_offsets)}
+    table, chunk_table_bits = pack_chunk_table(np.stack([listed[name] for name in columns], axis=1))
     return PackedLayer(
         name=layer.name,
         storage=storage,
@@ -139,9 +150,9 @@ def assemble(
         parameters=replace(parameters, pointer_bits=pointer_bits, chunk_table_bits=chunk_table_bits),
         regions={
             **(tables or {}),
-            Stream.CHUNK_TABLES: rows.astype(f"<u{chunk_table_bits // 8}").reshape(-1).view(np.uint8),
+            Stream.CHUNK_TABLES: table,
             **encode_bias(layer, parameters),
-            Stream.POINTERS: pointers,
+            Stream.POINTERS: pointer_data,
             Stream.GAPS: positions[0],
             stream: value_data,
         },
@@ -154,40 +165,67 @@ def assemble(
     )
 
 
-def stored_chunks(packed: PackedLayer) -> StoredChunks:
-    """Chunk table and pointers. Raises FileFormatError where they disagree with each other or the chunks' order."""
+def stored_chunks(
+    packed: PackedLayer,
+    *,
+    columns: tuple[str, ...] = COLUMNS,
+    count: Callable[[Int64s, Int64s], Int32s] | None = None,
+) -> StoredChunks:
+    """Chunk table and pointers. Raises FileFormatError where they disagree with each other or the chunks' order.
+
+    ``count`` gives the entries of every run from (its index in job order, chunk offsets into the runs); by default the
+    pointers do.
+    """
     layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
-    table = region(packed, Stream.CHUNK_TABLES)
-    field_bytes = packed.parameters.chunk_table_bits // 8
-    if table.size % (3 * field_bytes):
-        raise damaged(packed, Stream.CHUNK_TABLES, f"rows of {3 * field_bytes} bytes", f"{table.size} bytes")
-    rows = np.frombuffer(table.tobytes(), f"<u{field_bytes}").astype(np.int64).reshape(-1, 3)
+    rows = read_chunk_table(packed, len(columns))
+    listed = dict(zip(columns, rows.T, strict=True))
     try:
-        chunks = layout.chunks_of(rows[:, 0])
+        chunks = layout.chunks_of(listed["jobs"])
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {error}") from None
-    for field, listed in (("decoder", chunks.decoder), ("first_job", chunks.first_job), ("end_job", chunks.end_job)):
-        given = getattr(packed, f"chunk_{field}")
-        if not np.array_equal(listed, given):
-            raise damaged(packed, Stream.CHUNK_TABLES, f"chunk_{field} in the order of (first job, decoder)", "another")
+    check_chunks(packed, chunks)
     order, chunk_runs = layout.run_order(chunks)
-    counts = unpack_fields(
-        region(packed, Stream.POINTERS),
-        chunk_runs,
-        packed.parameters.pointer_bits,
-        f"layer {packed.name!r}, {Stream.POINTERS.value}",
-    ).astype(np.int32)
-    chunk_entries = _offsets(counts)[chunk_runs]
+    counts = _pointers(packed, chunk_runs) if count is None else count(order, chunk_runs)
+    nothing = np.zeros(chunks.count, np.int64)
     return StoredChunks(
         layout=layout,
         chunks=chunks,
         run_order=order,
         run_count=counts,
         chunk_runs=chunk_runs,
-        chunk_entries=chunk_entries,
-        position_bytes=_offsets(rows[:, 1]),
-        value_bytes=_offsets(rows[:, 2]),
+        chunk_entries=_offsets(counts)[chunk_runs],
+        position_bytes=_offsets(listed.get("positions", nothing)),
+        value_bytes=_offsets(listed.get("values", nothing)),
     )
+
+
+def _pointers(packed: PackedLayer, chunk_runs: Int64s) -> Int32s:
+    where = f"layer {packed.name!r}, {Stream.POINTERS.value}"
+    counts = unpack_fields(region(packed, Stream.POINTERS), chunk_runs, packed.parameters.pointer_bits, where)
+    return counts.astype(np.int32)
+
+
+def pack_chunk_table(rows: Int64s) -> tuple[Bytes, int]:
+    """The CHUNK_TABLES region of rows [chunks, columns], and the width of its fields: 16 bits, or 32 where needed."""
+    bits = 16 if int(rows.max(initial=0)) < 1 << 16 else 32
+    return rows.astype(f"<u{bits // 8}").reshape(-1).view(np.uint8), bits
+
+
+def read_chunk_table(packed: PackedLayer, columns: int) -> Int64s:
+    """int64[chunks, columns]: the rows of the chunk table."""
+    table = region(packed, Stream.CHUNK_TABLES)
+    field_bytes = packed.parameters.chunk_table_bits // 8
+    row_bytes = columns * field_bytes
+    if table.size % row_bytes:
+        raise damaged(packed, Stream.CHUNK_TABLES, f"rows of {row_bytes} bytes", f"{table.size} bytes")
+    return np.frombuffer(table.tobytes(), f"<u{field_bytes}").astype(np.int64).reshape(-1, columns)
+
+
+def check_chunks(packed: PackedLayer, chunks: Chunks) -> None:
+    """Raise FileFormatError where a packed layer lists other chunks than its tables imply."""
+    for field, listed in (("decoder", chunks.decoder), ("first_job", chunks.first_job), ("end_job", chunks.end_job)):
+        if not np.array_equal(listed, getattr(packed, f"chunk_{field}")):
+            raise damaged(packed, Stream.CHUNK_TABLES, f"chunk_{field} in the order of (first job, decoder)", "another")
 
 
 def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits: int) -> npt.NDArray[np.uint32]:
@@ -202,7 +240,7 @@ def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits:
 def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[Any], codes: Uint16s) -> Int32s:
     """Global output channel of every entry. ``codes`` need only be 0 for fillers and nothing else."""
     positions = decode_runs(gaps, codes, chunks.run_offsets, packed.parameters.index_bits)
-    slot = _slot_index(chunks.run_order, chunks.layout)
+    slot = chunks.layout.slot_index(chunks.run_order)
     first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
     rows = np.empty(positions.size, dtype=np.int32)
     if not _rows_of_positions(positions, chunks.run_offsets, first, rows_on, packed.shape.elements, rows):
@@ -212,7 +250,7 @@ def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[An
 
 def check_rows(packed: PackedLayer, chunks: StoredChunks, rows: npt.NDArray[np.uint32]) -> Int32s:
     """Absolute rows, which must lie on their run's PE, in its group, and ascend inside a run."""
-    slot = _slot_index(chunks.run_order, chunks.layout)
+    slot = chunks.layout.slot_index(chunks.run_order)
     skipped = rows.astype(np.int64) - np.repeat(chunks.layout.first_row.ravel()[slot], chunks.run_count)
     positions, off = np.divmod(skipped, packed.shape.elements)
     rise = np.diff(positions, prepend=-1)
@@ -237,7 +275,7 @@ def entries_of(
 ) -> Entries:
     """Entries with the runs they belong to."""
     run_job = (chunks.run_order // chunks.layout.slots).astype(np.int32)
-    run_element = chunks.layout.element.ravel()[_slot_index(chunks.run_order, chunks.layout)].astype(np.uint16)
+    run_element = chunks.layout.element.ravel()[chunks.layout.slot_index(chunks.run_order)].astype(np.uint16)
     return Entries(
         geometry=packed.geometry,
         job=np.repeat(run_job, chunks.run_count),
@@ -279,11 +317,6 @@ def _offsets(counts: npt.NDArray[Any]) -> Int64s:
     offsets = np.zeros(counts.size + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
-
-
-def _slot_index(order: Int64s, layout: RunLayout) -> Int64s:
-    # index of each run into the flattened [groups, slots] tables of the layout
-    return order // (layout.slots * layout.geometry.columns) * layout.slots + order % layout.slots
 
 
 def _gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> npt.NDArray[Any]:

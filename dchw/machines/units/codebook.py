@@ -1,7 +1,8 @@
 """Codebook look-up: turns a code into its shared value, replicated per processing element or shared by several.
 
 A codebook with fewer ports than elements it serves is read in fixed time slots: each element gets one look-up every
-``ceil(shared_by / ports)`` cycles. The look-up adds ``latency_cycles`` to an entry's way and never stalls. Loading a
+``ceil(shared_by / ports)`` cycles. One with more ports than elements gives each several look-ups a cycle, which the
+array can use in lockstep. The look-up adds ``latency_cycles`` to an entry's way and never stalls. Loading a
 layer's codebook writes its entries once into every copy, beside the code tables.
 """
 
@@ -29,6 +30,10 @@ class Codebook(Unit):
     def slot_cycles(self) -> int:
         """Cycles between two look-ups of one processing element."""
         return ceil_div(self.shared_by, self.ports)
+
+    def column_cycles(self, look_ups: int) -> int:
+        """Cycles in which every processing element gets so many look-ups, one behind the other."""
+        return ceil_div(look_ups * self.shared_by, self.ports)
 
     def copies(self, elements: int) -> int:
         """Copies that serve so many processing elements."""

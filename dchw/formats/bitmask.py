@@ -1,0 +1,147 @@
+"""``bitmask``: one bit for every weight says whether a code of fixed width follows; no fillers.
+
+The mask of a run is a bit for each of its element's rows, lowest row first; the runs of a chunk lie one behind another
+and each chunk starts at a byte. An entry's position is the next set bit, found in the cycle its code is worked in
+(costed as one index step); what a run holds is the number of its set bits, so the mask is read whole in every pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes
+from dchw.compression.compressed import Coding, CompressedLayer, Positions
+from dchw.formats.packing.codebook import encode_codebook, look_up
+from dchw.formats.packing.fields import byte_offsets_of, pack_fields
+from dchw.formats.packing.files import container_file
+from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout
+from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat, damaged, region
+from dchw.formats.packing.sparse import (
+    assemble,
+    constant_bits,
+    entries_of,
+    read_fields,
+    stored_chunks,
+    stored_runs,
+)
+from dchw.vocabulary import Stream
+
+COLUMNS = ("jobs", "values")
+"""What the chunk table lists: the bytes of a chunk's mask follow from its jobs."""
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    layout, code_bits = RunLayout(geometry=layer.geometry, shape=shape), layer.storage.codebook_bits
+    runs = stored_runs(layer, shape, index_bits=0, coded=True)
+    begin, offsets = _mask_layout(layout, runs.run_order, runs.chunk_runs)
+    mask = np.zeros(int(offsets[-1]), dtype=np.uint8)
+    first_row = layout.first_row.ravel()[layout.slot_index(runs.run_order)]
+    _set_bits(runs.row, runs.run_count, begin, first_row, shape.elements, mask)
+    return assemble(
+        layer,
+        FORMAT.name,
+        shape,
+        replace(parameters, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
+        runs,
+        positions=(mask, offsets),
+        values=(Stream.CODES, *pack_fields(runs.code, runs.chunk_entries, code_bits)),
+        tables=encode_codebook(layer, parameters),
+        columns=COLUMNS,
+        pointers=False,
+    )
+
+
+def _unpack(packed: PackedLayer) -> Entries:
+    layout, code_bits = RunLayout(geometry=packed.geometry, shape=packed.shape), packed.parameters.code_bits
+    rows: list[Int32s] = []
+
+    def count(order: Int64s, chunk_runs: Int64s) -> Int32s:
+        counts, row = _read_mask(packed, layout, order, chunk_runs)
+        rows.append(row)
+        return counts
+
+    chunks = stored_chunks(packed, columns=COLUMNS, count=count)
+    code = read_fields(packed, Stream.CODES, chunks, code_bits).astype(np.uint16)
+    if code.size and not code.all():
+        raise damaged(packed, Stream.CODES, "codes above 0, for weights that are stored", "code 0")
+    return entries_of(
+        packed,
+        chunks,
+        row=rows[0],
+        value=look_up(packed, code),
+        code=code,
+        is_filler=np.zeros(code.size, dtype=np.bool_),
+        gap_bits=constant_bits(0, code.size),
+        code_bits=constant_bits(code_bits, code.size),
+    )
+
+
+def _mask_layout(layout: RunLayout, order: Int64s, chunk_runs: Int64s) -> tuple[Int64s, Int64s]:
+    """First bit of every run, int64[runs], and first byte of every chunk, int64[chunks + 1], of the mask."""
+    sizes = layout.rows_on.ravel()[layout.slot_index(order)].astype(np.int64)
+    before = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    offsets = byte_offsets_of(before[chunk_runs], 1)
+    shift = np.repeat(8 * offsets[:-1] - before[chunk_runs[:-1]], np.diff(chunk_runs))
+    return before[:-1] + shift, offsets
+
+
+def _read_mask(packed: PackedLayer, layout: RunLayout, order: Int64s, chunk_runs: Int64s) -> tuple[Int32s, Int32s]:
+    """Entries of every run, int32[runs], and the output channel of every entry."""
+    begin, offsets = _mask_layout(layout, order, chunk_runs)
+    mask = region(packed, Stream.GAPS)
+    if mask.size != offsets[-1]:
+        raise damaged(packed, Stream.GAPS, f"{int(offsets[-1])} bytes of mask", str(mask.size))
+    slot = layout.slot_index(order)
+    first_row, rows_on = layout.first_row.ravel()[slot], layout.rows_on.ravel()[slot]
+    most = int(np.unpackbits(mask).sum(dtype=np.int64))
+    counts, rows = np.zeros(order.size, dtype=np.int32), np.empty(most, dtype=np.int32)
+    found = _find_bits(mask, begin, rows_on, first_row, packed.shape.elements, counts, rows)
+    if found != most:
+        raise damaged(packed, Stream.GAPS, "zero padding behind each chunk's mask", "set bits")
+    return counts, rows
+
+
+@kernel
+def _set_bits(
+    row: Int32s, run_count: Int32s, begin: Int64s, first_row: npt.NDArray[np.int32], elements: int, mask: Bytes
+) -> None:
+    at = 0
+    for run in range(run_count.size):
+        for _ in range(run_count[run]):
+            bit = begin[run] + (row[at] - first_row[run]) // elements
+            mask[bit >> 3] |= np.uint8(1 << (bit & 7))
+            at += 1
+
+
+@kernel
+def _find_bits(
+    mask: Bytes, begin: Int64s, rows_on: Int32s, first_row: Int32s, elements: int, counts: Int32s, rows: Int32s
+) -> int:
+    # the number of bits found
+    at = 0
+    for run in range(begin.size):
+        for place in range(rows_on[run]):
+            bit = begin[run] + place
+            if mask[bit >> 3] >> (bit & 7) & 1:
+                rows[at] = first_row[run] + place * elements
+                counts[run] += 1
+                at += 1
+    return at
+
+
+FORMAT = StorageFormat(
+    name="bitmask",
+    summary="one bit for every weight, then fixed-width codes, with a codebook",
+    positions=True,
+    needs=frozenset({Need.INDEX, Need.CODEBOOK}),
+    values=Stream.CODES,
+    pack=_pack,
+    unpack=_unpack,
+    entry_bits=lambda packed: packed.parameters.code_bits,
+    file_bytes=container_file(Positions.BITMASK, Coding.FIXED),
+    run_regions=frozenset({Stream.GAPS}),
+)

@@ -1,0 +1,89 @@
+"""What formats without positions share: every weight, job by job, rows in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.bitstream import Bytes
+from dchw.compression.compressed import CodeArray, CompressedLayer
+from dchw.formats.packing.layout import Int64s, PackShape, RunLayout
+from dchw.formats.packing.packed import PackedLayer, Parameters, encode_bias
+from dchw.vocabulary import Stream
+
+_CHUNK_ENTRY_BYTES = 4
+_TABLE_VALUES = 1 << 20
+_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
+
+
+def by_job(
+    layer: CompressedLayer, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """What every weight is stored as, [groups, columns, rows of a group].
+
+    ``table_of`` gives it for some output channels and every code: [channels, codes].
+    """
+    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // layer.codebook.size)
+    result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
+    for group in range(geometry.groups):
+        for start in range(0, layout.rows, step):
+            first = group * layout.rows + start
+            channels = slice(first, first + min(step, layout.rows - start))
+            _look_up(layer.matrix_codes[channels], table_of(channels), start, result[group])
+    return result
+
+
+def codes_by_job(layer: CompressedLayer, layout: RunLayout) -> CodeArray:
+    """The code of every weight, uint8 or uint16 [jobs, rows of a group]."""
+    numbers = np.arange(layer.codebook.size, dtype=layer.codes.dtype)
+    codes = by_job(layer, layout, lambda rows: np.broadcast_to(numbers, (rows.stop - rows.start, numbers.size)))
+    return codes.reshape(layout.jobs, layout.rows)
+
+
+def job_bounds(layout: RunLayout, job_bits: int) -> Int64s:
+    """int64[chunks + 1] into the jobs: a chunk holds whole ones, as many as fit 4 bytes per ``chunk_entries``."""
+    jobs = max(1, 8 * _CHUNK_ENTRY_BYTES * layout.shape.chunk_entries // job_bits)
+    return np.append(np.arange(0, layout.jobs, jobs, dtype=np.int64), layout.jobs)
+
+
+def assemble_columns(
+    layer: CompressedLayer,
+    storage: str,
+    shape: PackShape,
+    parameters: Parameters,
+    bounds: Int64s,
+    values: tuple[Stream, Bytes, Int64s],
+    tables: Mapping[Stream, Bytes],
+) -> PackedLayer:
+    """A packed layer from the bytes of its weights and where each chunk of whole jobs begins in them."""
+    stream, data, offsets = values
+    return PackedLayer(
+        name=layer.name,
+        storage=storage,
+        shape=shape,
+        geometry=layer.geometry,
+        parameters=parameters,
+        regions={**tables, **encode_bias(layer, parameters), stream: data},
+        chunk_bytes={stream: offsets},
+        chunk_decoder=np.zeros(bounds.size - 1, dtype=np.int32),
+        chunk_first_job=bounds[:-1].astype(np.int32),
+        chunk_end_job=bounds[1:].astype(np.int32),
+        entries=layer.geometry.weights,
+        fillers=0,
+    )
+
+
+@kernel
+def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
+    # result[column, start + row] = table[row, codes[row, column]]
+    rows, columns = codes.shape
+    for first_row in range(0, rows, _TILE):
+        for first_column in range(0, columns, _TILE):
+            for row in range(first_row, min(first_row + _TILE, rows)):
+                line = table[row]
+                for column in range(first_column, min(first_column + _TILE, columns)):
+                    result[column, start + row] = line[codes[row, column]]

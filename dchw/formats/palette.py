@@ -1,0 +1,69 @@
+"""``palette``: a code of fixed width for every weight, zeros included, and a codebook; no positions.
+
+Weights lie job by job, rows in order; a chunk holds whole jobs, about as many bytes as one of a dense format, and
+starts at a byte. Where a code of 8 bits stands for every weight, this is the palettization that phone runtimes offer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dchw.compression.compressed import Coding, CompressedLayer, Positions
+from dchw.formats.packing.codebook import encode_codebook, look_up
+from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
+from dchw.formats.packing.fields import pack_fields, unpack_fields
+from dchw.formats.packing.files import container_file
+from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.packed import (
+    DenseWeights,
+    Need,
+    PackedLayer,
+    Parameters,
+    StorageFormat,
+    damaged,
+    decode_bias,
+    region,
+)
+from dchw.vocabulary import Stream
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    layout, code_bits = RunLayout(geometry=layer.geometry, shape=shape), layer.storage.codebook_bits
+    bounds = job_bounds(layout, layout.rows * code_bits)
+    codes = codes_by_job(layer, layout)
+    return assemble_columns(
+        layer,
+        FORMAT.name,
+        shape,
+        replace(parameters, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
+        bounds,
+        (Stream.CODES, *pack_fields(codes.ravel(), bounds * layout.rows, code_bits)),
+        encode_codebook(layer, parameters),
+    )
+
+
+def _unpack(packed: PackedLayer) -> DenseWeights:
+    layout, code_bits = RunLayout(geometry=packed.geometry, shape=packed.shape), packed.parameters.code_bits
+    bounds = job_bounds(layout, layout.rows * code_bits)
+    if bounds.size != packed.chunks + 1:
+        raise damaged(packed, Stream.CODES, f"{bounds.size - 1} chunks of whole jobs", str(packed.chunks))
+    where = f"layer {packed.name!r}, {Stream.CODES.value}"
+    codes = unpack_fields(region(packed, Stream.CODES), bounds * layout.rows, code_bits, where)
+    return DenseWeights(
+        geometry=packed.geometry,
+        value=look_up(packed, codes).reshape(layout.jobs, layout.rows),
+        bias=decode_bias(packed),
+    )
+
+
+FORMAT = StorageFormat(
+    name="palette",
+    summary="a fixed-width code for every weight, with a codebook",
+    positions=False,
+    needs=frozenset({Need.CODEBOOK}),
+    values=Stream.CODES,
+    pack=_pack,
+    unpack=_unpack,
+    entry_bits=lambda packed: packed.parameters.code_bits,
+    file_bytes=container_file(Positions.DENSE, Coding.FIXED),
+)

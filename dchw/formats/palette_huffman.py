@@ -1,0 +1,102 @@
+"""``palette-huffman``: a Huffman-coded code for every weight, zeros included, and a codebook; no positions.
+
+Every decode unit has chunks of its own, cut where chunks of entries would be: at the first column with at least
+``chunk_entries`` weights. In a chunk lie columns in order, in a column the rows of the unit's section in order. How
+many weights a chunk holds follows from the layer's shape, so the chunk table lists nothing but its bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dchw.compression import huffman
+from dchw.compression.compressed import Coding, CompressedLayer, Positions
+from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols
+from dchw.formats.packing.codebook import encode_codebook, look_up
+from dchw.formats.packing.columns import codes_by_job
+from dchw.formats.packing.files import container_file
+from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.packed import (
+    Coded,
+    DenseWeights,
+    Need,
+    PackedLayer,
+    Parameters,
+    StorageFormat,
+    decode_bias,
+    encode_bias,
+)
+from dchw.formats.packing.sparse import check_chunks, pack_chunk_table, read_chunk_table
+from dchw.vocabulary import Stream
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    chunks = layout.cut_columns()
+    order, symbol_offsets = layout.column_order(chunks)
+    codes = codes_by_job(layer, layout).ravel()[order]
+    tables = build_tables(layer, (codes,))
+    (lengths,) = tables.lengths
+    data, offsets = huffman.encode_chunks(codes, symbol_offsets, lengths)
+    table, table_bits = pack_chunk_table(np.diff(offsets)[:, None])
+    return PackedLayer(
+        name=layer.name,
+        storage=FORMAT.name,
+        shape=shape,
+        geometry=layer.geometry,
+        parameters=replace(
+            parameters,
+            code_bits=layer.storage.codebook_bits,
+            chunk_table_bits=table_bits,
+            code_limit=tables.limit,
+            code_symbols=lengths.size,
+            codebook_values=layer.codebook.size - 1,
+        ),
+        regions={
+            Stream.CODE_TABLES: tables.data,
+            **encode_codebook(layer, parameters),
+            Stream.CHUNK_TABLES: table,
+            **encode_bias(layer, parameters),
+            Stream.CODES: data,
+        },
+        chunk_bytes={Stream.CODES: offsets},
+        chunk_decoder=chunks.decoder,
+        chunk_first_job=chunks.first_job,
+        chunk_end_job=chunks.end_job,
+        entries=layer.geometry.weights,
+        fillers=0,
+    )
+
+
+def _unpack(packed: PackedLayer) -> DenseWeights:
+    layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
+    chunks = layout.cut_columns()
+    check_chunks(packed, chunks)
+    order, symbol_offsets = layout.column_order(chunks)
+    rows = read_chunk_table(packed, 1)
+    byte_offsets = np.concatenate([[0], np.cumsum(rows[:, 0])]).astype(np.int64)
+    _, lengths = code_tables(packed)
+    codes = decode_symbols(packed, Stream.CODES, byte_offsets, symbol_offsets, lengths)
+    value = np.empty(packed.geometry.weights, dtype=np.float32)
+    value[order] = look_up(packed, codes)
+    return DenseWeights(
+        geometry=packed.geometry,
+        value=value.reshape(layout.jobs, layout.rows),
+        bias=decode_bias(packed),
+        coded=Coded(chunk_offsets=symbol_offsets, bits={Stream.CODES: lengths[codes]}),
+    )
+
+
+FORMAT = StorageFormat(
+    name="palette-huffman",
+    summary="a Huffman-coded code for every weight, with a codebook",
+    positions=False,
+    needs=frozenset({Need.DECODER, Need.CODEBOOK}),
+    values=Stream.CODES,
+    pack=_pack,
+    unpack=_unpack,
+    entry_bits=lambda packed: packed.parameters.code_bits,
+    file_bytes=container_file(Positions.DENSE, Coding.HUFFMAN),
+)
