@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.cli.output import print_json, print_table
+from dchw.cli.running import default_storage
 
 if TYPE_CHECKING:
     from dchw.machines.machine import Machine
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--ert", type=click.Path(path_type=Path), help="Write NAME's energies as an Accelergy ERT (YAML).")
 @click.option("--art", type=click.Path(path_type=Path), help="Write NAME's areas as an Accelergy ART (YAML).")
-@click.option("--storage", default="huffman", show_default=True, help="Units of this storage format, for the tables.")
+@click.option(
+    "--storage", default=default_storage, show_default="all units", help="Units of this storage format, for the tables."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(name: str | None, ert: Path | None, art: Path | None, storage: str, as_json: bool) -> None:
     """List the machine presets; with NAME (or a YAML file) print that machine as YAML."""

@@ -47,6 +47,13 @@ MOST_BATCH = 1 << 16
 F = TypeVar("F", bound=Callable[..., None])
 
 
+def default_storage() -> str:
+    """The storage format of a verb that is given none."""
+    from dchw.formats import DEFAULT_FORMAT
+
+    return DEFAULT_FORMAT
+
+
 def run_options(command: F) -> F:
     """What a network runs on and how: machine, engine, batch, warm weights, frame rate, and a release's network."""
     states = click.Choice(["self-refresh", "power-down"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.cli.output import print_json, print_table, progress
-from dchw.cli.running import load_compressed, run_options
+from dchw.cli.running import default_storage, load_compressed, run_options
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(name="simulate")
 @click.argument("file")
-@click.option("--storage", default="huffman", show_default=True, help="Storage format of the weights.")
+@click.option("--storage", default=default_storage, show_default="as compressed", help="Storage format of the weights.")
 @run_options
 @click.option(
     "--arithmetic",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import StrEnum, auto
 from types import MappingProxyType
 from typing import Any
 
@@ -35,7 +35,7 @@ class Positions(StrEnum):
 class Coding(StrEnum):
     """How the symbols of a stream are written."""
 
-    HUFFMAN = "huffman"  # canonical, length-limited
+    HUFFMAN = auto()  # canonical, length-limited
     FIXED = "fixed"  # a fixed number of bits per symbol
 
 

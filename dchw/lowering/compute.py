@@ -208,10 +208,13 @@ def _look_up_cycles(machine: Machine, work: LayerWork, rows: int) -> int:
 
 
 def pace_note(machine: Machine, works: list[LayerWork]) -> str | None:
-    """A sentence where a layer worked in lockstep is held up by its codebook's ports before all else."""
+    """A sentence where a layer worked in lockstep is held up by its codebook's ports before all else.
+
+    None as well where decode units feed the array: whether those or the ports are slower, only the run tells.
+    """
     look_ups = multiplying = bus = columns = 0.0
     for work in works:
-        if work.form.positions or not work.needs(Need.CODEBOOK):
+        if work.form.positions or not work.needs(Need.CODEBOOK) or work.needs(Need.DECODER):
             return None
         active = np.count_nonzero(work.activity)
         columns += active * work.rows

@@ -14,6 +14,7 @@ from typing import Any
 
 from dchw.costs import unit_costs
 from dchw.files import whole_file
+from dchw.formats import DEFAULT_FORMAT
 from dchw.machines.machine import Machine
 from dchw.machines.units.unit import UnitCosts
 from dchw.technology.figure import Figure
@@ -22,7 +23,7 @@ VERSION = "0.4"
 ROOT = "chip"
 
 
-def energy_table(machine: Machine, storage: str = "huffman") -> dict[str, Any]:
+def energy_table(machine: Machine, storage: str = DEFAULT_FORMAT) -> dict[str, Any]:
     """The energy reference table of the units that a storage format needs."""
     tables = []
     for unit, cost in unit_costs(machine, storage).items():
@@ -37,7 +38,7 @@ def energy_table(machine: Machine, storage: str = "huffman") -> dict[str, Any]:
     return {"ERT": {"version": VERSION, "tables": tables}}
 
 
-def area_table(machine: Machine, storage: str = "huffman") -> dict[str, Any]:
+def area_table(machine: Machine, storage: str = DEFAULT_FORMAT) -> dict[str, Any]:
     """The area reference table of the units that a storage format needs, in um^2."""
     tables = [{"name": _name(unit), "area": _area(cost)} for unit, cost in unit_costs(machine, storage).items()]
     return {"ART": {"version": VERSION, "tables": tables}}

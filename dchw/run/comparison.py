@@ -58,9 +58,9 @@ def compare(
     >>> import dchw, numpy as np
     >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
     >>> network = dchw.compress(dchw.Network.from_arrays("fc", weights={"fc": weight}), dchw.Recipe(density=0.1))
-    >>> table = dchw.compare(network, "phone-lpddr5x", storages=["dense-int8", "huffman"])
+    >>> table = dchw.compare(network, "phone-lpddr5x", storages=["dense-int8", "shared"])
     >>> list(table["storage"])
-    ['dense-int8', 'huffman']
+    ['dense-int8', 'shared']
     """
     import pandas as pd
 

@@ -32,7 +32,7 @@ def weight_decoder(seed: int = 0) -> Check:
     target = machine("ethos-u85-like")
     rows = []
     for case, published in PUBLISHED.items():
-        result = simulate(mlp(published["zeros"], seed), target, "huffman")
+        result = simulate(mlp(published["zeros"], seed), target)
         decoder = result.timing.nodes["huffman[0]"].busy
         rows.append(
             {

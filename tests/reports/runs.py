@@ -1,4 +1,4 @@
-"""One small network in all seven storage formats, run once for all tests that read results."""
+"""One small network in every storage format, run once for all tests that read results."""
 
 from __future__ import annotations
 
