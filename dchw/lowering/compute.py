@@ -207,29 +207,6 @@ def _look_up_cycles(machine: Machine, work: LayerWork, rows: int) -> int:
     return machine.codebook.column_cycles(ceil_div(rows, machine.pe_array.elements))
 
 
-def pace_note(machine: Machine, works: list[LayerWork]) -> str | None:
-    """A sentence where a layer worked in lockstep is held up by its codebook's ports before all else.
-
-    None as well where decode units feed the array: whether those or the ports are slower, only the run tells.
-    """
-    look_ups = multiplying = bus = columns = 0.0
-    for work in works:
-        if work.form.positions or not work.needs(Need.CODEBOOK) or work.needs(Need.DECODER):
-            return None
-        active = np.count_nonzero(work.activity)
-        columns += active * work.rows
-        look_ups += active * _look_up_cycles(machine, work, work.rows)
-        dense = machine.pe_array.dense_cycles(work.rows, work.tiling.tile)
-        multiplying += int(work.activity.sum(dtype=np.int64)) * dense
-        bus += work.packed.total_bytes / machine.dram.peak_bytes_per_cycle(machine.clock_hz)
-    if look_ups <= max(multiplying, bus):
-        return None
-    return (
-        f"layer {works[0].name}: bound by codebook ports: {columns:,.0f} look-ups take {look_ups:,.0f} cycles, the "
-        f"multipliers {multiplying:,.0f} and the bus at its peak {bus:,.0f}; raise codebook.ports"
-    )
-
-
 def _wait_for_tables(builder: ProgramBuilder, delivery: Delivery, node: str, firing: int) -> None:
     """Biases and scales must be there before the first multiplication."""
     if delivery.tables is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dchw.lowering.compute import lower_compute, pace_note
+from dchw.lowering.compute import lower_compute
 from dchw.lowering.decoding import chunks_held
 from dchw.lowering.weights import REQUEST_QUEUE, WeightStream
 from dchw.mapping.stages import Stage
@@ -44,9 +44,8 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
         previous = int(result[-1]) if result is not None and new_input else None
         result = lower_compute(builder, machine, stage, layer, weights, delivery, fills, previous, held)
         tensors.store(stage, layer, result)
-    bounds = [note for name in names if (note := pace_note(machine, workload.works(name)))]
     return builder.freeze(
-        clock_hz=machine.clock_hz, layers=names, memory=machine.dram, notes=(*workload.notes, *weights.notes, *bounds)
+        clock_hz=machine.clock_hz, layers=names, memory=machine.dram, notes=(*workload.notes, *weights.notes)
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.engines.result import Timing
-from dchw.formats import Need, storage_format
+from dchw.formats import Need
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
@@ -134,7 +134,7 @@ def _work(workload: Workload, program: Program, timing: Timing) -> dict[str, Cyc
     array = found.pop("array", None)
     if array is not None:
         for index, name in enumerate(program.layers):
-            works = [stage.layer for stage in workload.stages if stage.layer.name == name]
+            works = workload.works(name)
             word = _array_word(workload.machine, works, array[index])
             found.setdefault(word, np.zeros(layers))[index] = array[index]
     if timing.memory is not None:
@@ -156,15 +156,18 @@ def _array_word(machine: Machine, works: Sequence[LayerWork], busy: float) -> st
     work = works[0]
     active = work.activity[work.activity > 0]
     groups = float(np.median(active)) if active.size else 1.0
-    if work.dense:
-        rows = work.geometry.out_channels // work.geometry.groups
-        supply = ceil_div(rows * work.entry_bits, machine.weight_sram.banks * machine.weight_sram.word_bits)
-        computing = groups * array.dense_cycles(rows, work.tiling.pixels_in(0))
-        return "weight SRAM" if supply > computing else "array"
-    needs = storage_format(work.packed.storage).needs
-    look_up = machine.codebook.slot_cycles if Need.CODEBOOK in needs else 1
+    by_itself = not work.needs(Need.DECODER)
+    if not work.form.positions:
+        look_ups = machine.codebook.column_cycles(work.tiling.rows) if work.needs(Need.CODEBOOK) else 0
+        width = machine.weight_sram.banks * machine.weight_sram.word_bits
+        supply = ceil_div(work.rows * work.entry_bits, width) if by_itself else 0
+        computing = groups * array.dense_cycles(work.rows, work.tiling.pixels_in(0))
+        if max(look_ups, supply) <= computing:
+            return "array"
+        return "codebook" if look_ups >= supply else "weight SRAM"
+    look_up = machine.codebook.slot_cycles if work.needs(Need.CODEBOOK) else 1
     bits, every = machine.weight_sram.reader_bits_per_cycle(array.elements)
-    fetch = 1 if Need.DECODER in needs else ceil_div(work.entry_bits * every, bits)
+    fetch = ceil_div(work.entry_bits * every, bits) if by_itself else 1
     if max(look_up, fetch) <= groups:
         return "array"
     return "codebook" if look_up >= fetch else "weight SRAM"
