@@ -75,17 +75,48 @@ class Config(BaseModel):
 
     def replace(self, path: str, value: object) -> Self:
         """A copy with one field changed, checked as if read from a file; ``path`` is dotted (``huffman.units``)."""
+        return self.replace_all({path: value})
+
+    def replace_all(self, changes: Mapping[str, object]) -> Self:
+        """A copy with several fields changed at once, checked only when all of them are in place."""
         data = self.dump()
-        *parents, last = path.split(".")
-        at = data
-        for depth, key in enumerate(parents):
-            if not isinstance(at.get(key), dict):
-                raise ConfigError(f"{'.'.join(parents[: depth + 1])}: no such section; {nearest(key, at)}")
-            at = at[key]
-        if last not in at:
-            raise ConfigError(f"{path}: no such key; {nearest(last, at)}")
-        at[last] = value
+        for path, value in changes.items():
+            *parents, last = path.split(".")
+            at = data
+            for depth, key in enumerate(parents):
+                if not isinstance(at.get(key), dict):
+                    raise ConfigError(f"{'.'.join(parents[: depth + 1])}: no such section; {nearest(key, at)}")
+                at = at[key]
+            if last not in at:
+                raise ConfigError(f"{path}: no such key; {nearest(last, at)}")
+            at[last] = value
         return build(type(self), data, where=type(self).__name__.lower())
+
+
+def parse_change(text: str, example: str) -> tuple[str, object]:
+    """Key and value of a typed ``KEY=VALUE``, the value in YAML; ``example`` is shown where it is none."""
+    key, values = _parse_change(text, example, "{}")
+    return key, values
+
+
+def parse_choices(text: str, example: str) -> tuple[str, list[object]]:
+    """Key and values of a typed ``KEY=VALUE,VALUE``, each value in YAML: ``64 KiB``, ``true``, ``[1, 2]``."""
+    key, values = _parse_change(text, example, "[{}]")
+    assert isinstance(values, list)
+    return key, values
+
+
+def _parse_change(text: str, example: str, form: str) -> tuple[str, object]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, separator, value = (part.strip() for part in text.partition("="))
+    try:
+        if key and separator and value:
+            return key, YAML(typ="safe").load(form.format(value))
+    except (YAMLError, ValueError, RecursionError):
+        pass
+    raise ConfigError(f"change {text!r}: expected KEY=VALUE with a value in YAML; write {example}")
 
 
 def build(

@@ -114,6 +114,21 @@ def parse_quantity(text: object, dimension: str) -> Fraction:
     return Fraction(number.replace("_", "")) * _UNITS[unit][1]
 
 
+def parse_magnitude(value: object) -> float | None:
+    """A number, or the number of a text with any known unit in that unit's base; None for what has no magnitude.
+
+    For ordering and plotting values whose dimension is checked elsewhere.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS:
+        return None
+    return float(Fraction(match[1].replace("_", "")) * _UNITS[match[2]][1])
+
+
 def format_quantity(value: Fraction | int, dimension: str) -> str:
     """Text that ``parse_quantity`` reads back exactly, in the largest unit that keeps the number a whole one."""
     exact = Fraction(value)

@@ -26,6 +26,7 @@ ROWS = (
     ("lowering",),
     ("costs",),
     ("run",),
+    ("studies",),
     ("reports",),
     ("demo", "validate"),
     ("cli",),

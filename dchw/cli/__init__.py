@@ -49,11 +49,26 @@ class _Verbs(click.Group):
             from dchw.quantities import nearest
 
             raise click.UsageError(f"no verb {args[0]!r}; {nearest(args[0], VERBS)}")
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        if found[1] is not None:
+            _refuse_repeated(found[1], ctx, found[2])
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+
+def _refuse_repeated(command: click.Command, parent: click.Context, words: list[str]) -> None:
+    """An option that takes one value and is given twice is an error: click would take the last and say nothing."""
+    with click.Context(command, info_name=command.name, parent=parent) as ctx:
+        _, _, given = command.make_parser(ctx).parse_args(list(words))
+        for option in given:
+            flag = getattr(option, "is_flag", False)
+            if isinstance(option, click.Option) and not option.multiple and not flag and given.count(option) > 1:
+                raise click.UsageError(
+                    f"{option.opts[-1]}: expected one value; got {given.count(option)}; give one", ctx
+                )
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.cli.output import print_json
-from dchw.cli.running import run_comparison, run_options, typed_command
+from dchw.cli.running import chosen_machine, run_comparison, run_options, typed_command
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
@@ -29,6 +29,7 @@ def command(
     context: click.Context,
     file: str,
     machine_name: str,
+    settings: tuple[str, ...],
     out: Path,
     storage: tuple[str, ...],
     engine: Engine,
@@ -45,7 +46,8 @@ def command(
     """Simulate FILE (a .dchw file or a published release) in every storage format and write a report."""
     from dchw.reports import write_report, write_tables
 
-    run = run_comparison(file, machine_name, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
+    target = chosen_machine(machine_name, settings)
+    run = run_comparison(file, target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
     tables = write_report(
         out,
         run.network,

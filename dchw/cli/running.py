@@ -47,6 +47,9 @@ MOST_BATCH = 1 << 16
 F = TypeVar("F", bound=Callable[..., None])
 
 
+SETTING_HELP = "Change a field of the machine, such as huffman.units=32; repeatable."
+
+
 def default_storage() -> str:
     """The storage format of a verb that is given none."""
     from dchw.formats import DEFAULT_FORMAT
@@ -55,14 +58,57 @@ def default_storage() -> str:
 
 
 def run_options(command: F) -> F:
-    """What a network runs on and how: machine, engine, batch, warm weights, frame rate, and a release's network."""
+    """What a network runs on and how: machine, engine, batch, warm weights, frame rate, and a release's network.
+
+    Gives ``machine_name`` and ``settings``, from which ``chosen_machine`` makes the machine.
+    """
+    machine_name = click.option(
+        "--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file."
+    )
+    settings = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=SETTING_HELP)
+    return machine_name(settings(other_run_options(command)))
+
+
+def many_run_options(command: F) -> F:
+    """As ``run_options``, with several machines and lists of values; gives ``machine_names`` and ``settings``."""
+    machine_names = click.option(
+        "--machine",
+        "machine_names",
+        multiple=True,
+        default=("phone-lpddr5x",),
+        show_default="phone-lpddr5x",
+        help="Preset or YAML file; repeatable.",
+    )
+    settings = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE[,VALUE...]",
+        help="Change a field of the machine; several values are all run: huffman.units=4,8,16. Repeatable.",
+    )
+    return machine_names(settings(other_run_options(command)))
+
+
+def chosen_machine(name: str, settings: Sequence[str]) -> Machine:
+    """The named machine with the fields that ``--set`` changes, one value each."""
+    from dchw.quantities import DchwError
+    from dchw.studies.variants import parse_settings, variants
+
+    choices = parse_settings(settings)
+    for key, values in choices.items():
+        if len(values) > 1:
+            raise DchwError(
+                f"--set {key}: expected one value; got {len(values)}; 'dchw compare' and 'dchw sweep' run lists"
+            )
+    return variants(name, choices)[0].machine
+
+
+def other_run_options(command: F) -> F:
+    """Engine, batch, warm weights, frame rate, and a release's network."""
     states = click.Choice(["self-refresh", "power-down"])
     engines = click.Choice(["fast", "reference"])
     for option in reversed(
         [
-            click.option(
-                "--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file."
-            ),
             click.option("--engine", type=engines, default="fast", show_default=True),
             click.option("--batch", type=click.IntRange(min=1, max=MOST_BATCH), default=1, show_default=True),
             click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already."),
@@ -98,7 +144,7 @@ class Compared:
 
 def run_comparison(
     file: str,
-    machine_name: str,
+    target: Machine,
     storages: Sequence[str],
     *,
     engine: Engine,
@@ -111,7 +157,6 @@ def run_comparison(
     from dchw.formats import STORAGE_FORMATS, storage_format
 
     network = load_compressed(file, prototxt)
-    target = dchw.machine(machine_name)
     chosen = [storage_format(name).name for name in storages] or list(STORAGE_FORMATS)
     results: dict[str, SimResult] = {}
     with progress() as bar:
@@ -136,7 +181,7 @@ def typed_command(context: click.Context) -> str:
             continue
         value = context.params[parameter.name]
         if isinstance(parameter, click.Argument):
-            words.append(str(value))
+            words += map(str, value if parameter.nargs != 1 else (value,))
         elif getattr(parameter, "is_flag", False):
             words.append(parameter.opts[0])
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.cli.output import print_json, print_table, progress
-from dchw.cli.running import default_storage, load_compressed, run_options
+from dchw.cli.running import chosen_machine, default_storage, load_compressed, run_options
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def command(
     file: str,
     machine_name: str,
+    settings: tuple[str, ...],
     storage: str,
     engine: Engine,
     batch: int,
@@ -59,7 +60,7 @@ def command(
     from dchw.run.simulation import run_program
 
     network = load_compressed(file, prototxt)
-    target = dchw.machine(machine_name)
+    target = chosen_machine(machine_name, settings)
     with progress() as bar:
         task = bar.add_task("simulating", total=None)
         result = dchw.simulate(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dchw.architectures import ARCHITECTURES
 from dchw.compression.recipe import Recipe
-from dchw.config import Config, NonNegative, Positive, load_yaml
+from dchw.config import Config, NonNegative, Positive, load_yaml, parse_change
 from dchw.quantities import ConfigError, nearest
 from dchw.training.loop import Distillation, Training
 from dchw.training.pruning import Pruning
@@ -62,16 +62,6 @@ def load_recipe(name_or_path: str) -> TrainingRecipe:
 
 def with_changes(recipe: TrainingRecipe, changes: Iterable[str]) -> TrainingRecipe:
     """The recipe with ``KEY=VALUE`` changes, keys dotted, values in YAML: ``pruning.density=0.02``."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     for change in changes:
-        key, separator, text = change.partition("=")
-        try:
-            value = YAML(typ="safe").load(text)
-        except YAMLError:
-            separator = ""
-        if not key or not separator:
-            raise ConfigError(f"change {change!r}: expected KEY=VALUE with a value in YAML; write pruning.density=0.02")
-        recipe = recipe.replace(key, value)
+        recipe = recipe.replace(*parse_change(change, "pruning.density=0.02"))
     return recipe
