@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     from dchw.run.comparison import compare
     from dchw.run.simulation import SimResult, simulate
     from dchw.technology.sram import sram
+    from dchw.training.train import train
 
 _PUBLIC = {
     "CompressedNetwork": "dchw.compression.compressed",
@@ -38,6 +39,7 @@ _PUBLIC = {
     "save": "dchw.container.files",
     "simulate": "dchw.run.simulation",
     "sram": "dchw.technology.sram",
+    "train": "dchw.training.train",
 }
 """Public names and the modules that define them; each module is imported when its name is first used."""
 
@@ -62,6 +64,7 @@ __all__ = [
     "save",
     "simulate",
     "sram",
+    "train",
 ]
 
 

@@ -84,24 +84,27 @@ def network_from_safetensors(
 def save_checkpoint(
     module_or_state: nn.Module | Mapping[str, torch.Tensor | Array],
     path: str | Path,
-    architecture: str,
+    architecture: str | None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the weights of an architecture (a key of `dchw.architectures.ARCHITECTURES`), replacing the file at once.
+    """Write weights to a safetensors file, replacing the file at once.
 
-    ``metadata`` (text to text: data set, seed, error rate, ...) is kept beside the architecture's name.
+    ``architecture`` (a key of `dchw.architectures.ARCHITECTURES`) says what they belong to, so that the file can be
+    read as a network; None for a module of the user's own. ``metadata`` (text to text: data set, seed, error rate, ...)
+    is kept beside it.
     """
     from dchw.architectures import ARCHITECTURES
 
-    if architecture not in ARCHITECTURES:
+    if architecture is not None and architecture not in ARCHITECTURES:
         raise DchwError(f"{path}: architecture {architecture!r} is unknown; {nearest(architecture, ARCHITECTURES)}")
     state: Any = module_or_state if isinstance(module_or_state, Mapping) else module_or_state.state_dict()
     arrays = {
         key: np.ascontiguousarray(value if isinstance(value, np.ndarray) else value.detach().cpu().numpy(), np.float32)
         for key, value in state.items()
     }
+    named = {} if architecture is None else {"architecture": architecture}
     with whole_file(path) as beside:
-        safetensors.numpy.save_file(arrays, beside, {**(metadata or {}), "architecture": architecture})
+        safetensors.numpy.save_file(arrays, beside, {**(metadata or {}), **named})
 
 
 def _aligned(raw: Array, dtype: str) -> Array:

@@ -9,8 +9,9 @@ from torch import nn
 from dchw.compression.compressed import CompressedNetwork
 from dchw.training.datasets import load_dataset
 from dchw.training.loop import Progress, no_progress
+from dchw.training.material import built_in
 from dchw.training.recipe import load_recipe
-from dchw.training.run import train_compressed, train_dense
+from dchw.training.session import figures, train_compressed, train_dense
 
 DEMO_RECIPE = "lenet-300-100"
 
@@ -18,11 +19,11 @@ DEMO_RECIPE = "lenet-300-100"
 def train_demo(progress: Progress = no_progress, seed: int = 0) -> tuple[nn.Module, CompressedNetwork, dict[str, Any]]:
     """Train densely, prune and retrain, share and fine-tune; the dense module, the compressed network, the figures.
 
-    The figures are those of `Trained.to_dict` (error rates on the digits' test images, density, seed) and ``data_set``.
+    The figures are those of `figures` (error rates on the digits' test images, density, seed) and ``data_set``.
     Equal seeds give equal networks on equal machines. Raises DchwError without scikit-learn, which ships the digits.
     """
     recipe = load_recipe(DEMO_RECIPE).model_copy(update={"dense_seed": seed, "seeds": [seed]})
-    data = load_dataset(recipe.dataset)
-    dense = train_dense(recipe, data, progress=progress)
-    trained = train_compressed(recipe, dense, data, seed=seed, progress=progress)
-    return dense, trained.compressed, {"data_set": data.name, **trained.to_dict()}
+    material = built_in(DEMO_RECIPE, load_dataset("digits"))
+    dense = train_dense(recipe, material, progress=progress)
+    trained = train_compressed(recipe, dense, material, seed=seed, progress=progress)
+    return dense, trained.compressed, {"data_set": material.data, **figures(trained)}

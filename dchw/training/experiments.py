@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from torch import nn
 
 from dchw.compression.prune import magnitude_mask
@@ -21,11 +22,13 @@ from dchw.compression.share import Init
 from dchw.config import Config, Positive
 from dchw.container.files import to_bytes
 from dchw.quantities import ceil_div
+from dchw.training.batches import ImageBatches, as_input
 from dchw.training.datasets import Dataset
 from dchw.training.export import compressed_from_module
-from dchw.training.loop import Batches, Progress, Training, error_percent, fit, no_progress
-from dchw.training.parametrizations import Compressible, attach_masks, compressible_layers, materialise, shadow
+from dchw.training.loop import Objective, Progress, Training, error_percent, fit, no_progress
+from dchw.training.parametrizations import attach_masks, materialise, shadow
 from dchw.training.sharing import Sharing, share, share_and_finetune
+from dchw.training.weights import Weight, weights_of
 
 Row = dict[str, Any]
 
@@ -60,17 +63,17 @@ class Subject:
     def error(self, module: nn.Module) -> float:
         return error_percent(module, self.data.test_images, self.data.test_labels)
 
-    def batches(self) -> Batches:
-        whole = Batches.of(self.data, seed=self.plan.seed)
+    def batches(self) -> ImageBatches:
+        whole = ImageBatches.of(self.data, seed=self.plan.seed)
         count = self.plan.train_images
-        return Batches(images=whole.images[:count], labels=whole.labels[:count], generator=whole.generator)
+        return ImageBatches(images=whole.images[:count], labels=whole.labels[:count], seed=self.plan.seed)
 
 
 def sensitivity(subject: Subject) -> list[Row]:
     """Error against the density of each layer alone, the others dense, without retraining."""
     rows = []
-    layers = dict(compressible_layers(subject.dense))
-    points = [(name, density) for name in layers for density in (1.0, *subject.plan.densities)]
+    names = [weight.name for weight in weights_of(subject.dense)]
+    points = [(name, density) for name in names for density in (1.0, *subject.plan.densities)]
     for done, (name, density) in enumerate(points, start=1):
         module = subject.copy()
         _prune(module, {name: density})
@@ -97,12 +100,13 @@ def size_against_error(subject: Subject) -> list[Row]:
 
     for density, module in _retrained(subject):
         add("pruning", density, module, _pruned_bytes(module))
-        share_and_finetune(module, subject.batches(), _sharing(plan, bits_of_both))
-        compressed = compressed_from_module(module, subject.data.test_images[:1], name="experiment")
+        share_and_finetune(module, subject.batches(), _sharing(plan, bits_of_both), Objective())
+        example = as_input(torch.from_numpy(subject.data.test_images[:1].copy()))
+        compressed = compressed_from_module(module, example, name="experiment")
         add(f"pruning and {bits_of_both}-bit sharing", density, module, len(to_bytes(compressed)))
     for bits in plan.codebook_bits:
         module = subject.copy()
-        share_and_finetune(module, subject.batches(), _sharing(plan, bits))
+        share_and_finetune(module, subject.batches(), _sharing(plan, bits), Objective())
         add("sharing", bits, module, _shared_bytes(module, bits))
     return rows
 
@@ -118,7 +122,7 @@ def codebook_bits(subject: Subject) -> list[Row]:
         sharing = _sharing(plan, bits, init)
         share(module, sharing)
         before = subject.error(module)
-        fit(module, subject.batches(), plan.training, task="fine-tune")
+        fit(module, subject.batches(), plan.training, Objective(), stage="fine-tune")
         after = subject.error(module)
         rows.append({"init": init, "codebook_bits": bits, "before_percent": before, "after_percent": after})
         subject.progress("codebook bits", done, len(points))
@@ -134,15 +138,15 @@ def bits_by_kind(subject: Subject) -> list[Row]:
     plan = subject.plan
     pruned = next(module for density, module in _retrained(subject) if density <= plan.pruned_density)
     for kind, layer_type in (("convolutional", nn.Conv2d), ("fully connected", nn.Linear)):
-        if not any(isinstance(layer, layer_type) for _, layer in compressible_layers(pruned)):
+        if not any(isinstance(weight.owner, layer_type) for weight in weights_of(pruned)):
             continue
         for bits in plan.codebook_bits:
             shared = copy.deepcopy(pruned)
             share(shared, _sharing(plan, bits))
             module = copy.deepcopy(pruned)
-            for (_, layer), (_, source) in zip(compressible_layers(module), compressible_layers(shared), strict=True):
-                if isinstance(layer, layer_type):
-                    layer.weight.data.copy_(source.weight.detach())
+            for weight, source in zip(weights_of(module), weights_of(shared), strict=True):
+                if isinstance(weight.owner, layer_type):
+                    weight.value.data.copy_(source.value.detach())
             rows.append({"kind": kind, "codebook_bits": bits, "error_percent": subject.error(module)})
         subject.progress("bits by kind", len(rows), 2 * len(plan.codebook_bits))
     return rows
@@ -159,18 +163,18 @@ EXPERIMENTS: Mapping[str, Callable[[Subject], list[Row]]] = {
 
 def _prune(module: nn.Module, densities: Mapping[str, float]) -> None:
     masks = attach_masks(module)
-    for name, layer in compressible_layers(module):
-        if name in densities:
-            chosen = magnitude_mask(shadow(layer).detach().cpu().numpy(), density=densities[name])
-            masks[name].copy_(layer.weight.new_tensor(chosen))
+    for weight in weights_of(module):
+        if weight.name in densities:
+            chosen = magnitude_mask(shadow(weight).detach().cpu().numpy(), density=densities[weight.name])
+            masks[weight.name].copy_(weight.value.new_tensor(chosen))
 
 
 def _retrained(subject: Subject) -> Iterator[tuple[float, nn.Module]]:
     """The dense network pruned by magnitude, every layer to each density in turn, retrained with its masks held."""
     module = subject.copy()
     for density in subject.plan.densities:
-        _prune(module, {name: density for name, _ in compressible_layers(module)})
-        fit(module, subject.batches(), subject.plan.training, task="retrain")
+        _prune(module, {weight.name: density for weight in weights_of(module)})
+        fit(module, subject.batches(), subject.plan.training, Objective(), stage="retrain")
         materialise(module)
         yield density, copy.deepcopy(module)
 
@@ -182,21 +186,21 @@ def _sharing(plan: Plan, bits: int, init: Init = "linear") -> Sharing:
 def _pruned_bytes(module: nn.Module) -> int:
     """fp32 values and relative indices of the default width, fillers counted, plus fp32 biases."""
     total = 0
-    for _, layer in compressible_layers(module):
-        index_bits = CONVOLUTION_BITS if isinstance(layer, nn.Conv2d) else LINEAR_BITS
-        positions = np.flatnonzero(layer.weight.detach().cpu().numpy())
+    for weight in weights_of(module):
+        index_bits = CONVOLUTION_BITS if isinstance(weight.owner, nn.Conv2d) else LINEAR_BITS
+        positions = np.flatnonzero(weight.value.detach().cpu().numpy())
         gaps, _ = encode_gaps(positions, np.ones(positions.size, np.uint16), index_bits)
-        total += ceil_div(gaps.size * (32 + index_bits), 8) + _bias_bytes(layer)
+        total += ceil_div(gaps.size * (32 + index_bits), 8) + _bias_bytes(weight)
     return total
 
 
 def _shared_bytes(module: nn.Module, bits: int) -> int:
     """Fixed-width codes, an fp32 codebook and fp32 biases."""
     return sum(
-        ceil_div(layer.weight.numel() * bits, 8) + 4 * shadow(layer).numel() + _bias_bytes(layer)
-        for _, layer in compressible_layers(module)
+        ceil_div(weight.value.numel() * bits, 8) + 4 * shadow(weight).numel() + _bias_bytes(weight)
+        for weight in weights_of(module)
     )
 
 
-def _bias_bytes(layer: Compressible) -> int:
-    return 0 if layer.bias is None else 4 * layer.bias.numel()
+def _bias_bytes(weight: Weight) -> int:
+    return 0 if weight.bias is None else 4 * weight.bias.numel()

@@ -2,47 +2,105 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import nn
 
-from dchw.compression.compressed import CompressedNetwork
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.recipe import Recipe, compress
-from dchw.graph.network import Array, Network
+from dchw.graph.network import Network
 from dchw.quantities import DchwError
-from dchw.training.datasets import Images
-from dchw.training.parametrizations import codes_and_codebook, compressible_layers
+from dchw.training.batches import Inputs
+from dchw.training.parametrizations import codes_and_codebook, materialise
+from dchw.training.weights import weights_of
+
+
+def network_of(module: nn.Module, examples: Inputs, *, name: str, keep_examples: bool = False) -> Network:
+    """The graph of a module with its weights as they are now, normalisation not folded into them.
+
+    Folding would multiply every output channel by a factor of its own and end the sharing.
+    """
+    return Network.from_module(module, examples, name=name, fold_normalisation=False, keep_example=keep_examples)  # type: ignore[arg-type]
+
+
+def parameters_of(module: nn.Module, network: Network) -> tuple[str, ...]:
+    """The parameters of a module that are weights of the network's layers: what a compressed file holds as codes."""
+    own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return tuple(dict.fromkeys(layer.parameter for layer in network.layers if layer.parameter in own))
 
 
 def compressed_from_module(
     module: nn.Module,
-    example_images: Images,
+    examples: Inputs,
     storage: Recipe | None = None,
     *,
     name: str,
+    codebook_formats: Mapping[str, ValueFormat] | None = None,
+    bias_formats: Mapping[str, ValueFormat] | None = None,
     keep_examples: bool = False,
     results: Mapping[str, Any] | None = None,
     description: Mapping[str, Any] | None = None,
 ) -> CompressedNetwork:
-    """The compressed network of a module whose layers are shared, weight for weight what the module computes with.
+    """The compressed network of a module whose weights are shared, weight for weight what the module computes with.
 
-    ``storage`` chooses representations; what it leaves open takes the fewest bytes. ``description`` (how the module was
-    trained) becomes the compressed network's recipe, ``results`` what was measured on it. Raises DchwError for a
-    module with a layer that is not shared, and for formats that cannot hold the module's values.
+    ``storage`` chooses representations; what it leaves open takes the fewest bytes. The formats are by the name of a
+    layer's parameter. ``description`` (how the module was trained) becomes the compressed network's recipe, ``results``
+    what was measured on it. Raises DchwError for a module with a layer that is not shared, and for formats that cannot
+    hold the module's values.
     """
-    shared = {key: codes_and_codebook(layer, key)[1] for key, layer in compressible_layers(module)}
-    bits = {key: max((codebook.size - 1).bit_length(), 1) for key, codebook in shared.items()}
-    example: Array = (np.asarray(example_images, np.float32) / np.float32(255)).astype(np.float32)
-    network = Network.from_module(module, example, name=name, keep_example=keep_examples)
-    storage = (storage or Recipe()).model_copy(update={"codebook_bits": bits})
-    compressed = compress(network, storage)
-    for layer in compressed.layers:
-        if not np.array_equal(layer.weight, network.layer(layer.name).weight):
+    for weight in weights_of(module):
+        codes_and_codebook(weight)  # says which weight is not shared, if one is not
+    shared = {weight.parameter for weight in weights_of(module)}
+    plain = copy.deepcopy(module)
+    materialise(plain)
+    shared |= _tied_to(plain, shared)
+    network = network_of(plain, examples, name=name, keep_examples=keep_examples)
+    bits, codebook_format, bias_format = {}, {}, {}
+    for layer in network.layers:
+        if layer.parameter not in shared:
             raise DchwError(
-                f"layer {layer.name!r}: {layer.storage.codebook_format.value} cannot hold its shared values exactly; "
-                "round them to that format first"
+                f"layer {layer.name!r}: expected its weight to be shared; {layer.parameter} is no parameter that "
+                "training compresses; make it one of a layer, or compute with it outside of the module"
             )
+        # some rows of a parameter may use fewer of its values
+        bits[layer.name] = max(np.unique(layer.weight[layer.weight != 0]).size.bit_length(), 1)
+        codebook_format[layer.name] = (codebook_formats or {}).get(layer.parameter, ValueFormat.FLOAT32)
+        bias_format[layer.name] = (bias_formats or {}).get(layer.parameter, ValueFormat.FLOAT32)
+    chosen = {"codebook_bits": bits, "codebook_format": codebook_format, "bias_format": bias_format}
+    compressed = compress(network, (storage or Recipe()).model_copy(update=chosen))
+    for held in compressed.layers:
+        wanted = network.layer(held.name)
+        _check_held(held, wanted.weight, "weights", held.weight)
+        if wanted.bias is not None and held.bias is not None:
+            _check_held(held, wanted.bias, "biases", held.bias)
     return dataclasses.replace(compressed, recipe=dict(description or {}), results=dict(results or {}))
+
+
+def _tied_to(module: nn.Module, names: set[str]) -> set[str]:
+    """All names of the parameters that have one of ``names``."""
+    everywhere = [*module.named_parameters(remove_duplicate=False)]
+    chosen = {id(value) for name, value in everywhere if name in names}
+    return {name for name, value in everywhere if id(value) in chosen}
+
+
+def example_of(inputs: Inputs, count: int) -> Inputs:
+    """The first examples of a batch's inputs, on the CPU."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs[:count].detach().cpu()
+    return tuple(value[:count].detach().cpu() for value in inputs)
+
+
+def _check_held(
+    layer: CompressedLayer, wanted: npt.NDArray[np.float32], what: str, held: npt.NDArray[np.float32]
+) -> None:
+    if not np.array_equal(held, wanted):
+        form = layer.storage.codebook_format if what == "weights" else layer.storage.bias_format
+        raise DchwError(
+            f"layer {layer.name!r}: {form.value} cannot hold its {what} exactly; round them to that format first"
+        )

@@ -1,10 +1,11 @@
-"""The one training loop: minibatches, a learning-rate schedule, optional augmentation and distillation."""
+"""The one training loop: batches, a learning-rate schedule, any loss, a teacher if wanted; it goes on after a stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,16 +13,17 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from dchw.config import Config, NonNegative, Positive
+from dchw.config import Config, NonNegative
 from dchw.quantities import DchwError
-from dchw.training.augmentation import Augmentation, augment
-from dchw.training.datasets import Dataset, Images, Labels
+from dchw.training.batches import Batch, Batches, Batching, call, class_scores, seeded
+from dchw.training.datasets import Images, Labels
 from dchw.training.schedules import learning_rate as scheduled
 
-_EVALUATION_BATCH = 1_000
+Loss = Callable[[Any, Any], torch.Tensor]
+"""From what the module returns and a batch's targets to a tensor of one value."""
 
 
-class Training(Config):
+class Training(Batching):
     """One stretch of training with Adam (Kingma and Ba, arXiv:1412.6980), its betas at their published 0.9, 0.999."""
 
     epochs: NonNegative
@@ -29,12 +31,7 @@ class Training(Config):
     """Peak; it warms up linearly and decays along a cosine."""
     final_rate: float = Field(default=0.0, ge=0, le=1)
     """Where the decay ends, as a share of the peak."""
-    batch_size: Positive = 128
     warmup_steps: NonNegative = 100
-    augmentation: Augmentation = Augmentation()
-    augmented_copies: NonNegative = 0
-    """0: every epoch draws new changes; n: n changed copies of the data set are made, one per epoch in turn, which
-    saves resampling and the teacher's forward pass when there are more epochs than copies."""
 
 
 class Distillation(Config):
@@ -42,7 +39,7 @@ class Distillation(Config):
 
     temperature: float = Field(gt=0)
     weight: float = Field(ge=0, le=1)
-    """Share of the teacher's part in the loss; the labels' cross entropy has the rest."""
+    """Share of the teacher's part in the loss; the given loss has the rest."""
 
 
 class Progress(Protocol):
@@ -56,110 +53,112 @@ def no_progress(task: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Batches:
-    """Training images and labels on a device, and the one generator that orders and changes them.
+class Objective:
+    """What training lowers."""
 
-    Changed copies that a training uses more than once are kept here, so that the next training finds them.
-    """
+    loss: Loss = functional.cross_entropy
+    teacher: nn.Module | None = None
+    distillation: Distillation | None = None
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    generator: torch.Generator
-    copies: dict[tuple[Augmentation, nn.Module | None, int], tuple[torch.Tensor, torch.Tensor | None]] = field(
-        default_factory=dict
-    )
+    def of(self, module: nn.Module, batch: Batch) -> torch.Tensor:
+        """The loss on a batch; raises DchwError for a loss that is no tensor of one value."""
+        outputs = call(module, batch.inputs)
+        loss = self.loss(outputs, batch.targets)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise DchwError(f"loss: expected a tensor of one value; got {shape}; reduce it, by .mean() for one")
+        if batch.scores is None or self.distillation is None:
+            return loss
+        distance = _distance(outputs, batch.scores, self.distillation.temperature)
+        return (1 - self.distillation.weight) * loss + self.distillation.weight * distance
 
-    def of_epoch(
-        self, epoch: int, training: Training, teacher: nn.Module | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """An epoch's images and the teacher's class scores for them."""
-        cycle = training.augmented_copies if training.augmentation.changes else 1
-        key = training.augmentation, teacher, epoch % cycle if cycle else epoch
-        if key in self.copies:
-            return self.copies[key]
-        images, scores = augment(self.images, training.augmentation, self.generator), None
-        if teacher is not None:
-            teacher.eval()
-            scores = torch.cat(list(_forward(teacher, images, str(images.device))))
-        if cycle:
-            self.copies[key] = images, scores
-        return images, scores
 
-    @classmethod
-    def of(cls, data: Dataset, *, seed: int, device: str = "cpu") -> Batches:
-        """The training images of a data set; equal seeds give equal batches on every device."""
-        return cls(
-            images=torch.from_numpy(np.array(data.train_images)).to(device),
-            labels=torch.from_numpy(np.array(data.train_labels)).to(device),
-            generator=torch.Generator().manual_seed(seed),
-        )
+@dataclass(kw_only=True, eq=False)
+class Standing:
+    """How far a stretch of training has come: what it needs, besides module and batches, to go on."""
+
+    epochs: int = 0
+    optimizer: dict[str, Any] | None = None
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of every epoch."""
 
 
 def fit(
     module: nn.Module,
     batches: Batches,
     training: Training,
+    objective: Objective,
     *,
-    task: str,
-    teacher: nn.Module | None = None,
-    distillation: Distillation | None = None,
+    stage: str,
+    task: str | None = None,
+    standing: Standing | None = None,
     after_step: Callable[[int, int], None] | None = None,
+    after_epoch: Callable[[Standing], None] | None = None,
     progress: Progress = no_progress,
-) -> None:
+) -> Standing:
     """Train every parameter of ``module`` that requires a gradient; the last epoch's values stay.
 
-    The last, incomplete batch of an epoch is left out. ``after_step(step, steps)`` runs after each update, counted
-    from 1. Images enter the module as float32 in 0..1.
+    ``after_step(step, steps)`` runs after each update, counted from 1; ``after_epoch`` after each epoch, with where it
+    stands. Given such a standing, with module and batches as they were then, training goes on to the same end, bit for
+    bit: the global random generators of an epoch depend on the batches' seed, ``stage`` and its number alone.
+    Raises DchwError when the loss is no longer finite.
     """
-    count, size = len(batches.labels), min(training.batch_size, len(batches.labels))
-    if not count:
-        raise DchwError(f"{task}: expected training images; the data set has none; give another one")
-    steps = training.epochs * (count // size)
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=training.learning_rate)
+    task = task or stage
+    standing = standing or Standing()
+    per_epoch = batches.steps(training)
+    steps = training.epochs * per_epoch
+    trained = [value for _, value in sorted(module.named_parameters()) if value.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=training.learning_rate)
+    if standing.optimizer is not None:
+        optimizer.load_state_dict(standing.optimizer)
     module.train()
-    step = 0
-    for epoch in range(training.epochs):
-        images, scores = batches.of_epoch(epoch, training, teacher)
-        order = torch.randperm(count, generator=batches.generator).to(images.device)
-        for start in range(0, count - size + 1, size):
-            chosen = order[start : start + size]
-            for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * scheduled(
-                    step, steps, training.warmup_steps, training.final_rate
-                )
-            outputs = module(as_input(images[chosen]))
-            loss = functional.cross_entropy(outputs, batches.labels[chosen])
-            if scores is not None and distillation is not None:
-                loss = (1 - distillation.weight) * loss + distillation.weight * _distance(
-                    outputs, scores[chosen], distillation.temperature
-                )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            if after_step is not None:
-                after_step(step, steps)
+    step = standing.epochs * per_epoch
+    device = str(next(iter(trained)).device) if trained else "cpu"
+    for epoch in range(standing.epochs, training.epochs):
+        losses = []
+        with seeded(batches.seed, stage, epoch, device):
+            for batch in batches.epoch(epoch, training, objective.teacher if objective.distillation else None):
+                rate = training.learning_rate * scheduled(step, steps, training.warmup_steps, training.final_rate)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss = objective.of(module, batch)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                step += 1
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise DchwError(
+                        f"{task}: the loss of step {step}, epoch {epoch + 1}, is {losses[-1]}; expected a finite one; "
+                        f"lower the learning rate (now {training.learning_rate:g}) or check the data"
+                    )
+                if after_step is not None:
+                    after_step(step, steps)
+        mean = math.fsum(losses) / max(len(losses), 1)
+        standing = Standing(epochs=epoch + 1, optimizer=optimizer.state_dict(), losses=[*standing.losses, mean])
+        if after_epoch is not None:
+            after_epoch(standing)
         progress(task, epoch + 1, training.epochs)
     module.eval()
+    return standing
 
 
 def error_percent(module: nn.Module, images: Images, labels: Labels, *, device: str = "cpu") -> float:
     """Share of images whose highest class score is not their label, in percent."""
     module.eval()
     pixels, truth = torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels))
-    scores = torch.cat([out.cpu() for out in _forward(module, pixels, device)])
+    scores = torch.cat([out.cpu() for out in class_scores(module, pixels, device)])
     return 100 * float((scores.argmax(1) != truth).sum()) / max(len(truth), 1)
 
 
-def as_input(images: torch.Tensor) -> torch.Tensor:
-    """uint8 grey levels as a network sees them: float32 in 0..1."""
-    return images.float() / 255
+def standing_state(standing: Standing) -> dict[str, Any]:
+    """A standing as plain values and tensors."""
+    return {"epochs": standing.epochs, "optimizer": standing.optimizer, "losses": list(standing.losses)}
 
 
-def _forward(module: nn.Module, images: torch.Tensor, device: str) -> Iterable[torch.Tensor]:
-    with torch.no_grad():
-        for start in range(0, len(images), _EVALUATION_BATCH):
-            yield module(as_input(images[start : start + _EVALUATION_BATCH].to(device)))
+def standing_of(state: Mapping[str, Any]) -> Standing:
+    """The standing that `standing_state` described."""
+    return Standing(epochs=state["epochs"], optimizer=state["optimizer"], losses=list(state["losses"]))
 
 
 def _distance(outputs: torch.Tensor, scores: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -31,7 +31,7 @@ def main(
 ) -> None:
     """Run the experiments on a dense MNIST checkpoint; each is written as soon as it is done."""
     from dchw.training.datasets import mnist
-    from dchw.training.run import placed
+    from dchw.training.material import placed
     from dchw.training.session import load_dense
 
     subject = Subject(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -12,21 +12,20 @@ from torch import nn
 
 from dchw.compression.prune import magnitude_mask
 from dchw.config import Config, Positive
-from dchw.quantities import DchwError, nearest
-from dchw.training.compaction import Compact, compact
-from dchw.training.loop import Batches, Distillation, Progress, Training, as_input, fit, no_progress
-from dchw.training.parametrizations import Compressible, attach_masks, compressible_layers, shadow
+from dchw.quantities import DchwError
+from dchw.training.batches import Batches
+from dchw.training.loop import Objective, Progress, Standing, Training, fit, no_progress
+from dchw.training.parametrizations import attach_masks, shadow
 from dchw.training.schedules import cubic_density, geometric_density
-from dchw.training.statistics import Watch, per_weight, watch
+from dchw.training.statistics import ChannelStatistics, Watch, per_weight, watch
+from dchw.training.weights import Weight, by_name, weights_of
 
 _WATCH_EVERY_STEPS = 4
 """Of the training batches, every how many are looked at for input sizes and channels that nothing reads."""
 _CLEANING_ROUNDS = 4
 """Pruning a constant input can silence further neurons; in longer chains some stay."""
-_CHECKED_IMAGES = 100
-"""On so many training images the compact form is compared with the module."""
 _TINY = 1e-12
-_CLEANING_IMAGES, _CLEANING_BATCH = 10_000, 500
+_CLEANING_INPUTS = 10_000
 
 
 class Score(StrEnum):
@@ -58,7 +57,8 @@ class Pruning(Config):
     retraining: Training
     """Once the masks are final."""
     density: Annotated[float, Field(gt=0, le=1)] | dict[str, Annotated[float, Field(gt=0, le=1)]]
-    """Share of weights that stay in the end: of the network or of every layer, or by layer name (scope ``layer``)."""
+    """Share of weights that stay in the end: of the network or of every layer, or by layer name or pattern, as in
+    ``block.*`` (scope ``layer``)."""
     score: Score = Score.MAGNITUDE
     scope: Scope = Scope.LAYER
     schedule: Schedule = Schedule.CUBIC
@@ -77,21 +77,13 @@ class Pruning(Config):
     """Scores are multiplied by this power of how often one image uses the weight: 0 weighs one use, 0.5 the root of
     the sum of squares over all output pixels of a convolution."""
 
-    def final_densities(self, layers: Mapping[str, Compressible]) -> dict[str, float]:
+    def final_densities(self, names: Collection[str]) -> dict[str, float]:
         """Density by layer name; raises DchwError for a layer that is missing or unknown."""
-        given = self.density
-        if isinstance(given, float):
-            return dict.fromkeys(layers, given)
-        if self.scope is Scope.GLOBAL:
+        if isinstance(self.density, dict) and self.scope is Scope.GLOBAL:
             raise DchwError(
                 "pruning: scope global expects one density; got one per layer; give a number or scope layer"
             )
-        for name in (*given, *layers):
-            if name not in layers:
-                raise DchwError(f"pruning: density.{name}: no such layer; {nearest(name, layers)}")
-            if name not in given:
-                raise DchwError(f"pruning: density.{name}: missing; add it")
-        return given
+        return by_name(self.density, names, "pruning: density")
 
     def density_at(self, progress: float, final: float) -> float:
         """Density once ``progress`` (0..1) of the way to the final density is done."""
@@ -108,26 +100,29 @@ class Pruning(Config):
         return {step: step / steps for step in (*regular, steps)}
 
 
-def prune_and_retrain(
+def prune(
     module: nn.Module,
     batches: Batches,
     pruning: Pruning,
+    objective: Objective,
     *,
-    teacher: nn.Module | None = None,
-    distillation: Distillation | None = None,
     task: str = "prune",
+    standing: Standing | None = None,
+    watched: dict[str, Any] | None = None,
+    after_epoch: Callable[[Standing, dict[str, Any]], None] | None = None,
     progress: Progress = no_progress,
-) -> Compact:
-    """Prune every Linear and Conv2d layer inside ``module`` while it trains, then retrain with the masks held.
+) -> Standing:
+    """Train a module while its masks fall to their final density; it ends masked.
 
-    ``module`` ends masked, with the weights it had when its masks became final; the retrained weights are in the
-    compact form that is returned, which lacks the channels that pruning has emptied.
+    ``after_epoch(standing, watched)`` gets what, given here again with the module as it was then, lets pruning go on.
     """
     masks = attach_masks(module)
-    final = pruning.final_densities(dict(compressible_layers(module)))
+    final = pruning.final_densities(masks)
     plan: dict[int, float] = {}
 
     with watch(module) as watching:
+        if watched is not None:
+            watching.restore(watched)
 
         def after_step(step: int, steps: int) -> None:
             if not plan:
@@ -136,33 +131,25 @@ def prune_and_retrain(
                 densities = {name: pruning.density_at(plan[step], density) for name, density in final.items()}
                 recompute_masks(module, masks, densities, pruning, watching)
                 watching.clear()
-            watching.on = step < max(plan) and step % _WATCH_EVERY_STEPS == 0
+            due = step % _WATCH_EVERY_STEPS == 0 or (step + 1 in plan and not watching.has_seen)
+            watching.on = step < max(plan) and due
 
-        fit(
+        def epoch_done(reached: Standing) -> None:
+            if after_epoch is not None:
+                after_epoch(reached, watching.state())
+
+        return fit(
             module,
             batches,
             pruning.training,
-            task=f"{task}: prune",
-            teacher=teacher,
-            distillation=distillation,
+            objective,
+            stage="prune",
+            task=task,
+            standing=standing,
             after_step=after_step,
+            after_epoch=epoch_done,
             progress=progress,
         )
-    if pruning.remove_dead:
-        remove_dead_weights(module, batches)
-    small = compact(module, as_input(batches.images[:_CHECKED_IMAGES]))
-    fit(
-        small.module,
-        batches,
-        pruning.retraining,
-        task=f"{task}: retrain",
-        teacher=teacher,
-        distillation=distillation,
-        progress=progress,
-    )
-    if pruning.remove_dead:
-        remove_dead_weights(small.module, batches)
-    return small
 
 
 def recompute_masks(
@@ -191,52 +178,67 @@ def recompute_masks(
         start += mask.numel()
 
 
-def remove_dead_weights(module: nn.Module, batches: Batches) -> int:
-    """Prune weights that change nothing on the first 10,000 training images; how many went.
+def remove_dead_weights(module: nn.Module, batches: Batches, objective: Objective) -> int:
+    """Prune weights that change nothing on about the first 10,000 training inputs; how many went.
 
-    A weight is dead when its input is constant (its product, times the mean of that input, moves into the bias), or
-    when the loss has no gradient with respect to its output for any image. The layers must be masked.
+    A weight is dead when its input is always zero, or constant with a bias to move its product into (not across zero
+    padding), or when the loss has no gradient with respect to its output for any input. The layers must be masked.
     """
     masks = attach_masks(module)
-    layers = dict(compressible_layers(module))
     before = sum(int(mask.sum()) for mask in masks.values())
     module.eval()
+    plain = Objective(loss=objective.loss)
     for _ in range(_CLEANING_ROUNDS):
         with watch(module) as watching:
-            for start in range(0, min(len(batches.labels), _CLEANING_IMAGES), _CLEANING_BATCH):
-                part = slice(start, start + _CLEANING_BATCH)
-                nn.functional.cross_entropy(module(as_input(batches.images[part])), batches.labels[part]).backward()  # type: ignore[no-untyped-call]
+            for batch in batches.sample(_CLEANING_INPUTS):
+                plain.of(module, batch).backward()  # type: ignore[no-untyped-call]
         module.zero_grad(set_to_none=True)
         removed = 0
-        for name, mask in masks.items():
-            layer, seen = layers[name], watching.layers[name]
-            if seen.varies is None or seen.mean is None or seen.read is None:
-                continue
-            constant = (per_weight(layer, ~seen.varies) & (mask > 0)).to(mask)
-            if layer.bias is not None:
-                moved = layer.weight.detach() * constant * per_weight(layer, seen.mean)
-                layer.bias.data += moved.flatten(1).sum(1)
-            keep = mask * (1 - constant) * _rows(mask, seen.read)
-            removed += int(mask.sum() - keep.sum())
-            mask.copy_(keep)
-            if layer.bias is not None:
-                # the bias of an output that nothing reads is free; zero costs least to store
-                layer.bias.data *= seen.read
+        for weight in weights_of(module):
+            seen, mask = watching.layers.get(weight.name), masks[weight.name]
+            if seen is not None and seen.varies is not None and seen.mean is not None and seen.read is not None:
+                removed += _without_dead(weight, mask, seen.varies, seen.mean, seen.read)
         if not removed:
             break
     return before - sum(int(mask.sum()) for mask in masks.values())
+
+
+def _without_dead(
+    weight: Weight, mask: torch.Tensor, varies: torch.Tensor, mean: torch.Tensor, read: torch.Tensor
+) -> int:
+    layer, bias = weight.layer, weight.bias
+    assert layer is not None
+    padded = isinstance(layer, nn.Conv2d) and layer.padding not in (0, (0, 0), "valid")
+    # without a bias, or where the border sees padding, only inputs of zero add nothing
+    idle = ~varies if bias is not None and not padded else ~varies & (mean == 0)
+    constant = (per_weight(layer, idle) & (mask > 0)).to(mask)
+    if bias is not None:
+        bias.data += (weight.value.detach() * constant * per_weight(layer, mean)).flatten(1).sum(1)
+    keep = mask * (1 - constant) * _rows(mask, read)
+    removed = int(mask.sum() - keep.sum())
+    mask.copy_(keep)
+    if bias is not None:
+        # the bias of an output that nothing reads is free; zero costs least to store
+        bias.data *= read
+    return removed
 
 
 def _scores(
     module: nn.Module, masks: Mapping[str, torch.Tensor], pruning: Pruning, watching: Watch
 ) -> dict[str, torch.Tensor]:
     scores = {}
-    for name, layer in compressible_layers(module):
-        seen, mask = watching.layers[name], masks[name]
-        score = shadow(layer).detach().abs()
-        if pruning.score is Score.ACTIVATION and seen.mean_square is not None:
+    for weight in weights_of(module):
+        mask, layer = masks[weight.name], weight.layer
+        seen = watching.layers.get(weight.name, ChannelStatistics())
+        score = shadow(weight).detach().abs()
+        if pruning.score is Score.ACTIVATION:
+            if layer is None or seen.mean_square is None:
+                raise DchwError(
+                    f"pruning: score activation needs the inputs of layer {weight.name!r}, which its module does not "
+                    "call as a linear layer or 2-D convolution; choose score magnitude"
+                )
             score = score * per_weight(layer, seen.mean_square.sqrt())
-        if pruning.remove_dead and seen.varies is not None and seen.read is not None:
+        if pruning.remove_dead and layer is not None and seen.varies is not None and seen.read is not None:
             score = score * per_weight(layer, seen.varies) * _rows(mask, seen.read)
         if not pruning.regrow:
             score = score * mask
@@ -247,7 +249,7 @@ def _scores(
             for axis in (0, 1):
                 norms = squares.sum(1 - axis, keepdim=True).sqrt()
                 score = score * (norms / norms.mean().clamp(min=_TINY)) ** pruning.crowding
-        scores[name] = score
+        scores[weight.name] = score
     return scores
 
 

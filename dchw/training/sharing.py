@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,17 +12,19 @@ from dchw.compression.compressed import ValueFormat
 from dchw.compression.share import Init, assign, kmeans_codebook
 from dchw.compression.value_formats import round_to_format
 from dchw.config import Config, NonNegative, Positive
-from dchw.quantities import DchwError, nearest
-from dchw.training.loop import Batches, Distillation, Progress, Training, fit, no_progress
+from dchw.quantities import DchwError
+from dchw.training.batches import Batches
+from dchw.training.loop import Objective, Progress, Standing, Training, fit, no_progress
 from dchw.training.parametrizations import (
-    Compressible,
     codes_and_codebook,
-    compressible_layers,
     hold_codes,
     let_codes_change,
     shadow,
     share_weights,
 )
+from dchw.training.weights import by_name, weights_of
+
+Form = ValueFormat | dict[str, ValueFormat]
 
 
 class Sharing(Config):
@@ -28,91 +32,94 @@ class Sharing(Config):
 
     training: Training
     shared_values: Positive | dict[str, Positive]
-    """Non-zero values per layer: one number, or by layer name."""
-    init: Init = "linear"
-    """Of k-means; the paper found ``linear`` best (ICLR 2016, section 3.2)."""
-    codebook_format: ValueFormat = ValueFormat.FLOAT32
-    bias_format: ValueFormat = ValueFormat.FLOAT32
+    """Non-zero values per layer: one number, or by layer name or pattern, as in ``block.*``."""
+    init: Init | dict[str, Init] = "linear"
+    """Of k-means; the paper found ``linear`` best (ICLR 2016, section 3.2). By layer as above, as are the formats."""
+    codebook_format: Form = ValueFormat.FLOAT32
+    bias_format: Form = ValueFormat.FLOAT32
     reassign: bool = False
     """True: while the shared values train, a weight moves to another one when its own value, which trains too, comes
     nearer to it. The paper holds what k-means assigned."""
     seed: NonNegative = 0
     """Of the ``forgy`` initialisation."""
 
-    def values_of(self, name: str, layers: dict[str, Compressible]) -> int:
-        """Shared values of one layer; raises DchwError for a mapping that does not fit the layers."""
-        if isinstance(self.shared_values, int):
-            return self.shared_values
-        for given in self.shared_values:
-            if given not in layers:
-                raise DchwError(f"sharing: shared_values.{given}: no such layer; {nearest(given, layers)}")
-        if name not in self.shared_values:
-            raise DchwError(f"sharing: shared_values.{name}: missing; add it")
-        return self.shared_values[name]
-
 
 def share(module: nn.Module, sharing: Sharing) -> None:
     """Give every layer a codebook: k-means over its non-zero weights; pruned weights stay zero.
 
-    Raises DchwError for a layer that has no weight left.
+    Raises DchwError for a layer that has no weight left, and for settings that name no layer or leave one out.
     """
-    layers = dict(compressible_layers(module))
+    weights = {weight.name: weight for weight in weights_of(module)}
+    counts = by_name(sharing.shared_values, weights, "sharing: shared_values")
+    inits: dict[str, Init] = by_name(sharing.init, weights, "sharing: init", "linear")
     codebooks = {}
-    for number, (name, layer) in enumerate(layers.items()):
-        weight = layer.weight.detach().cpu().numpy()
-        kept = weight != 0
+    for number, (name, weight) in enumerate(weights.items()):
+        value = weight.value.detach().cpu().numpy()
+        kept = value != 0
         if not kept.any():
             raise DchwError(f"layer {name!r}: expected a weight that stays; pruning left none; raise its density")
-        centroids = kmeans_codebook(
-            weight[kept],
-            sharing.values_of(name, layers),
-            sharing.init,
-            rng=np.random.default_rng([sharing.seed, number]),
-        ).centroids
-        codes = assign(weight, kept, centroids)
-        codebooks[name] = codes, np.concatenate([np.zeros(1, np.float32), centroids])
+        rng = np.random.default_rng([sharing.seed, number])
+        centroids = kmeans_codebook(value[kept], counts[name], inits[name], rng=rng).centroids
+        codebooks[name] = assign(value, kept, centroids), np.concatenate([np.zeros(1, np.float32), centroids])
     share_weights(module, codebooks)
 
 
-def share_and_finetune(
+def begin_sharing(module: nn.Module, sharing: Sharing) -> None:
+    """Share the weights of a pruned module, their codes held or free to change."""
+    own = {weight.name: weight.value.detach().clone() for weight in weights_of(module)}
+    share(module, sharing)
+    if sharing.reassign:
+        let_codes_change(module, own)
+
+
+def finetune(
     module: nn.Module,
     batches: Batches,
     sharing: Sharing,
+    objective: Objective,
     *,
-    teacher: nn.Module | None = None,
-    distillation: Distillation | None = None,
     task: str = "share and fine-tune",
+    standing: Standing | None = None,
+    after_epoch: Callable[[Standing], None] | None = None,
     progress: Progress = no_progress,
-) -> None:
-    """Share the weights of a pruned module, train codebooks and biases, and round both to their formats.
+) -> Standing:
+    """Train codebooks, biases and what is not compressed of a shared module, and round both to their formats.
 
-    The layers stay shared when it returns.
+    The weights stay shared when it returns, their codes held.
     """
-    weights = {name: layer.weight.detach().clone() for name, layer in compressible_layers(module)}
-    share(module, sharing)
-    if sharing.reassign:
-        let_codes_change(module, weights)
-    fit(
+    reached = fit(
         module,
         batches,
         sharing.training,
+        objective,
+        stage="share",
         task=task,
-        teacher=teacher,
-        distillation=distillation,
+        standing=standing,
+        after_epoch=after_epoch,
         progress=progress,
     )
     if sharing.reassign:
         hold_codes(module)
     round_values(module, sharing)
+    return reached
+
+
+def share_and_finetune(module: nn.Module, batches: Batches, sharing: Sharing, objective: Objective) -> None:
+    """`begin_sharing` and `finetune` in one."""
+    begin_sharing(module, sharing)
+    finetune(module, batches, sharing, objective)
 
 
 def round_values(module: nn.Module, sharing: Sharing) -> None:
     """Round codebooks and biases to what their formats can hold; weights that share a value still do."""
-    for name, layer in compressible_layers(module):
-        _, codebook = codes_and_codebook(layer, name)
-        rounded = round_to_format(codebook, sharing.codebook_format)[1:]
+    weights = {weight.name: weight for weight in weights_of(module)}
+    codebook_formats = by_name(sharing.codebook_format, weights, "sharing: codebook_format", ValueFormat.FLOAT32)
+    bias_formats = by_name(sharing.bias_format, weights, "sharing: bias_format", ValueFormat.FLOAT32)
+    for name, weight in weights.items():
+        _, codebook = codes_and_codebook(weight)
+        rounded = round_to_format(codebook, codebook_formats[name])[1:]
         with torch.no_grad():
-            shadow(layer).copy_(torch.from_numpy(rounded))
-            if layer.bias is not None:
-                bias = round_to_format(layer.bias.detach().cpu().numpy(), sharing.bias_format)
-                layer.bias.copy_(torch.from_numpy(bias))
+            shadow(weight).copy_(torch.from_numpy(rounded))
+            if weight.bias is not None:
+                bias = round_to_format(weight.bias.detach().cpu().numpy(), bias_formats[name])
+                weight.bias.copy_(torch.from_numpy(bias))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from dchw.training.parametrizations import Compressible, compressible_layers
+from dchw.training.weights import weights_of
+
+Watched = nn.Linear | nn.Conv2d
+"""Layers whose inputs and outputs are seen."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,7 +32,7 @@ class ChannelStatistics:
     read: torch.Tensor | None = None
     """bool[out channels]: whether the loss had a gradient with respect to the output for any image."""
 
-    def see_input(self, layer: Compressible, x: torch.Tensor) -> None:
+    def see_input(self, layer: Watched, x: torch.Tensor) -> None:
         axes = _other_axes(layer, x)
         mean, square, low, high = x.mean(axes), (x * x).mean(axes), x.amin(axes), x.amax(axes)
         if self.mean is None or self.mean_square is None or self.varies is None:
@@ -40,13 +44,13 @@ class ChannelStatistics:
             self.mean_square = self.mean_square + (square - self.mean_square) / (self.batches + 1)
         self.batches += 1
 
-    def see_gradient(self, layer: Compressible, gradient: torch.Tensor) -> None:
+    def see_gradient(self, layer: Watched, gradient: torch.Tensor) -> None:
         read = gradient.abs().amax(_other_axes(layer, gradient)) != 0
         self.read = read if self.read is None else self.read | read
 
 
 class Watch:
-    """Collects `ChannelStatistics` of every layer from the forward and backward passes made while it is ``on``."""
+    """Collects `ChannelStatistics` of every watched layer from the forward and backward passes while it is ``on``."""
 
     def __init__(self) -> None:
         self.on = True
@@ -56,7 +60,21 @@ class Watch:
         """Forget what was seen."""
         self.layers = {name: ChannelStatistics() for name in self.layers}
 
-    def _attach(self, name: str, layer: Compressible) -> torch.utils.hooks.RemovableHandle:
+    @property
+    def has_seen(self) -> bool:
+        """Whether there was a batch since the last `clear`."""
+        return any(seen.batches for seen in self.layers.values())
+
+    def state(self) -> dict[str, Any]:
+        """What was seen so far, as plain values and tensors."""
+        return {"on": self.on, "layers": {name: dict(vars(seen)) for name, seen in self.layers.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+        self.on = state["on"]
+        self.layers = {name: ChannelStatistics(**seen) for name, seen in state["layers"].items()}
+
+    def _attach(self, name: str, layer: Watched) -> torch.utils.hooks.RemovableHandle:
         self.layers[name] = ChannelStatistics()
 
         def see(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -72,9 +90,12 @@ class Watch:
 
 @contextmanager
 def watch(module: nn.Module) -> Iterator[Watch]:
-    """Watch every layer of a module for as long as the context lasts."""
+    """Watch every linear and 2-D convolutional layer of a module for as long as the context lasts.
+
+    Other weights (attention's projections, recurrent units, ...) have no entry.
+    """
     watching = Watch()
-    handles = [watching._attach(name, layer) for name, layer in compressible_layers(module)]
+    handles = [watching._attach(w.name, w.layer) for w in weights_of(module) if w.layer is not None]
     try:
         yield watching
     finally:
@@ -82,7 +103,7 @@ def watch(module: nn.Module) -> Iterator[Watch]:
             handle.remove()
 
 
-def per_weight(layer: Compressible, per_input: torch.Tensor) -> torch.Tensor:
+def per_weight(layer: Watched, per_input: torch.Tensor) -> torch.Tensor:
     """A value per input channel, shaped so that it broadcasts over the layer's weight."""
     if isinstance(layer, nn.Linear):
         return per_input[None, :]
@@ -92,6 +113,6 @@ def per_weight(layer: Compressible, per_input: torch.Tensor) -> torch.Tensor:
     return grouped[:, :, None, None]
 
 
-def _other_axes(layer: Compressible, x: torch.Tensor) -> tuple[int, ...]:
+def _other_axes(layer: Watched, x: torch.Tensor) -> tuple[int, ...]:
     channel = x.dim() - 1 if isinstance(layer, nn.Linear) else x.dim() - 3
     return tuple(axis for axis in range(x.dim()) if axis != channel)

@@ -10,12 +10,14 @@ from torch import nn
 from dchw.compression.compressed import ValueFormat
 from dchw.compression.value_formats import round_to_format
 from dchw.quantities import DchwError
-from dchw.training.compaction import compact
-from dchw.training.loop import as_input
-from dchw.training.parametrizations import attach_masks, codes_and_codebook, compressible_layers
-from dchw.training.pruning import Pruning, Scope, Score, prune_and_retrain, recompute_masks, remove_dead_weights
+from dchw.training.batches import ImageBatches, as_input
+from dchw.training.compaction import Compact, compact
+from dchw.training.loop import Objective, fit
+from dchw.training.parametrizations import attach_masks, codes_and_codebook
+from dchw.training.pruning import Pruning, Scope, Score, prune, recompute_masks, remove_dead_weights
 from dchw.training.sharing import Sharing, share, share_and_finetune
 from dchw.training.statistics import per_weight, watch
+from dchw.training.weights import weights_of
 from tests.training.nets import SHORT, Nested, batches, nested
 
 
@@ -26,11 +28,20 @@ def plan(**changes: object) -> Pruning:
 
 
 def counts(module: nn.Module) -> dict[str, int]:
-    return {name: int((layer.weight != 0).sum()) for name, layer in compressible_layers(module)}
+    return {weight.name: int((weight.value != 0).sum()) for weight in weights_of(module)}
 
 
 def sizes(module: nn.Module) -> dict[str, int]:
-    return {name: layer.weight.numel() for name, layer in compressible_layers(module)}
+    return {weight.name: weight.value.numel() for weight in weights_of(module)}
+
+
+def prune_and_retrain(module: nn.Module, data: ImageBatches, pruning: Pruning) -> Compact:
+    prune(module, data, pruning, Objective())
+    if pruning.remove_dead:
+        remove_dead_weights(module, data, Objective())
+    small = compact(module, as_input(data.images[:100]))
+    fit(small.module, data, pruning.retraining, Objective(), stage="retrain")
+    return small
 
 
 def test_every_layer_ends_at_its_density() -> None:
@@ -94,7 +105,7 @@ def test_dead_weights_go_and_the_scores_stay() -> None:
     masks["features.0"][2] = 0  # map 2 is constant: its bias
     images = as_input(data.images)
     expected = module(images).detach()
-    removed = remove_dead_weights(module, data)
+    removed = remove_dead_weights(module, data, Objective())
     assert removed >= 96 + 16 * 19
     assert not masks["classifier.hidden"][3].any()
     assert not masks["classifier.hidden"][:, 2 * 16 : 3 * 16].any()
@@ -110,7 +121,7 @@ def test_the_compact_form_computes_the_same_with_fewer_channels() -> None:
     images = as_input(data.images[:50])
     small = compact(module, images)
     assert small.rows["features.0"].tolist() == [1, 2, 3, 5]
-    assert dict(compressible_layers(small.module))["classifier.hidden"].weight.shape == (20, 64)
+    assert small.module.classifier["hidden"].weight.shape == (20, 64)
     torch.testing.assert_close(small.module(images), module(images), rtol=1e-4, atol=1e-5)
 
 
@@ -120,15 +131,15 @@ def test_sharing_the_compact_form_and_expanding_it_gives_the_same_scores() -> No
     sharing = Sharing(
         training=SHORT, shared_values=5, codebook_format=ValueFormat.FLOAT16, bias_format=ValueFormat.INT8
     )
-    share_and_finetune(small.module, data, sharing)
+    share_and_finetune(small.module, data, sharing, Objective())
     small.expand(module)
     images = as_input(data.images[:50])
     torch.testing.assert_close(module(images), small.module(images), rtol=1e-4, atol=1e-5)
-    for name, layer in compressible_layers(module):
-        codebook = codes_and_codebook(layer, name)[1]
+    for weight in weights_of(module):
+        codebook = codes_and_codebook(weight)[1]
         assert codebook.size <= 6
         np.testing.assert_array_equal(codebook.astype(np.float16).astype(np.float32), codebook)
-        bias = layer.bias.detach().numpy()
+        bias = weight.bias.detach().numpy()
         np.testing.assert_array_equal(round_to_format(bias, ValueFormat.INT8), bias)
 
 

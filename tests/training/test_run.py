@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,16 @@ import dchw
 from dchw.cli.train import command
 from dchw.config import build, dump_yaml, load_yaml
 from dchw.quantities import ConfigError, DchwError
-from dchw.training import session
+from dchw.training import datasets
+from dchw.training.batches import as_input
 from dchw.training.datasets import hold_out, mnist
 from dchw.training.experiments import EXPERIMENTS, Plan, Subject
 from dchw.training.export import compressed_from_module
-from dchw.training.loop import Training, as_input, error_percent
+from dchw.training.loop import Training, error_percent
+from dchw.training.material import built_in
 from dchw.training.plots import draw, write_rows
 from dchw.training.recipe import TrainingRecipe, load_recipe, with_changes
-from dchw.training.run import train_compressed, train_dense
-from dchw.training.session import load_dense, train_files
+from dchw.training.session import left_behind, load_dense, train_compressed, train_dense, train_files
 from tests.training.nets import SHORT, few_digits, nested
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -55,31 +57,32 @@ def tiny(**changes: object) -> TrainingRecipe:
 
 def test_a_recipe_from_random_weights_to_a_file(tmp_path: Path) -> None:
     recipe, data = tiny(example_images=1), few_digits(640)
-    dense = train_dense(recipe, data)
-    trained = train_compressed(recipe, dense, data, seed=3)
-    assert trained.error_percent < 60  # ten classes: chance is 90
+    material = built_in("lenet-300-100", data)
+    dense = train_dense(recipe, material)
+    trained = train_compressed(recipe, dense, material, seed=3)
+    assert trained.values["shared"] < 60  # ten classes: chance is 90
     assert 0.02 < trained.density <= 0.05
     dchw.save(trained.compressed, tmp_path / "x.dchw")
     loaded = dchw.load(tmp_path / "x.dchw")
     assert loaded.results["seed"] == 3
-    assert loaded.results["error_percent"] == trained.error_percent
+    assert loaded.results["error_percent"] == pytest.approx(trained.values["shared"], abs=1e-4)
     # what the file decompresses to is, bit for bit, what the module was measured with
     module = load_module(loaded)
     for name, weight in module.state_dict().items():
         torch.testing.assert_close(weight, plain_state(trained.module)[name], rtol=0, atol=0)
-    assert error_percent(module, data.test_images, data.test_labels) == pytest.approx(trained.error_percent, abs=0.5)
-    again = train_compressed(recipe, train_dense(recipe, data), data, seed=3)
+    assert error_percent(module, data.test_images, data.test_labels) == pytest.approx(trained.values["shared"], abs=0.5)
+    again = train_compressed(recipe, train_dense(recipe, material), material, seed=3)
     for one, other in zip(trained.compressed.layers, again.compressed.layers, strict=True):
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(one.codebook, other.codebook)
 
 
 def test_codes_that_change_while_training_reach_the_file() -> None:
-    data = few_digits(640)
+    material = built_in("lenet-300-100", few_digits(640))
     sharing = {"training": {**TINY, "learning_rate": 0.01}, "shared_values": 3}
-    dense = train_dense(tiny(), data)
+    dense = train_dense(tiny(), material)
     held, moved = (
-        train_compressed(tiny(sharing={**sharing, "reassign": reassign}), dense, data, seed=0)
+        train_compressed(tiny(sharing={**sharing, "reassign": reassign}), dense, material, seed=0)
         for reassign in (False, True)
     )
     pairs = list(zip(held.compressed.layers, moved.compressed.layers, strict=True))
@@ -108,11 +111,11 @@ def plain_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def test_a_module_that_is_not_shared_is_not_exported() -> None:
     with pytest.raises(DchwError, match=r"layer .features.0.: expected its weight to be shared; it is plain"):
-        compressed_from_module(nested(), few_digits().test_images[:1], name="x")
+        compressed_from_module(nested(), torch.zeros(1, 1, 28, 28), name="x")
 
 
 def test_the_command_writes_dense_and_compressed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, folder: few_digits())
     dump_yaml(tiny(seeds=[0, 1]), tmp_path / "tiny.yaml")
     result = CliRunner().invoke(command, [str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "net"), "--json"])
     assert result.exit_code == 0, result.output
@@ -127,9 +130,8 @@ def test_the_command_writes_dense_and_compressed_files(tmp_path: Path, monkeypat
     dense = load_dense(tmp_path / "net.safetensors", "lenet-300-100")
     again = train_files(
         tiny(),
+        built_in("lenet-300-100", few_digits()),
         tmp_path / "again",
-        dataset="digits",
-        folder=None,
         dense_checkpoint=tmp_path / "net.safetensors",
         seeds=[best["seed"]],
     )
@@ -140,31 +142,53 @@ def test_the_command_writes_dense_and_compressed_files(tmp_path: Path, monkeypat
     assert isinstance(dense, torch.nn.Module)
 
 
-def test_an_interrupted_training_keeps_what_it_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+def test_an_interrupted_training_keeps_what_it_finished_and_goes_on(tmp_path: Path) -> None:
+    material = built_in("lenet-300-100", few_digits())
 
     def stop_in_second_seed(task: str, done: int, total: int) -> None:
-        if "seed 1" in task:
+        if "seed 1: retrain" in task:
             raise KeyboardInterrupt
 
+    def session(out: Path, **more: Any) -> None:
+        train_files(tiny(), material, out, dense_checkpoint=None, seeds=[0, 1], **more)
+
     with pytest.raises(KeyboardInterrupt):
-        train_files(
-            tiny(),
-            tmp_path / "net",
-            dataset="digits",
-            folder=None,
-            dense_checkpoint=None,
-            seeds=[0, 1],
-            progress=stop_in_second_seed,
-        )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-0.dchw", "net.safetensors"]
+        session(tmp_path / "net", progress=stop_in_second_seed)
+    names = ["net-0.checkpoint", "net-0.dchw", "net-1.checkpoint", "net.dense.checkpoint", "net.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert "net-1.checkpoint (retrain, epoch 1); the same command goes on" in left_behind(tmp_path / "net", [0, 1])
+    begun: list[str] = []
+    session(tmp_path / "net", progress=lambda task, done, total: begun.append(f"{task} {done}"))
+    assert begun[0] == "tiny, seed 1: retrain 2"
+    session(tmp_path / "whole")
+    for name in ("-0.dchw", "-1.dchw", ".dchw", ".safetensors"):
+        assert (tmp_path / f"net{name}").read_bytes() == (tmp_path / f"whole{name}").read_bytes()
+    assert not list(tmp_path.glob("*checkpoint*"))
+
+
+def test_ctrl_c_says_what_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump_yaml(tiny(), tmp_path / "tiny.yaml")
+    arguments = [str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "net")]
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, folder: few_digits())
+    with monkeypatch.context() as patched:
+        patched.setattr("dchw.training.session.train_dense", stopped)
+        result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 130
+    assert "stopped; no epoch was finished, so nothing of this training is on disk" in result.stderr
+    with monkeypatch.context() as patched:
+        patched.setattr("dchw.training.session.train_compressed", stopped)
+        result = CliRunner().invoke(command, arguments)
+    assert "net.dense.checkpoint (finished); the same command goes on from there" in result.stderr
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    material = built_in("lenet-300-100", few_digits())
     with pytest.raises(DchwError, match="device 'nowhere': expected one that torch can use here"):
-        train_files(
-            tiny(), tmp_path / "x", dataset="digits", folder=None, dense_checkpoint=None, seeds=[0], device="nowhere"
-        )
+        train_files(tiny(), material, tmp_path / "x", dense_checkpoint=None, seeds=[0], device="nowhere")
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -183,11 +207,11 @@ def test_built_in_recipes_need_no_download(name: str) -> None:
 
 
 def test_a_recipe_can_be_changed_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "load_dataset", lambda name, folder: few_digits())
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, folder: few_digits())
     dump_yaml(tiny(), tmp_path / "tiny.yaml")
     given = ["--set", "pruning.density=0.03", "--set", "sharing.shared_values={ip1: 3, ip2: 5, ip3: 7}", "--held-out"]
     out = ["--out", str(tmp_path / "net")]
-    monkeypatch.setattr(session, "hold_out", lambda data: hold_out(data, images=20))
+    monkeypatch.setattr(datasets, "hold_out", lambda data: hold_out(data, images=20))
     result = CliRunner().invoke(command, [str(tmp_path / "tiny.yaml"), *out, *given])
     assert result.exit_code == 0, result.output
     assert "tiny on few digits, 20 training images held out, dense seed 0" in result.output
@@ -215,7 +239,7 @@ def test_misspelt_recipes_and_keys_are_named(tmp_path: Path) -> None:
 
 def test_experiments_give_rows_and_plots(tmp_path: Path) -> None:
     data = few_digits(160)
-    dense = train_dense(tiny(), data)
+    dense = train_dense(tiny(), built_in("lenet-300-100", data))
     plan = Plan(densities=(0.3, 0.1), codebook_bits=(1, 4), training=Training.model_validate({**TINY, "epochs": 1}))
     subject = Subject(dense=dense, data=data, plan=plan)
     sizes = {}
@@ -234,7 +258,7 @@ def test_experiments_give_rows_and_plots(tmp_path: Path) -> None:
 
 def test_experiments_leave_the_dense_network_alone() -> None:
     data = few_digits()
-    dense = train_dense(tiny(), data)
+    dense = train_dense(tiny(), built_in("lenet-300-100", data))
     before = {name: value.clone() for name, value in dense.state_dict().items()}
     EXPERIMENTS["sensitivity"](Subject(dense=dense, data=data, plan=Plan(densities=(0.1,), training=SHORT)))
     assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
@@ -262,7 +286,7 @@ def test_the_demo_trains_and_compresses_the_digits() -> None:
 
     dense, compressed, report = train_demo()
     assert report["error_percent"] < 6
-    assert report["error_percent"] < report["dense_error_percent"] + 1.5
+    assert report["error_percent"] < report["dense_error_percent"] + 1
     assert compressed.name == "lenet-300-100"
     assert as_input(torch.zeros(1, 1, 28, 28)).shape == (1, 1, 28, 28)
     assert isinstance(dense, torch.nn.Module)

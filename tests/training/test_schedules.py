@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dchw.training.loop import Distillation, Training, fit
+from dchw.training.loop import Distillation, Objective, Training, fit
 from dchw.training.pruning import Pruning
 from dchw.training.schedules import cubic_density, geometric_density, learning_rate
 from tests.oracles.training import adam
@@ -59,7 +59,14 @@ def test_fit_is_adam_with_the_scheduled_rates() -> None:
     module, data = Bias(), batches(64)
     gradients: list[float] = []
     training = Training(epochs=3, learning_rate=0.1, batch_size=64, warmup_steps=2)
-    fit(module, data, training, task="x", after_step=lambda *_: gradients.append(module.bias.grad[3].item()))
+    fit(
+        module,
+        data,
+        training,
+        Objective(),
+        stage="x",
+        after_step=lambda *_: gradients.append(module.bias.grad[3].item()),
+    )
     rates = [0.1 * learning_rate(step, 3, 2, 0) for step in range(3)]
     assert module.bias[3].item() == pytest.approx(adam(0.0, gradients, rates), rel=1e-5)
 
@@ -75,5 +82,6 @@ def test_distillation_alone_moves_towards_the_teacher() -> None:
 
     before = distance()
     training = Training(epochs=10, learning_rate=0.003, batch_size=32)
-    fit(student, data, training, task="x", teacher=teacher, distillation=Distillation(temperature=2, weight=1))
+    objective = Objective(teacher=teacher, distillation=Distillation(temperature=2, weight=1))
+    fit(student, data, training, objective, stage="x")
     assert distance() < 0.1 * before
