@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from dchw.quantities import DchwError
-from dchw.training.weights import Weight, weights_of
+from dchw.training.weights import Attached, Followed, Weight, weights_of
 
 P = TypeVar("P", bound=nn.Module)
 
 
-class Masked(nn.Module):
+class Masked(Attached):
     """Weights with the pruned ones held at zero; no gradient reaches a pruned weight."""
 
     mask: torch.Tensor
@@ -35,7 +35,7 @@ class Masked(nn.Module):
         return shadow * self.mask
 
 
-class Shared(nn.Module):
+class Shared(Attached):
     """Weights that take their values from a codebook; the trainable tensor is float32[k], the shared values.
 
     The gradient of a shared value is the sum of the gradients of the weights that use it (Han, Mao and Dally, ICLR
@@ -64,7 +64,7 @@ class Shared(nn.Module):
         return self._initial.to(weight)
 
 
-class Reassigned(nn.Module):
+class Reassigned(Attached):
     """Shared weights whose codes may change while they train: each takes the shared value nearest to its own value.
 
     Two trainable tensors: float32[k] shared values, float32[n] own values of the weights that stay, in C order. The
@@ -95,21 +95,6 @@ class Reassigned(nn.Module):
         """int64[n]: which shared value is nearest to each own value; of two as near, the lower."""
         ascending, order = values.detach().sort()
         return order[torch.bucketize(own.detach(), (ascending[1:] + ascending[:-1]) / 2)]
-
-
-class Followed(nn.Module):
-    """A tied weight: it has the value that the first place of its parameter has at the moment."""
-
-    def __init__(self, owner: nn.Module, attribute: str) -> None:
-        super().__init__()
-        self.place = (owner, attribute)  # in a tuple, so that the owner does not become a submodule
-
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, getattr(*self.place))
-
-
-ATTACHED = (Masked, Shared, Reassigned)
-"""What training puts on a weight; parametrizations of other kinds are the module's own."""
 
 
 def attach_masks(module: nn.Module, parameters: Collection[str] | None = None) -> dict[str, torch.Tensor]:

@@ -29,6 +29,21 @@ _PLAIN = (
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
+class Attached(nn.Module):
+    """What training puts on a weight; parametrizations of other kinds are the module's own."""
+
+
+class Followed(nn.Module):
+    """A tied weight: it has the value that the first place of its parameter has at the moment."""
+
+    def __init__(self, owner: nn.Module, attribute: str) -> None:
+        super().__init__()
+        self.place = (owner, attribute)  # in a tuple, so that the owner does not become a submodule
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, getattr(*self.place))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weight:
     """One weight tensor, the module that owns it, and further owners of the same parameter (tied weights)."""
@@ -125,8 +140,6 @@ def _is_weight(path: str, owner: nn.Module, attribute: str, parameters: Collecti
 
 
 def _attached(module: nn.Module) -> list[Weight]:
-    from dchw.training.parametrizations import ATTACHED, Followed
-
     followers: dict[tuple[int, str], list[tuple[nn.Module, str]]] = {}
     first = []
     for path, owner in module.named_modules():
@@ -136,7 +149,7 @@ def _attached(module: nn.Module) -> list[Weight]:
             kind = cast(nn.ModuleList, chain)[0]
             if isinstance(kind, Followed):
                 followers.setdefault((id(kind.place[0]), kind.place[1]), []).append((owner, attribute))
-            elif isinstance(kind, ATTACHED):
+            elif isinstance(kind, Attached):
                 first.append((path, owner, attribute))
     return [
         Weight(path=path, owner=owner, attribute=attribute, tied=tuple(followers.get((id(owner), attribute), ())))
