@@ -13,8 +13,8 @@ from dchw.cli.output import print_json, print_table, progress
 @click.command()
 @click.argument("trace", type=click.Path(dir_okay=False))
 @click.option("--dram", required=True, metavar="STANDARD", help="A standard by name, or a YAML file of one.")
-@click.option("--mapping", default="robaracoch", show_default=True, help="robaracoch, mop4clxor or an order of bits.")
-@click.option("--refresh", type=click.Choice(["refab", "refpb", "noref"]), default="refab", show_default=True)
+@click.option("--mapping", help="robaracoch, mop4clxor or an order of bits.  [default: the standard's]")
+@click.option("--refresh", type=click.Choice(["refab", "refpb", "noref"]), help="[default: the standard's]")
 @click.option(
     "--inject", type=click.Choice(["backtoback", "oneatatime", "timed"]), default="backtoback", show_default=True
 )
@@ -26,7 +26,7 @@ from dchw.cli.output import print_json, print_table, progress
 def command(
     trace: str,
     dram: str,
-    mapping: str,
+    mapping: str | None,
     refresh: Any,
     inject: Any,
     channels: int,
@@ -82,6 +82,7 @@ def _content(result: Any) -> dict[str, Any]:
             for row in result.energy
         ],
         "energy_scope": result.scope,
+        "notes": list(result.notes),
         **result.details(),
     }
 
@@ -105,6 +106,8 @@ def _tables(result: Any) -> None:
         print_table("Energy", frame, (f"scope: {result.scope}",))
     else:
         click.echo(f"scope: {result.scope}")
+    for note in result.notes:
+        click.echo(f"Note: {note}")
 
 
 def _shown(value: Any) -> str:

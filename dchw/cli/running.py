@@ -222,6 +222,6 @@ def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: An
         f"{last['storage']} is bound by {result.bound}.",
         f"DRAM energy: {result.costs.scope}.",
     ]
-    notes += [f"Note: {note}" for note in (*workload.notes, *network.graph.notes)]
+    notes += [f"Note: {note}" for note in (*result.notes, *network.graph.notes)]
     notes += [f"Warning: {warning}" for warning in result.costs.warnings]
     return list(dict.fromkeys(notes))

@@ -110,7 +110,7 @@ def command(
         "bound_by": result.bound.bound_by,
         "bound": str(result.bound),
         "program_digest": result.timing.program_digest,
-        "notes": list(result.workload.notes),
+        "notes": list(result.notes),
         "warnings": list(result.costs.warnings),
     }
     memory = result.memory
@@ -133,7 +133,7 @@ def command(
         f"Bound by {result.bound}.",
         *_memory_facts(memory),
         f"DRAM energy: {result.costs.scope}.",
-        *(f"Note: {note}" for note in result.workload.notes),
+        *(f"Note: {note}" for note in result.notes),
         *(f"Warning: {warning}" for warning in result.costs.warnings),
     ]
     print_table(head, result.layers_frame(), facts)

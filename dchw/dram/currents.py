@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from dchw.config import Config, NonNegative, Positive
+from dchw.dram.sections import Rate
 from dchw.quantities import format_quantity, parse_quantity
 
 
@@ -74,13 +75,16 @@ class MeasuredCurrents(Config):
     """Energy from data-sheet currents after DRAMPower's formulas (see ``dchw.dram.energy``).
 
     ``bank_share`` is rho: the part of the rise from precharged to active standby that is there once any bank is
-    open. ``group_reads`` applies the bank-group form of the column formulas.
+    open. ``group_reads`` applies the bank-group form of the column formulas. ``measured_at`` is the data rate of the
+    currents where it is not the standard's: what bursts draw above standby then has a range, up to growing with the
+    rate.
     """
 
     kind: Literal["currents"]
     confidence: Literal["published", "derived", "assumed"]
     bank_share: Annotated[float, Field(ge=0, le=1)]
     group_reads: bool = False
+    measured_at: Rate | None = None
     rails: tuple[Rail, ...]
     io: InputOutput | SignalEdges | None = None
     source: str

@@ -10,8 +10,11 @@ From data-sheet currents, after the formulas DRAMPower 6.2 uses (V I summed over
 with rho the share of the standby rise that comes with the first open bank (``bank_share``), B the banks,
 Irho = (B rho IDD3N + (1 - rho) IDD2N) / (B rho + 1 - rho), IB = Irho + B (IDD3N - Irho),
 I5PB = (IDD5PB tREFI/8 - IDD2N (tREFI/8 - tRFCpb)) / tRFCpb and I3 = IDD3N, or 2 IDD3N - Irho with ``group_reads``.
-Banks in refresh count as open. Where no such currents are known, input and output may be given as DRAMPower has it,
-by the edges and levels of signals (`SignalEdges`)::
+Banks in refresh count as open. Where IDD4 was measured at another data rate (``measured_at``), a burst's range runs
+from the currents as listed to those times the ratio of the rates: the core's charge stays, so that it is taken at the
+upper end, while a terminated interface draws the same current for less time and is taken as listed. Where no such
+currents are known, input and output may be given as DRAMPower has it, by the edges and levels of signals
+(`SignalEdges`)::
 
     a burst of n beats   (data toggling n / 2 + strobes n / 2) edges, each its energy
                          + (data high + strobes / 2) n / beats per clock x tCK x V^2 / R
@@ -121,6 +124,24 @@ def energy_each(std: Standard) -> dict[str, Figure]:
 
 
 def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
+    source, confidence = std.sources[model.source], Confidence(model.confidence)
+    faster = std.clock.data_rate / (model.measured_at or std.clock.data_rate)
+    listed, scaled = _current_energies(std, model, 1.0), _current_energies(std, model, faster)
+    return {
+        event: Figure(
+            listed[event] if event in _IO else scaled[event],
+            min(listed[event], scaled[event]),
+            max(listed[event], scaled[event]),
+            _unit(event),
+            source,
+            confidence,
+        ).because(f"DRAM: burst currents of {std.name} from another data rate")
+        for event in listed
+    }
+
+
+def _current_energies(std: Standard, model: MeasuredCurrents, faster: float) -> dict[str, float]:
+    """Energies by event, with what bursts draw above standby times ``faster``."""
     banks, rho = std.organisation.banks, model.bank_share
     ns = std.period_ns
     ras, rp = std.role_cycles("row_active") * ns, std.role_cycles("row_precharge") * ns
@@ -140,8 +161,8 @@ def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
         # mA x V x ns = pJ; mA x V x 1e9 = pJ per second
         energy[Event.ROW_ACTIVATE] += volts * (rail.IDD0 - rail.IDD3N) * ras
         energy[Event.ROW_PRECHARGE] += volts * (rail.IDD0 - rail.IDD2N) * rp
-        energy[Event.DRAM_READ] += volts * (rail.IDD4R - standby) * burst
-        energy[Event.DRAM_WRITE] += volts * (rail.IDD4W - standby) * burst
+        energy[Event.DRAM_READ] += volts * faster * (rail.IDD4R - standby) * burst
+        energy[Event.DRAM_WRITE] += volts * faster * (rail.IDD4W - standby) * burst
         energy[Event.REFRESH_ALL_BANK] += volts * (rail.IDD5AB - all_banks) * refresh
         if bank_refresh:
             while_refreshing = (rail.IDD5PB * eighth - rail.IDD2N * (eighth - bank_refresh)) / bank_refresh
@@ -152,10 +173,9 @@ def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:
     if isinstance(model.io, SignalEdges):
         energy |= _from_edges(std, model.io)
     elif model.io is not None:
-        energy[READ_IO] = model.io.voltage * (model.io.IDD4RQ - model.io.IDD3NQ) * burst
-        energy[WRITE_IO] = model.io.voltage * (model.io.IDD4WQ - model.io.IDD3NQ) * burst
-    source, confidence = std.sources[model.source], Confidence(model.confidence)
-    return {event: Figure(value, value, value, _unit(event), source, confidence) for event, value in energy.items()}
+        energy[READ_IO] = model.io.voltage * faster * (model.io.IDD4RQ - model.io.IDD3NQ) * burst
+        energy[WRITE_IO] = model.io.voltage * faster * (model.io.IDD4WQ - model.io.IDD3NQ) * burst
+    return energy
 
 
 def _from_edges(std: Standard, io: SignalEdges) -> dict[str, float]:

@@ -11,6 +11,7 @@ from dchw.config import Config, Frequency, NonNegative, Positive, Size
 from dchw.dram.layout import QUEUE_MAX
 
 Queue = Annotated[int, Field(gt=0, le=QUEUE_MAX, strict=True)]
+Refresh = Literal["refab", "refpb", "noref"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -20,7 +21,8 @@ class Controller(Config):
     Writes are drained when more than ``write_high`` of the write queue is filled or no read waits, until less than
     ``write_low`` is filled and a read waits. ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
     lets the last waiting access to a row close it; ``timeout`` closes rows unused for ``row_timeout`` clocks.
-    ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none.
+    ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none; without a word what
+    the standard's file says.
     ``rest_of_chip`` is the share of the data bus that others hold: time is cut into slots of one burst, an evenly
     spread share of the slots (to the nearest thousandth) starts no burst of ours.
     """
@@ -31,7 +33,7 @@ class Controller(Config):
     write_low: Annotated[float, Field(ge=0, le=1)] = 0.2
     row_policy: Literal["open", "closed", "timeout"] = "open"
     row_timeout: Positive = 200
-    refresh: Literal["refab", "refpb", "noref"] = "refab"
+    refresh: Refresh | None = None
     rest_of_chip: Share = 0.0
 
     @property

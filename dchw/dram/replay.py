@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dchw.compile import kernel
-from dchw.dram import layout as at
-from dchw.dram.address import address_map, locate
-from dchw.dram.controller import accept, advance, pending, queue_of, run
-from dchw.dram.options import Controller, FixedMemory
+from dchw.dram.address import address_map
+from dchw.dram.injection import finish, offer_all
+from dchw.dram.options import Controller, FixedMemory, Refresh
 from dchw.dram.results import MemoryRun
+from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard, standard
-from dchw.dram.state import State, channel_state
+from dchw.dram.state import channel_state
 from dchw.quantities import ConfigError, nearest
 from dchw.traces import STREAMS, chunks_of
 
@@ -35,67 +34,12 @@ if TYPE_CHECKING:
 
 INJECTIONS = ("backtoback", "oneatatime", "timed")
 Injection = Literal["backtoback", "oneatatime", "timed"]
-_ONE, _TIMED = 1, 2
-
-
-@kernel
-def _settle(s: State, clock: int) -> int:
-    """Run all channels until nothing is pending; the clock of the last completion (``clock`` if it is later)."""
-    for ch in range(len(s.live)):
-        m = s.live[ch]
-        while pending(s, ch) > 0:
-            advance(s, ch, at.FAR)
-            m.out_tail = m.out_head
-        clock = max(clock, m.last_completion)
-    return clock
-
-
-@kernel
-def _inject(s: State, bits: Ints, mode: int, cycle: Ints, address: Ints, size: Ints, is_write: Any, clock: int) -> int:
-    """Offer a chunk of requests from ``clock`` on; the clock of the last acceptance (or completion)."""
-    f = s.fixed[0]
-    burst = 1 << bits[0]
-    for i in range(len(address)):
-        if mode == _TIMED:
-            clock = max(clock, cycle[i])
-        here = address[i] >> bits[0]
-        last = (address[i] + size[i] - 1) >> bits[0]
-        while here <= last:
-            ch, bank, row, column = locate(bits, here * burst)
-            m = s.live[ch]
-            if m.last_accept == clock:
-                clock += 1
-            while m.clock < clock:
-                run(f, m, clock)
-            if not accept(f, m, clock, bank, row, column, is_write[i], 0):
-                queue = queue_of(f, is_write[i])
-                while m.waiting[queue] >= f.room[queue]:
-                    run(f, m, at.FAR)
-                    m.out_tail = m.out_head
-                clock = m.clock
-                accept(f, m, clock, bank, row, column, is_write[i], 0)
-            m.out_tail = m.out_head
-            here += 1
-        if mode == _ONE:
-            clock = _settle(s, clock)
-    return clock
-
-
-def _finish(s: State) -> int:
-    """Settle, then bring all channels to the last completion, which is returned."""
-    clock = int(_settle(s, 0))
-    for ch in range(len(s.live)):
-        while s.live[ch].clock < clock:
-            advance(s, ch, clock)
-    return clock
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReplayResult(MemoryRun):
     """What a trace did to a memory; ``traffic_bytes`` is by (stream, "read" or "write") as the trace names them."""
 
-    controller: Controller
-    mapping: str
     inject: str
     requests: int
     traffic_bytes: dict[tuple[str, str], int]
@@ -113,7 +57,8 @@ class ReplayResult(MemoryRun):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy rows: kind, name, value; one row per figure, command, stream, energy row, bank, latency and interval."""
+        """Tidy rows: kind, name, value; one row per figure, command, stream, energy row, unverified timing,
+        bank, latency and interval."""
         import pandas as pd
 
         rows: list[tuple[str, str, Any]] = [
@@ -122,6 +67,9 @@ class ReplayResult(MemoryRun):
         rows += [("command", name, count) for name, count in self.commands.items()]
         rows += [("traffic_bytes", f"{stream} {way}", size) for (stream, way), size in self.traffic_bytes.items()]
         rows += [("energy_pj", row.event, row.energy_pj) for row in self.energy]
+        if isinstance(self.part, Standard):
+            timings = self.part.timings
+            rows += [("unverified_timing_cycles", name, timings[name].cycles) for name in self.part.unverified]
         rows += [
             (f"bank_{figure}", f"channel {bank['channel']} bank {bank['bank']}", bank[figure])
             for bank in self.banks().to_dict("records")
@@ -145,8 +93,8 @@ def replay(
     trace: Any,
     on: str | Path | Standard | FixedMemory,
     *,
-    mapping: str = "robaracoch",
-    refresh: Literal["refab", "refpb", "noref"] | None = None,
+    mapping: str | None = None,
+    refresh: Refresh | None = None,
     inject: Injection = "backtoback",
     channels: int = 1,
     controller: Controller | None = None,
@@ -162,9 +110,10 @@ def replay(
     on
         A standard by name, the YAML file of one, or a `FixedMemory`.
     mapping
-        How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`).
+        How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`). Default:
+        what the standard's file says.
     refresh
-        ``"refab"``, ``"refpb"`` or ``"noref"``. Default: what ``controller`` says.
+        ``"refab"``, ``"refpb"`` or ``"noref"``. Default: what ``controller`` says, then what the standard's file says.
     inject
         ``"backtoback"``: as fast as the queue takes them; ``"oneatatime"``: each after the answer to the one before;
         ``"timed"``: at the trace's own cycles.
@@ -202,13 +151,16 @@ def replay(
     options = controller or Controller()
     if refresh is not None:
         options = options.replace("refresh", refresh)
+    if isinstance(part, Standard):
+        options, mapping = part.settled(options), mapping or part.defaults.mapping
+    mapping = mapping or Defaults().mapping
     bits = address_map(part, mapping, channels)
     state = channel_state(part, options, channels=channels, trace_length=keep_commands)
     burst = part.burst_size if isinstance(part, FixedMemory) else part.organisation.burst_size
     clock = done = 0
     moved = np.zeros((len(STREAMS) + 1, 2), np.int64)
     for chunk in chunks_of(trace, burst_bytes=burst):
-        clock = _inject(
+        clock = offer_all(
             state,
             bits,
             INJECTIONS.index(inject),
@@ -225,7 +177,7 @@ def replay(
         done += len(chunk)
         if on_progress is not None:
             on_progress(done)
-    last = _finish(state)
+    last = finish(state)
     names = (*STREAMS, "unknown")
     return ReplayResult(
         part=part,

@@ -10,7 +10,8 @@ import numpy as np
 
 from dchw.dram import layout as at
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
-from dchw.dram.options import FixedMemory
+from dchw.dram.notes import memory_notes
+from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.standard import Standard
 from dchw.dram.state import State
 from dchw.quantities import ConfigError
@@ -27,6 +28,10 @@ class MemoryRun:
     """The channels of a memory after a run up to ``last_clock``; all cycles are clocks of the DRAM."""
 
     part: Standard | FixedMemory
+    controller: Controller
+    """With the refresh in use."""
+    mapping: str
+    """The order of address bits in use."""
     last_clock: int
     state: State = field(repr=False)
 
@@ -213,6 +218,11 @@ class MemoryRun:
     def scope(self) -> str:
         """What the energy covers."""
         return scope(self.part)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers rest on: unverified timings and rules, order of addresses, refresh, each with its effect."""
+        return memory_notes(self.part, self.mapping, self.controller.refresh or "noref")
 
     def figures(self) -> dict[str, Any]:
         """The main figures by name, units in the names."""

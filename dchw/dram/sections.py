@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from dchw.config import Config, NonNegative, Positive, Size
 from dchw.dram import layout
+from dchw.dram.options import Refresh
 from dchw.quantities import format_quantity, nearest, parse_quantity
 
 
@@ -172,6 +173,21 @@ class Rule(Config):
     sibling: bool = False
     source: str | None = None
     verified: bool = True
+
+
+class Alternative(Config):
+    """Other values, in clocks, that unverified timings may have; results say what they would change."""
+
+    timings: dict[str, NonNegative]
+    source: str
+
+
+class Defaults(Config):
+    """What a run does where nothing else is asked for: the order of address bits, and the refresh."""
+
+    mapping: str = "robaracoch"
+    refresh: Refresh = "refab"
+    source: str | None = None
 
 
 class Constraints(Config):

@@ -21,7 +21,18 @@ from dchw.config import Config, build, read_yaml
 from dchw.dram.codes import CommandCodes
 from dchw.dram.currents import AssumedEnergy, IdleCurrents, IdleStandIn, MeasuredCurrents, SignalEdges
 from dchw.dram.expression import evaluate, names_in
-from dchw.dram.sections import Behaviour, Clock, Commands, Constraints, Organisation, Rule, Timing
+from dchw.dram.options import Controller
+from dchw.dram.sections import (
+    Alternative,
+    Behaviour,
+    Clock,
+    Commands,
+    Constraints,
+    Defaults,
+    Organisation,
+    Rule,
+    Timing,
+)
 from dchw.quantities import ConfigError, nearest
 
 
@@ -35,10 +46,15 @@ class Standard(Config):
     commands: Commands
     codes: CommandCodes | None = None
     timings: dict[str, Timing]
+    alternatives: tuple[Alternative, ...] = ()
     behaviour: Behaviour
     constraints: Constraints
+    defaults: Defaults = Defaults()
     energy: Annotated[MeasuredCurrents | AssumedEnergy, Field(discriminator="kind")]
     idle: Annotated[IdleCurrents | IdleStandIn, Field(discriminator="kind")] = IdleStandIn()
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # what is worked out of a standard is kept by it; equality compares every value
 
     @property
     def clock_hz(self) -> float:
@@ -61,10 +77,20 @@ class Standard(Config):
         return tuple(name for name, timing in self.timings.items() if not timing.verified)
 
     @property
+    def unverified_rules(self) -> tuple[Rule, ...]:
+        """Rules that stand in no table of the standard and bind this organisation."""
+        several = self.organisation.ranks > 1
+        return tuple(rule for rule in self.constraints.rules if not rule.verified and (several or not rule.sibling))
+
+    @property
     def counted_codes(self) -> CommandCodes | None:
         """The command codes whose edges the interface energy counts; None where it does not."""
         by_edges = isinstance(self.energy, MeasuredCurrents) and isinstance(self.energy.io, SignalEdges)
         return self.codes if by_edges else None
+
+    def settled(self, options: Controller) -> Controller:
+        """A controller that leaves nothing to the standard: its refresh is the one asked for, or the default."""
+        return options if options.refresh is not None else options.replace("refresh", self.defaults.refresh)
 
     def cycles(self, expression: str) -> int:
         """The value of an expression over this standard's timings."""
@@ -94,6 +120,14 @@ class Standard(Config):
                         f"constraints.rules.{number}: no command {name!r}; {nearest(name, self.commands.clocks)}"
                     )
             self._check_expression(f"constraints.rules.{number}.latency", rule.latency)
+        for number, alternative in enumerate(self.alternatives):
+            for name in sorted(alternative.timings.keys() - set(self.unverified)):
+                raise ValueError(
+                    f"alternatives.{number}.timings: expected timings with verified: false; got {name!r}; "
+                    f"{nearest(name, self.unverified)}"
+                )
+        if self.defaults.refresh == "refpb" and self.commands.refresh_bank is None:
+            raise ValueError("defaults.refresh and commands.refresh_bank: no command refreshes one bank; use 'refab'")
         for role, text in self.behaviour.dump().items():
             if text is not None:
                 self._check_expression(f"behaviour.{role}", text)
@@ -107,6 +141,8 @@ class Standard(Config):
         used |= {part.source for part in (self.codes, self.idle) if part is not None and hasattr(part, "source")}
         used |= {timing.source for timing in self.timings.values()}
         used |= {rule.source for rule in self.constraints.rules if rule.source is not None}
+        used |= {alternative.source for alternative in self.alternatives}
+        used |= {self.defaults.source} if self.defaults.source is not None else set()
         for name in sorted(used - set(self.sources)):
             raise ValueError(f"sources: no entry {name!r}, which a value cites; {nearest(name, self.sources)}")
 

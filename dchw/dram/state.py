@@ -56,7 +56,8 @@ def channel_state(
     if isinstance(source, FixedMemory):
         _fill_fixed_memory(fixed[0], source)
     else:
-        fixed[...] = _dram_record(_Same(standard(source)), controller or Controller(), every_rule)
+        std = standard(source)
+        fixed[...] = _dram_record(std, std.settled(controller or Controller()), every_rule)
     fixed[0].trace_length = trace_length
     slots = int(fixed[0].room.sum() + fixed[0].banks)
     for m in live:
@@ -73,24 +74,11 @@ def channel_state(
     return State(fixed, live)
 
 
-class _Same:
-    """A frozen standard as a key: equal only to itself, because its dictionaries have no hash."""
-
-    def __init__(self, std: Standard) -> None:
-        self.std = std
-
-    def __hash__(self) -> int:
-        return id(self.std)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.std is self.std
-
-
 @lru_cache(maxsize=64)
-def _dram_record(same: _Same, options: Controller, every_rule: bool) -> npt.NDArray[np.void]:
+def _dram_record(std: Standard, options: Controller, every_rule: bool) -> npt.NDArray[np.void]:
     """The fixed record of a standard under a controller, worked out once; read-only."""
     record = np.zeros(1, at.FIXED).view(np.recarray)
-    _fill_dram(record[0], same.std, options, every_rule)
+    _fill_dram(record[0], std, options, every_rule)
     record.flags.writeable = False
     return record
 
@@ -111,8 +99,10 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
     f.write_low = int(np.ceil(options.write_low * options.write_queue))
     f.policy = ("open", "closed", "timeout").index(options.row_policy)
     f.row_timeout = options.row_timeout
-    f.refresh = ("noref", "refab", "refpb").index(options.refresh)
+    kinds = {"noref": at.NO_REFRESH, "refab": at.ALL_BANK, "refpb": at.PER_BANK}
     intervals = {"refab": "refresh_interval", "refpb": "bank_refresh_interval"}
+    assert options.refresh is not None
+    f.refresh = kinds[options.refresh]
     f.refresh_every = std.role_cycles(intervals[options.refresh]) if options.refresh in intervals else at.FAR
     for field in ("read_latency", "write_latency", "activate_window", "refresh_cycle", "bank_refresh_cycle"):
         f[field] = std.role_cycles(field)

@@ -68,7 +68,7 @@ def memory_state(program: Program) -> MemoryState:
     ratio = memory.clocks_per_cycle(program.clock_hz)
     reg[RATIO_UP], reg[RATIO_DOWN] = ratio.numerator, ratio.denominator
     reg[TURN], reg[LAST_PORT], reg[BURST_BYTES] = -1, len(asked) - 1, memory.burst_bytes
-    bits = address_map(memory.part, memory.mapping, memory.channels)
+    bits = address_map(memory.part, memory.order, memory.channels)
     channels = channel_state(memory.part, memory.controller, channels=memory.channels)
     return MemoryState(reg, port, request, bits, np.full(memory.channels, -1), channels)
 

@@ -98,7 +98,7 @@ def render(
             frames=_frame_rows(tables),
             sources=_records(tables.sources),
             scope=last.costs.scope,
-            notes=_distinct(note for result in results.values() for note in result.workload.notes),
+            notes=_distinct(note for result in results.values() for note in result.notes),
             warnings=_distinct(warning for result in results.values() for warning in result.costs.warnings),
             figures=drawings,
             specs={key: _json(drawing.spec) for key, drawing in drawings.items()},

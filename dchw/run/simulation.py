@@ -93,7 +93,20 @@ class SimResult:
         memory, node = self.timing.memory, self.program.memory
         if memory is None or node is None:
             return None
-        return MemoryRun(part=node.memory.part, last_clock=memory.clocks, state=memory.channels)
+        dram = node.memory
+        return MemoryRun(
+            part=dram.part,
+            controller=dram.settled_controller,
+            mapping=dram.order,
+            last_clock=memory.clocks,
+            state=memory.channels,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, assumed or left unverified in this run."""
+        memory = self.memory
+        return (*self.workload.notes, *(memory.notes if memory is not None else ()))
 
     @cached_property
     def bound(self) -> Bound:

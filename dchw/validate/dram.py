@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dchw.dram.effects import of_alternatives, share_of_peak, without_unverified_rules
 from dchw.dram.replay import ReplayResult
-from dchw.dram.standard import Standard, standard
+from dchw.dram.sections import Defaults
+from dchw.dram.standard import Standard, standard, standard_names
 from dchw.tables import read_table
 from dchw.validate import Check, dram_energy
 from dchw.validate.dram_runs import reference_replay, reference_traces, relative_error
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 CYCLES_LIMIT = COUNTS_LIMIT = 0.01
 LATENCY_LIMIT = 0.03
+STREAM_LIMIT = 0.88
 
 
 def run() -> list[Check]:
@@ -27,7 +30,7 @@ def run() -> list[Check]:
         for row in read_table("dram_ramulator.csv")
     }
     full = _timing_table(results)
-    return [_summary(full), _timing(full), dram_energy.core(results), dram_energy.interface(traces)]
+    return [_summary(full), _timing(full), _choices(), dram_energy.core(results), dram_energy.interface(traces)]
 
 
 def _computed(result: ReplayResult) -> dict[str, float]:
@@ -128,4 +131,38 @@ def _timing(full: pd.DataFrame) -> Check:
         table=full,
         limits=_timing_limits(),
         passed=_within(full),
+    )
+
+
+def _choices() -> Check:
+    import pandas as pd
+
+    rows, streamed = [], {}
+    for name in standard_names():
+        std = standard(name)
+        order, refresh = std.defaults.mapping, std.defaults.refresh
+        streamed[name] = share_of_peak(std, order, refresh)
+        plain = share_of_peak(std, Defaults().mapping, Defaults().refresh)
+        rows.append((name, f"{order}, {refresh}: stream % of peak", 100 * streamed[name], 100 * plain))
+        effects = {
+            " ".join(f"{timing}={cycles}" for timing, cycles in other.timings.items()): effect
+            for other, effect in zip(std.alternatives, of_alternatives(std, order, refresh), strict=True)
+        }
+        two = std.replace("organisation.ranks", 2)
+        effects["two ranks without rules of no table"] = without_unverified_rules(two, order, refresh)
+        for change, effect in effects.items():
+            for pattern, percent in effect._asdict().items():
+                rows.append((name, f"{change}: % clocks, {pattern}", percent, 0.0))
+    table = pd.DataFrame(rows, columns=["standard", "choice", "value", "plain"])
+    grouped = [name for name in streamed if standard(name).organisation.bank_groups > 1]
+    return Check(
+        title="DRAM choices: what the default order and refresh, unverified timings and rules of no table change",
+        table=table,
+        limits=f"a stream of reads at {STREAM_LIMIT:.0%} of peak or more on {', '.join(grouped)}",
+        passed=all(streamed[name] >= STREAM_LIMIT for name in grouped),
+        notes=(
+            f"plain: {Defaults().mapping} with {Defaults().refresh}, or nothing changed. Patterns of "
+            "dchw/dram/effects.py on one channel: a stream of reads, random reads, random reads and writes.",
+            "Results name unverified timings, and rules of no table that are in force, with these effects.",
+        ),
     )

@@ -46,7 +46,7 @@ _PLACEHOLDER = Rail(
 def _with_currents(on: Standard) -> Standard:
     """A standard with the currents the reference run used."""
     if isinstance(on.energy, MeasuredCurrents):
-        return on
+        return on.model_copy(update={"energy": on.energy.model_copy(update={"measured_at": None})})
     # the reference's standby with one bank open lies midway between closed and all banks open
     share = 1 / (on.organisation.banks + 1)
     model = MeasuredCurrents(

@@ -109,9 +109,10 @@ def test_offers_cannot_go_back_in_time():
 def test_idle_time_costs_only_its_refreshes():
     state = channel_state("LPDDR5-6400", Controller(refresh="noref"))
     assert advance(state, 0, 10**15) == 10**15
-    state = channel_state("LPDDR5-6400")
-    assert advance(state, 0, 3125 * 40 + 3) == 3125 * 40 + 3
-    assert int(state.live[0].counts.sum()) == 40
+    for refresh, interval in (("refab", 3125), ("refpb", 391)):
+        state = channel_state("LPDDR5-6400", Controller(refresh=refresh))
+        assert advance(state, 0, interval * 40 + 3) == interval * 40 + 3
+        assert int(state.live[0].counts.sum()) == 40
 
 
 def test_fixed_memory_serves_at_its_rate():

@@ -76,9 +76,9 @@ def test_a_timing_one_clock_short_is_caught(name, planted):
     if planted == "nFAW":  # four times tRRD is as long as tFAW in every shipped standard, so tRRD hides it
         true = true.replace("timings.nRRDS.cycles", 2).replace("timings.nRRDL.cycles", 2)
     wrong = true.replace(f"timings.{planted}.cycles", true.timings[planted].cycles - 1)
-    asked = _mixture("random", true, 600)
-    assert faults(true, run_kernels(true, Controller(), asked)[0].trace(0)) == []
-    found = faults(true, run_kernels(wrong, Controller(), asked)[0].trace(0))
+    asked, all_bank = _mixture("random", true, 600), Controller(refresh="refab")
+    assert faults(true, run_kernels(true, all_bank, asked)[0].trace(0)) == []
+    found = faults(true, run_kernels(wrong, all_bank, asked)[0].trace(0))
     assert found
     for fault in found:
         assert planted in fault[fault.index("(") + 1 : fault.index(")")].split(" ")

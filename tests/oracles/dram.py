@@ -175,6 +175,7 @@ class SlowController:
 
     def __post_init__(self) -> None:
         self.device = Device(self.std)
+        self.options = self.std.settled(self.options)
         roles = ("read_latency", "write_latency", "sync_postamble", "refresh_interval", "bank_refresh_interval")
         self.cycles = {role: self.std.role_cycles(role) for role in roles}
         self.gap = self._sync_gap() if self.std.commands.sync_read is not None else 0

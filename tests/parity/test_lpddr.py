@@ -86,7 +86,7 @@ def test_a_stream_takes_the_clocks_that_the_controller_alone_takes(channels):
     """The same bursts, offered clock by clock to the controller itself, are complete at the same clocks."""
     memory = build(Dram, {"standard": "LPDDR5X-8533", "channels": channels}, where="dram")
     result = fast.run(stream(memory, 100, 8))
-    system = MemorySystem("LPDDR5X-8533", memory.controller, mapping=memory.mapping, channels=channels)
+    system = MemorySystem("LPDDR5X-8533", memory.controller, mapping=memory.order, channels=channels)
     first = int(result.memory.offered[0][0])
     clock, burst, done = first, 0, {}
     while len(done) < 800:
@@ -109,7 +109,8 @@ def test_a_stream_takes_the_clocks_that_the_controller_alone_takes(channels):
 
 
 def test_commands_are_counted_by_event_and_by_name():
-    memory = build(Dram, {"standard": "LPDDR4-3200", "controller": {"refresh": "noref"}}, where="dram")
+    plain = {"standard": "LPDDR4-3200", "mapping": "robaracoch", "controller": {"refresh": "noref"}}
+    memory = build(Dram, plain, where="dram")
     commands = fast.run(stream(memory, 16, 4)).memory.commands
     assert commands["dram_read"] == commands["RD"] == 64  # one row of 2 KiB
     assert commands["row_activate"] == commands["ACT"] == 1
@@ -117,7 +118,7 @@ def test_commands_are_counted_by_event_and_by_name():
 
 
 def test_refresh_runs_to_the_end_even_where_the_memory_is_idle():
-    memory = build(Dram, {"standard": "LPDDR4-3200"}, where="dram")
+    memory = build(Dram, {"standard": "LPDDR4-3200", "controller": {"refresh": "refab"}}, where="dram")
     program = stream(memory, 1, 1)
     slow = np.array([100_000], np.int32)
     nodes = [replace(node, occupied=slow) if node.name == "use0" else node for node in program.nodes]

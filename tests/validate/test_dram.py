@@ -23,7 +23,7 @@ def test_every_reference_run_agrees_exactly(checks):
 
 
 def test_energy_parts_agree_within_a_hundredth_of_a_percent(checks):
-    energy = checks[2].table
+    energy = checks[3].table
     assert len(energy) == 20 * 9
     assert energy["error_percent"].max() < 0.01
     totals = energy[energy["part"] == "energy_core_total_pJ"]
@@ -41,7 +41,7 @@ def test_one_clock_more_of_a_timing_breaks_the_limits():
 
 
 def test_interface_energy_agrees_with_every_line_counted(checks):
-    interface = checks[3].table
+    interface = checks[4].table
     assert len(interface) == 20 * 3
     driven = interface[interface["driven_by"] != "total"]
     assert driven["error_percent"].max() < 0.006

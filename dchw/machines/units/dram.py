@@ -17,6 +17,7 @@ from pydantic import model_validator
 from dchw.config import Positive
 from dchw.dram.address import address_map
 from dchw.dram.options import Controller, FixedMemory
+from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard
 from dchw.dram.standard import standard as load_standard
 from dchw.machines.units.unit import Unit
@@ -31,8 +32,10 @@ class Dram(Unit):
     fixed: FixedMemory | None = None
     channels: Positive = 1
     """A power of two."""
-    mapping: str = "robaracoch"
-    """How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`)."""
+    mapping: str | None = None
+    """How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`).
+
+    Default: what the standard's file says."""
     controller: Controller = Controller()
 
     @model_validator(mode="after")
@@ -42,7 +45,7 @@ class Dram(Unit):
             raise ValueError(f"expected either 'standard' or 'fixed'; got {given}; write one of the two")
         try:
             part = self.part
-            address_map(part, self.mapping, self.channels)
+            address_map(part, self.order, self.channels)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         per_bank = isinstance(part, Standard) and part.commands.refresh_bank is None
@@ -57,6 +60,18 @@ class Dram(Unit):
             return self.fixed
         assert self.standard is not None
         return load_standard(self.standard)
+
+    @property
+    def order(self) -> str:
+        """The mapping in use: the one asked for, or the standard's default."""
+        part = self.part
+        return self.mapping or (part.defaults.mapping if isinstance(part, Standard) else Defaults().mapping)
+
+    @property
+    def settled_controller(self) -> Controller:
+        """The controller with the refresh in use."""
+        part = self.part
+        return part.settled(self.controller) if isinstance(part, Standard) else self.controller
 
     @property
     def burst_bytes(self) -> int:
