@@ -1,209 +1,151 @@
 """One decorator for every numba kernel: cached on disk, integers and no fastmath, importable with an unwritable home.
 
-numba looks at the time of a kernel's own file to tell whether its cached code is stale, and not at the kernels it
-calls. Here a kernel is cached under a digest of what it is compiled from: its byte code, the kernels it reaches and the
-values of the globals that any of them reads. An edit elsewhere, a comment, a checkout that touches times or a second
-copy of the package compiles nothing again. Two versions of a kernel are kept, so that a branch and its base both stay
-warm; the least recently used ones go.
-
-numba's cache files are pickles: the folder is made for its user alone (0700), and one that somebody else owns or may
-write to is not used.
+numba optimises a kernel and makes machine code of it once for itself, and again inside every kernel that calls it, and
+inside theirs: a chain of small kernels costs many times its code. Here a kernel that another one calls is a *part*: it
+is typed and lowered, and that is all. The kernel that Python calls takes in all parts it reaches, and the whole is
+optimised once. What Python calls and what kernels call need no telling apart: a kernel may be both, and is compiled for
+each when it is first needed. Parts are not cached (`dchw.kernel_cache`): the wholes are.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-import stat
-import sys
-import tempfile
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
-import numba
-import numpy as np
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.dispatcher import Dispatcher
+from numba.core import event as numba_event
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.options import DefaultOptions
+from numba.core.registry import CPUDispatcher
+from numba.core.sigutils import normalize_signature
+from numba.core.types.misc import unliteral
+from numba.core.typing import make_concrete_template
+
+from dchw.compiling import tell
+from dchw.kernel_cache import Digest, KernelCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KEPT_VERSIONS = 2
-"""Versions of one kernel that stay on disk."""
+
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """A part's code, and that of its own parts, as lowered: the whole that takes it in optimises it."""
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
 
 
-@cache
-def cache_folder() -> Path:
-    """Where kernels lie: below NUMBA_CACHE_DIR, the package, the user's cache or a private temporary folder."""
-    named = os.environ.get("NUMBA_CACHE_DIR")
-    for base in (Path(named) if named else None, Path(__file__).parent / "__pycache__", Path.home() / ".cache"):
-        if base is not None and _make_private(folder := base / "dchw-kernels"):
-            return folder
-    return Path(tempfile.mkdtemp(prefix="dchw-kernels-"))
+class _PartCompiler(Compiler):  # type: ignore[misc]
+    """numba's compiler without the steps that make a function callable from Python."""
+
+    def define_pipelines(self) -> Any:
+        state = self.state
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = state.flags.no_compile = True
+        # said here and not as an option: numba keeps its own helpers apart for each set of options
+        state.flags.forceinline = state.func_id.func in _INLINED
+        return super().define_pipelines()
 
 
-def _make_private(folder: Path) -> bool:
-    """Whether the folder is there, writable, and nobody else's to write to."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.stat(follow_symlinks=False)
-    except OSError:
-        return False
-    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        return False
-    return stat.S_ISDIR(found.st_mode) and os.access(folder, os.W_OK)
+_INLINED: set[Any] = set()
+"""Functions whose code becomes part of every kernel that calls them."""
 
 
-class _Digest:
-    """Digest of what a kernel's machine code depends on within this package."""
+class _PartKey:
+    """Stands for a part where numba looks up what a call calls."""
+
+
+class Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function; see this module."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        super().__init__(function, {}, options)
+        self._cache = KernelCache(self)
+        self._parts: dict[tuple[Any, ...], Any] = {}
+        self._part_compiler = type(self._compiler)(function, self.targetdescr, options, {}, _PartCompiler)
+
+    @property
+    def inlined(self) -> bool:
+        """Whether its code becomes part of every kernel that calls it."""
+        return self.py_func in _INLINED
+
+    @property
+    def lacking(self) -> int:
+        """Kernels to be compiled before it can run, itself included, as far as can be told beforehand."""
+        reached = Digest()
+        reached.of_kernel(self)
+        return 1 + sum(not other._parts for other in reached.kernels.values() if other is not self)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What numba asks where a kernel calls this one: the signature of the part for such arguments."""
+        pysig, folded = self._compiler.fold_argument_types(args, kws)
+        # one part for a constant and a number: what knows that it is constant is the whole's optimiser
+        args = tuple(unliteral(arg) for arg in folded)
+        name = self.py_func.__name__
+        return make_concrete_template(name, key=name, signatures=[self._part(args).signature]), pysig, args, {}
+
+    def get_overload(self, sig: Any) -> Any:
+        """What stands for the part of a signature."""
+        return self._parts[tuple(normalize_signature(sig)[0])].entry_point
+
+    def _part(self, args: tuple[Any, ...]) -> Any:
+        if args not in self._parts:
+            details = {"dispatcher": self, "args": args, "return_type": None}
+            with self._compiling_counter, numba_event.trigger_event("numba:compile", data=details):
+                made = self._part_compiler.compile(args, None)
+            part = made._replace(entry_point=_PartKey())
+            self.targetctx.insert_user_function(part.entry_point, part.fndesc, [part.library])
+            self._parts[args] = part
+        return self._parts[args]
+
+
+class _Teller(numba_event.Listener):  # type: ignore[misc]
+    """Tells of kernels compiled, parts and wholes alike, as numba's events come in; numba compiles one at a time."""
 
     def __init__(self) -> None:
-        settings = (numba.__version__, np.__version__, sys.version_info[:2], config.BOUNDSCHECK, str(config.OPT))
-        self._sum = hashlib.sha256(repr(settings).encode())
-        self._seen: set[int] = set()
+        self._depth = self._done = self._in_all = 0
 
-    def of_kernel(self, dispatcher: Any) -> None:
-        function = dispatcher.py_func
-        if id(function) in self._seen:
-            return
-        self._seen.add(id(function))
-        self._add(function.__qualname__, sorted(dispatcher.targetoptions.items()))
-        self._of_code(function.__code__, function.__globals__)
-        for cell in function.__closure__ or ():
-            self._of_value(cell.cell_contents)
+    def on_start(self, event: Any) -> None:
+        if isinstance(event.data["dispatcher"], Kernel):
+            if self._depth == 0:
+                self._done, self._in_all = 0, event.data["dispatcher"].lacking
+                tell(0, self._in_all)
+            self._depth += 1
 
-    def _of_code(self, code: CodeType, names: dict[str, Any]) -> None:
-        self._add(code.co_code.hex(), code.co_names, code.co_varnames)
-        for constant in code.co_consts:
-            if isinstance(constant, CodeType):
-                self._of_code(constant, names)
-            else:
-                self._add(constant)
-        for name in code.co_names:
-            if name in names:
-                self._of_value(names[name], code.co_names)
-
-    def _of_value(self, value: Any, attributes: tuple[str, ...] = ()) -> None:
-        if isinstance(value, Dispatcher):
-            self.of_kernel(value)
-        elif isinstance(value, np.ndarray):
-            self._add(value.dtype.str, value.shape, value.tobytes().hex())
-        elif isinstance(value, ModuleType):
-            self._add(value.__name__)
-            if value.__name__.partition(".")[0] == __package__:
-                for name in attributes:
-                    self._of_value(getattr(value, name, None))
-        elif callable(value) and hasattr(value, "__code__"):
-            self._of_code(value.__code__, value.__globals__)
-        else:
-            self._add(type(value).__qualname__, getattr(value, "__qualname__", None) or repr(value))
-
-    def _add(self, *values: Any) -> None:
-        self._sum.update(repr(values).encode())
-
-    def hexdigest(self) -> str:
-        return self._sum.hexdigest()[:16]
+    def on_end(self, event: Any) -> None:
+        if isinstance(event.data["dispatcher"], Kernel):
+            self._depth -= 1
+            self._done = self._in_all if self._depth == 0 else min(self._done + 1, self._in_all - 1)
+            tell(self._done, self._in_all)
 
 
-class _Locator:
-    """A folder a version of a kernel, named by its digest; nothing in it grows stale."""
-
-    def __init__(self, dispatcher: Any) -> None:
-        digest = _Digest()
-        digest.of_kernel(dispatcher)
-        function = dispatcher.py_func
-        self._py_file = function.__code__.co_filename  # named in numba's warnings
-        self._kernel = f"{function.__module__}.{function.__qualname__}".replace("<", "").replace(">", "")
-        self._path = cache_folder() / f"{self._kernel}-{digest.hexdigest()}"
-
-    def get_cache_path(self) -> str:
-        return str(self._path)
-
-    def get_source_stamp(self) -> str:
-        return self._path.name
-
-    def get_disambiguator(self) -> str:
-        return "0"
-
-    def ensure_cache_path(self) -> None:
-        self._path.mkdir(mode=0o700, exist_ok=True)
-        os.utime(self._path)
-        versions = sorted(cache_folder().glob(f"{self._kernel}-{'?' * 16}"), key=_age)
-        for old in versions[KEPT_VERSIONS:]:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _age(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return -path.stat().st_mtime
-    return 0.0
-
-
-class _KernelImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    """numba's way of storing a kernel, at our place."""
-
-    def __init__(self, dispatcher: Any) -> None:
-        self._lineno = dispatcher.py_func.__code__.co_firstlineno
-        self._locator = _Locator(dispatcher)
-        self._filename_base = self.get_filename_base("kernel", "")
-
-
-class _KernelCache(FunctionCache):  # type: ignore[misc]
-    """The cache of one kernel, opened at its first call, when all kernels it may reach are defined."""
-
-    def __init__(self, dispatcher: Any) -> None:
-        self._dispatcher = dispatcher
-        self._opened = False
-
-    def _open(self) -> None:
-        if self._opened:
-            return
-        self._opened = True
-        self._impl_class = lambda _: _KernelImpl(self._dispatcher)
-        super().__init__(self._dispatcher.py_func)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled code of a signature, None where it must be compiled."""
-        self._open()
-        try:
-            return super().load_overload(sig, target_context)
-        except (ImportError, AttributeError):
-            # kept code names the modules of the kernels it reaches, and one of them has moved since
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep compiled code; a full disk costs the cache and nothing else."""
-        self._open()
-        with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+numba_event.register("numba:compile", _Teller())
 
 
 def kernel(function: F) -> F:
     """Compile a function with numba (``nopython``, cached, no fastmath); plain Python with NUMBA_DISABLE_JIT=1."""
-    return _compile(function, whole=False)
+    return _compiled(function)
 
 
 def lean_kernel(function: F) -> F:
     """A kernel that makes no arrays, so that it need not count references to those it is given, or passes on."""
-    return _compile(function, whole=False, lean=True)
+    return _compiled(function, lean=True)
 
 
 def inlined(function: F) -> F:
     """A small ``lean_kernel`` whose code becomes part of every kernel that calls it."""
-    return _compile(function, whole=True, lean=True)
+    _INLINED.add(function)
+    return _compiled(function, lean=True)
 
 
-def _compile(function: F, *, whole: bool, lean: bool = False) -> F:
+def _compiled(function: F, *, lean: bool = False) -> F:
+    if config.DISABLE_JIT:
+        return function
+    options = {"nopython": True, "nogil": True, "boundscheck": None, "no_cfunc_wrapper": True}
     # numba's option for this has no public name: where a version lacks it, references are counted, which is slower
-    uncounted = {"_nrt": False} if lean and hasattr(DefaultOptions, "_nrt") else {}
-    compiled = numba.njit(nogil=True, forceinline=whole, **uncounted)(function)
-    if not config.DISABLE_JIT:
-        compiled._cache = _KernelCache(compiled)
-    return compiled  # type: ignore[no-any-return]
+    if lean and hasattr(DefaultOptions, "_nrt"):
+        options["_nrt"] = False
+    return Kernel(function, options)

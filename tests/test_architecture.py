@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "dchw"
 
 # From the ground up; a part may import parts of lower rows only (and itself). Names are modules or packages of dchw.
 ROWS = (
-    ("quantities",),
+    ("compiling", "kernel_cache", "quantities"),
     ("config", "files", "tables", "compile", "vocabulary"),
     ("graph", "technology"),
     ("compression", "traces"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from dchw.compiling import told_of_compiling
 from dchw.quantities import DchwError
 
 VERBS = {
@@ -77,10 +78,30 @@ def group() -> None:
     """What a Deep-Compression network costs on mobile-class hardware."""
 
 
+class _Compiling:
+    """Says that kernels are compiled: a terminal is told how far it has come, a file only that it happens."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, done: int, in_all: int) -> None:
+        from dchw.cli.output import quiet
+
+        if quiet():
+            return
+        text = "dchw: compiling kernels, once; they are kept for later runs"
+        if sys.stderr.isatty():
+            click.echo(f"\r{text}: {done} of {in_all}", nl=done == in_all, err=True)
+        elif not self._said:
+            click.echo(text, err=True)
+        self._said = True
+
+
 def main() -> None:
     """Entry point of the ``dchw`` command."""
     try:
-        status = group.main(standalone_mode=False)
+        with told_of_compiling(_Compiling()):
+            status = group.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = error.exit_code

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dchw.compiling import told_of_compiling
 from dchw.quantities import DchwError
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ def common_options() -> list[click.Option]:
             help="A traceback where an error ends the command.",
         ),
     ]
+
+
+def quiet() -> bool:
+    """Whether progress is to be kept to ourselves."""
+    return _settings.quiet
 
 
 def verbose() -> bool:
@@ -139,7 +145,23 @@ def progress() -> Iterator[Progress]:
     )
     silent = _settings.quiet or not console.is_terminal
     with Progress(*columns, console=console, disable=silent, transient=True) as bar:
-        yield bar
+        if silent:
+            yield bar  # who is told outside of it goes on being told
+            return
+        with told_of_compiling(_compiling_task(bar)):
+            yield bar
+
+
+def _compiling_task(bar: Progress) -> Callable[[int, int], None]:
+    # beside the bar of a job stands one of the kernels it needs, while any is compiled
+    tasks: list[Any] = []
+
+    def told(done: int, in_all: int) -> None:
+        if not tasks:
+            tasks.append(bar.add_task("compiling kernels, once"))
+        bar.update(tasks[0], completed=done, total=in_all, visible=done < in_all)
+
+    return told
 
 
 def _console() -> Console:

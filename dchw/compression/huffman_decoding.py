@@ -94,13 +94,14 @@ def decode_chunks(
     """
     reach = (_USABLE_BITS // len(window) - 1) * ENTRY_BYTES + 4  # bytes that a round may write
     last_word = data.size - 8
-    strand_last = strand_ends - 1
-    strand_chunk = np.full(STRANDS, -1, dtype=np.int64)
-    strand_chunk[1:] = strand_last[:-1]
+    strand_last = np.empty(STRANDS, dtype=np.int64)
+    strand_chunk = np.empty(STRANDS, dtype=np.int64)
     strand_bit = np.zeros(STRANDS, dtype=np.uint64)
     strand_byte = np.zeros(STRANDS, dtype=np.uint64)
     strand_stop = np.zeros(STRANDS, dtype=np.uint64)  # where a round no longer fits
     for strand in range(STRANDS):  # every strand has just decoded the chunk before its first
+        strand_last[strand] = strand_ends[strand] - 1
+        strand_chunk[strand] = strand_last[strand - 1] if strand > 0 else -1
         strand_bit[strand] = bit_offsets[strand_chunk[strand] + 1]
         strand_byte[strand] = byte_ends[strand_chunk[strand] + 1]
     strands = STRANDS
@@ -136,9 +137,10 @@ def decode_chunks(
                 strand_bit[strand] = bit_offsets[chunk]
                 strand_byte[strand] = byte_ends[chunk]
                 strand_stop[strand] = max(byte_ends[chunk + 1] - reach + 1, 0)
-        strand_bit[strands:] = strand_bit[0]
-        strand_byte[strands:] = strand_byte[0]
-        strand_stop[strands:] = strand_stop[0]
+        for strand in range(strands, STRANDS):
+            strand_bit[strand] = strand_bit[0]
+            strand_byte[strand] = strand_byte[0]
+            strand_stop[strand] = strand_stop[0]
         if strands > 0:
             advance(data, entries, window, entry_bytes, rounds, strand_bit, strand_byte, strand_stop, out)
 
