@@ -33,6 +33,9 @@ from dchw.dram.scheduler import (
 if TYPE_CHECKING:
     from dchw.dram.state import State
 
+HOP = 1 << 24
+"""Clocks that a channel runs on in one step where it might run for ever: idle ones take about a millisecond."""
+
 
 @inlined
 def _account_occupancy(m: Any, clock: int) -> None:
@@ -265,6 +268,26 @@ def advance(s: State, ch: int, until: int) -> int:
     m = s.live[ch]
     run(s.fixed[0], m, until)
     return m.clock
+
+
+@inlined
+def run_on(f: Any, m: Any, until: int) -> int:
+    """Run a channel on towards a clock, by ``HOP`` clocks at most; the work that was, 1 per call and 1,024 clocks."""
+    before = m.clock
+    run(f, m, min(until, before + HOP))
+    return 1 + ((m.clock - before) >> 10)
+
+
+@kernel
+def run_idle(s: State, clock: int, work: int) -> bool:
+    """Bring idle channels on to a clock, as far as so much work goes: their refreshes count; whether they are there."""
+    for ch in range(len(s.live)):
+        m = s.live[ch]
+        while m.clock < clock:
+            if work <= 0:
+                return False
+            work -= run_on(s.fixed[0], m, clock)
+    return True
 
 
 @inlined

@@ -12,14 +12,15 @@ from dchw.dram.layout import QUEUE_MAX
 
 Queue = Annotated[int, Field(gt=0, le=QUEUE_MAX, strict=True)]
 Refresh = Literal["refab", "refpb", "noref"]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=0.999)]  # counted in thousandths: more would be all
 
 
 class Controller(Config):
     """How a memory controller runs a channel; queues count requests of one burst.
 
     Writes are drained when more than ``write_high`` of the write queue is filled or no read waits, until less than
-    ``write_low`` is filled and a read waits. ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
+    ``write_low`` is filled (at 0: until it is empty) and a read waits.
+    ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
     lets the last waiting access to a row close it; ``timeout`` closes rows unused for ``row_timeout`` clocks.
     ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none; without a word what
     the standard's file says.

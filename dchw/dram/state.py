@@ -96,7 +96,8 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
     f.banks, f.ranks, f.banks_per_rank = org.ranks * org.banks, org.ranks, org.banks
     f.room[...] = options.read_queue, options.write_queue
     f.write_high = int(np.floor(options.write_high * options.write_queue))
-    f.write_low = int(np.ceil(options.write_low * options.write_queue))
+    # draining ends with an empty queue at the latest: reads would wait for ever below that
+    f.write_low = max(1, int(np.ceil(options.write_low * options.write_queue)))
     f.policy = ("open", "closed", "timeout").index(options.row_policy)
     f.row_timeout = options.row_timeout
     kinds = {"noref": at.NO_REFRESH, "refab": at.ALL_BANK, "refpb": at.PER_BANK}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dchw.compile import kernel
 from dchw.config import build
 from dchw.dram.address import address_map, locate
-from dchw.dram.controller import advance, completions, offer, take_completion
+from dchw.dram.controller import advance, completions, offer, run_idle, take_completion
 from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
 from dchw.engines.result import MemoryTimes
@@ -25,6 +25,7 @@ from dchw.program.program import Program
 from dchw.vocabulary import Event, Stream
 
 Ints = npt.NDArray[np.int64]
+_SLICE = 1 << 20  # work of a kernel call, so that Ctrl-C is heard
 FAR = 2**62
 """A clock or cycle that never comes."""
 
@@ -231,21 +232,15 @@ def _offer(state: MemoryState) -> bool:
     return True
 
 
-@kernel
-def finish(state: MemoryState, clock: int) -> None:
-    """Run idle channels on to the end of the run: their refreshes and open banks count until then."""
-    for ch in range(len(state.channels.live)):
-        while state.channels.live[ch].clock < clock:
-            advance(state.channels, ch, clock)
-
-
 def memory_times(program: Program, state: MemoryState, cycles: int) -> MemoryTimes | None:
     """The counters of a finished run of ``cycles`` machine cycles."""
     node = program.memory
     if node is None:
         return None
     clocks = int(clock_from(state.reg, cycles))
-    finish(state, clocks)
+    if int(state.channels.live.clock.min()) < clocks:  # idle channels: their refreshes and open banks count to the end
+        while not run_idle(state.channels, clocks, _SLICE):
+            pass
     size_bytes = np.zeros((len(Stream), 2, len(program.layers)), np.int64)
     for asked in node.requests:
         place = (asked.stream.astype(np.int64), asked.is_write.astype(np.int64), asked.layer.astype(np.int64))

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 18
 """Requests handled at a time."""
+ADDRESS_MAX = (1 << 62) - 1
+"""Highest address: the end of a request behind it still fits 64 bits."""
+BYTES_MAX = 1 << 30
+"""Most bytes of one request."""
+CYCLE_MAX = 1 << 40
+"""Latest clock of a request: 20 minutes of a memory at 0.8 GHz, whose refreshes take about one to run."""
+_REMEDIES = {"bytes": " (split the request)", "cycle": " (let clocks begin at 0)"}
 NO_STREAM = -1
 STREAMS = tuple(stream.value for stream in Stream)
 
@@ -68,16 +75,14 @@ def requests(
 
 def check(made: Requests, where: str, first: int) -> None:
     """FileFormatError for the first request with an impossible value; ``first`` is the number of the first one."""
-    for name, low, values in (
-        ("address", 0, made.address),
-        ("bytes", 1, made.size_bytes),
-        ("cycle", 0, made.cycle),
-        ("stream", NO_STREAM, made.stream),
+    for name, low, high, values in (
+        ("address", 0, ADDRESS_MAX, made.address),
+        ("bytes", 1, BYTES_MAX, made.size_bytes),
+        ("cycle", 0, CYCLE_MAX, made.cycle),
+        ("stream", NO_STREAM, len(STREAMS) - 1, made.stream),
     ):
-        bad = np.flatnonzero(values < low)
+        bad = np.flatnonzero((values < low) | (values > high))
         if bad.size:
-            raise FileFormatError(
-                f"{where}, request {first + int(bad[0])}: {name}: expected at least {low}; got {int(values[bad[0]])}"
-            )
-    if made.stream.size and int(made.stream.max()) >= len(STREAMS):
-        raise FileFormatError(f"{where}: stream: expected a number below {len(STREAMS)}; got {int(made.stream.max())}")
+            got = int(values[bad[0]])
+            expected = f"at least {low}" if got < low else f"at most {high:,}{_REMEDIES.get(name, '')}"
+            raise FileFormatError(f"{where}, request {first + int(bad[0])}: {name}: expected {expected}; got {got}")

@@ -34,8 +34,8 @@ from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Tim
 from dchw.program.check import Facts, check
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
-FIRINGS_PER_CALL = 20_000_000
-"""Firings between two calls of ``on_progress``."""
+FIRINGS_PER_CALL = 4_000_000
+"""Firings between two calls of ``on_progress``; Ctrl-C is heard between them."""
 LONGEST_GIVING = 256
 """Most firings that give in one go."""
 _END = np.array([ft.NEVER_FIRES])
@@ -74,7 +74,6 @@ def run(
         )
     if on_progress is not None:
         on_progress(total, total)
-    ft.settle_peaks(tables)
     return _timing(program, facts, tables, kept)
 
 

@@ -8,6 +8,7 @@ cycle anything is decided at: what is not known yet follows some decision, so it
 from __future__ import annotations
 
 from dchw.compile import lean_kernel
+from dchw.dram.controller import run_idle
 from dchw.engines.fast.forks import fork_run, in_step
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
@@ -29,6 +30,7 @@ from dchw.engines.fast.tables import (
     INTO,
     ITEM,
     LANES,
+    LATEST_ANSWER,
     MAIN,
     MASK,
     NEXT,
@@ -68,6 +70,7 @@ from dchw.engines.fast.tables import (
     peak_at,
     queue_deferred,
     record,
+    settle_peaks,
     wake,
     wake_source,
     wake_target,
@@ -75,16 +78,22 @@ from dchw.engines.fast.tables import (
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 
 PAUSED, STUCK = range(2)
+MEMORY_WORK = 64
+"""Firings that take as long as what the memory does between two answers."""
 
 
 @lean_kernel
 def advance(t: Tables, budget: int) -> int:
-    """Run until about ``budget`` more firings are done (PAUSED) or nothing can go on (STUCK: finished or deadlock)."""
+    """Run until about ``budget`` more firings are done (PAUSED) or nothing can go on (STUCK: finished or deadlock).
+
+    Grants and what the memory does count as firings, so that a call takes some tenths of a second at most. At the end
+    idle memory channels are run on, and items never taken are counted into the links' peaks.
+    """
     run, arbiter = t.run, t.arbiter
     target = run[DONE] + budget
     while True:
         _fire(t, target)
-        if run[QUEUE_COUNT] > 0 or run[DEFERRALS] > 0:
+        if run[QUEUE_COUNT] > 0 or run[DEFERRALS] > 0 or run[DONE] >= target:
             return PAUSED
         cycle = FAR
         for a in range(arbiter.shape[0]):
@@ -96,15 +105,29 @@ def advance(t: Tables, budget: int) -> int:
         if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
             # up to the decision at ``cycle`` nothing unknown can reach the memory
             limit = FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)
+            target -= MEMORY_WORK
             if step(t.memory, limit):
                 deliver(t)
         elif cycle == FAR:
-            return STUCK
+            return STUCK if _run_out(t, budget) else PAUSED
         else:
             for a in range(arbiter.shape[0]):
                 while arbiter[a, PENDING] == cycle:
+                    target -= 1
                     grant(t, a, cycle)
                     arbiter[a, PENDING] = decide(t, a)
+
+
+@lean_kernel
+def _run_out(t: Tables, work: int) -> bool:
+    # to the end of the run idle channels refresh, and banks stay open; what was never taken still counts
+    cycles = t.run[LATEST_ANSWER]
+    for at in range(t.node.shape[0]):
+        cycles = max(cycles, t.node[at, FINISH])
+    if t.memory.port.shape[0] > 0 and not run_idle(t.memory.channels, clock_from(t.memory.reg, cycles), work):
+        return False
+    settle_peaks(t)
+    return True
 
 
 @lean_kernel
