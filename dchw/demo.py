@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +39,18 @@ class Demo:
     report: Path
 
 
-def run_demo(folder: str | Path, *, machine_name: str = "phone-lpddr5x", seed: int = 0, progress: Progress) -> Demo:
+def run_demo(
+    folder: str | Path,
+    *,
+    machine_name: str = "phone-lpddr5x",
+    seed: int = 0,
+    progress: Progress,
+    on_stage: Callable[[str], None] = lambda line: None,
+) -> Demo:
     """Train LeNet-300-100 on the digits that ship with scikit-learn, compress it, and say what it costs.
 
-    Writes ``lenet_300_100_digits.dchw`` and ``report.html`` into ``folder``. Raises DchwError where decoding the file
+    Writes ``lenet_300_100_digits.dchw`` and ``report.html`` into ``folder``. ``on_stage`` gets a line as each stage is
+    done: training, pruning, sharing, file, simulation, report. Raises DchwError where decoding the file
     is not lossless (a fault of this package) or scikit-learn is missing.
     """
     from dchw.reports import write_report
@@ -50,11 +59,13 @@ def run_demo(folder: str | Path, *, machine_name: str = "phone-lpddr5x", seed: i
 
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    _, compressed, training = train_demo(progress=progress, seed=seed)
+    dense, compressed, training = train_demo(progress=progress, seed=seed, on_stage=on_stage)
     path = place / "lenet_300_100_digits.dchw"
-    save(compressed, path)
+    file_bytes = save(compressed, path)
     network = load(path)
     check_lossless(compressed, network)
+    fp32_bytes = 4 * sum(parameter.numel() for parameter in dense.parameters())
+    on_stage(f"Written: {path}, {file_bytes:,} bytes for {fp32_bytes:,} of fp32, read back bit for bit")
     data = load_dataset("digits")
     images = data.test_images.astype(np.float32) / np.float32(255)
     target = machine(machine_name)
@@ -67,8 +78,10 @@ def run_demo(folder: str | Path, *, machine_name: str = "phone-lpddr5x", seed: i
     table = compare(network, target, on_result=finished)
     errors = {name: error_percent(as_stored(network, name), images, data.test_labels) for name in STORAGE_FORMATS}
     table["error_pct"] = [errors[name] for name in table["storage"]]
+    on_stage(f"Simulated: {len(results)} storage formats on {target.name}")
     report = place / "report.html"
     write_report(report, network, target, results, table, command=f"dchw demo --seed {seed}", error_pct=errors)
+    on_stage(f"Reported: {report}")
     return Demo(network=network, machine=target, training=training, results=results, table=table, report=report)
 
 

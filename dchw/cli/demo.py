@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dchw.cli.output import print_json, progress
+from dchw.cli.output import print_json, progress, say
 from dchw.cli.running import comparison_notes, print_comparison
 
 
@@ -28,7 +28,10 @@ def command(out: Path, machine_name: str, seed: int, as_json: bool) -> None:
                 tasks[task] = bar.add_task(task, total=total)
             bar.update(tasks[task], completed=done)
 
-        demo = run_demo(out, machine_name=machine_name, seed=seed, progress=report)
+        def announce(line: str) -> None:
+            say(bar, line)
+
+        demo = run_demo(out, machine_name=machine_name, seed=seed, progress=report, on_stage=announce)
     notes = comparison_notes(demo.network, demo.table, list(demo.results.values())[-1])
     trained = demo.training
     notes.append(

@@ -164,6 +164,12 @@ def _compiling_task(bar: Progress) -> Callable[[int, int], None]:
     return told
 
 
+def say(bar: Progress, line: str) -> None:
+    """A line on standard error as a stage of a job ends, above its bars or without them; none with ``--quiet``."""
+    if not _settings.quiet:
+        bar.console.print(plain_text(line), markup=False, highlight=False, soft_wrap=True)
+
+
 def _console() -> Console:
     from rich.console import Console
 

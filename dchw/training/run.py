@@ -72,6 +72,9 @@ class Trained:
     seed: int
     density: float
     """Share of the compressed layers' weights that stay."""
+    kept: tuple[str, ...] = ()
+    """Parameters with two or more axes that are neither pruned nor shared: embeddings, positions, whatever the
+    network's graph has as no layer."""
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
@@ -281,6 +284,11 @@ def finished(course: Course, *, description: Mapping[str, Any], results: Mapping
     """The result of a course that has been run: the module with plain weights, and the compressed network."""
     weights = weights_of(course.module)
     names = [weight.name for weight in weights]
+    kept = tuple(
+        name
+        for name, value in course.module.named_parameters()
+        if value.dim() > 1 and ".parametrizations." not in f".{name}"
+    )
     sharing, method = course.method.sharing, course.method
     codebook_formats = by_name(sharing.codebook_format, names, "sharing: codebook_format", ValueFormat.FLOAT32)
     bias_formats = by_name(sharing.bias_format, names, "sharing: bias_format", ValueFormat.FLOAT32)
@@ -304,4 +312,5 @@ def finished(course: Course, *, description: Mapping[str, Any], results: Mapping
         values=dict(course.values),
         seed=course.batches.seed,
         density=sum(layer.nonzeros for layer in compressed.layers) / held,
+        kept=kept,
     )

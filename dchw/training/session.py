@@ -48,7 +48,9 @@ def train_dense(
         device=device,
         name=recipe.name,
         examples=material.examples(batches, 1),
-        checkpoint=Checkpoint(path=checkpoint, plan=plan_of(recipe, module, batches, seed=recipe.dense_seed)),
+        checkpoint=Checkpoint(
+            path=checkpoint, plan=plan_of(recipe, module, batches, seed=recipe.dense_seed, parts=("dense",))
+        ),
         progress=progress,
     )
     course.run((DENSE, DONE))

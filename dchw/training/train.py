@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize, prune
 
 from dchw.compression.recipe import Recipe
 from dchw.quantities import ConfigError, DchwError
-from dchw.training.batches import Batching, GivenBatches
+from dchw.training.batches import Batches, Batching, GivenBatches
 from dchw.training.checkpoint import Checkpoint
 from dchw.training.export import example_of, network_of, parameters_of
 from dchw.training.loop import Distillation, Loss, Progress, no_progress
@@ -167,11 +167,16 @@ def check_device(device: str) -> None:
         ) from None
 
 
-def plan_of(method: Method, module: nn.Module, batches: Any, *, seed: int, **more: Any) -> dict[str, Any]:
-    """What makes a training another one, as plain values: settings, seed, shapes, updates per epoch."""
+def plan_of(
+    method: Method, module: nn.Module, batches: Batches, *, seed: int, parts: Collection[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """What makes a training another one, as plain values: settings, seed, shapes, updates per epoch.
+
+    ``parts`` names the settings that matter; None: all.
+    """
     first = method.dense or method.pruning.training
     return {
-        "method": method.model_dump(mode="json", include=set(Method.model_fields)),
+        "method": method.model_dump(mode="json", include=set(Method.model_fields if parts is None else parts)),
         "seed": seed,
         "steps_per_epoch": batches.steps(first),
         "module": {key: list(value.shape) for key, value in module.state_dict().items()},

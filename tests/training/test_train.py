@@ -51,7 +51,8 @@ def test_what_comes_out_is_what_the_module_computes_with(kind: type[nn.Module]) 
     state = out.compressed.decompress().state_dict()
     mine = dict(out.module.named_parameters(remove_duplicate=False))
     compressed = {layer.parameter for layer in out.compressed.decompress().layers}
-    assert {weight.parameter for weight in weights_of(kind())} <= compressed | {"positions"}
+    assert {weight.parameter for weight in weights_of(kind())} <= compressed
+    assert out.kept == (("positions",) if kind is Attentive else ())
     for name, value in state.items():
         assert torch.equal(value, mine[name]), name
     for weight in weights_of(out.module):
