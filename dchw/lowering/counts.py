@@ -15,6 +15,7 @@ import numpy as np
 from dchw.formats import Need
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
+from dchw.machines.units.unit import Unit
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.program import Program
@@ -54,6 +55,7 @@ def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, s
     """What crosses the DMA, and the words its answers fill."""
     machine = workload.machine
     staged = workload.decodes_at_load
+    dma, weight_sram = machine.name_of(machine.dma), machine.name_of(machine.weight_sram)
     memory = program.memory
     for requests in memory.requests if memory is not None else ():
         words = -(-requests.bursts.astype(np.int64) * machine.dram.burst_bytes * 8 // machine.weight_sram.word_bits)
@@ -61,14 +63,14 @@ def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, s
             for stream in np.unique(requests.stream):
                 mine = (requests.layer == layer) & (requests.stream == stream)
                 name, kind = program.layers[layer], _STREAMS[stream]
-                counts[name, "dma", Event.DMA_REQUEST, kind] += int(mine.sum())
+                counts[name, dma, Event.DMA_REQUEST, kind] += int(mine.sum())
                 if kind in (Stream.ACTIVATIONS, Stream.OUTPUTS):
                     continue  # counted with the activation SRAM
                 if staged:
-                    counts[name, "dma", Event.SRAM_WRITE, kind] += int(words[mine].sum())
-                    counts[name, "dma", Event.SRAM_READ, kind] += int(words[mine].sum())
+                    counts[name, dma, Event.SRAM_WRITE, kind] += int(words[mine].sum())
+                    counts[name, dma, Event.SRAM_READ, kind] += int(words[mine].sum())
                 else:
-                    counts[name, "weight_sram", Event.SRAM_WRITE, kind] += int(words[mine].sum())
+                    counts[name, weight_sram, Event.SRAM_WRITE, kind] += int(words[mine].sum())
 
 
 class _Counting:
@@ -93,40 +95,42 @@ class _Counting:
         else:
             self._lockstep()
 
-    def _add(self, unit: str, event: Event, count: int, stream: Stream | None = None) -> None:
-        self._counts[self._work.name, unit, event, stream] += int(count)
+    def _add(self, unit: Unit, event: Event, count: int, stream: Stream | None = None) -> None:
+        self._counts[self._work.name, self._machine.name_of(unit), event, stream] += int(count)
 
     def _activations(self) -> None:
         machine, work = self._machine, self._work
         sram, bits = machine.activation_sram, machine.formats.activations.bits
         words = sram.words(machine.pe_array.lanes * bits)
-        self._add("activation_sram", Event.SRAM_READ, int(self._groups.sum()) * words, Stream.ACTIVATIONS)
+        self._add(self._machine.activation_sram, Event.SRAM_READ, int(self._groups.sum()) * words, Stream.ACTIVATIONS)
         for size in self._stage.loads.values():
-            self._add("activation_sram", Event.SRAM_WRITE, sram.words(size * 8), Stream.ACTIVATIONS)
+            self._add(self._machine.activation_sram, Event.SRAM_WRITE, sram.words(size * 8), Stream.ACTIVATIONS)
         values = work.output_values + self._stage.vector_values
-        self._add("activation_sram", Event.SRAM_WRITE, sram.words(work.output_values * bits), Stream.OUTPUTS)
+        self._add(
+            self._machine.activation_sram, Event.SRAM_WRITE, sram.words(work.output_values * bits), Stream.OUTPUTS
+        )
         for size in self._stage.stores.values():
-            self._add("activation_sram", Event.SRAM_READ, sram.words(size * 8), Stream.OUTPUTS)
-        self._add("vector", Event.VECTOR_OPERATION, values)
-        self._add("pe_array", Event.MAC, self._stage.product_macs)
+            self._add(self._machine.activation_sram, Event.SRAM_READ, sram.words(size * 8), Stream.OUTPUTS)
+        self._add(self._machine.vector, Event.VECTOR_OPERATION, values)
+        self._add(self._machine.pe_array, Event.MAC, self._stage.product_macs)
 
     def _multiply(self, products: int) -> None:
-        self._add("pe_array", Event.MAC, products)
-        self._add("pe_array", Event.ACCUMULATOR_ACCESS, products + self._work.output_values)
+        self._add(self._machine.pe_array, Event.MAC, products)
+        self._add(self._machine.pe_array, Event.ACCUMULATOR_ACCESS, products + self._work.output_values)
 
     def _lockstep(self) -> None:
         work = self._work
         # one queue in front of the lockstep array
-        self._add("pe_array", Event.QUEUE_WRITE, int(self._groups.sum()), Stream.ACTIVATIONS)
-        self._add("pe_array", Event.QUEUE_READ, int(self._groups.sum()), Stream.ACTIVATIONS)
+        self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()), Stream.ACTIVATIONS)
+        self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()), Stream.ACTIVATIONS)
         self._multiply(int(self._lanes.sum()) * work.rows)
         self._weights(used=int(self._active.sum()) * work.rows)
 
     def _sparse(self) -> None:
         work, elements = self._work, self._machine.pe_array.elements
         per_job = np.bincount(work.entries.job, minlength=self._active.size)
-        self._add("pe_array", Event.QUEUE_WRITE, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
-        self._add("pe_array", Event.QUEUE_READ, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
+        self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
+        self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
         self._multiply(int((per_job * self._lanes).sum()))
         self._weights(used=int((per_job * self._active).sum()))
 
@@ -134,19 +138,19 @@ class _Counting:
         """From the SRAM to the multipliers, through what the format needs; ``used`` entries or weights in all."""
         machine, work = self._machine, self._work
         if work.needs(Need.INDEX):
-            self._add("pe_array", Event.INDEX_ACCUMULATE, used, Stream.GAPS)
+            self._add(self._machine.pe_array, Event.INDEX_ACCUMULATE, used, Stream.GAPS)
         if work.needs(Need.CODEBOOK):
             size = work.packed.packed_bytes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits + 1
             copies = machine.codebook.copies(machine.pe_array.elements)
-            self._add("codebook", Event.CODEBOOK_LOOKUP, used, Stream.CODES)
-            self._add("codebook", Event.TABLE_WRITE, size * copies, Stream.CODEBOOKS)
+            self._add(self._machine.codebook, Event.CODEBOOK_LOOKUP, used, Stream.CODES)
+            self._add(self._machine.codebook, Event.TABLE_WRITE, size * copies, Stream.CODEBOOKS)
         if work.needs(Need.DECODER):
             self._decode(used)
         else:
             self._fetch()
         for stream, size in work.packed.packed_bytes.items() if work.form.needs else ():
             if stream not in work.packed.chunk_bytes:
-                self._add("weight_sram", Event.SRAM_READ, machine.weight_sram.words(size * 8), stream)
+                self._add(self._machine.weight_sram, Event.SRAM_READ, machine.weight_sram.words(size * 8), stream)
 
     def _fetch(self) -> None:
         """Fixed-width entries of active columns, run by run or column by column, each from a word boundary on; and in
@@ -158,10 +162,10 @@ class _Counting:
             words = int((run_words * self._active[runs.run_job]).sum())
         else:
             words = int(self._active.sum()) * sram.words(work.rows * work.entry_bits)
-        self._add("weight_sram", Event.SRAM_READ, words, work.form.values)
+        self._add(self._machine.weight_sram, Event.SRAM_READ, words, work.form.values)
         for stream in work.form.run_regions:
             size = sram.words(work.packed.packed_bytes.get(stream, 0) * 8)
-            self._add("weight_sram", Event.SRAM_READ, size * work.tiling.passes, stream)
+            self._add(self._machine.weight_sram, Event.SRAM_READ, size * work.tiling.passes, stream)
 
     def _decode(self, used: int) -> None:
         machine, work, coded = self._machine, self._work, self._work.coded
@@ -171,25 +175,25 @@ class _Counting:
         for stream, bits in coded.bits.items():
             size = int(bits.sum(dtype=np.int64))
             if huffman.style is not DecoderStyle.MULTI_SYMBOL:
-                self._add("huffman", Event.SYMBOL_DECODE, coded.symbols * decodes, stream)
+                self._add(self._machine.huffman, Event.SYMBOL_DECODE, coded.symbols * decodes, stream)
             if huffman.style is DecoderStyle.BIT_SERIAL:
-                self._add("huffman", Event.DECODE_STEP, size * decodes, stream)
+                self._add(self._machine.huffman, Event.DECODE_STEP, size * decodes, stream)
             if huffman.style is DecoderStyle.MULTI_SYMBOL:
-                self._add("huffman", Event.DECODE_STEP, self._look_ups() * decodes, stream)
-            self._add("huffman", Event.BUFFER_REFILL, ceil_div(size, huffman.window_bits) * decodes, stream)
+                self._add(self._machine.huffman, Event.DECODE_STEP, self._look_ups() * decodes, stream)
+            self._add(self._machine.huffman, Event.BUFFER_REFILL, ceil_div(size, huffman.window_bits) * decodes, stream)
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         units = np.unique(work.packed.chunk_decoder).size
-        self._add("huffman", Event.TABLE_WRITE, symbols * units, Stream.CODE_TABLES)
+        self._add(self._machine.huffman, Event.TABLE_WRITE, symbols * units, Stream.CODE_TABLES)
         if at_load:
             written = ceil_div(coded.symbols * work.entry_bits, sram.word_bits)
-            self._add("weight_sram", Event.SRAM_WRITE, written * decodes, work.form.values)
+            self._add(self._machine.weight_sram, Event.SRAM_WRITE, written * decodes, work.form.values)
             self._fetch()
             return
         for stream, offsets in work.packed.chunk_bytes.items():
             words = int((-(-np.diff(offsets) * 8 // sram.word_bits)).sum())
-            self._add("weight_sram", Event.SRAM_READ, words * decodes, stream)
-        self._add("huffman", Event.QUEUE_WRITE, used, work.form.values)
-        self._add("huffman", Event.QUEUE_READ, used, work.form.values)
+            self._add(self._machine.weight_sram, Event.SRAM_READ, words * decodes, stream)
+        self._add(self._machine.huffman, Event.QUEUE_WRITE, used, work.form.values)
+        self._add(self._machine.huffman, Event.QUEUE_READ, used, work.form.values)
 
     def _look_ups(self) -> int:
         """Cycles in which a multi-symbol decoder looks up: the last delivery of each chunk, plus one, summed."""

@@ -16,51 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.formats.packing.layout import RunLayout
+from dchw.lowering.chunks import ChunkUser, needed_chunks
+from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, LinkBuilder, ProgramBuilder
+from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ChunkUser:
-    """Who works through the chunks of a layer: the firing of each active job, pass by pass."""
-
-    node: str
-    job_firing: list[Indices]
-    """Per pass: firing of each active job."""
-    active: list[Indices]
-    """Per pass: the active jobs."""
-    last: Indices
-    """Firing that ends each pass."""
-
-    def span(
-        self, index: int, first_job: npt.NDArray[np.int32], end_job: npt.NDArray[np.int32]
-    ) -> tuple[Indices, Indices]:
-        """In one pass, the firing that first needs each chunk and the one after which it is used up.
-
-        A chunk without an active job is taken and used up by the firing that comes next.
-        """
-        starts = np.append(self.job_firing[index], self.last[index])
-        take = starts[np.searchsorted(self.active[index], first_job)]
-        done = starts[np.searchsorted(self.active[index], end_job)] - 1
-        return take, np.maximum(take, done)
-
-
-def needed_chunks(work: LayerWork, taken_in: int, used_in: int) -> Indices:
-    """Chunks that somebody waits for in a round, in order.
-
-    A chunk without an active job is not needed in its pass. One that is kept for several passes counts as needed.
-    """
-    packed = work.packed
-    if taken_in != used_in:
-        return np.arange(packed.chunks)
-    active = np.flatnonzero(work.activity[taken_in])
-    first, end = np.searchsorted(active, packed.chunk_first_job), np.searchsorted(active, packed.chunk_end_job)
-    return np.flatnonzero(first < end)
 
 
 def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
@@ -140,18 +104,11 @@ class Decoding:
     """The decode units' share of a layer."""
 
     def __init__(
-        self,
-        builder: ProgramBuilder,
-        machine: Machine,
-        work: LayerWork,
-        layer: int,
-        weights: WeightStream,
-        delivery: Delivery,
-        held: int,
-        ends: StepEnds | None,
+        self, at: StageLowering, weights: WeightStream, delivery: Delivery, held: int, ends: StepEnds | None
     ) -> None:
         """``ends``: what the lockstep array waits for; None where elements wait for entries, or for chunks only."""
-        self._builder, self._machine, self._work = builder, machine, work
+        self._at, self._builder, self._machine, self._work = at, at.builder, at.machine, at.work
+        machine, work = at.machine, at.work
         self.at_load = machine.huffman.placement is Placement.LOAD
         packed, self._ends = work.packed, ends
         passes = work.tiling.passes
@@ -171,7 +128,7 @@ class Decoding:
         bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
         for first, end in pairwise([*bounds.tolist(), order.size]):
             own = firings[before[first] : before[end]]
-            self._unit(order[first:end], own, before[first : end + 1] - before[first], layer, weights, delivery)
+            self._unit(order[first:end], own, before[first : end + 1] - before[first], weights, delivery)
 
     def _check_tables(self) -> None:
         parameters, huffman = self._work.packed.parameters, self._machine.huffman
@@ -230,44 +187,44 @@ class Decoding:
         ids: Indices,
         occupied: npt.NDArray[np.int32],
         before: Indices,
-        layer: int,
         weights: WeightStream,
         delivery: Delivery,
     ) -> None:
         """Append one unit's firings: its chunks, cycles of each firing of a pass, firings before each chunk."""
-        builder, huffman, work = self._builder, self._machine.huffman, self._work
+        at, huffman, work = self._at, self._machine.huffman, self._work
         unit = int(work.packed.chunk_decoder[ids[0]])
-        node = builder.node(f"huffman[{unit}]", "huffman")
+        node = at.nodes.decoder(unit)
         if self._resident:
             self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
-        load = node.fire([huffman.table_load_cycles(symbols)], layer)[0]
-        node.fire(np.tile(occupied, self._decodes), layer)
+        load = at.fire(node, [huffman.table_load_cycles(symbols)])[0]
+        at.fire(node, np.tile(occupied, self._decodes))
         self._first[unit] = int(load) + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
-        link = builder.link(
-            "weight_sram.deliver", node.name, what="chunks", latency=self._machine.weight_sram.access_cycles - 1
-        )
+        latency = self._machine.weight_sram.access_cycles - 1
+        link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=latency)
         if delivery.tables is not None:
             link.give([delivery.tables])
             link.take([load])
         for index, taken_in, used_in in delivery.rounds_of(self._decodes):
             link.give(delivery.chunk_firing[index][ids])
             link.take(self._firing(unit, taken_in, before[:-1]))
-            weights.used_up(delivery, node.name, index, ids, self._firing(unit, used_in, before[1:] - 1))
+            weights.used_up(delivery, node, index, ids, self._firing(unit, used_in, before[1:] - 1))
 
     def _firing(self, unit: int, index: npt.ArrayLike, group: Indices) -> Indices:
         return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
 
-    def hand_entries(self, element: str, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices) -> None:
+    def hand_entries(
+        self, element: NodeBuilder, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices
+    ) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
         decoder = self._entry_unit[index]
         alone = self._work.packed.shape.section_decoders == 1
         for unit in decoder[:1] if alone else np.unique(decoder):
             mine = slice(None) if alone else decoder == unit
             queue = self._builder.link(
-                f"huffman[{unit}]",
+                self._at.nodes.decoder(int(unit)),
                 element,
                 what="entries",
                 depth=self._machine.huffman.output_queue,
@@ -276,20 +233,20 @@ class Decoding:
             queue.give(self._firing(int(unit), in_pass[mine], self._group[index[mine]]))
             queue.take(firing[mine])
 
-    def hand_steps(self, node: str, job_firing: list[Indices], active: list[Indices], spread: int) -> None:
+    def hand_steps(self, node: NodeBuilder, job_firing: list[Indices], active: list[Indices]) -> None:
         """Weights from the decode units to a lockstep array, step by step.
 
         ``job_firing``: per pass, the firing of the first step of each active job. Behind each unit wait as many steps,
-        at least one, as the queues of its elements hold weights of, ``spread`` of each element a step.
+        at least one, as its elements' queues hold when every lane takes a weight of its own.
         """
         assert self._ends is not None
         ends, huffman = self._ends, self._machine.huffman
         for unit in np.unique(ends.unit):
             link = self._builder.link(
-                f"huffman[{unit}]",
+                self._at.nodes.decoder(int(unit)),
                 node,
                 what="steps",
-                depth=max(1, huffman.output_queue // spread),
+                depth=max(1, huffman.output_queue // self._machine.pe_array.lanes),
                 latency=self._machine.codebook.latency_cycles - 1,
             )
             mine = np.flatnonzero(ends.unit == unit)
@@ -307,9 +264,9 @@ class Decoding:
             if int(unit) not in self._first:
                 continue
             own, before = self._chunk_last[int(unit)]
-            name = f"huffman[{unit}]"
-            decoded = self._builder.link(name, user.node, what="decoded chunks")
-            room = self._builder.link(user.node, name, what="room for chunks", initial=self._held)
+            node = self._at.nodes.decoder(int(unit))
+            decoded = self._builder.link(node, user.node, what="decoded chunks")
+            room = self._builder.link(user.node, node, what="room for chunks", initial=self._held)
             for decode in range(self._decodes):
                 use = work.tiling.passes - 1 if self._decodes == 1 else decode
                 wanted = np.flatnonzero(np.isin(own, needed_chunks(work, decode, use)))
@@ -329,4 +286,5 @@ class Decoding:
                 self._half(unit).give([firing])
 
     def _half(self, unit: int) -> LinkBuilder:
-        return self._builder.link("vector", f"huffman[{unit}]", what="layers kept", initial=1)
+        nodes = self._at.nodes
+        return self._builder.link(nodes.vector, nodes.decoder(unit), what="layers kept", initial=1)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork, Stage
-from dchw.mapping.workload import Workload
-from dchw.program.builder import Indices, ProgramBuilder
+from dchw.program.builder import Indices, NodeBuilder
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
@@ -51,12 +51,12 @@ class Delivery:
 class WeightStream:
     """Lowers the weight side of one stage after another."""
 
-    def __init__(self, builder: ProgramBuilder, workload: Workload, *, warm: bool) -> None:
-        self._builder = builder
-        self._machine = machine = workload.machine
-        self._at_load = workload.decodes_at_load
-        stages = workload.stages
-        self._pinned = self._pin(stages) if warm else frozenset()
+    def __init__(self, lowering: Lowering) -> None:
+        self._lowering = lowering
+        self._machine = machine = lowering.machine
+        stages = lowering.workload.stages
+        self._at_load = lowering.workload.decodes_at_load
+        self._pinned = self._pin(stages) if lowering.warm else frozenset()
         pinned_bytes = sum(self._sram_bytes(stages[index].layer) for index in self._pinned)
         room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
         self._capacity = room // machine.dma.request_bytes
@@ -64,14 +64,14 @@ class WeightStream:
         self.end = sum(self._dram_bytes(stage.layer) for stage in stages)
         """First address behind all weights."""
         self.notes: tuple[str, ...] = ()
-        if warm:
+        if lowering.warm:
             kept = f"{len(self._pinned)} of {len(stages)} layers"
             self.notes = (f"warm: the weights of {kept} ({pinned_bytes:,} B) were in the weight SRAM already",)
 
-    def lower(self, index: int, work: LayerWork, layer: int) -> Delivery:
+    def lower(self, at: StageLowering) -> Delivery:
         """Append the fetching of one layer; how its chunks are delivered."""
-        chunks = work.packed.chunks
-        if index in self._pinned:
+        work, chunks = at.work, at.work.packed.chunks
+        if at.index in self._pinned:
             none = np.empty((0, chunks), np.int64)
             return Delivery(rounds=0, tables=None, chunk_firing=none, release_firing=none)
         tables = _table_blocks(work, self._machine)
@@ -81,49 +81,53 @@ class WeightStream:
         rounds = 1 if passes == 1 or total <= self._capacity // 2 else passes
         self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1)
         base = self._place(work)
-        deliver = self._builder.node("weight_sram.deliver", "weight_sram")
-        tables_firing = None
+        deliver, tables_firing = at.nodes.deliver, None
         if tables.stream.size:
-            tables_firing = int(deliver.fire([1], layer)[0])
-            released = self._fetch(tables, base, layer, np.full(tables.stream.size, tables_firing, np.int64))
-            done = self._builder.link("weight_sram.deliver", "weight_sram.release", what="tables handed over")
+            tables_firing = int(at.fire(deliver, [1])[0])
+            released = self._fetch(at, tables, base, np.full(tables.stream.size, tables_firing, np.int64))
+            done = at.builder.link(deliver, at.nodes.release, what="tables handed over")
             done.give([tables_firing])
             done.take(released[:1])
         chunk_firing = np.empty((rounds, chunks), np.int64)
         release_firing = np.empty((rounds, chunks), np.int64)
         for r in range(rounds):
-            chunk_firing[r] = deliver.fire(np.ones(chunks), layer)
-            released = self._fetch(blocks, base, layer, chunk_firing[r][blocks.first_chunk])
+            chunk_firing[r] = at.fire(deliver, np.ones(chunks))
+            released = self._fetch(at, blocks, base, chunk_firing[r][blocks.first_chunk])
             release_firing[r] = released[np.minimum(np.searchsorted(blocks.released_after, np.arange(chunks)),
                                                     released.size - 1)]  # fmt: skip
         return Delivery(rounds=rounds, tables=tables_firing, chunk_firing=chunk_firing, release_firing=release_firing)
 
-    def used_up(self, delivery: Delivery, user: str, round_index: int, chunks: npt.ArrayLike, firings: Indices) -> None:
+    def used_up(
+        self, delivery: Delivery, user: NodeBuilder, round_index: int, chunks: npt.ArrayLike, firings: Indices
+    ) -> None:
         """Note that ``user`` is done with these chunks at these firings of its."""
-        done = self._builder.link(user, "weight_sram.release", what="chunks used up")
+        done = self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")
         done.give(firings)
         done.take(delivery.release_firing[round_index][np.asarray(chunks)])
 
-    def _fetch(self, blocks: _Blocks, base: dict[Stream, int], layer: int, wanted_by: Indices) -> Indices:
+    def _fetch(self, at: StageLowering, blocks: _Blocks, base: dict[Stream, int], wanted_by: Indices) -> Indices:
         """Ask for blocks and put them into the SRAM; the firings of the release node, one per block."""
-        builder, machine = self._builder, self._machine
+        builder, nodes, machine = at.builder, at.nodes, self._machine
         n = blocks.stream.size
-        ask = builder.node("dma.weights", "dma").fire(np.ones(n), layer)
-        builder.link("weight_sram.fill", "dma.weights", what="outstanding", initial=machine.dma.outstanding).take(ask)
-        builder.link("weight_sram.release", "dma.weights", what="room", initial=self._capacity).take(ask)
+        ask = at.fire(nodes.weight_dma, np.ones(n))
+        outstanding = builder.link(
+            nodes.weight_fill, nodes.weight_dma, what="outstanding", initial=machine.dma.outstanding
+        )
+        room = builder.link(nodes.release, nodes.weight_dma, what="room", initial=self._capacity)
+        outstanding.take(ask)
+        room.take(ask)
         starts = np.array([base.get(stream, 0) for stream in STREAMS], np.int64)
         address = starts[blocks.stream] + blocks.block * machine.dma.request_bytes
-        builder.port("weights").ask(address, blocks.bursts, False, blocks.stream, layer)
-        builder.link("dma.weights", "memory", what="requests", depth=REQUEST_QUEUE).give(ask)
-        cycles = machine.weight_sram.fill_cycles(machine.dma.request_bytes)
-        fill = builder.node("weight_sram.fill", "weight_sram").fire(np.full(n, cycles), layer)
-        builder.link("memory", "weight_sram.fill", what="weights").take(fill)
-        builder.link("weight_sram.fill", "dma.weights", what="outstanding").give(fill)
-        stored = builder.link("weight_sram.fill", "weight_sram.deliver", what="blocks")
+        builder.port("weights").ask(address, blocks.bursts, False, blocks.stream, at.layer)
+        builder.link(nodes.weight_dma, builder.memory, what="requests", depth=REQUEST_QUEUE).give(ask)
+        fill = at.fire(nodes.weight_fill, np.full(n, machine.weight_sram.fill_cycles(machine.dma.request_bytes)))
+        builder.link(builder.memory, nodes.weight_fill, what="weights").take(fill)
+        outstanding.give(fill)
+        stored = builder.link(nodes.weight_fill, nodes.deliver, what="blocks")
         stored.give(fill)
         stored.take(wanted_by)
-        release = builder.node("weight_sram.release", "weight_sram").fire(np.ones(n), layer)
-        builder.link("weight_sram.release", "dma.weights", what="room").give(release)
+        release = at.fire(nodes.release, np.ones(n))
+        room.give(release)
         return release
 
     def _place(self, work: LayerWork) -> dict[Stream, int]:

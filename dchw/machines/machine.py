@@ -18,7 +18,7 @@ from dchw.machines.units.dram import Dram
 from dchw.machines.units.huffman_decoder import HuffmanDecoder
 from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import Sram
-from dchw.machines.units.unit import NumberFormats, Silicon
+from dchw.machines.units.unit import NumberFormats, Silicon, Unit
 from dchw.machines.units.vector import Vector
 from dchw.quantities import ConfigError, nearest
 
@@ -61,6 +61,15 @@ class Machine(Config):
                 f"{elements}; lower it"
             )
         return self
+
+    def name_of(self, unit: Unit) -> str:
+        """The name of one of this machine's units: the field that holds it."""
+        for name in type(self).model_fields:
+            if getattr(self, name) is unit:
+                return name
+        raise ConfigError(
+            f"machine {self.name}: expected one of its own units; got a {type(unit).__name__}; use its own"
+        )
 
     @property
     def reader_supply(self) -> tuple[int, int]:

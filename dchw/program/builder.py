@@ -1,7 +1,13 @@
-"""Puts a `Program` together piece by piece: firings are appended to nodes, items to links, in order."""
+"""Puts a `Program` together piece by piece: firings are appended to nodes, items to links, in order.
+
+Nodes and links are handles: whoever appends holds the node, and names are for people. A node is made once, and
+a link's depth, latency and credits are stated wherever it is asked for and must agree. Indices of firings run on from
+append to append, so what was appended so far never has to be looked at again.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -9,17 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
+from dchw.quantities import SimulationError
 
 Indices = npt.NDArray[np.int64]
 OptionalList = TypeVar("OptionalList", npt.NDArray[np.int32], npt.NDArray[np.int32] | None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class NodeBuilder:
     """Firings of one node so far."""
 
     name: str
     unit: str
+    places: itertools.count[int]
+    """Where the next node that begins to fire stands in the program."""
+    place: int = -1
+    """-1 before the first firing."""
     count: int = 0
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
     layer: list[npt.NDArray[np.int32]] = field(default_factory=list)
@@ -27,6 +38,8 @@ class NodeBuilder:
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
         """Append firings that occupy so many cycles each; their indices."""
         cycles = np.atleast_1d(np.asarray(occupied, dtype=np.int32))
+        if self.place < 0:
+            self.place = next(self.places)
         first = self.count
         self.count += cycles.size
         self.occupied.append(cycles)
@@ -34,16 +47,27 @@ class NodeBuilder:
         return np.arange(first, self.count, dtype=np.int64)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
+class MemoryBuilder:
+    """The memory: what links that carry requests lead to and answers come from."""
+
+    name: str
+    unit: str
+
+
+End = NodeBuilder | MemoryBuilder
+
+
+@dataclass(eq=False, kw_only=True)
 class LinkBuilder:
     """Items of one link so far, by the firing that gives and the one that takes each."""
 
     name: str
-    source: str
-    target: str
-    depth: int = UNBOUNDED
-    latency: int = 0
-    initial: int = 0
+    source: End
+    target: End
+    depth: int
+    latency: int
+    initial: int
     given: list[Indices] = field(default_factory=list)
     taken: list[Indices] = field(default_factory=list)
 
@@ -84,33 +108,55 @@ class PortBuilder:
 
 
 class ProgramBuilder:
-    """Collects nodes, links and memory ports; names are unique, order is order of creation."""
+    """Collects nodes, links and memory ports; names are unique.
 
-    def __init__(self) -> None:
-        self.nodes: dict[str, NodeBuilder] = {}
-        self.links: dict[str, LinkBuilder] = {}
-        self.ports: dict[str, PortBuilder] = {}
+    Nodes stand in the program in the order of their first firings, links and ports in that of their making.
+    """
+
+    def __init__(self, *, memory: str) -> None:
+        """``memory``: the machine's unit that the memory node belongs to."""
+        self.memory = MemoryBuilder(name="memory", unit=memory)
+        self._nodes: dict[str, NodeBuilder] = {}
+        self._links: dict[str, LinkBuilder] = {}
+        self._ports: dict[str, PortBuilder] = {}
+        self._places = itertools.count()
 
     def node(self, name: str, unit: str) -> NodeBuilder:
-        """The node of that name, made when first asked for."""
-        return self.nodes.setdefault(name, NodeBuilder(name, unit))
+        """A new node; SimulationError where the name is taken."""
+        if name in self._nodes or name == self.memory.name:
+            raise SimulationError(f"node {name!r}: expected to be made once; got a second; keep the first one's handle")
+        made = self._nodes[name] = NodeBuilder(name=name, unit=unit, places=self._places)
+        return made
 
     def link(
-        self, source: str, target: str, *, what: str, depth: int = UNBOUNDED, latency: int = 0, initial: int = 0
+        self, source: End, target: End, *, what: str, depth: int = UNBOUNDED, latency: int = 0, initial: int = 0
     ) -> LinkBuilder:
-        """The link that carries ``what`` from one node to another, made when first asked for."""
-        name = f"{source} -> {target} ({what})"
-        made = LinkBuilder(name, source, target, depth, latency, initial)
-        return self.links.setdefault(name, made)
+        """The link that carries ``what`` from one node to another, made when first asked for.
+
+        Raises SimulationError where it was made with another depth, latency or number of initial items.
+        """
+        name = f"{source.name} -> {target.name} ({what})"
+        made = self._links.get(name)
+        if made is None:
+            made = self._links[name] = LinkBuilder(
+                name=name, source=source, target=target, depth=depth, latency=latency, initial=initial
+            )
+        known, asked = (made.depth, made.latency, made.initial), (depth, latency, initial)
+        if known != asked:
+            raise SimulationError(
+                f"link {name!r}: expected depth, latency and initial items {known} as it was made; got {asked}; state "
+                "them in one place"
+            )
+        return made
 
     def port(self, name: str) -> PortBuilder:
-        """The memory port of that name."""
-        return self.ports.setdefault(name, PortBuilder(name))
+        """The memory port of that name, made when first asked for."""
+        return self._ports.setdefault(name, PortBuilder(name))
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing."""
         one = _OneOfEqual()
-        links = [made for link in self.links.values() if (made := self._link(link, one)) is not None]
+        links = [made for link in self._links.values() if (made := _link(link, one)) is not None]
         firing = [
             FiringNode(
                 name=node.name,
@@ -118,36 +164,41 @@ class ProgramBuilder:
                 occupied=one(_joined(node.occupied, np.int32)),
                 layer=one(_joined(node.layer, np.int32)),
             )
-            for node in self.nodes.values()
+            for node in sorted(self._nodes.values(), key=lambda node: node.place)
             if node.count
         ]
-        ports = tuple(port.freeze() for port in self.ports.values() if port.columns["address"])
+        ports = tuple(port.freeze() for port in self._ports.values() if port.columns["address"])
         nodes: tuple[Any, ...] = tuple(firing)
         if ports:
-            nodes = (*firing, MemoryNode(name="memory", unit="dram", memory=memory, requests=ports))
+            nodes = (*firing, MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=ports))
         return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes)
 
-    def _link(self, link: LinkBuilder, one: _OneOfEqual) -> Link | None:
-        given, taken = _joined(link.given, np.int32), _joined(link.taken, np.int32)
-        to_memory, from_memory = link.target == "memory", link.source == "memory"
-        items = given.size if to_memory else taken.size
-        initial = min(link.initial, items)
-        if link.initial:
-            given = given[: items - initial]  # credits that nobody needs any more are not given back
-        assert from_memory or given.size + initial == items, f"{link.name}: {given.size} + {initial} items for {items}"
-        if items == 0:
-            return None
-        return Link(
-            name=link.name,
-            source=link.source,
-            target=link.target,
-            items=items,
-            depth=link.depth,
-            latency=link.latency,
-            initial=initial,
-            given_by=None if from_memory else one(_compact(given, self.nodes[link.source].count)),
-            taken_by=None if to_memory else one(_compact(taken, self.nodes[link.target].count)),
+
+def _link(link: LinkBuilder, one: _OneOfEqual) -> Link | None:
+    given, taken = _joined(link.given, np.int32), _joined(link.taken, np.int32)
+    source, target = link.source, link.target
+    items = taken.size if isinstance(target, NodeBuilder) else given.size
+    initial = min(link.initial, items)
+    if link.initial:
+        given = given[: items - initial]  # credits that nobody needs any more are not given back
+    if isinstance(source, NodeBuilder) and given.size + initial != items:
+        raise SimulationError(
+            f"link {link.name!r}: expected {items} items to be given; got {given.size} and {initial} initial ones; "
+            "this is a fault of the simulator, please report it"
         )
+    if items == 0:
+        return None
+    return Link(
+        name=link.name,
+        source=source.name,
+        target=target.name,
+        items=items,
+        depth=link.depth,
+        latency=link.latency,
+        initial=initial,
+        given_by=one(_compact(given, source.count)) if isinstance(source, NodeBuilder) else None,
+        taken_by=one(_compact(taken, target.count)) if isinstance(target, NodeBuilder) else None,
+    )
 
 
 class _OneOfEqual:

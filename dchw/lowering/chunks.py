@@ -1,0 +1,86 @@
+"""Chunks of weights that whoever multiplies takes from the weight SRAM by itself, and gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.lowering.context import StageLowering
+from dchw.lowering.weights import Delivery, WeightStream
+from dchw.mapping.stages import LayerWork
+from dchw.program.builder import Indices, NodeBuilder
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkUser:
+    """Who works through the chunks of a layer: the firing of each active job, pass by pass."""
+
+    node: NodeBuilder
+    job_firing: list[Indices]
+    """Per pass: firing of each active job."""
+    active: list[Indices]
+    """Per pass: the active jobs."""
+    last: Indices
+    """Firing that ends each pass."""
+
+    def span(
+        self, index: int, first_job: npt.NDArray[np.int32], end_job: npt.NDArray[np.int32]
+    ) -> tuple[Indices, Indices]:
+        """In one pass, the firing that first needs each chunk and the one after which it is used up.
+
+        A chunk without an active job is taken and used up by the firing that comes next.
+        """
+        starts = np.append(self.job_firing[index], self.last[index])
+        take = starts[np.searchsorted(self.active[index], first_job)]
+        done = starts[np.searchsorted(self.active[index], end_job)] - 1
+        return take, np.maximum(take, done)
+
+
+def needed_chunks(work: LayerWork, taken_in: int, used_in: int) -> Indices:
+    """Chunks that somebody waits for in a round, in order.
+
+    A chunk without an active job is not needed in its pass. One that is kept for several passes counts as needed.
+    """
+    packed = work.packed
+    if taken_in != used_in:
+        return np.arange(packed.chunks)
+    active = np.flatnonzero(work.activity[taken_in])
+    first, end = np.searchsorted(active, packed.chunk_first_job), np.searchsorted(active, packed.chunk_end_job)
+    return np.flatnonzero(first < end)
+
+
+def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, user: ChunkUser, ids: Indices) -> None:
+    """Let a user take its chunks when they are delivered and give their room back."""
+    work, packed = at.work, at.work.packed
+    latency = at.machine.weight_sram.access_cycles - 1
+    for index, taken_in, used_in in delivery.rounds_of(work.tiling.passes):
+        mine = np.intersect1d(ids, needed_chunks(work, taken_in, used_in), assume_unique=True)
+        first, end = packed.chunk_first_job[mine], packed.chunk_end_job[mine]
+        take, _ = user.span(taken_in, first, end)
+        _, done = user.span(used_in, first, end)
+        link = at.builder.link(at.nodes.deliver, user.node, what="chunks", latency=latency)
+        link.give(delivery.chunk_firing[index][mine])
+        link.take(take)
+        weights.used_up(delivery, user.node, index, mine, done)
+
+
+def drop_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
+    """Give the room of chunks that nobody needs back as soon as they are in."""
+    for index, taken_in, used_in in delivery.rounds_of(at.work.tiling.passes):
+        unused = np.setdiff1d(np.arange(at.work.packed.chunks), needed_chunks(at.work, taken_in, used_in))
+        weights.used_up(delivery, at.nodes.deliver, index, unused, delivery.chunk_firing[index][unused])
+
+
+def wait_for_tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, firing: int) -> None:
+    """Biases and scales must be there before the first multiplication."""
+    if delivery.tables is not None:
+        link = at.builder.link(at.nodes.deliver, node, what="tables")
+        link.give([delivery.tables])
+        link.take([firing])
+
+
+def active_jobs(work: LayerWork) -> list[Indices]:
+    """Per pass: the jobs whose columns are broadcast."""
+    return [np.flatnonzero(row) for row in work.activity]
