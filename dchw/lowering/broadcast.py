@@ -10,6 +10,7 @@ import numpy as np
 from dchw.lowering.context import StageLowering
 from dchw.lowering.tensors import input_blocks, input_room, room_blocks
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.program.program import Work
 from dchw.quantities import DchwError, ceil_div
 
 
@@ -35,6 +36,7 @@ def broadcast(at: StageLowering, fills: Indices, previous: int | None) -> Indice
     cycles[:, 1:] = work.activity.astype(np.int32) * per_group
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
+    at.does(at.nodes.broadcast, Work.GROUPS, int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
     opens, closes = first + firings[:, 0], first + firings[:, -1]
     if previous is not None:
         ready = at.builder.link(at.nodes.vector, at.nodes.broadcast, what="inputs complete")
@@ -67,11 +69,13 @@ def collect(at: StageLowering, results: Sequence[Handover]) -> Indices:
     values = pixels * work.geometry.out_channels + np.diff(behind, prepend=0)
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in values])
+    at.does(node, Work.VALUES, values.sum())
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
         link.give(handover.firings)
         link.take(firings)
     if stage.product_macs:
+        at.does(node, Work.PRODUCTS, stage.product_macs)
         last = at.fire(node, [ceil_div(stage.product_macs, machine.pe_array.macs_per_cycle)])
         firings = np.append(firings[:-1], last)
     return firings

@@ -16,6 +16,8 @@ from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, NodeBuilder, ProgramBuilder
+from dchw.program.program import Work
+from dchw.vocabulary import Stream
 
 
 class Nodes:
@@ -139,6 +141,10 @@ class StageLowering:
     def layer(self) -> int:
         """Index of the layer within the program."""
         return self.lowering.layers.index(self.stage.layer.name)
+
+    def does(self, node: NodeBuilder, what: Work, amount: int, stream: Stream | None = None) -> None:
+        """Note what a node's firings of this stage do."""
+        node.does(self.layer, what, amount, stream)
 
     def fire(self, node: NodeBuilder, occupied: npt.ArrayLike) -> Indices:
         """Append firings of this stage to a node; their indices."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from dchw.formats import Need
-from dchw.machines.machine import Machine
+from dchw.lowering.decoding import kept_decoded
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Unit
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
-from dchw.program.program import Program
+from dchw.program.program import FiringNode, Program
 from dchw.quantities import ceil_div
 from dchw.vocabulary import Event, Stream
 
@@ -42,13 +42,28 @@ def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]
     """Events of all units on the chip, per layer."""
     counts: Counter[tuple[str, str, Event, Stream | None]] = Counter()
     for stage in workload.stages:
-        _Counting(workload.machine, stage, counts).count()
+        _Counting(workload, stage, decodes_of(workload, program, stage.layer), counts).count()
     _requests(workload, program, counts)
     return tuple(
         EventCount(layer=layer, unit=unit, event=event, stream=stream, count=count)
         for (layer, unit, event, stream), count in counts.items()
         if count
     )
+
+
+def decodes_of(workload: Workload, program: Program, work: LayerWork) -> int:
+    """How often the decode units go through a layer's chunks: once a pass at use; at load once if the layer is kept
+    decoded, and not at all where it is in the SRAM from the run before."""
+    machine = workload.machine
+    if machine.huffman.placement is Placement.USE or not work.needs(Need.DECODER):
+        return work.tiling.passes
+    unit, layer = machine.name_of(machine.huffman), program.layers.index(work.name)
+    if not any(
+        isinstance(node, FiringNode) and node.unit == unit and bool((node.layer == layer).any())
+        for node in program.nodes
+    ):
+        return 0
+    return 1 if kept_decoded(machine, work) else work.tiling.passes
 
 
 def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
@@ -76,8 +91,10 @@ def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, s
 class _Counting:
     """Counts one stage."""
 
-    def __init__(self, machine: Machine, stage: Stage, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
-        self._machine, self._stage, self._counts = machine, stage, counts
+    def __init__(
+        self, workload: Workload, stage: Stage, decodes: int, counts: Counter[tuple[str, str, Event, Stream | None]]
+    ) -> None:
+        self._machine, self._stage, self._decodes, self._counts = workload.machine, stage, decodes, counts
         self._work: LayerWork = stage.layer
         activity = self._work.activity.astype(np.int64)
         pixels = np.array([self._work.tiling.pixels_in(i) for i in range(self._work.tiling.passes)])
@@ -85,7 +102,7 @@ class _Counting:
         """Groups of lanes per job, over all passes."""
         self._active = np.count_nonzero(activity, axis=0)
         """Passes in which each job is broadcast."""
-        self._lanes = np.minimum(activity * machine.pe_array.lanes, pixels[:, None]).sum(axis=0)
+        self._lanes = np.minimum(activity * self._machine.pe_array.lanes, pixels[:, None]).sum(axis=0)
         """Products one weight of each job takes part in."""
 
     def count(self) -> None:
@@ -171,7 +188,7 @@ class _Counting:
         machine, work, coded = self._machine, self._work, self._work.coded
         sram, huffman = machine.weight_sram, machine.huffman
         at_load = huffman.placement is Placement.LOAD
-        decodes = 1 if at_load else work.tiling.passes
+        decodes = self._decodes
         for stream, bits in coded.bits.items():
             size = int(bits.sum(dtype=np.int64))
             if huffman.style is not DecoderStyle.MULTI_SYMBOL:
@@ -183,7 +200,7 @@ class _Counting:
             self._add(self._machine.huffman, Event.BUFFER_REFILL, ceil_div(size, huffman.window_bits) * decodes, stream)
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         units = np.unique(work.packed.chunk_decoder).size
-        self._add(self._machine.huffman, Event.TABLE_WRITE, symbols * units, Stream.CODE_TABLES)
+        self._add(self._machine.huffman, Event.TABLE_WRITE, symbols * units * min(decodes, 1), Stream.CODE_TABLES)
         if at_load:
             written = ceil_div(coded.symbols * work.entry_bits, sram.word_bits)
             self._add(self._machine.weight_sram, Event.SRAM_WRITE, written * decodes, work.form.values)

@@ -23,6 +23,7 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.program.program import Work
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
@@ -199,6 +200,7 @@ class Decoding:
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         load = at.fire(node, [huffman.table_load_cycles(symbols)])[0]
         at.fire(node, np.tile(occupied, self._decodes))
+        self._note_work(node, ids)
         self._first[unit] = int(load) + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
@@ -211,6 +213,18 @@ class Decoding:
             link.give(delivery.chunk_firing[index][ids])
             link.take(self._firing(unit, taken_in, before[:-1]))
             weights.used_up(delivery, node, index, ids, self._firing(unit, used_in, before[1:] - 1))
+
+    def _note_work(self, node: NodeBuilder, ids: Indices) -> None:
+        """The symbols of a unit's chunks and, where they come out of the weight SRAM, the words they lie in."""
+        coded = self._work.coded
+        for stream in coded.bits:
+            symbols = np.diff(coded.chunk_offsets)[ids].sum()
+            self._at.does(node, Work.SYMBOLS, symbols * self._decodes, stream)
+        if self.at_load:
+            return
+        for stream, offsets in self._work.packed.chunk_bytes.items():
+            words = -(-8 * np.diff(offsets)[ids] // self._machine.weight_sram.word_bits)
+            self._at.does(node, Work.WORDS_READ, words.sum() * self._decodes, stream)
 
     def _firing(self, unit: int, index: npt.ArrayLike, group: Indices) -> Indices:
         return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)

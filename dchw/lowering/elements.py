@@ -19,7 +19,10 @@ from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices
-from dchw.quantities import ceil_div
+from dchw.program.program import Work
+from dchw.quantities import DchwError, ceil_div
+
+LONGEST = 2**31
 
 
 def elements(
@@ -36,15 +39,20 @@ def elements(
     drain = np.array(
         [array.drain_cycles(work.tiling.rows, work.tiling.pixels_in(i)) for i in range(work.tiling.passes)], np.int32
     )
+    pixels = np.array([work.tiling.pixels_in(i) for i in range(work.tiling.passes)], np.int64)
     active = active_jobs(work)
     handovers = []
     for element in range(array.elements):
         begin, length = runs.of(element)
-        occupied, job_firing, index, firing, drained = element_firings(
-            work.activity, begin, length, entries.row, floor, array.hazard_cycles, drain, by_itself
+        occupied, job_firing, index, firing, drained, done = element_firings(
+            work.activity, begin, length, entries.row, floor, array.hazard_cycles, drain, by_itself, array.lanes, pixels
         )
+        _check_longest(work, int(done[2]))
         node = at.nodes.element(element)
         first = at.fire(node, occupied)[0]
+        at.does(node, Work.ENTRIES, done[0])
+        at.does(node, Work.PRODUCTS, done[1])
+        at.does(node, Work.GROUPS, work.activity.sum(dtype=np.int64))
         queue = column_queue(at, node)
         queue.give(columns)
         queue.take(job_firing + first)
@@ -61,6 +69,14 @@ def elements(
     if decoding is None:
         drop_chunks(at, weights, delivery)
     return handovers, decoding
+
+
+def _check_longest(work: LayerWork, cycles: int) -> None:
+    if cycles >= LONGEST:
+        raise DchwError(
+            f"layer {work.name!r}: expected a column's work of less than 2**31 cycles in one processing element; got "
+            f"{cycles:,}; lower pe_array.tile"
+        )
 
 
 def _entry_cycles(machine: Machine, work: LayerWork, *, fetched_by_element: bool) -> int:

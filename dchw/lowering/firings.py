@@ -11,17 +11,28 @@ from dchw.compile import kernel
 
 @kernel
 def element_firings(
-    activity: Any, run_begin: Any, run_length: Any, row: Any, floor: int, hazard: int, drain: Any, whole_runs: bool
+    activity: Any,
+    run_begin: Any,
+    run_length: Any,
+    row: Any,
+    floor: int,
+    hazard: int,
+    drain: Any,
+    whole_runs: bool,
+    lanes: int,
+    pixels: Any,
 ) -> Any:
     """Firings of one processing element over all passes of a layer.
 
-    ``activity`` uint16[passes, jobs], ``run_begin``/``run_length`` int32[jobs] (its runs in the entry arrays),
+    ``activity`` uint16 or uint32 [passes, jobs], ``run_begin``/``run_length`` int32[jobs] (its runs in the entries),
     ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions to one
     row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the column
-    and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
+    and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles. ``lanes`` a
+    group of pixels has, ``pixels`` int64[passes] a pass.
 
     Gives (occupied int32[n], first firing of each active job int64[...] over all passes, entry index int32[m] and
-    firing int64[m] of each entry in order, empty with ``whole_runs``, firing of each pass's hand-over int64[passes]).
+    firing int64[m] of each entry in order, empty with ``whole_runs``, firing of each pass's hand-over int64[passes],
+    int64[3]: entries worked, products, most cycles of a firing).
     """
     passes, jobs = activity.shape
     firings = passes
@@ -39,6 +50,7 @@ def element_firings(
     entry_index = np.empty(entries, np.int32)
     entry_firing = np.empty(entries, np.int64)
     drained = np.empty(passes, np.int64)
+    done = np.zeros(3, np.int64)
     f = 0
     a = 0
     e = 0
@@ -62,19 +74,22 @@ def element_firings(
                     cycles = np.int64(hazard)
                 last_row = row[index]
                 total += cycles
+                done[0] += 1
+                done[1] += min(groups * lanes, pixels[t])
                 if not whole_runs:
                     occupied[f] = cycles
                     entry_index[e] = index
                     entry_firing[e] = f
                     e += 1
                     f += 1
+            done[2] = max(done[2], total)
             if whole_runs:
                 occupied[f] = total
                 f += 1
         occupied[f] = drain[t]
         drained[t] = f
         f += 1
-    return occupied, job_firing, entry_index, entry_firing, drained
+    return occupied, job_firing, entry_index, entry_firing, drained, done
 
 
 @kernel

@@ -18,6 +18,7 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices
+from dchw.program.program import Work
 from dchw.quantities import ceil_div
 
 
@@ -31,15 +32,18 @@ def lockstep(
         at_use = machine.huffman.placement is Placement.USE
         decoding = Decoding(at, weights, delivery, held, step_ends(work, _step_rows(machine, work)) if at_use else None)
     steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, _step_rows(machine, work))
+    node = at.nodes.array
     parts, starts, count = [], [], 0
     for index in range(work.tiling.passes):
         pixels = work.tiling.pixels_in(index)
         groups = work.activity[index][work.activity[index] > 0].astype(np.int64)
         cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
+        at.does(node, Work.ENTRIES, work.rows * groups.size)
+        at.does(node, Work.PRODUCTS, work.rows * np.minimum(groups * array.lanes, pixels).sum())
+        at.does(node, Work.GROUPS, groups.sum())
         parts += [np.repeat(cycles, steps), np.array([array.drain_cycles(work.tiling.rows, pixels)])]
         starts.append(count + steps * np.arange(groups.size))
         count += steps * groups.size + 1
-    node = at.nodes.array
     first = at.fire(node, np.concatenate(parts))[0]
     job_firing = [part + first for part in starts]
     last = first + np.cumsum([steps * part.size + 1 for part in starts]) - 1

@@ -31,8 +31,8 @@ class LayerWork:
     weights: Unpacked
     """What decoding the packed bits gave."""
     tiling: Tiling
-    activity: npt.NDArray[np.uint16]
-    """uint16[passes, jobs]: groups of lanes with a non-zero activation; 0: the column is not broadcast."""
+    activity: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    """[passes, jobs]: groups of lanes with a non-zero activation; 0: the column is not broadcast."""
     input_nonzeros: int
     """Non-zero values among the inputs of all jobs and pixels."""
     multiplications: int

@@ -7,21 +7,23 @@ settled by that: which entries, for which activations, in how many passes. Time 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT, Need, PackShape, pack, unpack, weight_matrix
+from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
+from dchw.mapping.passing import ForwardPass
 from dchw.mapping.stages import LayerWork, Stage, group_stages
 from dchw.mapping.tiling import Tiling, tile_layer
 from dchw.quantities import DchwError, ceil_div
@@ -74,14 +76,19 @@ def map_network(
     batch: int = 1,
     seed: int = 0,
     arithmetic: Arithmetic = Arithmetic.FLOAT32,
+    passing: ForwardPass | None = None,
 ) -> Workload:
     """Pack, decode and carry through a network, multiplying in the arithmetic asked for.
+
+    ``passing`` holds the values of runs that differ in nothing but ``storage`` and ``machine``, so that what decodes to
+    equal weights is multiplied once.
 
     ``inputs`` maps INPUT operations to arrays with a batch axis; without it the first ``batch`` rows of the recorded
     example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
     """
     graph = network.graph
-    values, origin = _inputs(graph, inputs, batch, np.random.default_rng(seed))
+    passing = ForwardPass() if passing is None else passing
+    values, origin = passing.start(lambda: _inputs(graph, inputs, batch, np.random.default_rng(seed)))
     shape = PackShape(
         elements=machine.pe_array.elements,
         decoders=machine.huffman.units,
@@ -98,14 +105,15 @@ def map_network(
             continue
         if op.name in layers:
             works[op.name], out = _run_layer(
-                layers[op.name], op, values[op.inputs[0]], machine, storage, shape, batch, arithmetic
+                layers[op.name], op, values[op.inputs[0]], machine, storage, shape, batch, arithmetic, passing
             )
-            values[op.name] = _synthetic(op, batch, rng) if out is None else out
+            values[op.name] = passing.value(op.name, (), partial(_synthetic, op, batch, rng)) if out is None else out
         elif op.kind is OperationKind.OTHER:
-            values[op.name] = _synthetic(op, batch, rng)
+            values[op.name] = passing.value(op.name, (), partial(_synthetic, op, batch, rng))
             notes.append(f"{op.name} is not computed: the values behind it are synthetic, half of them zero")
         else:
-            values[op.name] = forward.apply(op, [values[name] for name in op.inputs])
+            given = [values[name] for name in op.inputs]
+            values[op.name] = passing.value(op.name, given, partial(forward.apply, op, given))
     if not works:
         raise DchwError(f"network {network.name}: expected at least one compressed layer; got none; compress it first")
     read = {name for op in graph.operations for name in op.inputs}
@@ -172,43 +180,51 @@ def _run_layer(
     shape: PackShape,
     batch: int,
     arithmetic: Arithmetic,
+    passing: ForwardPass,
 ) -> tuple[list[LayerWork], FloatArray | None]:
     """What the machine does for a layer, cut into rows where its weights would be fetched again every pass."""
     works, decoded = [], []
     columns = _columns(x, layer.geometry, op)
-    for part, groups in _row_tiles(layer, machine, storage, shape, batch):
-        works.append(_layer_work(part, columns[groups], machine, storage, shape, batch))
+    for part, groups, packed in _row_tiles(layer, machine, storage, shape, batch):
+        works.append(_layer_work(part, packed, columns[groups], machine, batch))
         decoded.append(works[-1].weights)
     if arithmetic is Arithmetic.NONE:
         return works, None
     parts = [weight_matrix(weights) for weights in decoded]
     matrix = parts[0] if len(parts) == 1 else np.concatenate(parts)
     bias = None if decoded[0].bias is None else np.concatenate([weights.bias for weights in decoded])
-    out = products(matrix, bias, columns, layer.geometry.groups, arithmetic)
-    return works, _shaped(out, op, x, layer.geometry)
+
+    def multiply() -> FloatArray:
+        return _shaped(products(matrix, bias, columns, layer.geometry.groups, arithmetic), op, x, layer.geometry)
+
+    return works, passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
 
 
 def _row_tiles(
     layer: CompressedLayer, machine: Machine, storage: str, shape: PackShape, batch: int
-) -> list[tuple[CompressedLayer, slice]]:
-    """The layer whole, or in parts of rows that each fit half of the weight SRAM, with the groups each part reads.
+) -> Iterator[tuple[CompressedLayer, slice, PackedLayer]]:
+    """The layer whole, or in parts of rows that each fit half of the weight SRAM: (part, groups it reads, packed).
 
     Only layers of several passes are cut: their weights would otherwise come from DRAM once per pass.
     """
     geometry = layer.geometry
     whole = slice(0, geometry.groups)
     half = machine.weight_sram.size_bytes // 2
-    if tile_layer(layer.name, geometry, batch, machine.pe_array).passes == 1:
-        return [(layer, whole)]
     packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    if tile_layer(layer.name, geometry, batch, machine.pe_array).passes == 1:
+        yield layer, whole, packed
+        return
     unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else machine.pe_array.elements
     steps = ceil_div(geometry.out_channels, unit)
     parts = min(ceil_div(packed.total_bytes + packed.total_bytes // 8, half), steps)
     if packed.total_bytes <= half or parts == 1:
-        return [(layer, whole)]
+        yield layer, whole, packed
+        return
     bounds = [min(geometry.out_channels, index * steps // parts * unit) for index in range(parts)]
     bounds.append(geometry.out_channels)
-    return [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
+    for first, end in pairwise(bounds):
+        part, groups = _rows_of(layer, first, end)
+        yield part, groups, pack(part, storage, shape, value_bits=VALUE_BITS)
 
 
 def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLayer, slice]:
@@ -225,10 +241,9 @@ def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLa
 
 
 def _layer_work(
-    layer: CompressedLayer, columns: FloatArray, machine: Machine, storage: str, shape: PackShape, batch: int
+    layer: CompressedLayer, packed: PackedLayer, columns: FloatArray, machine: Machine, batch: int
 ) -> LayerWork:
-    """Pack and decode."""
-    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    """Decode what was packed."""
     tiling = tile_layer(layer.name, layer.geometry, batch, machine.pe_array)
     flat = columns.reshape(-1, tiling.pixels)
     return LayerWork(
@@ -259,9 +274,10 @@ def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -
     return np.ascontiguousarray(shaped)
 
 
-def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np.uint16]:
+def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
     jobs = columns.shape[0]
-    out = np.empty((tiling.passes, jobs), np.uint16)
+    most = ceil_div(tiling.tile, lanes)
+    out = np.empty((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
     for index in range(tiling.passes):
         tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile] != 0
         starts = np.arange(0, tile.shape[1], lanes)

@@ -8,15 +8,18 @@ append to append, so what was appended so far never has to be looked at again.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
-from dchw.quantities import SimulationError
+from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests, Work
+from dchw.quantities import DchwError, SimulationError
+from dchw.vocabulary import Stream
 
+_LIMIT = 2**31
 Indices = npt.NDArray[np.int64]
 OptionalList = TypeVar("OptionalList", npt.NDArray[np.int32], npt.NDArray[np.int32] | None)
 
@@ -32,12 +35,23 @@ class NodeBuilder:
     place: int = -1
     """-1 before the first firing."""
     count: int = 0
+    work: Counter[tuple[int, Work, Stream | None]] = field(default_factory=Counter)
+    """What the firings so far do, by (layer, what, stream)."""
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
     layer: list[npt.NDArray[np.int32]] = field(default_factory=list)
 
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
-        """Append firings that occupy so many cycles each; their indices."""
-        cycles = np.atleast_1d(np.asarray(occupied, dtype=np.int32))
+        """Append firings that occupy so many cycles each; their indices.
+
+        Raises DchwError where a firing would take 2**31 cycles or more: its counter would wrap.
+        """
+        given = np.atleast_1d(np.asarray(occupied))
+        if given.size and int(given.max()) >= _LIMIT:
+            raise DchwError(
+                f"node {self.name!r}: expected firings of less than 2**31 cycles; got {int(given.max()):,}; lower "
+                "pe_array.tile or raise what the node works with at a time"
+            )
+        cycles = given.astype(np.int32, copy=False)
         if self.place < 0:
             self.place = next(self.places)
         first = self.count
@@ -45,6 +59,10 @@ class NodeBuilder:
         self.occupied.append(cycles)
         self.layer.append(np.full(cycles.size, layer, np.int32))
         return np.arange(first, self.count, dtype=np.int64)
+
+    def does(self, layer: int, what: Work, amount: int, stream: Stream | None = None) -> None:
+        """Note what firings of a layer do, as whoever appends them goes through it."""
+        self.work[layer, what, stream] += int(amount)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -171,7 +189,11 @@ class ProgramBuilder:
         nodes: tuple[Any, ...] = tuple(firing)
         if ports:
             nodes = (*firing, MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=ports))
-        return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes)
+        work: Counter[tuple[str, int, Work, Stream | None]] = Counter()
+        for node in self._nodes.values():
+            for (layer, what, stream), amount in node.work.items():
+                work[node.unit, layer, what, stream] += amount
+        return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, work=dict(work))
 
 
 def _link(link: LinkBuilder, one: _OneOfEqual) -> Link | None:

@@ -10,7 +10,9 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.formats import STORAGE_FORMATS, storage_format
 from dchw.graph.network import Array
 from dchw.machines.machine import Machine, machine
-from dchw.run.simulation import Engine, SimResult, simulate
+from dchw.mapping.passing import ForwardPass
+from dchw.mapping.workload import map_network
+from dchw.run.simulation import Engine, SimResult, check_engine, run_workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,10 +66,13 @@ def compare(
     """
     import pandas as pd
 
+    check_engine(engine)
     target = on if isinstance(on, Machine) else machine(on)
+    passing = ForwardPass()
     rows = []
     for storage in STORAGE_FORMATS if storages is None else storages:
-        result = simulate(network, target, storage, engine, inputs=inputs, batch=batch, warm=warm)
+        workload = map_network(network, target, storage, inputs=inputs, batch=batch, passing=passing)
+        result = run_workload(workload, engine, warm=warm)
         if on_result is not None:
             on_result(storage, result)
         rows.append(comparison_row(network, result))

@@ -26,6 +26,7 @@ from dchw.program.program import FiringNode, Program
 from dchw.quantities import DchwError, nearest, seconds_of
 from dchw.run.bounds import Bound, layer_bounds, run_bound
 from dchw.run.conservation import check_conservation
+from dchw.run.implied import check_counts
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
@@ -248,19 +249,44 @@ def simulate(
     >>> run.cycles > 0 and run.energy_pj > 0
     True
     """
-    if engine not in _ENGINES:
-        raise DchwError(f"engine {engine!r}: no such engine; {nearest(engine, _ENGINES)}")
-    target = on if isinstance(on, Machine) else machine(on)
+    check_engine(engine)
     if arithmetic not in list(Arithmetic):
         raise DchwError(f"arithmetic {arithmetic!r}: no such arithmetic; {nearest(arithmetic, list(Arithmetic))}")
     workload = map_network(
-        network, target, storage, inputs=inputs, batch=batch, seed=seed, arithmetic=Arithmetic(arithmetic)
+        network,
+        on if isinstance(on, Machine) else machine(on),
+        storage,
+        inputs=inputs,
+        batch=batch,
+        seed=seed,
+        arithmetic=Arithmetic(arithmetic),
     )
+    return run_workload(workload, engine, warm=warm, record=record, window=window, on_progress=on_progress)
+
+
+def check_engine(name: str) -> None:
+    """Raise DchwError unless an engine has that name."""
+    if name not in _ENGINES:
+        raise DchwError(f"engine {name!r}: no such engine; {nearest(name, _ENGINES)}")
+
+
+def run_workload(
+    workload: Workload,
+    engine: Engine,
+    *,
+    warm: bool,
+    record: bool = False,
+    window: tuple[int, int] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> SimResult:
+    """Lower, run, count, check and price what was mapped; parameters and errors as for `simulate`."""
+    target = workload.machine
     program = lower(workload, warm=warm)
     timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
     counts = count_events(workload, program)
+    check_counts(workload, program, counts)
     rows, scope = dram_account(target.dram, timing.memory, program)
-    report = costs.account(target, storage, counts, program, timing, rows, scope, _work(workload))
+    report = costs.account(target, workload.storage, counts, program, timing, rows, scope, _work(workload))
     check_conservation(workload, program, timing, warm=warm)
     return SimResult(
         workload=workload, program=program, timing=timing, counts=counts, costs=report, engine=engine, warm=warm
