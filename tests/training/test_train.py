@@ -121,6 +121,29 @@ def test_recurrent_units_compute_with_masked_and_shared_weights() -> None:
         np.testing.assert_array_equal(codes_and_codebook(weight)[0], codes[weight.name][0])
 
 
+def test_every_weight_is_compressed_or_named_as_kept() -> None:
+    class Recurrent(nn.Module):
+        """A GRU over the rows of an image, with an embedding that nothing reads as a layer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(8, 6, batch_first=True, bidirectional=True)
+            self.scores = nn.Linear(12, 4)
+            self.start = nn.Parameter(torch.zeros(1, 8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.scores(self.gru(x.squeeze(1) + self.start)[0][:, -1])
+            return scores
+
+    torch.manual_seed(0)
+    out = trained(Recurrent())
+    compressed = {layer.parameter for layer in out.compressed.decompress().layers}
+    matrices = {name for name, value in out.module.named_parameters() if value.dim() > 1}
+    assert compressed | set(out.kept) == matrices
+    assert not compressed & set(out.kept)
+    assert "start" in out.kept
+
+
 def test_a_plain_recipe_is_the_papers_method() -> None:
     torch.manual_seed(0)
     recipe = dchw.Recipe(density={"conv": 0.5}, codebook_bits={"conv": 3, "scores": 2})
