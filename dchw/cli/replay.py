@@ -18,6 +18,12 @@ from dchw.cli.output import print_json, print_table, progress
 @click.option(
     "--inject", type=click.Choice(["backtoback", "oneatatime", "timed"]), default="backtoback", show_default=True
 )
+@click.option(
+    "--format",
+    "trace_format",
+    type=click.Choice(["parquet", "ramulator", "ramulator1", "dramsim3"]),
+    help="Format of TRACE.  [default: told by its content]",
+)
 @click.option("--channels", type=click.IntRange(min=1, max=1024), default=1, show_default=True)
 @click.option("--row-policy", type=click.Choice(["open", "closed", "timeout"]), default="open", show_default=True)
 @click.option("--rest-of-chip", type=float, default=0.0, show_default=True, help="Share of the bus others hold.")
@@ -29,13 +35,14 @@ def command(
     mapping: str | None,
     refresh: Any,
     inject: Any,
+    trace_format: Any,
     channels: int,
     row_policy: str,
     rest_of_chip: float,
     csv_path: str | None,
     as_json: bool,
 ) -> None:
-    """Run TRACE (Parquet, Ramulator or DRAMsim3 lines, also .gz) through a DRAM standard."""
+    """Run TRACE through a DRAM standard: Parquet, lines of Ramulator 1 or 2 or of DRAMsim3, also through gzip."""
     from dchw.config import build
     from dchw.dram.options import Controller
     from dchw.dram.replay import replay
@@ -43,7 +50,7 @@ def command(
 
     options = build(Controller, {"row_policy": row_policy, "rest_of_chip": rest_of_chip}, where="controller")
     with progress() as bar:
-        task = bar.add_task("requests", total=None)
+        task = bar.add_task("trace", total=None)
         result = replay(
             trace,
             dram,
@@ -52,7 +59,8 @@ def command(
             inject=inject,
             channels=channels,
             controller=options,
-            on_progress=lambda done: bar.update(task, completed=done),
+            trace_format=trace_format,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if csv_path is not None:
         write_frame(result.to_frame(), csv_path)

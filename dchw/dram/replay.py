@@ -22,7 +22,7 @@ from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard, standard
 from dchw.dram.state import channel_state
 from dchw.quantities import ConfigError, nearest
-from dchw.traces import STREAMS, chunks_of
+from dchw.traces import STREAMS, Format, Requests, chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,22 @@ class ReplayResult(MemoryRun):
 
     inject: str
     requests: int
+    beyond_capacity: int
+    """Requests that reach beyond the memory's last byte; their addresses wrap around."""
+    first_beyond: str
+    """The first of them in words."""
     traffic_bytes: dict[tuple[str, str], int]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers rest on, and what of the trace was taken otherwise than written."""
+        if not self.beyond_capacity:
+            return super().notes
+        return (
+            f"{self.beyond_capacity:,} of {self.requests:,} requests reach beyond the memory and wrap around; "
+            f"the first is {self.first_beyond}.",
+            *super().notes,
+        )
 
     def summary(self) -> dict[str, Any]:
         """The main figures by name, units in the names."""
@@ -53,6 +68,7 @@ class ReplayResult(MemoryRun):
             "refresh": self.controller.refresh,
             "inject": self.inject,
             "requests": self.requests,
+            "requests_beyond_capacity": self.beyond_capacity,
             **self.figures(),
         }
 
@@ -89,6 +105,23 @@ class ReplayResult(MemoryRun):
         return frame.assign(value=frame["value"].astype(float))
 
 
+class _Beyond:
+    """Requests of a trace that reach beyond the capacity of a memory: how many, and the first in words."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self.first = ""
+
+    def look_at(self, chunk: Requests, done: int) -> None:
+        """Count those of a chunk that comes after ``done`` requests."""
+        over = np.flatnonzero(chunk.address > self.capacity - chunk.size_bytes)
+        if over.size and not self.count:
+            place = f"request {done + int(over[0]) + 1} at 0x{int(chunk.address[over[0]]):x}"
+            self.first = f"{place}, beyond the {self.capacity / 2**30:,.4g} GiB of the memory"
+        self.count += int(over.size)
+
+
 def replay(
     trace: Any,
     on: str | Path | Standard | FixedMemory,
@@ -99,7 +132,8 @@ def replay(
     channels: int = 1,
     controller: Controller | None = None,
     keep_commands: int = 0,
-    on_progress: Callable[[int], None] | None = None,
+    trace_format: Format | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> ReplayResult:
     """Run a trace of requests through a memory, command by command.
 
@@ -123,8 +157,11 @@ def replay(
         Queues, write draining, row policy and the share that others take. Default: ``Controller()``.
     keep_commands
         The first so many commands of each channel are kept (``ReplayResult.command_trace``).
+    trace_format
+        ``"parquet"``, ``"ramulator"``, ``"ramulator1"`` or ``"dramsim3"``. Default: the content tells.
     on_progress
-        Told the number of requests done after each chunk.
+        Told after each chunk how much of the trace is done and how much there is: bytes of a text file, requests of
+        others. Chunks of unknown number tell nothing.
 
     Returns
     -------
@@ -159,7 +196,16 @@ def replay(
     burst = part.burst_size if isinstance(part, FixedMemory) else part.organisation.burst_size
     clock = done = 0
     moved = np.zeros((len(STREAMS) + 1, 2), np.int64)
-    for chunk in chunks_of(trace, burst_bytes=burst):
+    capacity = channels * (part.capacity if isinstance(part, FixedMemory) else part.organisation.capacity_bytes)
+    beyond = _Beyond(capacity)
+    position: tuple[int, int] | None = None
+
+    def read(now: int, whole: int) -> None:
+        nonlocal position
+        position = now, whole
+
+    for chunk in chunks_of(trace, burst_bytes=burst, kind=trace_format, on_read=read):
+        beyond.look_at(chunk, done)
         clock = offer_all(
             state,
             bits,
@@ -175,8 +221,8 @@ def replay(
             np.bincount(place, weights=chunk.size_bytes, minlength=moved.size).astype(np.int64).reshape(moved.shape)
         )
         done += len(chunk)
-        if on_progress is not None:
-            on_progress(done)
+        if on_progress is not None and position is not None:
+            on_progress(*position)
     last = finish(state)
     names = (*STREAMS, "unknown")
     return ReplayResult(
@@ -185,6 +231,8 @@ def replay(
         mapping=mapping,
         inject=inject,
         requests=done,
+        beyond_capacity=beyond.count,
+        first_beyond=beyond.first,
         traffic_bytes={
             (names[number], way): int(moved[number, column])
             for number in range(len(names))

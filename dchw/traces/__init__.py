@@ -1,33 +1,37 @@
-"""DRAM request traces in and out, streamed in chunks: Parquet, Ramulator load/store lines, DRAMsim3 lines.
+"""DRAM request traces in and out, streamed in chunks: Parquet, and the lines of Ramulator 1 and 2 and of DRAMsim3.
 
 ====================  =====================================================================  =====================
-format                one request                                                            file names
+format                one request                                                            file names, to write
 ====================  =====================================================================  =====================
 ``parquet``           columns ``cycle, address, bytes, is_write, stream``                    ``.parquet``
 ``ramulator``         ``LD 0x1f40`` or ``ST 0x1f40`` (decimal too); one burst                ``.trace``, ``.ramulator``
+``ramulator1``        ``0x1f40 R`` or ``0x1f40 W`` (decimal too); one burst                  ``.ramulator1``
 ``dramsim3``          ``0x1f40 READ 12`` or ``0x1f40 WRITE 12``: hex address, clock          ``.trc``, ``.dramsim3``
 ====================  =====================================================================  =====================
 
-Text may be compressed (``.gz``). A Parquet trace needs only ``address`` and ``is_write``. A request may be of any
-size; the text formats have one line per burst, so larger ones are split when written.
+A trace that is read is told by its content, whatever its name: Parquet, gzip, and the format by its first request. A
+Parquet trace needs only ``address`` and ``is_write``. A request may be of any size; the text formats have one line per
+burst, so larger ones are split when written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from dchw.files import whole_file
-from dchw.quantities import ConfigError, FileFormatError
+from dchw.quantities import ConfigError, FileFormatError, nearest
 from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, Requests, requests
-from dchw.traces.lines import lines_of, open_text, read_lines
+from dchw.traces.lines import FORMS, lines_of, open_text, read_lines
 from dchw.traces.parquet import parquet_writer, read_parquet
 
 __all__ = [
     "CHUNK",
+    "FORMATS",
     "NO_STREAM",
     "STREAMS",
     "SUFFIXES",
@@ -41,11 +45,13 @@ __all__ = [
     "write_trace",
 ]
 
-Format = Literal["parquet", "ramulator", "dramsim3"]
+Format = Literal["parquet", "ramulator", "ramulator1", "dramsim3"]
+FORMATS: tuple[Format, ...] = ("parquet", *FORMS)
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".trace": "ramulator",
     ".ramulator": "ramulator",
+    ".ramulator1": "ramulator1",
     ".trc": "dramsim3",
     ".dramsim3": "dramsim3",
 }
@@ -57,31 +63,66 @@ def format_of(path: str | Path) -> Format | None:
     return SUFFIXES.get(Path(name).suffix)
 
 
-def read_trace(path: str | Path, *, burst_bytes: int = 32) -> Iterator[Requests]:
-    """The requests of a file in chunks; text is told apart by its first line where the name does not say.
+OnRead = Callable[[int, int], None]
 
-    ``burst_bytes`` is the size of a request where the file has none. Raises FileFormatError naming file and line.
+
+def _unheard(done: int, total: int) -> None:
+    """Nobody asked how far a trace is read."""
+
+
+def read_trace(
+    path: str | Path, *, burst_bytes: int = 32, kind: Format | None = None, on_read: OnRead = _unheard
+) -> Iterator[Requests]:
+    """The requests of a file in chunks.
+
+    Parameters
+    ----------
+    path
+        Parquet or text of any of the formats, text also through gzip.
+    burst_bytes
+        Size of a request where the file has none.
+    kind
+        The format, where the content is not to tell it.
+    on_read
+        Told what was read and what there is in all, before each chunk: bytes of a text file, requests of Parquet.
+
+    Raises
+    ------
+    FileFormatError
+        Naming the file, and the line or column, that cannot be read.
     """
     source = Path(path)
     if not source.is_file():
         raise FileFormatError(f"{source}: no such file; name a trace")
-    kind = format_of(source)
-    if kind == "parquet":
-        yield from read_parquet(source, burst_bytes)
+    if kind is not None and kind not in FORMATS:
+        raise ConfigError(f"trace format {kind!r}: no such format; {nearest(kind, FORMATS)}")
+    named = format_of(source)
+    try:
+        with open(source, "rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+    except OSError as error:
+        raise FileFormatError(f"{source}: cannot be read ({error}); name a trace") from None
+    if kind == "parquet" or (kind is None and (is_parquet or named == "parquet")):
+        yield from read_parquet(source, burst_bytes, on_read)
     else:
-        yield from read_lines(source, kind, burst_bytes)
+        yield from read_lines(source, kind, burst_bytes, named if named != "parquet" else None, on_read)
 
 
-def chunks_of(trace: Any, *, burst_bytes: int = 32) -> Iterator[Requests]:
+def chunks_of(
+    trace: Any, *, burst_bytes: int = 32, kind: Format | None = None, on_read: OnRead = _unheard
+) -> Iterator[Requests]:
     """The chunks of whatever a user may call a trace: a path, one `Requests`, an (address, is_write) pair of arrays,
-    or an iterable of `Requests`.
+    or an iterable of `Requests`; see ``read_trace`` for the other parameters.
     """
     if isinstance(trace, str | Path):
-        yield from read_trace(trace, burst_bytes=burst_bytes)
-    elif isinstance(trace, Requests):
-        yield trace
+        yield from read_trace(trace, burst_bytes=burst_bytes, kind=kind, on_read=on_read)
+        return
+    if kind is not None:
+        raise ConfigError(f"trace format {kind!r}: expected a path; got {type(trace).__name__}; leave the format away")
+    if isinstance(trace, Requests):
+        yield from _parts(trace, on_read)
     elif isinstance(trace, tuple) and len(trace) == 2:
-        yield requests(trace[0], trace[1], size_bytes=burst_bytes)
+        yield from _parts(requests(trace[0], trace[1], size_bytes=burst_bytes), on_read)
     elif isinstance(trace, Iterable):
         for chunk in trace:
             if not isinstance(chunk, Requests):
@@ -91,6 +132,14 @@ def chunks_of(trace: Any, *, burst_bytes: int = 32) -> Iterator[Requests]:
         raise ConfigError(
             f"trace: expected a path, a pair of arrays (address, is_write) or chunks; got {type(trace).__name__}"
         )
+
+
+def _parts(whole: Requests, on_read: OnRead) -> Iterator[Requests]:
+    for at in range(0, len(whole), CHUNK):
+        part = slice(at, at + CHUNK)
+        made = Requests(**{field.name: getattr(whole, field.name)[part] for field in fields(whole)})
+        on_read(at + len(made), len(whole))
+        yield made
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def read_parquet(path: Path, burst_bytes: int) -> Iterator[Requests]:
-    """The requests of a file; ``burst_bytes`` is the size of one where the file has no sizes."""
+def read_parquet(path: Path, burst_bytes: int, on_read: Callable[[int, int], None]) -> Iterator[Requests]:
+    """The requests of a file; ``burst_bytes`` is the size of one where the file has no sizes.
+
+    ``on_read`` is told the requests read and in all.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -52,6 +55,7 @@ def read_parquet(path: Path, burst_bytes: int) -> Iterator[Requests]:
         )
         check(made, str(path), done + 1)
         done += len(made)
+        on_read(done, table.metadata.num_rows)
         yield made
 
 

@@ -218,3 +218,21 @@ def test_command_line(tmp_path):
     assert "scope: LPDDR5-6400 device" in table.output
     for title in ("Read latency (cycles)", "Banks", "Queues over time (mean requests)"):
         assert title in table.output
+
+
+def test_a_trace_that_does_not_fit_the_memory_is_named():
+    where = np.array([0, (1 << 30) - 32, 1 << 30, 1 << 33])
+    run = replay((where, np.zeros(4, bool)), "LPDDR5-6400")
+    assert run.beyond_capacity == run.summary()["requests_beyond_capacity"] == 2
+    assert run.notes[0] == (
+        "2 of 4 requests reach beyond the memory and wrap around; the first is request 3 at 0x40000000, beyond the "
+        "1 GiB of the memory."
+    )
+    assert replay((where, np.zeros(4, bool)), "LPDDR5-6400", channels=2).beyond_capacity == 1
+    assert replay((where[:2], np.zeros(2, bool)), "LPDDR5-6400").beyond_capacity == 0
+
+
+def test_progress_is_told_in_requests_of_arrays():
+    told = []
+    replay((SEQUENTIAL, READS), "LPDDR4-3200", on_progress=lambda done, whole: told.append((done, whole)))
+    assert told[-1] == (len(SEQUENTIAL), len(SEQUENTIAL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -147,3 +148,115 @@ def test_arrays_must_fit_each_other():
         requests([0, 32], [True, False, True])
     with pytest.raises(ConfigError, match="address: expected whole numbers"):
         requests([0.5], [True])
+
+
+FOUND = {
+    "dramsim3_example.trace": b"0x0 READ 0\n0x40 WRITE 5\n",
+    "ramulator1.trace": b"0x0 R\n64 W\n",
+    "ramulator1.trc": b"# from a simulator\n\n0x0 r # the first\n0x40 w\n",
+    "comment.dramsim3": b"# two requests\nLD 0x0\nST 0x40 # written\n",
+    "bom.trace": b"\xef\xbb\xbfLD 0x0\nST 0x40\n",
+    "compressed.trace": gzip.compress(b"LD 0x0\nST 0x40\n"),
+    "not_compressed.trace.gz": b"LD 0x0\r\nST 0x40",
+    "lower.trace": b"ld 0x0\nst 0X40\n",
+    "lower.trc": b"0x0 read 0\n0x40 p_mem_wr 5\n",
+    "no_suffix": b"0 P_FETCH 1\n40 BOFF 2\n",
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_traces_are_read_as_they_are_found(tmp_path, name):
+    (tmp_path / name).write_bytes(FOUND[name])
+    found = _all(tmp_path / name)
+    assert (found.address.tolist(), found.is_write.tolist()) == ([0, 64], [False, True])
+
+
+def test_a_parquet_file_by_any_name(tmp_path):
+    write_trace(tmp_path / "t.parquet", requests([64], [True]))
+    (tmp_path / "t.parquet").rename(tmp_path / "t.trace")
+    assert _all(tmp_path / "t.trace").address.tolist() == [64]
+
+
+def test_a_format_that_is_said_comes_before_the_content(tmp_path):
+    (tmp_path / "t").write_text("0x40 R\n")
+    (part,) = read_trace(tmp_path / "t", kind="ramulator1")
+    assert part.address.tolist() == [64]
+    with pytest.raises(FileFormatError, match="line 1: expected 'HEX-ADDRESS READ CLOCK'"):
+        list(read_trace(tmp_path / "t", kind="dramsim3"))
+    with pytest.raises(ConfigError, match="trace format 'ramulator3': no such format; did you mean 'ramulator"):
+        list(read_trace(tmp_path / "t", kind="ramulator3"))
+
+
+@pytest.mark.parametrize("text", ["R 0,0,0,1,2,3\n", "hello world\n", "\x89PNG\r\n\x1a\n\x00\x00", "GET / HTTP/1.1\n"])
+def test_what_is_no_trace_is_told_all_formats(tmp_path, text):
+    (tmp_path / "t.bin").write_text(f"\n# no trace\n{text}", encoding="latin-1")
+    with pytest.raises(FileFormatError) as fault:
+        list(read_trace(tmp_path / "t.bin"))
+    said = str(fault.value)
+    assert ", line 3: expected 'LD ADDRESS'" in said
+    assert "'ADDRESS R'" in said
+    assert "'HEX-ADDRESS READ CLOCK'" in said
+
+
+def test_an_endless_line_ends_in_a_sentence_and_not_in_all_the_memory(tmp_path):
+    path = tmp_path / "endless.trace.gz"
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        out.write(b"LD 0x40\n")
+        for _ in range(40):
+            out.write(b"0" * (1 << 20))
+    tracemalloc.start()
+    with pytest.raises(FileFormatError, match="line 2: expected a line of at most 65,536 bytes; got '0000"):
+        list(read_trace(path))
+    assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    tracemalloc.stop()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["t", "t.trace", "t.trc", "t.trace.gz", "t.parquet"]), st.booleans())
+def test_any_bytes_are_a_trace_or_a_sentence(tmp_path_factory, data, name, packed):
+    path = tmp_path_factory.mktemp("t") / name
+    path.write_bytes(gzip.compress(data) if packed else data)
+    said = str(path)
+    try:
+        parts = list(read_trace(path))
+    except FileFormatError as fault:
+        parts, said = [], str(fault)
+    assert all(len(part) for part in parts)
+    assert said.startswith(str(path))
+
+
+_PLACES = st.lists(st.tuples(st.integers(0, 1 << 40), st.booleans(), st.integers(0, 1 << 40)), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_PLACES, st.sampled_from(["ramulator", "ramulator1", "dramsim3"]), st.booleans(), st.booleans(), st.booleans())
+def test_what_is_written_reads_back_under_any_name_and_case(tmp_path_factory, places, kind, packed, lower, comments):
+    path = tmp_path_factory.mktemp("t") / "any"
+    made = requests(
+        [address // 32 * 32 for address, _, _ in places],
+        [write for _, write, _ in places],
+        cycle=np.sort([cycle for _, _, cycle in places]).astype(np.int64),
+    )
+    write_trace(path, made, kind=kind)
+    text = path.read_text().lower() if lower else path.read_text()
+    if comments:
+        text = "# made\n\n" + text.replace("\n", "  # one\n\n")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    parts = list(read_trace(path))
+    assert [a for part in parts for a in part.address] == made.address.tolist()
+    assert [w for part in parts for w in part.is_write] == made.is_write.tolist()
+    if kind == "dramsim3":
+        assert [c for part in parts for c in part.cycle] == made.cycle.tolist()
+
+
+@pytest.mark.parametrize("name", ["t.trace", "t.trace.gz", "t.parquet"])
+def test_progress_ends_at_a_true_total(tmp_path, name):
+    count = 700_000
+    write_trace(tmp_path / name, requests(np.arange(count) * 32, np.zeros(count, bool)))
+    told: list[tuple[int, int]] = []
+    for _ in read_trace(tmp_path / name, on_read=lambda done, whole: told.append((done, whole))):
+        pass
+    assert len(told) > 1
+    assert told == sorted(told)
+    total = count if name.endswith("parquet") else (tmp_path / name).stat().st_size
+    assert told[-1] == (total, total)
