@@ -8,7 +8,7 @@ from dataclasses import replace
 from dchw.quantities import DchwError
 from dchw.technology.figure import combine
 from dchw.technology.logic import Logic
-from dchw.technology.sram import Sram
+from dchw.technology.sram import SramMacro
 from dchw.technology.wires import transfer_energy, wire_delay
 
 MEAN_PATH = 0.75
@@ -17,7 +17,7 @@ LONGEST_PATH = 1.5
 """The same to the far corner."""
 
 
-def banked(macro: Sram, banks: int) -> Sram:
+def banked(macro: SramMacro, banks: int) -> SramMacro:
     """``banks`` copies of ``macro`` in a square, one access to one bank at a time; 1 bank is the macro itself.
 
     An access adds its word and address on a wire of the mean path, and a read the multiplexer over the banks; access

@@ -33,7 +33,7 @@ COMPLETE_FAMILY = "aladdin-40nm"
 """The one that lists every operation with energy, area, leakage and delay."""
 
 
-class Operation(StrEnum):
+class LogicOperation(StrEnum):
     """What a family may list; widths are bits of one operand."""
 
     ADD = "integer add"
@@ -79,22 +79,22 @@ class _Listed:
 
 
 _HOROWITZ_NAMES = {
-    "int_add": Operation.ADD,
-    "int_mult": Operation.MULTIPLY,
-    "fp_add": Operation.FLOAT_ADD,
-    "fp_mult": Operation.FLOAT_MULTIPLY,
+    "int_add": LogicOperation.ADD,
+    "int_mult": LogicOperation.MULTIPLY,
+    "fp_add": LogicOperation.FLOAT_ADD,
+    "fp_mult": LogicOperation.FLOAT_MULTIPLY,
 }
 # Designs of one clock period each; the multiplexer is a gate of the bitwise row, the proxy the component list derives.
 _ALADDIN_NAMES = {
-    "int_adder_subtractor": Operation.ADD,
-    "int_multiplier": Operation.MULTIPLY,
-    "fp32_adder_3stage": Operation.FLOAT_ADD,
-    "fp32_multiplier_3stage": Operation.FLOAT_MULTIPLY,
-    "flip_flop_register": Operation.REGISTER,
-    "bitwise_and_or_xor": Operation.MUX2,
-    "comparator": Operation.COMPARE,
-    "counter": Operation.COUNT,
-    "barrel_shifter": Operation.SHIFT,
+    "int_adder_subtractor": LogicOperation.ADD,
+    "int_multiplier": LogicOperation.MULTIPLY,
+    "fp32_adder_3stage": LogicOperation.FLOAT_ADD,
+    "fp32_multiplier_3stage": LogicOperation.FLOAT_MULTIPLY,
+    "flip_flop_register": LogicOperation.REGISTER,
+    "bitwise_and_or_xor": LogicOperation.MUX2,
+    "comparator": LogicOperation.COMPARE,
+    "counter": LogicOperation.COUNT,
+    "barrel_shifter": LogicOperation.SHIFT,
 }
 _ALADDIN_SOURCE = "Aladdin (ISCA 2014), commercial 40 nm, {name} at {cycle:g} ns"
 
@@ -115,16 +115,16 @@ def _depth(bits: float) -> float:
     return 1.0 + math.log2(bits)
 
 
-_GROWTH: dict[Operation, tuple[Callable[[float], float], str]] = {
-    Operation.ADD: (_linear, "linear"),
-    Operation.MULTIPLY: (_quadratic, "quadratic"),
-    Operation.FLOAT_ADD: (_linear, "linear"),
-    Operation.FLOAT_MULTIPLY: (_quadratic, "quadratic"),
-    Operation.REGISTER: (_linear, "linear"),
-    Operation.MUX2: (_linear, "linear"),
-    Operation.COMPARE: (_linear, "linear"),
-    Operation.COUNT: (_linear, "linear"),
-    Operation.SHIFT: (_shifter, "w log2 w"),
+_GROWTH: dict[LogicOperation, tuple[Callable[[float], float], str]] = {
+    LogicOperation.ADD: (_linear, "linear"),
+    LogicOperation.MULTIPLY: (_quadratic, "quadratic"),
+    LogicOperation.FLOAT_ADD: (_linear, "linear"),
+    LogicOperation.FLOAT_MULTIPLY: (_quadratic, "quadratic"),
+    LogicOperation.REGISTER: (_linear, "linear"),
+    LogicOperation.MUX2: (_linear, "linear"),
+    LogicOperation.COMPARE: (_linear, "linear"),
+    LogicOperation.COUNT: (_linear, "linear"),
+    LogicOperation.SHIFT: (_shifter, "w log2 w"),
 }
 MAX_BITS = 256
 
@@ -157,11 +157,11 @@ class Logic:
         """The node the family was published at."""
         return 45.0 if self.family == "horowitz-45nm" else 40.0
 
-    def lists(self, operation: Operation) -> bool:
+    def lists(self, operation: LogicOperation) -> bool:
         """Whether the family itself has figures for an operation."""
         return operation in self._designs
 
-    def block(self, operation: Operation, bits: float) -> Block:
+    def block(self, operation: LogicOperation, bits: float) -> Block:
         """The block for ``bits``-wide operands; what the family does not list comes from ``aladdin-40nm``, noted.
 
         Raises DchwError where the width is outside 1 .. 256 bits.
@@ -174,7 +174,7 @@ class Logic:
         completed = self._complete._own(operation, bits)
         return Block(**{name: _standing_in(figure, self.family) for name, figure in completed.items()} | own)
 
-    def _own(self, operation: Operation, bits: float) -> dict[str, Figure]:
+    def _own(self, operation: LogicOperation, bits: float) -> dict[str, Figure]:
         """What the family itself knows of a block, by the names of `Block`."""
         designs, published = self._designs[operation], self._published.get(operation)
         growth, rule = _GROWTH[operation]
@@ -187,35 +187,35 @@ class Logic:
 
     def add(self, bits: int) -> Block:
         """Integer adder or subtractor."""
-        return self.block(Operation.ADD, bits)
+        return self.block(LogicOperation.ADD, bits)
 
     def multiply(self, bits: float) -> Block:
         """Integer multiplier of two ``bits``-wide operands; for unequal ones the geometric mean of their widths."""
-        return self.block(Operation.MULTIPLY, bits)
+        return self.block(LogicOperation.MULTIPLY, bits)
 
     def float_add(self, bits: int) -> Block:
         """Floating-point adder (16 or 32 bits are listed)."""
-        return self.block(Operation.FLOAT_ADD, bits)
+        return self.block(LogicOperation.FLOAT_ADD, bits)
 
     def float_multiply(self, bits: float) -> Block:
         """Floating-point multiplier (16 or 32 bits are listed)."""
-        return self.block(Operation.FLOAT_MULTIPLY, bits)
+        return self.block(LogicOperation.FLOAT_MULTIPLY, bits)
 
     def register(self, bits: int) -> Block:
         """Flip-flops; the energy is of one clocked cycle, a gated register spends none."""
-        return self.block(Operation.REGISTER, 1).times(bits)
+        return self.block(LogicOperation.REGISTER, 1).times(bits)
 
     def compare(self, bits: int) -> Block:
         """Magnitude comparator."""
-        return self.block(Operation.COMPARE, bits)
+        return self.block(LogicOperation.COMPARE, bits)
 
     def count(self, bits: int) -> Block:
         """Counter, one step."""
-        return self.block(Operation.COUNT, bits)
+        return self.block(LogicOperation.COUNT, bits)
 
     def barrel_shift(self, bits: int) -> Block:
         """Shift of a ``bits``-wide word by any distance."""
-        return self.block(Operation.SHIFT, bits)
+        return self.block(LogicOperation.SHIFT, bits)
 
     def mux(self, inputs: int, bits: int) -> Block:
         """``inputs`` to 1, ``bits`` wide: a tree of 2:1 gates; one path per bit switches."""
@@ -223,7 +223,7 @@ class Logic:
             raise DchwError(
                 f"logic: multiplexer: expected at least 1 input and 1 bit; got {inputs} and {bits}; leave it out"
             )
-        gate = self.block(Operation.MUX2, 1)
+        gate = self.block(LogicOperation.MUX2, 1)
         levels = max(inputs - 1, 0).bit_length()
         gates = gate.times(bits * (inputs - 1))
         return Block(
@@ -238,27 +238,27 @@ class Logic:
         return replace(self, family=COMPLETE_FAMILY)
 
     @cached_property
-    def _designs(self) -> dict[Operation, list[_Listed]]:
+    def _designs(self) -> dict[LogicOperation, list[_Listed]]:
         return _horowitz("horowitz_isscc14") if self.family == "horowitz-45nm" else self._aladdin()
 
     @cached_property
-    def _published(self) -> dict[Operation, list[_Listed]]:
+    def _published(self) -> dict[LogicOperation, list[_Listed]]:
         return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
 
     def _listed(self, figure: Figure | None, quantity: Quantity) -> Figure | None:
         return None if figure is None else scaled(figure, quantity, self.family_node_nm, self.node_nm)
 
-    def _aladdin(self) -> dict[Operation, list[_Listed]]:
+    def _aladdin(self) -> dict[LogicOperation, list[_Listed]]:
         """The slowest listed design per block that meets the clock at the family's own node."""
         own_period = self.clock_period_ns / inverter_factor(Quantity.DELAY, 40, self.node_nm).nominal
-        out: dict[Operation, list[_Listed]] = {}
+        out: dict[LogicOperation, list[_Listed]] = {}
         for name, operation in _ALADDIN_NAMES.items():
             rows = [row for row in read_table("components.csv") if row["component"] == name]
             rows.sort(key=lambda row: float(row["cycle_ns"]))
             meeting = [row for row in rows if float(row["cycle_ns"]) <= own_period] or rows[:1]
             row = meeting[-1]
             bits, share = int(row["width_bits"]), 1.0
-            if operation is Operation.MUX2:
+            if operation is LogicOperation.MUX2:
                 bits, share = 1, 1 / int(row["width_bits"])
             source = _ALADDIN_SOURCE.format(name=name.replace("_", " "), cycle=float(row["cycle_ns"]))
             out[operation] = [
@@ -305,16 +305,16 @@ def _sized(
     return figure.because("logic between the widths its family lists")
 
 
-def _delay_ns(operation: Operation, row: Mapping[str, str]) -> float:
+def _delay_ns(operation: LogicOperation, row: Mapping[str, str]) -> float:
     """The critical path; where none is listed, the clock period the design was built for; 0 for registers."""
-    if operation is Operation.REGISTER:
+    if operation is LogicOperation.REGISTER:
         return 0.0
     return float(row["critical_path_ns"] or row["cycle_ns"])
 
 
-def _horowitz(group: str) -> dict[Operation, list[_Listed]]:
+def _horowitz(group: str) -> dict[LogicOperation, list[_Listed]]:
     """Listed energies of one group of the table of operations, by operation, ascending width."""
-    out: dict[Operation, list[_Listed]] = {}
+    out: dict[LogicOperation, list[_Listed]] = {}
     for row in read_table("ops_energy.csv"):
         operation = _HOROWITZ_NAMES.get(row["operation"])
         if row["group"] == group and operation is not None:

@@ -15,7 +15,7 @@ from dchw.quantities import DchwError
 from dchw.technology.figure import Figure, combine
 from dchw.technology.logic import Block, Logic
 from dchw.technology.registers import register_words
-from dchw.technology.sram import Sram, sram
+from dchw.technology.sram import SramMacro, sram
 from dchw.technology.wires import clock_tree
 
 FLIP_FLOP_TABLE_ENTRIES = 64
@@ -37,7 +37,7 @@ class Structure:
     delay_ns: Figure
     clock_pj: Figure
     register_bits: int
-    macros: tuple[Sram, ...] = ()
+    macros: tuple[SramMacro, ...] = ()
 
     @property
     def logic_area_mm2(self) -> float:
@@ -55,7 +55,7 @@ class Table:
     leakage_mw: Figure
     delay_ns: Figure
     register_bits: int = 0
-    macros: tuple[Sram, ...] = ()
+    macros: tuple[SramMacro, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Parts:
             return self.register_table(entries, bits, ports=ports)
         return self.macro_table(self.sram(math.ceil(entries * max(8, bits) / 8), max(8, bits)), ports=ports)
 
-    def macro_table(self, macro: Sram, *, ports: int = 1) -> Table:
+    def macro_table(self, macro: SramMacro, *, ports: int = 1) -> Table:
         """An SRAM macro as a table, one copy per read port; a write goes to every copy."""
         return Table(
             read_pj=macro.read,
@@ -109,7 +109,7 @@ class Parts:
             register_bits=entries * bits,
         )
 
-    def sram(self, size_bytes: int, word_bits: int) -> Sram:
+    def sram(self, size_bytes: int, word_bits: int) -> SramMacro:
         """A macro of the parts' node, device type and temperature."""
         return sram(
             size_bytes=size_bytes,

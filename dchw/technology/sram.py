@@ -58,7 +58,6 @@ _NO_ERROR = (0.0,) * 6
 # Fewer than 32 words: exponents of the number of words (slopes of the table from 32 to 128 words).
 _FEW_READ = {8: 0.77, 16: 0.32, 32: 0.25, 64: 0.19, 128: 0.14, 256: 0.09}
 _FEW_OTHER = (None, 0.44, 0.92, 0.0, 0.0, 0.64)
-_MIN_TABLE_WORDS = 32
 _MIN_SRAM_WORDS = 8
 _SCALED = (
     Quantity.SRAM_ENERGY,
@@ -76,7 +75,7 @@ Row = tuple[int, int, Values]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sram:
+class SramMacro:
     """One macro, or several banks behind one port; figures with ranges, and their nominal values by name."""
 
     size_bytes: int
@@ -149,7 +148,7 @@ def sram(
     cell: str = "itrs-lop",
     ports: str = "1RW",
     temperature_k: float = TABLE_TEMPERATURE_K,
-) -> Sram:
+) -> SramMacro:
     """One SRAM macro from an interpolated CACTI table: energies, leakage, times and area, each with range and source.
 
     Parameters
@@ -169,7 +168,7 @@ def sram(
 
     Returns
     -------
-    Sram
+    SramMacro
         ``read_energy_pj``, ``write_energy_pj``, ``leakage_mw``, ``access_time_ns``, ``area_mm2``, ``source``.
 
     Raises
@@ -188,7 +187,7 @@ def sram(
 
 
 @lru_cache(maxsize=4096)
-def _macro(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float) -> Sram:
+def _macro(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float) -> SramMacro:
     _check_choice("cell", cell, CELLS)
     _check_choice("ports", ports, PORTS)
     if not MIN_NODE_NM <= node_nm <= TABLE_NODES_NM[-1]:
@@ -214,7 +213,7 @@ def _macro(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: st
             f.times(inverter_factor(q, table_node, node_nm), f.unit) for f, q in zip(figures, _SCALED, strict=True)
         ]
     names = ("read", "write", "leakage", "access", "cycle", "area")
-    return Sram(
+    return SramMacro(
         size_bytes=size_bytes,
         word_bits=word_bits,
         node_nm=node_nm,
@@ -344,11 +343,13 @@ def _at_node(
     return tuple(values), exact, notes
 
 
-def _flip_flops(size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float) -> Sram:
+def _flip_flops(
+    size_bytes: int, word_bits: int, node_nm: float, cell: str, ports: str, temperature_k: float
+) -> SramMacro:
     """Fewer than 8 words: registers and a read multiplexer of the Aladdin family; one access per multiplexer delay."""
     entries = max(1, size_bytes * 8 // word_bits)
     words = register_words(Logic(node_nm=node_nm), entries, word_bits)
-    return Sram(
+    return SramMacro(
         size_bytes=size_bytes,
         word_bits=word_bits,
         node_nm=node_nm,

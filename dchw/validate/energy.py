@@ -18,7 +18,7 @@ from dchw.technology.cross_validation import (
 )
 from dchw.technology.figure import Figure, combine
 from dchw.technology.published import published_energy
-from dchw.technology.sram import Sram, sram
+from dchw.technology.sram import SramMacro, sram
 from dchw.validate import Check
 from dchw.validate.eie_energy import eie_components, eie_element, eie_total
 
@@ -207,5 +207,5 @@ def lpddr_brackets(pj_per_bit: Mapping[str, Figure]) -> Check:
 _CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp")
 
 
-def _at_45(kib: int, width: int, cell: str) -> Sram:
+def _at_45(kib: int, width: int, cell: str) -> SramMacro:
     return sram(size_bytes=kib * 1024, word_bits=width, node_nm=45, cell=cell)

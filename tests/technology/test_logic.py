@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dchw.quantities import DchwError
 from dchw.technology.figure import Confidence
-from dchw.technology.logic import Block, Logic, Operation
+from dchw.technology.logic import Block, Logic, LogicOperation
 from dchw.technology.scaling import Scaling
 
 HOROWITZ = Logic(family="horowitz-45nm", node_nm=45)
@@ -100,11 +100,11 @@ def test_registers_compare_and_count() -> None:
     assert ALADDIN.count(4).energy_pj.nominal == pytest.approx(0.25074 / 8)
 
 
-LISTED = [(family, o) for family in (HOROWITZ, ALADDIN) for o in Operation if family.lists(o)]
+LISTED = [(family, o) for family in (HOROWITZ, ALADDIN) for o in LogicOperation if family.lists(o)]
 
 
 @given(st.integers(1, 255), st.sampled_from(LISTED))
-def test_wider_never_costs_less(bits: int, listed: tuple[Logic, Operation]) -> None:
+def test_wider_never_costs_less(bits: int, listed: tuple[Logic, LogicOperation]) -> None:
     family, operation = listed
     narrow, wide = family.block(operation, bits), family.block(operation, bits + 1)
     assert wide.energy_pj.nominal > narrow.energy_pj.nominal
@@ -129,7 +129,7 @@ def test_published_arithmetic_falls_back_to_the_inverter_for_the_rest() -> None:
 
 
 def test_what_a_family_does_not_list_is_the_complete_family_s_and_says_so() -> None:
-    assert not HOROWITZ.lists(Operation.REGISTER)
+    assert not HOROWITZ.lists(LogicOperation.REGISTER)
     mine, other = HOROWITZ.register(8), Logic(family="aladdin-40nm", node_nm=45).register(8)
     for name in ("energy_pj", "area_mm2", "leakage_mw", "delay_ns"):
         got, want = getattr(mine, name), getattr(other, name)
