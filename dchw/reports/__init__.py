@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dchw.files import whole_file
 from dchw.quantities import DchwError
-from dchw.reports.tables import Tables, build_tables, write_tables
+from dchw.reports.tables import ReportTables, build_tables, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dchw.machines.machine import Machine
     from dchw.run.simulation import SimResult
 
-__all__ = ["Tables", "build_tables", "write_report", "write_tables"]
+__all__ = ["ReportTables", "build_tables", "write_report", "write_tables"]
 
 _VERSIONED = ("dchw", "numpy", "numba", "torch", "plotly")
 
@@ -40,7 +40,7 @@ def write_report(
     error_pct: Mapping[str, float] | None = None,
     fps: float | None = None,
     dram_idle: IdleState = "self-refresh",
-) -> Tables:
+) -> ReportTables:
     """Write a comparison as one HTML file; gives the tables it was made from.
 
     ``results`` holds a run per storage format, the first being "before" and the last "after"; ``frame`` is what

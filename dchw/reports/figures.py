@@ -29,7 +29,7 @@ from dchw.reports.style import (
     quantity,
     unit_name,
 )
-from dchw.reports.tables import BUS, WHOLE_RUN, Tables
+from dchw.reports.tables import BUS, WHOLE_RUN, ReportTables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Drawing:
     spec: Spec
 
 
-def draw(tables: Tables, machine: Machine) -> dict[str, Drawing]:
+def draw(tables: ReportTables, machine: Machine) -> dict[str, Drawing]:
     """All figures of a comparison by key."""
     drawings = [
         _components(tables),
@@ -71,7 +71,7 @@ def draw(tables: Tables, machine: Machine) -> dict[str, Drawing]:
     return {drawing.key: drawing for drawing in drawings}
 
 
-def _components(tables: Tables) -> Drawing:
+def _components(tables: ReportTables) -> Drawing:
     factor, unit = _energy_scale(tables.components.groupby("storage")["energy_pj"].sum())
     data = [
         pieces.bars(_pivot(tables.components, "category", name, "energy_pj", tables) / factor, name, look, unit)
@@ -114,7 +114,7 @@ def _components(tables: Tables) -> Drawing:
     return Drawing("components", caption, {"data": data, "layout": layout})
 
 
-def _layers_stacked(tables: Tables) -> Drawing:
+def _layers_stacked(tables: ReportTables) -> Drawing:
     frame = tables.layer_energy.groupby(["storage", "layer"], sort=False)["energy_pj"].sum().reset_index()
     factor, unit = _energy_scale(frame.groupby("storage")["energy_pj"].sum())
     order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
@@ -139,7 +139,7 @@ def _layers_stacked(tables: Tables) -> Drawing:
     return Drawing("layers_stacked", caption, {"data": data, "layout": layout})
 
 
-def _layers_by_component(tables: Tables) -> Drawing:
+def _layers_by_component(tables: ReportTables) -> Drawing:
     before, after = _ends(tables)
     frame = tables.layer_energy
     order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
@@ -162,7 +162,7 @@ def _layers_by_component(tables: Tables) -> Drawing:
     return Drawing("layers_by_component", caption, {"data": data, "layout": layout})
 
 
-def _traffic(tables: Tables) -> Drawing:
+def _traffic(tables: ReportTables) -> Drawing:
     totals = tables.traffic.groupby("storage")["dram_bytes"].sum()
     factor, unit = prefix(totals)
     data = [
@@ -183,7 +183,7 @@ def _traffic(tables: Tables) -> Drawing:
     return Drawing("traffic", caption, {"data": data, "layout": layout})
 
 
-def _roofline(tables: Tables, machine: Machine) -> Drawing:
+def _roofline(tables: ReportTables, machine: Machine) -> Drawing:
     peak = float(machine.pe_array.macs_per_cycle)
     bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
     layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
@@ -267,7 +267,7 @@ def _roofline(tables: Tables, machine: Machine) -> Drawing:
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 
 
-def _activity(tables: Tables) -> Drawing:
+def _activity(tables: ReportTables) -> Drawing:
     before, after = _ends(tables)
     frame = tables.activity[tables.activity["storage"].isin([before, after])]
     working = frame[frame[["busy_share", "stall_share"]].max(axis=1) >= SMALLEST_SHARE]
@@ -292,7 +292,7 @@ def _activity(tables: Tables) -> Drawing:
     return Drawing("activity", caption, {"data": data, "layout": layout})
 
 
-def _gantt(tables: Tables) -> Drawing:
+def _gantt(tables: ReportTables) -> Drawing:
     before, after = _ends(tables)
     order = [name for name in _layer_order(tables) if name != WHOLE_RUN]
     factor, unit = prefix(tables.layers["finish_us"] * 1e-6)
@@ -320,7 +320,7 @@ def _gantt(tables: Tables) -> Drawing:
     return Drawing("gantt", caption, {"data": data, "layout": layout})
 
 
-def _sensitivity(tables: Tables) -> Drawing:
+def _sensitivity(tables: ReportTables) -> Drawing:
     _, after = _ends(tables)
     frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
     total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
@@ -380,7 +380,7 @@ def _sensitivity(tables: Tables) -> Drawing:
     return Drawing("sensitivity", caption, {"data": data, "layout": layout})
 
 
-def _frames(tables: Tables) -> Drawing:
+def _frames(tables: ReportTables) -> Drawing:
     frame = tables.frames.groupby(["storage", "part"], sort=False)["energy_pj"].sum().reset_index()
     storages = list(dict.fromkeys(frame["storage"]))
     totals = frame.groupby("storage", sort=False)["energy_pj"].sum()
@@ -399,7 +399,7 @@ def _frames(tables: Tables) -> Drawing:
     return Drawing("frames", caption, {"data": data, "layout": layout})
 
 
-def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: Tables) -> pd.Series[float]:
+def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: ReportTables) -> pd.Series[float]:
     """The values of one segment for every storage format, 0 where it has none."""
     chosen = frame[frame[key] == name].groupby("storage")[value].sum()
     return chosen.reindex(_storages(tables), fill_value=0)
@@ -410,16 +410,16 @@ def _present(looks: Mapping[str, Look], names: Iterable[str]) -> list[tuple[str,
     return [(name, look) for name, look in looks.items() if name in found]
 
 
-def _storages(tables: Tables) -> list[str]:
+def _storages(tables: ReportTables) -> list[str]:
     return list(tables.comparison["storage"])
 
 
-def _ends(tables: Tables) -> tuple[str, str]:
+def _ends(tables: ReportTables) -> tuple[str, str]:
     storages = _storages(tables)
     return storages[0], storages[-1]
 
 
-def _layer_order(tables: Tables) -> list[str]:
+def _layer_order(tables: ReportTables) -> list[str]:
     return [*dict.fromkeys(tables.layers["layer"]), WHOLE_RUN]
 
 

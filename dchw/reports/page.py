@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dchw.reports.figures import draw
 from dchw.reports.style import UNITS, number, prefix, quantity, unit_name, whole
-from dchw.reports.tables import WHOLE_RUN, Tables
+from dchw.reports.tables import WHOLE_RUN, ReportTables
 
 if TYPE_CHECKING:
     import jinja2
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class BeforeAfter:
     """One row of the table before and after: a column, its base unit, and how many base units one of it is."""
 
     label: str
@@ -34,32 +34,32 @@ class Quantity:
 
 
 _BEFORE_AFTER = (
-    Quantity("File", "file_bytes", "B"),
-    Quantity("Packed for this machine", "packed_bytes", "B"),
-    Quantity("DRAM read", "dram_read_bytes", "B"),
-    Quantity("DRAM written", "dram_write_bytes", "B"),
-    Quantity("DRAM bandwidth in use", "bandwidth_gbps", "B/s", 1e9, ratio=False),
-    Quantity("Cycles", "cycles"),
-    Quantity("Latency", "latency_us", "s", 1e-6),
-    Quantity("Energy: DRAM", "energy_dram_nj", "J", 1e-9),
-    Quantity("Energy: SRAM", "energy_sram_nj", "J", 1e-9),
-    Quantity("Energy: decode", "energy_decode_nj", "J", 1e-9, ratio=False),
-    Quantity("Energy: compute", "energy_compute_nj", "J", 1e-9),
-    Quantity("Energy: clock", "energy_clock_nj", "J", 1e-9),
-    Quantity("Energy: leakage", "energy_leakage_nj", "J", 1e-9),
-    Quantity("Energy: total", "energy_nj", "J", 1e-9),
-    Quantity("total, all figures low", "energy_low_nj", "J", 1e-9),
-    Quantity("total, all figures high", "energy_high_nj", "J", 1e-9),
-    Quantity("Average power", "power_mw", "W", 1e-3, ratio=False),
-    Quantity("Energy per MAC", "energy_per_mac_pj", "J", 1e-12),
-    Quantity("Energy per weight", "energy_per_weight_pj", "J", 1e-12),
-    Quantity("Energy-delay product", "energy_delay_js", "J s"),
-    Quantity("Area of the units in use", "area_mm2", "mm²", ratio=False),
+    BeforeAfter("File", "file_bytes", "B"),
+    BeforeAfter("Packed for this machine", "packed_bytes", "B"),
+    BeforeAfter("DRAM read", "dram_read_bytes", "B"),
+    BeforeAfter("DRAM written", "dram_write_bytes", "B"),
+    BeforeAfter("DRAM bandwidth in use", "bandwidth_gbps", "B/s", 1e9, ratio=False),
+    BeforeAfter("Cycles", "cycles"),
+    BeforeAfter("Latency", "latency_us", "s", 1e-6),
+    BeforeAfter("Energy: DRAM", "energy_dram_nj", "J", 1e-9),
+    BeforeAfter("Energy: SRAM", "energy_sram_nj", "J", 1e-9),
+    BeforeAfter("Energy: decode", "energy_decode_nj", "J", 1e-9, ratio=False),
+    BeforeAfter("Energy: compute", "energy_compute_nj", "J", 1e-9),
+    BeforeAfter("Energy: clock", "energy_clock_nj", "J", 1e-9),
+    BeforeAfter("Energy: leakage", "energy_leakage_nj", "J", 1e-9),
+    BeforeAfter("Energy: total", "energy_nj", "J", 1e-9),
+    BeforeAfter("total, all figures low", "energy_low_nj", "J", 1e-9),
+    BeforeAfter("total, all figures high", "energy_high_nj", "J", 1e-9),
+    BeforeAfter("Average power", "power_mw", "W", 1e-3, ratio=False),
+    BeforeAfter("Energy per MAC", "energy_per_mac_pj", "J", 1e-12),
+    BeforeAfter("Energy per weight", "energy_per_weight_pj", "J", 1e-12),
+    BeforeAfter("Energy-delay product", "energy_delay_js", "J s"),
+    BeforeAfter("Area of the units in use", "area_mm2", "mm²", ratio=False),
 )
 
 
 def render(
-    tables: Tables,
+    tables: ReportTables,
     network: CompressedNetwork,
     machine: Machine,
     results: Mapping[str, SimResult],
@@ -136,7 +136,7 @@ def _labels(network: CompressedNetwork, results: Mapping[str, SimResult]) -> lis
     return found
 
 
-def _headline(tables: Tables) -> list[dict[str, str]]:
+def _headline(tables: ReportTables) -> list[dict[str, str]]:
     rows = tables.comparison
     first, last = rows.iloc[0], rows.iloc[-1]
     facts = (
@@ -155,7 +155,7 @@ def _headline(tables: Tables) -> list[dict[str, str]]:
     ]
 
 
-def _dominant(tables: Tables, storage: str) -> str:
+def _dominant(tables: ReportTables, storage: str) -> str:
     """The component with the most energy and its share."""
     part = tables.components[tables.components["storage"] == storage].set_index("category")["energy_pj"]
     return f"{part.idxmax()} ({number(100 * part.max() / part.sum())} %)"
@@ -197,11 +197,11 @@ def _setup(
     return rows
 
 
-def _before_after(tables: Tables) -> list[dict[str, Any]]:
+def _before_after(tables: ReportTables) -> list[dict[str, Any]]:
     frame = tables.comparison
     quantities = list(_BEFORE_AFTER)
     if "error_pct" in frame:
-        quantities.append(Quantity("Error rate", "error_pct", "%", ratio=False))
+        quantities.append(BeforeAfter("Error rate", "error_pct", "%", ratio=False))
     rows = []
     for item in quantities:
         values = [float(value) * item.base for value in frame[item.column]]
@@ -221,7 +221,7 @@ def _before_after(tables: Tables) -> list[dict[str, Any]]:
     return rows
 
 
-def _layer_rows(tables: Tables) -> list[dict[str, Any]]:
+def _layer_rows(tables: ReportTables) -> list[dict[str, Any]]:
     """Before and after of every layer."""
     before, after = tables.comparison["storage"].iloc[0], tables.comparison["storage"].iloc[-1]
     energy = tables.layer_energy.groupby(["storage", "layer"])["energy_pj"].sum()
@@ -252,7 +252,7 @@ def _layer_rows(tables: Tables) -> list[dict[str, Any]]:
     return rows
 
 
-def _unit_rows(tables: Tables) -> list[dict[str, Any]]:
+def _unit_rows(tables: ReportTables) -> list[dict[str, Any]]:
     before, after = tables.comparison["storage"].iloc[0], tables.comparison["storage"].iloc[-1]
     frame = tables.units
     rows = []
@@ -274,7 +274,7 @@ def _unit_rows(tables: Tables) -> list[dict[str, Any]]:
     return rows
 
 
-def _shape_rows(tables: Tables) -> list[dict[str, Any]]:
+def _shape_rows(tables: ReportTables) -> list[dict[str, Any]]:
     return [
         {
             **row,
@@ -286,7 +286,7 @@ def _shape_rows(tables: Tables) -> list[dict[str, Any]]:
     ]
 
 
-def _assumption_rows(tables: Tables) -> list[dict[str, str]]:
+def _assumption_rows(tables: ReportTables) -> list[dict[str, str]]:
     after = tables.comparison["storage"].iloc[-1]
     total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
     return [
@@ -302,7 +302,7 @@ def _assumption_rows(tables: Tables) -> list[dict[str, str]]:
     ]
 
 
-def _cost_rows(tables: Tables) -> list[dict[str, Any]]:
+def _cost_rows(tables: ReportTables) -> list[dict[str, Any]]:
     """The account of the last storage format, its rows summed over layers and streams with one figure."""
     after = tables.comparison["storage"].iloc[-1]
     part = tables.energy[tables.energy["storage"] == after]
@@ -339,7 +339,7 @@ def _each(row: Mapping[Any, Any]) -> str:
     return quantity(row["energy_each_pj"] * 1e-12, "W" if _timed(row) else "J")
 
 
-def _frame_rows(tables: Tables) -> list[dict[str, str]]:
+def _frame_rows(tables: ReportTables) -> list[dict[str, str]]:
     if tables.frames.empty:
         return []
     sums = ["energy_pj", "energy_low_pj", "energy_high_pj"]

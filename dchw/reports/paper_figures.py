@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dchw.quantities import DchwError
 from dchw.reports.style import AFTER, BEFORE, CATEGORIES, GREY, STREAMS, VERMILLION, Look, number, prefix
-from dchw.reports.tables import Tables
+from dchw.reports.tables import ReportTables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ _STYLE: Mapping[str, Any] = {
 }
 
 
-def write_figures(tables: Tables, machine: Machine, folder: str | Path) -> list[Path]:
+def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) -> list[Path]:
     """Energy by component, DRAM traffic, roofline and sensitivity as SVG and PDF; the paths written."""
     drawings = {
         "energy": _energy(tables),
@@ -94,7 +94,7 @@ def _canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _energy(tables: Tables) -> Figure:
+def _energy(tables: ReportTables) -> Figure:
     totals = tables.components.groupby("storage")[["energy_low_pj", "energy_pj", "energy_high_pj"]].sum()
     totals = totals.loc[list(tables.comparison["storage"])] * 1e-12
     factor, name = prefix(totals["energy_pj"])
@@ -109,7 +109,7 @@ def _energy(tables: Tables) -> Figure:
     return figure
 
 
-def _traffic(tables: Tables) -> Figure:
+def _traffic(tables: ReportTables) -> Figure:
     factor, name = prefix(tables.traffic.groupby("storage")["dram_bytes"].sum())
     with _canvas(2.4) as (figure, axes):
         _stack(axes, tables.traffic, "stream", "dram_bytes", 1 / factor, STREAMS, tables)
@@ -118,7 +118,7 @@ def _traffic(tables: Tables) -> Figure:
     return figure
 
 
-def _roofline(tables: Tables, machine: Machine) -> Figure:
+def _roofline(tables: ReportTables, machine: Machine) -> Figure:
     peak = float(machine.pe_array.macs_per_cycle)
     bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
     layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
@@ -153,7 +153,7 @@ def _roofline(tables: Tables, machine: Machine) -> Figure:
     return figure
 
 
-def _sensitivity(tables: Tables) -> Figure:
+def _sensitivity(tables: ReportTables) -> Figure:
     after = tables.comparison["storage"].iloc[-1]
     frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(8).iloc[::-1]
     total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e-9
@@ -178,7 +178,7 @@ def _stack(
     value: str,
     factor: float,
     looks: Mapping[str, Look],
-    tables: Tables,
+    tables: ReportTables,
 ) -> None:
     """Stacked horizontal bars, one per storage format, the first on top."""
     storages = list(tables.comparison["storage"])

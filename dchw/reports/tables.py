@@ -28,7 +28,7 @@ WHOLE_RUN = "whole run"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tables:
+class ReportTables:
     """Frames by subject; all but ``network`` and ``sources`` have a column ``storage``."""
 
     network: pd.DataFrame
@@ -69,12 +69,12 @@ def build_tables(
     *,
     fps: float | None = None,
     dram_idle: IdleState = "self-refresh",
-) -> Tables:
+) -> ReportTables:
     """The frames of a comparison's results, storage formats in the order of ``results``."""
     energy = _stacked({name: result.to_frame() for name, result in results.items()})
     energy["layer"] = energy["layer"].replace("", WHOLE_RUN)
     energy, sources = _number_sources(energy)
-    return Tables(
+    return ReportTables(
         network=_network(network),
         comparison=_comparison(comparison, results),
         energy=energy,
@@ -90,7 +90,7 @@ def build_tables(
     )
 
 
-def write_tables(tables: Tables, folder: Path, suffix: str) -> list[Path]:
+def write_tables(tables: ReportTables, folder: Path, suffix: str) -> list[Path]:
     """Every table as ``folder/NAME.csv`` or ``folder/NAME.parquet``; the paths written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from dchw.quantities import DchwError
-from dchw.reports import Tables, build_tables, write_report, write_tables
+from dchw.reports import ReportTables, build_tables, write_report, write_tables
 from dchw.reports.figures import draw
 from dchw.reports.style import number, prefix, quantity, whole
 from dchw.reports.tables import BUS, WHOLE_RUN
@@ -27,7 +27,7 @@ FORMATS = ["dense-fp32", "dense-fp16", "dense-int8", "csr", "relative", "shared"
 COMMAND = "dchw report 'a <b>.dchw' --fps 30"
 
 
-def tables(fps: float | None = 30) -> Tables:
+def tables(fps: float | None = 30) -> ReportTables:
     made = comparison()
     return build_tables(made.network, made.machine, made.results, made.frame, fps=fps)
 
