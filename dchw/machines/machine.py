@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Frequency, load_yaml
-from dchw.machines.units.codebook import Codebook
+from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
 from dchw.machines.units.dram import Dram
 from dchw.machines.units.huffman_decoder import HuffmanDecoder
@@ -38,7 +38,7 @@ class Machine(Config):
     weight_sram: Sram
     activation_sram: Sram
     huffman: HuffmanDecoder
-    codebook: Codebook
+    codebook: CodebookLookup
     pe_array: PeArray
     vector: Vector
 

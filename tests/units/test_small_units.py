@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dchw.config import build
-from dchw.machines.units.codebook import Codebook
+from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
 from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import Sram
@@ -47,8 +47,8 @@ def test_sram_of_broken_words_is_refused() -> None:
 
 
 def test_codebook_ports_are_shared_in_slots() -> None:
-    assert Codebook(entries=16, ports=2, shared_by=8).slot_cycles == 4
-    assert Codebook(entries=16, ports=2, shared_by=8).copies(64) == 8
+    assert CodebookLookup(entries=16, ports=2, shared_by=8).slot_cycles == 4
+    assert CodebookLookup(entries=16, ports=2, shared_by=8).copies(64) == 8
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 16), st.integers(1, 16))

@@ -16,7 +16,7 @@ from dchw.technology.structures import codebook_unit, merged
 from dchw.vocabulary import Event
 
 
-class Codebook(Unit):
+class CodebookLookup(Unit):
     """Parameters of the look-up tables."""
 
     entries: Positive
