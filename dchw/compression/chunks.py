@@ -1,7 +1,7 @@
 """One layer as streams of symbols: what its representation writes, and exactly how many bytes each part takes.
 
 `layer_streams` turns codes into symbols, chosen code tables and chunk sizes without writing a bit, so that
-representations can be compared by exact size; `Stream.encode` writes the bits, `read_stream` reads them.
+representations can be compared by exact size; `CodedStream.encode` writes the bits, `read_stream` reads them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stream:
+class CodedStream:
     """Symbols of one kind and how they are written: byte-aligned chunks, Huffman or fixed width."""
 
     symbols: Symbols
@@ -68,7 +68,7 @@ class Stream:
         """Bytes of all chunks."""
         return int(self.chunk_bytes.sum())
 
-    def fixed_width(self) -> Stream:
+    def fixed_width(self) -> CodedStream:
         """The same symbols without entropy coding."""
         return dataclasses.replace(self, lengths=None, table=b"")
 
@@ -87,9 +87,9 @@ class Stream:
 class LayerStreams:
     """What one layer's representation consists of."""
 
-    gaps: Stream | None
+    gaps: CodedStream | None
     """Gap symbols; None where positions are a bitmask or dense."""
-    codes: Stream
+    codes: CodedStream
     mask: bytes
     """The bitmask of positions; empty otherwise."""
     fillers: npt.NDArray[np.bool_]
@@ -168,13 +168,13 @@ def code_offsets(count: int, storage: Storage, fillers: npt.NDArray[np.bool_]) -
 
 def _stream(
     symbols: Symbols, offsets: Offsets, alphabet: int, first: int, fixed_bits: int, coding: Coding, limit: int
-) -> Stream:
+) -> CodedStream:
     lengths, table = None, b""
     if coding is Coding.HUFFMAN:
         counts = np.bincount(symbols, minlength=alphabet)
         lengths = huffman.code_lengths(counts, limit)
         table = encode_code_table(lengths[first:], limit)
-    return Stream(symbols=symbols, chunk_offsets=offsets, fixed_bits=fixed_bits, lengths=lengths, table=table)
+    return CodedStream(symbols=symbols, chunk_offsets=offsets, fixed_bits=fixed_bits, lengths=lengths, table=table)
 
 
 # ---- code tables -----------------------------------------------------------------------------------------------------
