@@ -22,7 +22,7 @@ from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard, standard
 from dchw.dram.state import channel_state
 from dchw.quantities import ConfigError, nearest
-from dchw.traces import STREAMS, Format, Requests, chunks_of
+from dchw.traces import STREAMS, Format, TraceChunk, chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ class _Beyond:
         self.count = 0
         self.first = ""
 
-    def look_at(self, chunk: Requests, done: int) -> None:
+    def look_at(self, chunk: TraceChunk, done: int) -> None:
         """Count those of a chunk that comes after ``done`` requests."""
         over = np.flatnonzero(chunk.address > self.capacity - chunk.size_bytes)
         if over.size and not self.count:

@@ -149,7 +149,7 @@ ROLES = (
 )
 
 
-class Timing(Config):
+class TimingParameter(Config):
     """A timing parameter in clocks; ``verified: false`` marks a value not compared with its standard."""
 
     cycles: NonNegative

@@ -31,7 +31,7 @@ from dchw.dram.sections import (
     Defaults,
     Organisation,
     Rule,
-    Timing,
+    TimingParameter,
 )
 from dchw.quantities import ConfigError, nearest
 
@@ -45,7 +45,7 @@ class Standard(Config):
     clock: Clock
     commands: Commands
     codes: CommandCodes | None = None
-    timings: dict[str, Timing]
+    timings: dict[str, TimingParameter]
     alternatives: tuple[Alternative, ...] = ()
     behaviour: Behaviour
     constraints: Constraints

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from dchw.files import whole_file
 from dchw.quantities import ConfigError, FileFormatError, nearest
-from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, Requests, requests
+from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, TraceChunk, requests
 from dchw.traces.lines import FORMS, lines_of, open_text, read_lines
 from dchw.traces.parquet import parquet_writer, read_parquet
 
@@ -36,7 +36,7 @@ __all__ = [
     "STREAMS",
     "SUFFIXES",
     "Format",
-    "Requests",
+    "TraceChunk",
     "chunks_of",
     "format_of",
     "read_trace",
@@ -72,7 +72,7 @@ def _unheard(done: int, total: int) -> None:
 
 def read_trace(
     path: str | Path, *, burst_bytes: int = 32, kind: Format | None = None, on_read: OnRead = _unheard
-) -> Iterator[Requests]:
+) -> Iterator[TraceChunk]:
     """The requests of a file in chunks.
 
     Parameters
@@ -110,22 +110,22 @@ def read_trace(
 
 def chunks_of(
     trace: Any, *, burst_bytes: int = 32, kind: Format | None = None, on_read: OnRead = _unheard
-) -> Iterator[Requests]:
-    """The chunks of whatever a user may call a trace: a path, one `Requests`, an (address, is_write) pair of arrays,
-    or an iterable of `Requests`; see ``read_trace`` for the other parameters.
+) -> Iterator[TraceChunk]:
+    """The chunks of whatever a user may call a trace: a path, one `TraceChunk`, an (address, is_write) pair of arrays,
+    or an iterable of `TraceChunk`; see ``read_trace`` for the other parameters.
     """
     if isinstance(trace, str | Path):
         yield from read_trace(trace, burst_bytes=burst_bytes, kind=kind, on_read=on_read)
         return
     if kind is not None:
         raise ConfigError(f"trace format {kind!r}: expected a path; got {type(trace).__name__}; leave the format away")
-    if isinstance(trace, Requests):
+    if isinstance(trace, TraceChunk):
         yield from _parts(trace, on_read)
     elif isinstance(trace, tuple) and len(trace) == 2:
         yield from _parts(requests(trace[0], trace[1], size_bytes=burst_bytes), on_read)
     elif isinstance(trace, Iterable):
         for chunk in trace:
-            if not isinstance(chunk, Requests):
+            if not isinstance(chunk, TraceChunk):
                 raise ConfigError(f"trace: expected chunks made by dchw.traces.requests; got {type(chunk).__name__}")
             yield chunk
     else:
@@ -134,17 +134,17 @@ def chunks_of(
         )
 
 
-def _parts(whole: Requests, on_read: OnRead) -> Iterator[Requests]:
+def _parts(whole: TraceChunk, on_read: OnRead) -> Iterator[TraceChunk]:
     for at in range(0, len(whole), CHUNK):
         part = slice(at, at + CHUNK)
-        made = Requests(**{field.name: getattr(whole, field.name)[part] for field in fields(whole)})
+        made = TraceChunk(**{field.name: getattr(whole, field.name)[part] for field in fields(whole)})
         on_read(at + len(made), len(whole))
         yield made
 
 
 @contextmanager
 def trace_writer(path: str | Path, *, burst_bytes: int = 32, kind: Format | None = None) -> Iterator[Any]:
-    """A function that appends `Requests` to a new trace file; the format follows the name unless given.
+    """A function that appends `TraceChunk` to a new trace file; the format follows the name unless given.
 
     ``burst_bytes`` is the size of one line of the text formats.
     """
@@ -160,10 +160,10 @@ def trace_writer(path: str | Path, *, burst_bytes: int = 32, kind: Format | None
 
 
 def write_trace(
-    path: str | Path, trace: Requests | Iterable[Requests], *, burst_bytes: int = 32, kind: Format | None = None
+    path: str | Path, trace: TraceChunk | Iterable[TraceChunk], *, burst_bytes: int = 32, kind: Format | None = None
 ) -> None:
     """Write a whole trace; see ``trace_writer``."""
-    parts = chain([trace]) if isinstance(trace, Requests) else trace
+    parts = chain([trace]) if isinstance(trace, TraceChunk) else trace
     with whole_file(path) as beside, trace_writer(beside, burst_bytes=burst_bytes, kind=kind) as append:
         for part in parts:
             append(part)

@@ -27,7 +27,7 @@ STREAMS = tuple(stream.value for stream in Stream)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Requests:
+class TraceChunk:
     """Some requests of a trace, in order; arrays of equal length."""
 
     cycle: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ def requests(
     size_bytes: npt.ArrayLike = 32,
     cycle: npt.ArrayLike = 0,
     stream: npt.ArrayLike = NO_STREAM,
-) -> Requests:
+) -> TraceChunk:
     """Requests from arrays or single values; all are checked and brought to one length (ConfigError)."""
     where = np.asarray(address)
     if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
@@ -62,7 +62,7 @@ def requests(
         if array.ndim and array.shape != where.shape:
             raise ConfigError(f"{name}: expected one value or {where.size} of them; got shape {array.shape}")
         arrays[name] = np.broadcast_to(array, where.shape)
-    made = Requests(
+    made = TraceChunk(
         cycle=arrays["cycle"].astype(np.int64),
         address=where.astype(np.int64),
         size_bytes=arrays["size_bytes"].astype(np.int64),
@@ -73,7 +73,7 @@ def requests(
     return made
 
 
-def check(made: Requests, where: str, first: int) -> None:
+def check(made: TraceChunk, where: str, first: int) -> None:
     """FileFormatError for the first request with an impossible value; ``first`` is the number of the first one."""
     for name, low, high, values in (
         ("address", 0, ADDRESS_MAX, made.address),

@@ -16,7 +16,7 @@ import numpy as np
 
 from dchw.compile import kernel
 from dchw.quantities import FileFormatError
-from dchw.traces.chunk import CHUNK, Requests, requests
+from dchw.traces.chunk import CHUNK, TraceChunk, requests
 
 Lines = Literal["ramulator", "ramulator1", "dramsim3"]
 FORMS: tuple[Lines, ...] = ("ramulator", "ramulator1", "dramsim3")
@@ -56,7 +56,7 @@ def form_of(text: bytes) -> Lines | None:
 
 def read_lines(
     path: Path, kind: Lines | None, burst_bytes: int, named: Lines | None, on_read: Callable[[int, int], None]
-) -> Iterator[Requests]:
+) -> Iterator[TraceChunk]:
     """The requests of a file, each of ``burst_bytes``.
 
     ``kind`` is the format where somebody said it. Otherwise the first request tells it, and where that is malformed
@@ -245,7 +245,7 @@ def _parse(data: Any, form: int, address: Any, is_write: Any, cycle: Any) -> tup
     return found, -1
 
 
-def lines_of(made: Requests, kind: Lines, burst_bytes: int) -> bytes:
+def lines_of(made: TraceChunk, kind: Lines, burst_bytes: int) -> bytes:
     """The lines of requests, one per burst they touch."""
     first = made.address // burst_bytes
     bursts = (made.address + made.size_bytes - 1) // burst_bytes - first + 1

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dchw.quantities import FileFormatError
-from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, Requests, check, requests
+from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, TraceChunk, check, requests
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def read_parquet(path: Path, burst_bytes: int, on_read: Callable[[int, int], None]) -> Iterator[Requests]:
+def read_parquet(path: Path, burst_bytes: int, on_read: Callable[[int, int], None]) -> Iterator[TraceChunk]:
     """The requests of a file; ``burst_bytes`` is the size of one where the file has no sizes.
 
     ``on_read`` is told the requests read and in all.
@@ -70,7 +70,7 @@ def _streams(values: list[Any], path: Path) -> npt.NDArray[np.int8]:
 
 
 def parquet_writer(path: Path) -> Iterator[Any]:
-    """Yields a function that appends `Requests` to a new file, once; finish the iterator to close the file."""
+    """Yields a function that appends `TraceChunk` to a new file, once; finish the iterator to close the file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -86,7 +86,7 @@ def parquet_writer(path: Path) -> Iterator[Any]:
     )
     with parquet.ParquetWriter(path, schema) as writer:
 
-        def append(made: Requests) -> None:
+        def append(made: TraceChunk) -> None:
             numbers = np.where(made.stream < 0, len(STREAMS), made.stream).astype(np.int8)
             stream = pa.DictionaryArray.from_arrays(numbers, names)
             columns = [made.cycle, made.address, made.size_bytes, made.is_write, stream]

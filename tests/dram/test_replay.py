@@ -17,7 +17,7 @@ from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.replay import replay
 from dchw.dram.standard import standard, standard_names
 from dchw.quantities import ConfigError
-from dchw.traces import STREAMS, Requests, requests, write_trace
+from dchw.traces import STREAMS, TraceChunk, requests, write_trace
 
 SEQUENTIAL = np.arange(2048) * 32
 READS = np.zeros(2048, bool)
@@ -156,7 +156,7 @@ def test_an_empty_trace_is_a_result():
 
 
 def test_chunks_are_dropped_as_they_are_used():
-    alive: list[weakref.ref[Requests]] = []
+    alive: list[weakref.ref[TraceChunk]] = []
 
     def chunks():
         for start in range(20):

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from dchw.quantities import ConfigError, FileFormatError
-from dchw.traces import NO_STREAM, Requests, read_trace, requests, trace_writer, write_trace
+from dchw.traces import NO_STREAM, TraceChunk, read_trace, requests, trace_writer, write_trace
 
 NAMES = ["t.parquet", "t.trace", "t.trace.gz", "t.trc", "t.dramsim3.gz"]
 
 
-def _all(path) -> Requests:
+def _all(path) -> TraceChunk:
     parts = list(read_trace(path))
-    return Requests(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Requests.__annotations__})
+    return TraceChunk(
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in TraceChunk.__annotations__}
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,7 +36,7 @@ def test_bursts_read_back_as_written(tmp_path, name):
     )
     with trace_writer(tmp_path / name) as append:
         for start in range(0, 5000, 1700):
-            append(Requests(**{n: getattr(made, n)[start : start + 1700] for n in Requests.__annotations__}))
+            append(TraceChunk(**{n: getattr(made, n)[start : start + 1700] for n in TraceChunk.__annotations__}))
     back = _all(tmp_path / name)
     np.testing.assert_array_equal(back.address, made.address)
     np.testing.assert_array_equal(back.is_write, made.is_write)
