@@ -35,12 +35,6 @@ def _text(dimension: str) -> PlainSerializer:
     return PlainSerializer(lambda value: format_quantity(Fraction(value), dimension), return_type=str)
 
 
-def _real(dimension: str) -> Any:
-    return BeforeValidator(
-        lambda value: float(value if isinstance(value, Fraction) else parse_quantity(value, dimension))
-    )
-
-
 Frequency = Annotated[int, _whole("frequency"), _text("frequency"), Field(gt=0)]
 """Hertz, written with its unit (``800 MHz``)."""
 Size = Annotated[int, _whole("size"), _text("size"), Field(gt=0)]

@@ -21,8 +21,6 @@ from dchw.quantities import DchwError, FileFormatError
 
 _DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32")
 """Recipe, results, notes and number format that a description leaves out at its end."""
-_FAULTS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, MemoryError)
-"""What building a graph from hostile values can raise."""
 
 
 def save(network: CompressedNetwork, path: str | Path) -> int:

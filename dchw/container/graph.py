@@ -1,6 +1,7 @@
 """The graph of a network as compact plain values, so that the header of a small network's file stays small.
 
-A network is the list ``[name, operations, notes, number_format, recipe, results]``, an operation the list
+A graph is the list ``[name, operations, notes, number_format]``, whose entries a file's description has together with
+recipe and results (`dchw.container.envelope` gives their order). An operation is the list
 ``[kind, name, weight, attributes, inputs, shape, parameter]``; trailing entries that hold their default are left out.
 
 - *kind*: place in `KINDS`, or its text if it is not there.

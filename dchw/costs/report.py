@@ -59,11 +59,6 @@ class CostReport:
         return math.fsum(row.area_mm2.nominal for row in self.area)
 
     @property
-    def area_range_mm2(self) -> tuple[float, float]:
-        """Sum of the low ends and of the high ends."""
-        return math.fsum(row.area_mm2.low for row in self.area), math.fsum(row.area_mm2.high for row in self.area)
-
-    @property
     def power_mw(self) -> float:
         """Average over the run: 1 pJ/s is 1e-9 mW."""
         return self.energy_pj / self.seconds * 1e-9 if self.seconds else 0.0

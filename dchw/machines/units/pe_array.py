@@ -35,7 +35,7 @@ class PeArray(Unit):
     queue_depth: Positive = 8
     """Broadcast columns that may wait in front of each element."""
     tile: Positive = 1
-    """Most output pixels (or batch columns) held per entry; a multiple of nothing, at least the lanes to use them."""
+    """Most output pixels (or batch columns) that one entry is multiplied with; below ``lanes`` some lanes stay idle."""
     accumulators: Positive = 256
     """Accumulators of one element: rows x pixels of a pass must fit."""
     hazard_cycles: NonNegative = 0
