@@ -67,7 +67,7 @@ def sleeper(t: ft.Tables) -> int:
 
 
 def asleep(program: Program) -> list[int]:
-    """Firing nodes found asleep, as `fast_kernels.advance` goes from one decision to the next."""
+    """Firing nodes found asleep, as `firings.advance` goes from one decision to the next."""
     t = fast.flatten(program)
     found = []
     while True:
@@ -106,7 +106,7 @@ def test_no_node_sleeps_that_could_go_on(program):
 def test_the_checker_sees_a_node_that_nobody_woke(program, monkeypatch):
     """A planted fault: lanes done with their fork do not say that they wait for its next item."""
     assert asleep(program) == []
-    space = in_plain_python(fast_forks, "link[x, WANTED] |= ITEM", "pass")
-    monkeypatch.setattr(fk, "_fire", getattr(fk._fire, "py_func", fk._fire))
-    monkeypatch.setattr(fk, "fork_run", space["fork_run"])
+    plain = in_plain_python(fk)
+    plain["fork_run"] = in_plain_python(fast_forks, "link[x, WANTED] |= ITEM", "pass")["fork_run"]
+    monkeypatch.setattr(fk, "_fire", plain["_fire"])
     assert asleep(program) != []

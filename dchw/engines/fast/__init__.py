@@ -1,1 +1,39 @@
-"""The compiled engine."""
+"""The fast engine: what the rules of time (`dchw.program.program`) imply, worked out without a clock or events.
+
+Where things are::
+
+    engine.py    a Program becomes tables; advance is called until nothing is left; tables become a Timing
+    tables.py    the tables, column by column; ring buffers, peaks, who is in line; single items of shared nodes
+    firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings
+    runs.py      short cut: firings of one node that only take, or only give
+    forks.py     short cut: a node that feeds many, with all that they do
+    lanes.py     the same where the targets need nothing else, side by side
+    shared.py    arbiters (T6, T7), and the engine's side of the memory (T8)
+
+*Order does not show.* A firing node is determinate: its times follow from those of the items and slots it moves (T3,
+T4), whatever order nodes are evaluated in. So there is no event queue. A node in line goes on as far as what it needs
+is known, and the end of a link that waited for it gets in line (``WANTED``). Only nodes that choose (arbiters, the
+memory) need a time, and they decide when no firing node can go on: at the earliest cycle that any of them could decide
+at, because what is not known yet follows some decision and is visible later.
+
+*A link is a ring.* A place holds an item's visible time and, once it is taken, the time at which its slot is free
+again. ``GIVEN`` and ``TAKEN`` count items; ``lists`` say which firing moves which item. Taking (T3) and giving (T4) are
+`firings._take` and `firings._give`; how full a queue was at most is `tables.peak_at`.
+
+*Short cuts change nothing but speed.* While no times are recorded, most firings need not be done one by one
+(`firings._short_cut`), and which ones is told by links and lists alone:
+
+- *Runs*: firings of one node that only take from its two busiest in-links, or that only give to the same out-links,
+  are one loop. A firing whose item is not there yet has the giving node's firing done on the way, if that has nothing
+  else to do: the two nodes and the queue between them become one recurrence.
+- *Forks*: a node that gives the same items to many, through queues of one depth, is done together with its targets, a
+  block of items at a time. That is the recurrence of a broadcast array; with decode units it includes them and their
+  queues. Where the targets need nothing else, all targets of an item are done side by side.
+
+Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
+more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
+
+*Memory and time.* The tables are bounded by the program (its lists and unbounded links) and by rings of twice the depth
+of each queue; a recorded run adds what falls into its window. A call of ``advance`` does a bounded amount of work, so
+that progress can be told and Ctrl-C is heard.
+"""

@@ -1,21 +1,6 @@
-"""The fast engine: the program as flat arrays, run by the kernels of `dchw.engines.fast.firings`.
+"""From a program to the tables that the kernels run on, and from these to a run's times.
 
-It knows no units, only nodes and links. Memory is bounded by the program (its lists and unbounded links) and by rings
-of twice the depth of each queue; a recorded run adds what falls into its window.
-
-Firings are evaluated one by one where they must be. When no times are recorded, most need not be, and which ones is
-told by links and lists alone:
-
-- *Runs* (`dchw.engines.fast.runs`): firings of one node that only take from its two busiest in-links, or that only
-  give to the same out-links, are one loop. A firing whose item is not there yet has the giving node's firing done on
-  the way, if that has nothing else to do: the two nodes and the queue between them become one recurrence.
-- *Forks* (`dchw.engines.fast.forks`): a node that gives the same items to many, through queues of one depth, is done
-  together with its targets, a block of items at a time. That is the recurrence of a broadcast array; with decode units
-  it includes them and their queues. Where the targets need nothing else (`dchw.engines.fast.lanes`), all targets of an
-  item are done side by side.
-
-Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
-more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
+It knows no units, only nodes and links. How the kernels work: `dchw.engines.fast`.
 """
 
 from __future__ import annotations

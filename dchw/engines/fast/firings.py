@@ -1,13 +1,11 @@
-"""Kernels of the fast engine: no events and no clock, only the times that each firing's neighbours imply.
+"""Kernels that let every firing node go on as far as it can, and then the nodes that choose decide.
 
-Firing nodes are determinate: whatever order they run in, their times come out the same. So each runs in a burst until
-an item or slot it needs is not known yet. Only when none can go on do arbiters and the memory decide, at the earliest
-cycle anything is decided at: what is not known yet follows some decision, so it is visible later than that cycle.
+Single firings are here (`_take`, `_give`), and which short cut is taken where (`_short_cut`).
 """
 
 from __future__ import annotations
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.dram.controller import run_idle
 from dchw.engines.fast.forks import fork_run, in_step
 from dchw.engines.fast.runs import give_run, take_run
@@ -65,6 +63,7 @@ from dchw.engines.fast.tables import (
     WAITED_FOR,
     WANTED,
     Ints,
+    Ints32,
     Tables,
     defer,
     peak_at,
@@ -132,12 +131,8 @@ def _run_out(t: Tables, work: int) -> bool:
 
 @lean_kernel
 def _fire(t: Tables, target: int) -> None:
-    # every queued node fires until it is done or must wait (T3, T4), or until DONE reaches the target. Runs of firings
-    # that only take or only give are done at once, unless their times are recorded; what is left are single firings,
-    # in one loop almost without calls
-    run, node, link, ends, ring, lists = t.run, t.node, t.link, t.ends, t.ring, t.lists
-    span, arbiter, queue = t.span, t.arbiter, t.queue
-    recording = run[RECORDING]
+    # nodes in line go on, each as far as it can, until there are none or DONE reaches the target
+    run, node, queue = t.run, t.node, t.queue
     while run[DONE] < target:
         if run[QUEUE_COUNT] == 0:
             if run[DEFERRALS] == 0:
@@ -147,181 +142,217 @@ def _fire(t: Tables, target: int) -> None:
         run[QUEUE_HEAD] = (run[QUEUE_HEAD] + 1) % queue.shape[0]
         run[QUEUE_COUNT] -= 1
         node[at, QUEUED] = NOT_QUEUED
-        into, out_of, stop = node[at, INTO], node[at, OUT_OF], node[at, STOP]
-        main, other = node[at, MAIN], node[at, OTHER]
-        firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
-        occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
-        begun, started = firing, node[at, STARTED]
-        start, waited_for = node[at, START], node[at, WAITED_FOR]
-        here = node[at, SPAN]
-        stall, idle = span[here, SPAN_STALL], span[here, SPAN_IDLE]
-        span_end, fresh = span[here, SPAN_END], span[here, SPAN_START] < 0
-        while firing < count:
-            blocked = False
-            before = firing
-            if not recording:
-                # the next firing that takes from a third link, takes at all, gives
-                third, takes, gives = span_end, span_end, span_end
-                for end in range(into, out_of):
-                    x = ends[end]
-                    if x in (main, other):
-                        takes = min(takes, link[x, NEXT_TAKER])
-                    else:
-                        third = min(third, link[x, NEXT_TAKER])
-                for end in range(out_of, stop):
-                    gives = min(gives, link[ends[end], NEXT_GIVER])
-                node[at, QUIET] = 0 if fresh else min(min(third, gives), span_end - 1)
-                free = finish
-                if not started and min(third, gives) > firing:
-                    firing, finish, waited, first, blocked, pulled = take_run(
-                        node, link, ends, span, ring, lists, at, firing, min(third, gives), finish
-                    )
-                    run[DONE] += pulled
-                    run[IN_RUNS] += firing - before + pulled
-                    idle += waited
-                    if firing > before:
-                        if fresh:
-                            span[here, SPAN_START] = first
-                            fresh = False
-                        if main >= 0 and link[main, WANTED] & SLOT:
-                            wake_source(run, node, link, arbiter, queue, main)
-                        if other >= 0 and link[other, WANTED] & SLOT:
-                            wake_source(run, node, link, arbiter, queue, other)
-                    if blocked:
-                        _hurry(run, node, link, arbiter, queue, main)
-                        _hurry(run, node, link, arbiter, queue, other)
-                elif (
-                    gives == firing
-                    and node[at, LANES] > 0
-                    and not fresh
-                    and min(third, takes) > firing
-                    and in_step(node, link, t.lane, at)
-                ):
-                    others = min(min(third, takes), span_end - 1)
-                    for end in range(out_of, stop):
-                        if link[ends[end], FORKED] == 0:
-                            others = min(others, link[ends[end], NEXT_GIVER])
-                    if others > firing:
-                        firing, free, held = fork_run(
-                            run, node, link, ends, t.lane, span, arbiter, queue, ring, lists, t.room, at, firing,
-                            others, start if started else finish,
-                        )  # fmt: skip
-                    if firing > before:
-                        finish, started = free, 0
-                        stall += held
-                        defer(run, node, at)
-                        break
-                if firing == before and not blocked and gives == firing and min(third, takes) > firing:
-                    firing, free, held, blocked = give_run(
-                        node, link, ends, ring, lists, t.scratch, at, firing, min(third, takes),
-                        start if started else finish,
-                    )  # fmt: skip
-                    if fresh and (firing > before or blocked):
-                        span[here, SPAN_START] = finish
-                        fresh = False
-                    if firing > before:
-                        finish, started = free, 0
-                        stall += held
-                        run[IN_RUNS] += firing - before
-                        for end in range(out_of, stop):
-                            x = ends[end]
-                            if link[x, WANTED] & ITEM and link[x, GIVEN] > link[x, TAKEN]:
-                                wake_target(run, node, link, arbiter, queue, x)
-                    elif blocked and not started:
-                        start, waited_for, started = finish, -1, 1
-            if firing == before and not blocked:
-                if not started:
-                    start, waited_for = finish, -1
-                    for end in range(into, out_of):
-                        x = ends[end]
-                        if link[x, NEXT_TAKER] != firing:
-                            continue
-                        upto, by = link[x, TAKEN] + 1, link[x, TAKEN_BY]
-                        if by >= 0:
-                            while lists[by + upto] == firing:
-                                upto += 1
-                        if upto > link[x, GIVEN]:
-                            link[x, WANTED] |= ITEM
-                            blocked = True
-                            break
-                        link[x, UPTO] = upto
-                        visible = ring[link[x, RING] + ((upto - 1) & link[x, MASK])]
-                        if visible > start:
-                            start, waited_for = visible, x
-                    if blocked:
-                        break
-                    idle += start - finish
-                    for end in range(into, out_of):
-                        # each place in the ring turns from the item's time into its slot's
-                        x = ends[end]
-                        if link[x, NEXT_TAKER] != firing:
-                            continue
-                        upto, by = link[x, UPTO], link[x, TAKEN_BY]
-                        link[x, NEXT_TAKER] = lists[by + upto] if by >= 0 else firing + 1
-                        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
-                        for item in range(link[x, TAKEN], upto):
-                            place = base + (item & mask)
-                            if item >= initial:
-                                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x, HOLD], peak)
-                            ring[place] = start + 1
-                        link[x, PEAK], link[x, TAKEN] = peak, upto
-                        if link[x, WANTED] & SLOT:
-                            wake_source(run, node, link, arbiter, queue, x)
-                    if fresh:
-                        span[here, SPAN_START] = start
-                        fresh = False
-                    started = 1
-                busy_until = start + (constant if constant else lists[occupied + firing]) - 1
-                handover, stalled_by = busy_until, -1
-                for end in range(out_of, stop):
-                    x = ends[end]
-                    if link[x, NEXT_GIVER] != firing:
-                        continue
-                    upto, by = link[x, GIVEN] + 1, link[x, GIVEN_BY]
-                    if by >= 0:
-                        while lists[by + upto] == firing:
-                            upto += 1
-                    link[x, UPTO] = upto
-                    needs = upto - 1 - link[x, DEPTH]
-                    if link[x, DEPTH] and needs >= link[x, INITIAL]:
-                        if needs >= link[x, TAKEN]:
-                            link[x, WANTED] |= SLOT
-                            blocked = True
-                            break
-                        visible = ring[link[x, RING] + (needs & link[x, MASK])]
-                        if visible > handover:
-                            handover, stalled_by = visible, x
-                if blocked:
+        _go_on(t, at)
+
+
+@inlined
+def _go_on(t: Tables, at: int) -> None:
+    """Let a node fire until it is done or must wait: many firings in one go where `_short_cut` can, else one by one."""
+    run, node, span = t.run, t.node, t.span
+    firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
+    started, start, waited_for = node[at, STARTED], node[at, START], node[at, WAITED_FOR]
+    occupied, constant, here = node[at, OCCUPIED], node[at, CONSTANT], node[at, SPAN]
+    stall, idle = span[here, SPAN_STALL], span[here, SPAN_IDLE]
+    span_end, fresh = span[here, SPAN_END], span[here, SPAN_START] < 0
+    begun, waits = firing, False
+    while firing < count and not waits:
+        before = firing
+        if not run[RECORDING]:
+            firing, finish, started, start, waited_for, fresh, stalled, idled, waits = _short_cut(
+                t, at, firing, finish, started, start, waited_for, here, span_end, fresh
+            )
+            stall += stalled
+            idle += idled
+        if firing == before and not waits:
+            if not started:
+                begin, waited_for = _take(t, at, firing, finish)
+                if begin < 0:
                     break
-                for end in range(out_of, stop):
-                    x = ends[end]
-                    if link[x, NEXT_GIVER] != firing:
-                        continue
-                    upto, by = link[x, UPTO], link[x, GIVEN_BY]
-                    link[x, NEXT_GIVER] = lists[by + upto] if by >= 0 else firing + 1
-                    for item in range(link[x, GIVEN], upto):
-                        ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
-                    link[x, GIVEN] = upto
-                    if link[x, WANTED] & ITEM:
-                        wake_target(run, node, link, arbiter, queue, x)
-                stall += handover - busy_until
-                finish = handover + 1
-                if recording:
-                    record(t, at, firing, start, finish, waited_for, stalled_by)
-                firing += 1
-                started = 0
-            if firing == span_end:
-                span[here, SPAN_STALL], span[here, SPAN_IDLE], span[here, SPAN_FINISH] = stall, idle, finish
-                if firing < count:
-                    here += 1
-                    span_end, stall, idle, fresh = span[here, SPAN_END], 0, 0, True
-            if blocked:
+                start, started = begin, 1
+                idle += start - finish
+                if fresh:
+                    span[here, SPAN_START] = start
+                    fresh = False
+            busy_until = start + (constant if constant else t.lists[occupied + firing]) - 1
+            handover, stalled_by = _give(t, at, firing, busy_until)
+            if handover < 0:
                 break
-        if firing < count:
-            span[here, SPAN_STALL], span[here, SPAN_IDLE] = stall, idle
-        node[at, NEXT], node[at, FINISH], node[at, STARTED] = firing, finish, started
-        node[at, START], node[at, WAITED_FOR], node[at, SPAN] = start, waited_for, here
-        run[DONE] += firing - begun
+            stall += handover - busy_until
+            finish = handover + 1
+            if run[RECORDING]:
+                record(t, at, firing, start, finish, waited_for, stalled_by)
+            firing += 1
+            started = 0
+        if firing == span_end:
+            span[here, SPAN_STALL], span[here, SPAN_IDLE], span[here, SPAN_FINISH] = stall, idle, finish
+            if firing < count:
+                here += 1
+                span_end, stall, idle, fresh = span[here, SPAN_END], 0, 0, True
+    if firing < count:
+        span[here, SPAN_STALL], span[here, SPAN_IDLE] = stall, idle
+    node[at, NEXT], node[at, FINISH], node[at, STARTED] = firing, finish, started
+    node[at, START], node[at, WAITED_FOR], node[at, SPAN] = start, waited_for, here
+    run[DONE] += firing - begun
+
+
+@inlined
+def _behind(lists: Ints32, by: int, item: int, firing: int) -> int:
+    """The item behind the last one that a firing moves, from the first one and where its list begins on (-1: none)."""
+    upto = item + 1
+    if by >= 0:
+        while lists[by + upto] == firing:
+            upto += 1
+    return upto
+
+
+@inlined
+def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
+    """T3: take all items of a firing; its start, and the link it waited for (-1: none). -1: an item is not known."""
+    node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
+    into, out_of = node[at, INTO], node[at, OUT_OF]
+    start, waited_for = finish, -1
+    for end in range(into, out_of):
+        x = ends[end]
+        if link[x, NEXT_TAKER] != firing:
+            continue
+        upto = _behind(lists, link[x, TAKEN_BY], link[x, TAKEN], firing)
+        if upto > link[x, GIVEN]:
+            link[x, WANTED] |= ITEM
+            return -1, -1
+        link[x, UPTO] = upto
+        visible = ring[link[x, RING] + ((upto - 1) & link[x, MASK])]
+        if visible > start:
+            start, waited_for = visible, x
+    for end in range(into, out_of):
+        # each place in the ring turns from the item's time into its slot's
+        x = ends[end]
+        if link[x, NEXT_TAKER] != firing:
+            continue
+        upto, by = link[x, UPTO], link[x, TAKEN_BY]
+        link[x, NEXT_TAKER] = lists[by + upto] if by >= 0 else firing + 1
+        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
+        for item in range(link[x, TAKEN], upto):
+            place = base + (item & mask)
+            if item >= initial:
+                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x, HOLD], peak)
+            ring[place] = start + 1
+        link[x, PEAK], link[x, TAKEN] = peak, upto
+        if link[x, WANTED] & SLOT:
+            wake_source(t.run, node, link, t.arbiter, t.queue, x)
+    return start, waited_for
+
+
+@inlined
+def _give(t: Tables, at: int, firing: int, busy_until: int) -> tuple[int, int]:
+    """T4: give all items of a firing; when, and the link that stalled it (-1: none). -1: a slot is not known."""
+    node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
+    out_of, stop = node[at, OUT_OF], node[at, STOP]
+    handover, stalled_by = busy_until, -1
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x, NEXT_GIVER] != firing:
+            continue
+        upto = _behind(lists, link[x, GIVEN_BY], link[x, GIVEN], firing)
+        link[x, UPTO] = upto
+        needs = upto - 1 - link[x, DEPTH]
+        if link[x, DEPTH] and needs >= link[x, INITIAL]:
+            if needs >= link[x, TAKEN]:
+                link[x, WANTED] |= SLOT
+                return -1, -1
+            visible = ring[link[x, RING] + (needs & link[x, MASK])]
+            if visible > handover:
+                handover, stalled_by = visible, x
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x, NEXT_GIVER] != firing:
+            continue
+        upto, by = link[x, UPTO], link[x, GIVEN_BY]
+        link[x, NEXT_GIVER] = lists[by + upto] if by >= 0 else firing + 1
+        for item in range(link[x, GIVEN], upto):
+            ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
+        link[x, GIVEN] = upto
+        if link[x, WANTED] & ITEM:
+            wake_target(t.run, node, link, t.arbiter, t.queue, x)
+    return handover, stalled_by
+
+
+@inlined
+def _short_cut(
+    t: Tables,
+    at: int,
+    firing: int,
+    finish: int,
+    started: int,
+    start: int,
+    waited_for: int,
+    here: int,
+    span_end: int,
+    fresh: bool,
+) -> tuple[int, int, int, int, int, bool, int, int, bool]:
+    """Many firings in one go, where nobody looks at their times: a run that only takes, a fork, a run that only gives.
+
+    Gives its arguments from ``firing`` to ``waited_for`` and ``fresh`` as they are then, unchanged where there is no
+    short cut; cycles stalled and idle; and whether the node must wait, or another should go on first.
+    """
+    run, node, link, ends = t.run, t.node, t.link, t.ends
+    main, other = node[at, MAIN], node[at, OTHER]
+    out_of, stop = node[at, OUT_OF], node[at, STOP]
+    # the next firing that takes from a third link, takes at all, gives
+    third, takes, gives = span_end, span_end, span_end
+    for end in range(node[at, INTO], out_of):
+        x = ends[end]
+        if x in (main, other):
+            takes = min(takes, link[x, NEXT_TAKER])
+        else:
+            third = min(third, link[x, NEXT_TAKER])
+    for end in range(out_of, stop):
+        gives = min(gives, link[ends[end], NEXT_GIVER])
+    node[at, QUIET] = 0 if fresh else min(min(third, gives), span_end - 1)
+    before = firing
+    if not started and min(third, gives) > firing:
+        firing, finish, waited, first, waits, pulled = take_run(t, at, firing, min(third, gives), finish)
+        run[DONE] += pulled
+        run[IN_RUNS] += firing - before + pulled
+        if firing > before:
+            if fresh:
+                t.span[here, SPAN_START] = first
+                fresh = False
+            if main >= 0 and link[main, WANTED] & SLOT:
+                wake_source(run, node, link, t.arbiter, t.queue, main)
+            if other >= 0 and link[other, WANTED] & SLOT:
+                wake_source(run, node, link, t.arbiter, t.queue, other)
+        if waits:
+            _hurry(run, node, link, t.arbiter, t.queue, main)
+            _hurry(run, node, link, t.arbiter, t.queue, other)
+        return firing, finish, started, start, waited_for, fresh, 0, waited, waits
+    quiet = min(third, takes)
+    if gives != firing or quiet <= firing:
+        return firing, finish, started, start, waited_for, fresh, 0, 0, False
+    free = start if started else finish
+    if node[at, LANES] > 0 and not fresh and in_step(node, link, t.lane, at):
+        others = min(quiet, span_end - 1)
+        for end in range(out_of, stop):
+            if link[ends[end], FORKED] == 0:
+                others = min(others, link[ends[end], NEXT_GIVER])
+        if others > firing:
+            firing, freed, held = fork_run(t, at, firing, others, free)
+            if firing > before:
+                defer(run, node, at)
+                return firing, freed, 0, start, waited_for, fresh, held, 0, True
+    firing, freed, held, waits = give_run(t, at, firing, quiet, free)
+    if fresh and (firing > before or waits):
+        t.span[here, SPAN_START] = finish
+        fresh = False
+    if firing > before:
+        run[IN_RUNS] += firing - before
+        for end in range(out_of, stop):
+            x = ends[end]
+            if link[x, WANTED] & ITEM and link[x, GIVEN] > link[x, TAKEN]:
+                wake_target(run, node, link, t.arbiter, t.queue, x)
+        return firing, freed, 0, start, waited_for, fresh, held, 0, waits
+    if waits and not started:
+        return firing, finish, 1, finish, -1, fresh, 0, 0, True
+    return firing, finish, started, start, waited_for, fresh, 0, 0, waits
 
 
 @lean_kernel

@@ -51,8 +51,9 @@ from dchw.engines.fast.tables import (
     WANTED,
     WITH_FORKS,
     Ints,
-    Ints32,
+    Tables,
     defer,
+    risen,
     wake,
     wake_source,
 )
@@ -72,43 +73,24 @@ def in_step(node: Ints, link: Ints, lane: Ints, at: int) -> bool:
 
 
 @lean_kernel
-def fork_run(
-    run: Ints,
-    node: Ints,
-    link: Ints,
-    ends: Ints,
-    lane: Ints,
-    span: Ints,
-    arbiter: Ints,
-    queue: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    at: int,
-    firing: int,
-    quiet: int,
-    free: int,
-) -> tuple[int, int, int]:
+def fork_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[int, int, int]:
     """Firings before ``quiet`` of a fork that is `in_step`, and what its targets do with the items.
 
     ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
     finish, and cycles stalled. Stops behind the first block of items that some target cannot deal with here.
     """
+    node, link, lane, room = t.node, t.link, t.lane, t.room
     begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
     item, giver = link[lane[begin, LANE_ITEMS], GIVEN], link[lane[begin, LANE_ITEMS], NEXT_GIVER]
     stalled, done, smooth, begun_at = 0, 0, True, firing
     while smooth and giver < quiet:
         block = item
-        item, giver, firing, free, stall, fired = lanes_run(
-            node, link, lane, span, ring, lists, room, at, item, giver, quiet, firing, free
-        )
+        item, giver, firing, free, stall, fired = lanes_run(t, at, item, giver, quiet, firing, free)
         stalled += stall
         done += fired
         if item > block:
             continue
-        giver, firing, free, stall, count = _hand_over(
-            node, link, lane, ring, lists, room, at, item, giver, quiet, firing, free
-        )
+        giver, firing, free, stall, count = _hand_over(t, at, item, giver, quiet, firing, free)
         stalled += stall
         if count == 0:
             break
@@ -121,9 +103,7 @@ def fork_run(
             for p in range(begin, end):
                 dealt = room[DEALT, p - begin]
                 if 0 <= dealt < count:
-                    more, partly, fired = _lane_run(
-                        run, node, link, ends, lane, span, arbiter, queue, ring, lists, room, at, p, item, dealt, count
-                    )
+                    more, partly, fired = _lane_run(t, at, p, item, dealt, count)
                     done += fired
                     going |= more > dealt
                     room[DEALT, p - begin] = ~more if partly else more
@@ -131,7 +111,7 @@ def fork_run(
             dealt = room[DEALT, p - begin]
             if dealt < count:
                 smooth = False
-                _leave(run, node, link, lane, arbiter, queue, ring, lists, room, p, item, dealt, count)
+                _leave(t, p, item, dealt, count)
         item += count
     for p in range(begin, end):
         x = lane[p, LANE_ITEMS]
@@ -140,30 +120,20 @@ def fork_run(
             link[x, TAKEN], link[x, NEXT_TAKER] = item, node[lane[p, LANE_NODE], NEXT]
             link[x, WANTED] |= ITEM  # it may have waited for something else before
         link[x, UPTO] = 0
-    run[DONE] += done
-    run[WITH_FORKS] += done + firing - begun_at
+    t.run[DONE] += done
+    t.run[WITH_FORKS] += done + firing - begun_at
     return firing, free, stalled
 
 
 @lean_kernel
 def _hand_over(
-    node: Ints,
-    link: Ints,
-    lane: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    at: int,
-    item: int,
-    giver: int,
-    quiet: int,
-    firing: int,
-    free: int,
+    t: Tables, at: int, item: int, giver: int, quiet: int, firing: int, free: int
 ) -> tuple[int, int, int, int, int]:
     """Finish of the fork's firings that give the next items, in HANDED, as far as all slots are known.
 
     Gives the next giver, the fork's next firing, its predecessor's finish, cycles stalled, and the number of items.
     """
+    node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
     begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
     first = lane[begin, LANE_ITEMS]
     mask, depth, by = link[first, MASK], link[first, DEPTH], link[first, GIVEN_BY]
@@ -188,60 +158,31 @@ def _hand_over(
 
 
 @lean_kernel
-def _leave(
-    run: Ints,
-    node: Ints,
-    link: Ints,
-    lane: Ints,
-    arbiter: Ints,
-    queue: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    p: int,
-    item: int,
-    dealt: int,
-    count: int,
-) -> None:
+def _leave(t: Tables, p: int, item: int, dealt: int, count: int) -> None:
     """Leave the items of a block that a target did not deal with in its queue, and let it go on by itself.
 
     ``dealt`` items are taken; ~``dealt``, where it has begun with another and not finished.
     """
+    node, link, lane, ring = t.node, t.link, t.lane, t.ring
     x, base, target = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE]
     mask, hold, by = link[x, MASK], link[x, HOLD], link[x, TAKEN_BY]
     taken = ~dealt + 1 if dealt < 0 else dealt
     for k in range(taken, count):
-        ring[base + ((item + k) & mask)] = room[HANDED, k] - 1 + hold
+        ring[base + ((item + k) & mask)] = t.room[HANDED, k] - 1 + hold
     link[x, TAKEN] = item + taken
-    link[x, NEXT_TAKER] = lists[by + item + taken] if by >= 0 else node[target, NEXT]
+    link[x, NEXT_TAKER] = t.lists[by + item + taken] if by >= 0 else node[target, NEXT]
     link[x, UPTO] = SETTLED
-    wake(run, node, arbiter, queue, target)
+    wake(t.run, node, t.arbiter, t.queue, target)
 
 
 @inlined
-def _lane_run(
-    run: Ints,
-    node: Ints,
-    link: Ints,
-    ends: Ints,
-    lane: Ints,
-    span: Ints,
-    arbiter: Ints,
-    queue: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    at: int,
-    p: int,
-    first: int,
-    dealt: int,
-    count: int,
-) -> tuple[int, bool, int]:
+def _lane_run(t: Tables, at: int, p: int, first: int, dealt: int, count: int) -> tuple[int, bool, int]:
     """What a target does with items ``first + dealt`` .. ``first + count`` of a block whose hand-over is known.
 
     Gives the items dealt with, whether another is begun, and firings done: the target's, and those of the source of
     its other items, which are done on the way where it has nothing else to do.
     """
+    node, link, lane, span, ring, lists, room = t.node, t.link, t.lane, t.span, t.ring, t.lists, t.room
     column, rings, target, x = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE], lane[p, LANE_OTHER]
     mask, hold, depth = link[column, MASK], link[column, HOLD], link[column, DEPTH]
     column_by, fill = link[column, TAKEN_BY], link[column, PEAK]
@@ -280,7 +221,7 @@ def _lane_run(
                     if source_quiet == UNSEEN:
                         source_quiet = -1
                         if source not in (at, target):
-                            source_quiet = free_until(node, link, ends, span, source, x)
+                            source_quiet = free_until(t, source, x)
                         if source_quiet >= 0:
                             source_firing = node[source, NEXT]
                             source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
@@ -303,8 +244,7 @@ def _lane_run(
                     waited += seen - start
                     start = seen
                 if peak != depth_other and item >= initial:
-                    while item - peak >= initial and ring[base + ((item - peak) & mask_other)] > seen - hold_other:
-                        peak += 1
+                    peak = risen(ring, base, mask_other, initial, item, seen - hold_other, peak)
                 ring[place] = start + 1
                 item += 1
                 taker = after
@@ -344,7 +284,7 @@ def _lane_run(
         if link[x, WANTED] & SLOT:
             if source < node.shape[0]:
                 link[x, WANTED] &= ~SLOT
-                defer(run, node, source)
+                defer(t.run, node, source)
             else:
-                wake_source(run, node, link, arbiter, queue, x)
+                wake_source(t.run, node, link, t.arbiter, t.queue, x)
     return dealt, partly, done

@@ -8,7 +8,7 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.runs import service
 from dchw.engines.fast.tables import (
     CONSTANT,
@@ -33,6 +33,7 @@ from dchw.engines.fast.tables import (
     TAKEN_BY,
     Ints,
     Ints32,
+    Tables,
 )
 
 BLOCK = 64
@@ -78,19 +79,7 @@ def _limit(node: Ints, link: Ints, lane: Ints, p: int) -> int:
 
 @lean_kernel
 def lanes_run(
-    node: Ints,
-    link: Ints,
-    lane: Ints,
-    span: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    at: int,
-    item: int,
-    giver: int,
-    quiet: int,
-    firing: int,
-    free: int,
+    t: Tables, at: int, item: int, giver: int, quiet: int, firing: int, free: int
 ) -> tuple[int, int, int, int, int, int]:
     """The next items of a fork, up to a block, as far as no target needs anything else for them.
 
@@ -98,6 +87,7 @@ def lanes_run(
     that gives it; ``free`` is the finish before ``firing`` (its start if it has one). Gives these four as they are
     behind the block, unchanged where there is none; cycles stalled; firings of all targets.
     """
+    node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
     begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
     count = _lay_out(node, link, lane, lists, room, begin, end, item)
     if count == 0:
@@ -139,25 +129,14 @@ def lanes_run(
     firings = 0
     if done > 0:
         for p in range(begin, end):
-            firings += _settle(node, link, lane, span, ring, lists, room, p, p - begin, item, done)
+            firings += _settle(t, p, p - begin, item, done)
     return item + done, giver, firing, free, stall, firings
 
 
-@lean_kernel
-def _settle(
-    node: Ints,
-    link: Ints,
-    lane: Ints,
-    span: Ints,
-    ring: Ints,
-    lists: Ints32,
-    room: Ints,
-    p: int,
-    column: int,
-    item: int,
-    count: int,
-) -> int:
+@inlined
+def _settle(t: Tables, p: int, column: int, item: int, count: int) -> int:
     """Bring queue and target of a lane up to date with ``count`` items from ``item`` on; firings of the target."""
+    node, link, lane, ring, room = t.node, t.link, t.lane, t.ring, t.room
     x, base, target = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE]
     mask, depth, most, by = link[x, MASK], link[x, DEPTH], max(link[x, PEAK], 1), link[x, TAKEN_BY]
     if link[x, PEAK] != depth or depth == 0:  # as `tables.peak_at`
@@ -171,7 +150,7 @@ def _settle(
     for k in range(max(count - mask - 1, 0), count):
         ring[base + ((item + k) & mask)] = room[BEGIN + k, column] + 1
     begun = node[target, NEXT]
-    node[target, NEXT] = lists[by + item + count] if by >= 0 else begun + count
-    span[node[target, SPAN], SPAN_IDLE] += room[IDLE, column]
+    node[target, NEXT] = t.lists[by + item + count] if by >= 0 else begun + count
+    t.span[node[target, SPAN], SPAN_IDLE] += room[IDLE, column]
     node[target, FINISH] = room[FREE, column]
     return node[target, NEXT] - begun

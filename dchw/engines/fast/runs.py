@@ -40,8 +40,9 @@ from dchw.engines.fast.tables import (
     TAKEN,
     TAKEN_BY,
     WANTED,
-    Ints,
     Ints32,
+    Tables,
+    peak_at,
 )
 
 FAR_FIRING = 2**62
@@ -60,18 +61,7 @@ def service(lists: Ints32, occupied: int, constant: int, firing: int, until: int
 
 
 @inlined
-def take_run(
-    node: Ints,
-    link: Ints,
-    ends: Ints,
-    span: Ints,
-    ring: Ints,
-    lists: Ints32,
-    at: int,
-    firing: int,
-    quiet: int,
-    finish: int,
-) -> tuple[int, int, int, int, bool, int]:
+def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[int, int, int, int, bool, int]:
     """Firings before ``quiet`` that give nothing and take from no links but MAIN and OTHER, an item each at most.
 
     Where an item of MAIN is not there yet and its source has nothing to do but to give it, the source's firing is done
@@ -80,6 +70,7 @@ def take_run(
     Gives the next firing, its predecessor's finish, cycles idle, the first start (-1: no firing), whether an item is
     missing, and how many firings of the source were done.
     """
+    node, link, span, ring, lists = t.node, t.link, t.span, t.ring, t.lists
     occupied, constant, main, other = node[at, OCCUPIED], node[at, CONSTANT], node[at, MAIN], node[at, OTHER]
     base = mask = initial = hold = by = item = given = peak = 0
     other_base = other_mask = other_initial = other_hold = other_by = other_item = other_given = other_peak = 0
@@ -130,7 +121,7 @@ def take_run(
             else:
                 if source == UNSEEN:
                     source = link[main, SOURCE]
-                    source_quiet = free_until(node, link, ends, span, source, main) if source != at else -1
+                    source_quiet = free_until(t, source, main) if source != at else -1
                     if source_quiet >= 0:
                         source_firing = node[source, NEXT]
                         source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
@@ -158,21 +149,16 @@ def take_run(
                 source_firing, next_giver = next_giver + 1, given_after
                 given += 1
             start = max(start, visible)
-            if item >= initial:  # `peak_at`, without a call
-                peak = max(peak, 1)
-                while item - peak >= initial and ring[base + ((item - peak) & mask)] > visible - hold:
-                    peak += 1
+            if item >= initial:
+                peak = peak_at(ring, base, mask, initial, item, visible - hold, peak)
             ring[place] = start + 1
             item += 1
             next_main = after
         if next_other == firing:
             if other_item >= other_initial:
-                other_peak = max(other_peak, 1)
-                while (
-                    other_item - other_peak >= other_initial
-                    and ring[other_base + ((other_item - other_peak) & other_mask)] > other_visible - other_hold
-                ):
-                    other_peak += 1
+                other_peak = peak_at(
+                    ring, other_base, other_mask, other_initial, other_item, other_visible - other_hold, other_peak
+                )
             ring[other_place] = start + 1
             other_item += 1
             next_other = other_after
@@ -193,14 +179,15 @@ def take_run(
 
 
 @inlined
-def free_until(node: Ints, link: Ints, ends: Ints, span: Ints, at: int, x: int) -> int:
+def free_until(t: Tables, at: int, x: int) -> int:
     """The firing before which a node moves items of link ``x`` only; -1 if it must do something else first."""
+    node, link, ends, span = t.node, t.link, t.ends, t.span
     if at >= node.shape[0] or node[at, SPAN] >= span.shape[0]:
         return -1
     here = node[at, SPAN]
     if span[here, SPAN_START] < 0:
         return -1
-    until = span[here, SPAN_END] - 1  # the last firing of a layer is for `fast_kernels` to settle
+    until = span[here, SPAN_END] - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
     for end in range(node[at, INTO], node[at, OUT_OF]):
         until = min(until, link[ends[end], NEXT_TAKER])
     for end in range(node[at, OUT_OF], node[at, STOP]):
@@ -212,23 +199,13 @@ def free_until(node: Ints, link: Ints, ends: Ints, span: Ints, at: int, x: int) 
 
 
 @inlined
-def give_run(
-    node: Ints,
-    link: Ints,
-    ends: Ints,
-    ring: Ints,
-    lists: Ints32,
-    need: Ints,
-    at: int,
-    firing: int,
-    quiet: int,
-    free: int,
-) -> tuple[int, int, int, bool]:
+def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[int, int, int, bool]:
     """Firings before ``quiet`` that take nothing and give one item each to the same links, as far as slots are known.
 
     ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
     finish, cycles stalled, and whether a slot is missing for the very first.
     """
+    node, link, ends, ring, lists, need = t.node, t.link, t.ends, t.ring, t.lists, t.scratch
     occupied, constant, out_of, stop = node[at, OCCUPIED], node[at, CONSTANT], node[at, OUT_OF], node[at, STOP]
     count = min(quiet - firing, need.shape[0])
     seen = -1  # the list looked at last: links of a fork often share one

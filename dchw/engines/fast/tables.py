@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.engines.memory import MemoryState
 
 Ints = npt.NDArray[np.int64]
@@ -83,11 +83,19 @@ def take(t: Tables, x: int, cycle: int) -> None:
         wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
-@lean_kernel
+@inlined
 def peak_at(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
-    # most slots held, when all before ``item`` are taken: they are freed in order, so that there are more than
-    # ``peak`` with this item's if the one ``peak`` before it is free later than this item's is held
-    peak = max(peak, 1)
+    """Most slots of a link held at any time, when all items before ``item`` are taken and ``peak`` is known of them."""
+    return risen(ring, base, mask, initial, item, held_from, max(peak, 1))
+
+
+@inlined
+def risen(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
+    """As `peak_at`, for a peak of at least 1.
+
+    Slots are freed in order: more than ``peak`` are held with this item's if the one ``peak`` before it is free later
+    than this item's is held.
+    """
     while item - peak >= initial and ring[base + ((item - peak) & mask)] > held_from:
         peak += 1
     return peak
