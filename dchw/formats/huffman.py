@@ -1,5 +1,8 @@
 """``huffman``: gaps and codes as Huffman words with one table each per layer, and a codebook.
 
+On a machine that makes its pointers gaps run on from column to column and none are stored (`packing.running`); on one
+that stores them every run begins anew.
+
 Tables are built from the packed entries, whose fillers differ from the file's. Where the layer's code limit cannot
 tell all packed symbols apart, it is raised to the least that can.
 """
@@ -10,19 +13,36 @@ from dataclasses import replace
 
 from dchw.compression import huffman
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols
+from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.files import own_file
-from dchw.formats.packing.layout import PackShape
+from dchw.formats.packing.layout import PackShape, Pointers
 from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
-from dchw.formats.packing.sparse import assemble, entries_of, rows_of_gaps, stored_chunks, stored_runs
+from dchw.formats.packing.running import COLUMNS as RUNNING_COLUMNS
+from dchw.formats.packing.running import place_entries, running_chunks, running_entries
+from dchw.formats.packing.sparse import (
+    COLUMNS,
+    StoredRuns,
+    assemble,
+    entries_of,
+    rows_of_gaps,
+    stored_chunks,
+    stored_runs,
+)
 from dchw.vocabulary import Stream
+
+WIDEST_GAP = 8
+"""Bits of a decoded gap: those of a symbol in the decode units' tables."""
 
 
 def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    index_bits = layer.storage.index_bits
-    runs = stored_runs(layer, shape, index_bits=index_bits, coded=True)
-    tables = build_tables(layer, (runs.gap, runs.code))
+    made = shape.pointers is Pointers.MADE
+    if made:
+        index_bits, runs, tables = _smallest(layer, shape)
+    else:
+        index_bits = layer.storage.index_bits
+        runs = stored_runs(layer, shape, index_bits=index_bits, coded=True)
+        tables = build_tables(layer, (runs.gap, runs.code))
     gap_lengths, code_lengths = tables.lengths
     return assemble(
         layer,
@@ -41,18 +61,44 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
         positions=huffman.encode_chunks(runs.gap, runs.chunk_entries, gap_lengths),
         values=(Stream.CODES, *huffman.encode_chunks(runs.code, runs.chunk_entries, code_lengths)),
         tables={Stream.CODE_TABLES: tables.data, **encode_codebook(layer, parameters)},
+        columns=RUNNING_COLUMNS if made else COLUMNS,
+        pointers=not made,
     )
 
 
+def _smallest(layer: CompressedLayer, shape: PackShape) -> tuple[int, StoredRuns, CodeTables]:
+    """The width of gaps, up to what a decode unit's table holds, with which codes, gaps and tables are smallest.
+
+    Gaps are entropy-coded, so a wider gap costs its table alone and saves fillers. Of equal choices the narrowest wins;
+    none is narrower than the file's, and none wider is tried once no filler is left.
+    """
+    best: tuple[int, int, StoredRuns, CodeTables] | None = None
+    for index_bits in range(min(layer.storage.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
+        runs = running_entries(layer, shape, index_bits)
+        tables = build_tables(layer, (runs.gap, runs.code))
+        size = tables.coded_bits + 8 * tables.data.size
+        if best is None or size < best[0]:
+            best = size, index_bits, runs, tables
+        if not (runs.code == 0).any():
+            break  # no fillers left to save
+    assert best is not None
+    return best[1:]
+
+
 def _unpack(packed: PackedLayer) -> Entries:
-    chunks = stored_chunks(packed)
+    made = packed.shape.pointers is Pointers.MADE
+    chunks = running_chunks(packed) if made else stored_chunks(packed)
     gap_lengths, code_lengths = code_tables(packed)
     gaps = decode_symbols(packed, Stream.GAPS, chunks.position_bytes, chunks.chunk_entries, gap_lengths)
     code = decode_symbols(packed, Stream.CODES, chunks.value_bytes, chunks.chunk_entries, code_lengths)
+    if made:
+        chunks, row = place_entries(packed, chunks, gaps, code)
+    else:
+        row = rows_of_gaps(packed, chunks, gaps, code)
     return entries_of(
         packed,
         chunks,
-        row=rows_of_gaps(packed, chunks, gaps, code),
+        row=row,
         value=look_up(packed, code),
         code=code,
         is_filler=code == 0,

@@ -204,6 +204,9 @@ class _Counting:
         if at_load:
             written = ceil_div(coded.symbols * work.entry_bits, sram.word_bits)
             self._add(self._machine.weight_sram, Event.SRAM_WRITE, written * decodes, work.form.values)
+            starts = sram.words(work.starts_bits)
+            self._add(self._machine.weight_sram, Event.SRAM_WRITE, starts * decodes, Stream.POINTERS)
+            self._add(self._machine.weight_sram, Event.SRAM_READ, starts * work.tiling.passes, Stream.POINTERS)
             self._fetch()
             return
         for stream, offsets in work.packed.chunk_bytes.items():

@@ -179,8 +179,8 @@ class WeightStream:
 
 
 def decoded_bytes(work: LayerWork) -> int:
-    """Bytes of a layer's entries at fixed width, as the SRAM holds them after decoding at load."""
-    return ceil_div(work.packed.entries * work.entry_bits, 8)
+    """Bytes of a layer's entries at fixed width and its column starts, as the SRAM holds them, decoded at load."""
+    return ceil_div(work.packed.entries * work.entry_bits + work.starts_bits, 8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

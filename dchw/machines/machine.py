@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Frequency, load_yaml
+from dchw.formats.packing.layout import Pointers
 from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
 from dchw.machines.units.dram import Dram
@@ -33,6 +34,9 @@ class Machine(Config):
     clock_hz: Frequency = Field(alias="clock")
     silicon: Silicon
     formats: NumberFormats = NumberFormats()
+    pointers: Pointers = Pointers.MADE
+    """Whether the number of entries of every column lies in DRAM beside coded entries (``stored``, as in EIE) or decode
+    units make column starts as they decode (``made``)."""
     dram: Dram
     dma: Dma
     weight_sram: Sram

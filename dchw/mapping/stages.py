@@ -19,6 +19,7 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.machines.machine import Machine
 from dchw.mapping.tiling import Tiling
+from dchw.vocabulary import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +69,15 @@ class LayerWork:
     def entry_bits(self) -> int:
         """Width of one entry or weight at fixed width, as an SRAM holds it uncoded."""
         return self.form.entry_bits(self.packed)
+
+    @property
+    def starts_bits(self) -> int:
+        """Bits of the column starts that decode units write beside the entries they decode at load: a count for every
+        run. 0 where the DRAM holds them."""
+        if not self.form.positions or not self.needs(Need.DECODER) or Stream.POINTERS in self.packed.regions:
+            return 0
+        counts = self.entries.run_count
+        return counts.size * int(counts.max(initial=0)).bit_length()
 
     @property
     def stored_weights(self) -> int:

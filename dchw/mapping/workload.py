@@ -93,6 +93,7 @@ def map_network(
         elements=machine.pe_array.elements,
         decoders=machine.huffman.units,
         chunk_entries=machine.huffman.chunk_entries,
+        pointers=machine.pointers,
     )
     layers = {layer.name: layer for layer in network.layers}
     works: dict[str, list[LayerWork]] = {}

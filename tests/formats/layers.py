@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dchw.compression.compressed import CompressedLayer, Storage
 from dchw.formats import PackShape
+from dchw.formats.packing.layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import OperationKind
 
@@ -77,4 +78,9 @@ def shapes(draw: st.DrawFn) -> PackShape:
     """Machines with shared, private and several decode units per PE."""
     factor, base = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     elements, decoders = draw(st.sampled_from([(base * factor, base), (base, base * factor)]))
-    return PackShape(elements=elements, decoders=decoders, chunk_entries=draw(st.sampled_from([1, 2, 5, 17, 1000])))
+    return PackShape(
+        elements=elements,
+        decoders=decoders,
+        chunk_entries=draw(st.sampled_from([1, 2, 5, 17, 1000])),
+        pointers=draw(st.sampled_from(Pointers)),
+    )

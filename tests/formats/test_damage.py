@@ -9,6 +9,7 @@ import pytest
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import STORAGE_FORMATS, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
+from dchw.formats.packing.layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
@@ -46,9 +47,11 @@ def pattern(unpacked: Unpacked) -> bytes:
 
 
 @pytest.mark.parametrize("make", [sparse_layer, one_symbol_layer, grouped_layer])
-@pytest.mark.parametrize("storage", list(STORAGE_FORMATS))
-def test_no_flipped_bit_passes_unnoticed(storage: str, make: object) -> None:
-    packed = pack(make(), storage, SHAPE)  # type: ignore[operator]
+@pytest.mark.parametrize(
+    ("storage", "pointers"), [*((storage, Pointers.STORED) for storage in STORAGE_FORMATS), ("huffman", Pointers.MADE)]
+)
+def test_no_flipped_bit_passes_unnoticed(storage: str, pointers: Pointers, make: object) -> None:
+    packed = pack(make(), storage, dataclasses.replace(SHAPE, pointers=pointers))  # type: ignore[operator]
     sound = pattern(unpack(packed))
     raised = changed = 0
     for stream, data in packed.regions.items():

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import round_to_format
 from dchw.formats import STORAGE_FORMATS, DenseWeights, Entries, Need, PackShape, pack, unpack, weight_matrix
+from dchw.formats.packing.layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
@@ -73,7 +74,11 @@ def test_layers_of_more_than_one_block(storage: str) -> None:
     rng = np.random.default_rng(7)
     codes = np.where(rng.random((42, 150)) < 0.2, rng.integers(1, 8, (42, 150)), 0)
     layer = layer_of(codes, geometry=Geometry(in_channels=300, out_channels=42, groups=2))
-    for shape in (PackShape(elements=8, decoders=4, chunk_entries=20), PackShape(elements=2, decoders=4)):
+    for shape in (
+        PackShape(elements=8, decoders=4, chunk_entries=20),
+        PackShape(elements=2, decoders=4),
+        PackShape(elements=8, decoders=4, chunk_entries=20, pointers=Pointers.MADE),
+    ):
         packed = pack(layer, storage, shape)
         expected = oracle.regions_of(layer, storage, shape, 16)
         assert {stream: data.tobytes() for stream, data in packed.regions.items()} == expected
@@ -91,7 +96,10 @@ def test_entries_are_those_of_the_naive_packer_in_its_order(
     assert isinstance(entries, Entries)
     coded = Need.CODEBOOK in STORAGE_FORMATS[storage].needs
     index_bits = 0 if storage in ("csr", "bitmask") else layer.storage.index_bits
-    chunks = oracle.chunks_of(layer, shape, index_bits=index_bits, coded=coded)
+    made = storage == "huffman" and shape.pointers is Pointers.MADE
+    if made:
+        index_bits = packed.parameters.index_bits
+    chunks = oracle.chunks_of(layer, shape, index_bits=index_bits, coded=coded, run_on=made)
     wanted = [entry for chunk in chunks for entry in chunk.entries]
     assert entries.job.tolist() == [e.job for e in wanted]
     assert entries.element.tolist() == [e.element for e in wanted]

@@ -10,6 +10,7 @@ import numpy as np
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.huffman import code_lengths, minimum_limit
 from dchw.formats import PackShape
+from dchw.formats.packing.layout import Pointers
 from dchw.vocabulary import Stream
 
 
@@ -73,8 +74,10 @@ class Bits:
         return bytes(sum(self.bits[i + k] << k for k in range(8)) for i in range(0, len(self.bits), 8))
 
 
-def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool) -> list[Chunk]:
-    """Chunks in DRAM order. ``index_bits`` 0: absolute positions, no fillers."""
+def chunks_of(
+    layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool, run_on: bool = False
+) -> list[Chunk]:
+    """Chunks in DRAM order. ``index_bits`` 0: absolute positions, no fillers. ``run_on``: gaps run on in a chunk."""
     geometry = layer.geometry
     columns = geometry.columns
     rows = geometry.out_channels // geometry.groups
@@ -83,7 +86,8 @@ def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, code
     chunks: list[Chunk] = []
     for section in range(sections):
         own: list[Chunk] = [Chunk(section, section * section_decoders)]
-        for job in range(geometry.groups * columns):
+        jobs = range(geometry.groups * columns)
+        for job in jobs:
             group = job // columns
             runs = []
             for element in range(shape.elements):
@@ -97,11 +101,36 @@ def chunks_of(layer: CompressedLayer, shape: PackShape, *, index_bits: int, code
             if len(own[-1].entries) >= shape.chunk_entries:
                 own.append(Chunk(section, section * section_decoders + len(own) % section_decoders))
             own[-1].runs += runs
+            if run_on:
+                _let_gaps_run_on(layer, own[-1], shape.elements, index_bits)
         while len(own) > 1 and not own[-1].entries:
             tail = own.pop()
             own[-1].runs += tail.runs
         chunks += [chunk for chunk in own if chunk.runs]
     return sorted(chunks, key=lambda chunk: (chunk.jobs[0], chunk.decoder))
+
+
+def _let_gaps_run_on(layer: CompressedLayer, chunk: Chunk, elements: int, index_bits: int) -> None:
+    """Entries of a chunk as one row of places: (run, row) of every place, walked from the start."""
+    rows = layer.geometry.out_channels // layer.geometry.groups
+    places = []
+    for run in chunk.runs:
+        group = run.job // layer.geometry.columns
+        places += [(run, r) for r in range(group * rows, (group + 1) * rows) if r % elements == run.element]
+        run.entries.clear()
+    weights = [
+        i for i, (run, row) in enumerate(places) if layer.matrix_codes[row, run.job % layer.geometry.columns] != 0
+    ]
+    last = -1
+    for at in weights:
+        while at - last - 1 >= 1 << index_bits:
+            last += 1 << index_bits
+            run, row = places[last]
+            run.entries.append(Entry(run.job, run.element, row, 0, 0.0, (1 << index_bits) - 1, True))
+        run, row = places[at]
+        code = int(layer.matrix_codes[row, run.job % layer.geometry.columns])
+        run.entries.append(Entry(run.job, run.element, row, code, float(layer.codebook[code]), at - last - 1, False))
+        last = at
 
 
 def _run(layer: CompressedLayer, job: int, element: int, rows: list[int], index_bits: int, coded: bool) -> Run:
@@ -256,7 +285,10 @@ def _bitmask_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) 
 def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
     index_bits = 0 if storage == "csr" else layer.storage.index_bits
     coded = storage in ("shared", "huffman")
-    chunks = chunks_of(layer, shape, index_bits=index_bits, coded=coded)
+    made = storage == "huffman" and shape.pointers is Pointers.MADE
+    if made:
+        index_bits = _smallest_gap_width(layer, shape)
+    chunks = chunks_of(layer, shape, index_bits=index_bits, coded=coded, run_on=made)
     entries = [entry for chunk in chunks for entry in chunk.entries]
     regions: dict[Stream, bytes] = {}
     gap_words = code_words = {}
@@ -284,7 +316,8 @@ def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, valu
     for chunk in chunks:
         before = len(gaps.bits), len(values.bits)
         for run in chunk.runs:
-            pointers.field(len(run.entries), most.bit_length())
+            if not made:
+                pointers.field(len(run.entries), most.bit_length())
         for entry in chunk.entries:
             if storage == "huffman":
                 gaps.word(gap_words[entry.gap])
@@ -297,12 +330,41 @@ def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, valu
                 values.field(int.from_bytes(struct.pack("<f", entry.value), "little"), 32)
         for stream in (pointers, gaps, values):
             stream.align()
-        rows.append((len(chunk.jobs), (len(gaps.bits) - before[0]) // 8, (len(values.bits) - before[1]) // 8))
+        counted = [len(chunk.entries)] if made else []
+        rows.append((len(chunk.jobs), *counted, (len(gaps.bits) - before[0]) // 8, (len(values.bits) - before[1]) // 8))
     width = "H" if max(max(row) for row in rows) < 65536 else "I"
-    regions[Stream.CHUNK_TABLES] = b"".join(struct.pack(f"<3{width}", *row) for row in rows)
+    regions[Stream.CHUNK_TABLES] = b"".join(struct.pack(f"<{len(row)}{width}", *row) for row in rows)
+    if made:
+        regions[Stream.CHUNK_TABLES] = b""
+        for column in zip(*rows, strict=True):
+            fields = Bits()
+            for value in column:
+                fields.field(value, max(column).bit_length())
+            regions[Stream.CHUNK_TABLES] += fields.data()
     regions[Stream.POINTERS], regions[Stream.GAPS] = pointers.data(), gaps.data()
     regions[Stream.CODES if coded else Stream.WEIGHTS] = values.data()
     return regions
+
+
+def _smallest_gap_width(layer: CompressedLayer, shape: PackShape) -> int:
+    """From the file's width to 8 bits, as long as there are fillers: where words and tables take the fewest bits."""
+    sizes = {}
+    for index_bits in range(layer.storage.index_bits, 9):
+        chunks = chunks_of(layer, shape, index_bits=index_bits, coded=True, run_on=True)
+        entries = [entry for chunk in chunks for entry in chunk.entries]
+        counts = [_counts([e.gap for e in entries]), _counts([e.code for e in entries])]
+        limit = max(layer.storage.code_limit, *(minimum_limit(int((c > 0).sum())) for c in counts))
+        lengths = [code_lengths(c, limit) for c in counts]
+        words = sum(
+            int(n) * int(size)
+            for c, table in zip(counts, lengths, strict=True)
+            for n, size in zip(c, table, strict=True)
+        )
+        tables = sum((table.size * limit.bit_length() + 7) // 8 for table in lengths)
+        sizes[index_bits] = words + 8 * tables
+        if not any(entry.filler for entry in entries):
+            break
+    return min(sizes, key=lambda bits: (sizes[bits], bits))
 
 
 def _counts(symbols: list[int]) -> np.ndarray:

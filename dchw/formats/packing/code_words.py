@@ -29,6 +29,8 @@ class CodeTables:
     """uint8[symbols] for each alphabet; it ends at the last symbol that occurs."""
     data: Bytes
     """The CODE_TABLES region."""
+    coded_bits: int
+    """Bits of all symbols they were built from."""
 
 
 def build_tables(layer: CompressedLayer, alphabets: Sequence[npt.NDArray[np.integer]]) -> CodeTables:
@@ -37,7 +39,8 @@ def build_tables(layer: CompressedLayer, alphabets: Sequence[npt.NDArray[np.inte
     limit = max(layer.storage.code_limit, *(huffman.minimum_limit(int(np.count_nonzero(c))) for c in counts))
     lengths = tuple(huffman.code_lengths(c, limit) for c in counts)
     data = np.concatenate([pack_fixed(table, limit.bit_length()) for table in lengths])
-    return CodeTables(limit=limit, lengths=lengths, data=data)
+    coded = sum(huffman.coded_bits(c, table) for c, table in zip(counts, lengths, strict=True))
+    return CodeTables(limit=limit, lengths=lengths, data=data, coded_bits=coded)
 
 
 def code_tables(packed: PackedLayer) -> tuple[Lengths, Lengths]:

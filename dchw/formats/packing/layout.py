@@ -7,6 +7,8 @@
 - A *section* is the PEs that share decode units. With N <= P decode units there are N sections of P / N neighbouring
   PEs and decode unit d serves section d; with N > P every PE is a section, served in turn, chunk by chunk, by N / P
   decode units.
+- Where pointers are *made*, gaps run on: the runs of a chunk are one row of places, job by job and inside a job by PE,
+  and a gap or filler may lead from one run into another. Each chunk begins at place 0.
 - A *chunk* holds whole runs of one section: jobs in order, inside a job by PE. It is closed at the first job boundary
   where it holds ``chunk_entries`` entries; empty runs behind a section's last entry join its last chunk. A section that
   owns a row has at least one chunk, and only one of a section without entries is empty.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +39,13 @@ MAX_ELEMENTS = 1 << 16
 _COMPLETE, _TOO_MANY, _WRONG_COUNT, _TOO_FEW = 0, 1, 2, 3
 
 
+class Pointers(StrEnum):
+    """How a machine knows where the entries of a column begin."""
+
+    MADE = "made"  # coded gaps run on from column to column, and decode units find column starts as they decode
+    STORED = "stored"  # the number of entries of every run lies in DRAM
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackShape:
     """What packing must know of a machine. Raises DchwError unless elements and decoders divide one another."""
@@ -46,6 +56,8 @@ class PackShape:
     """Decode units, N."""
     chunk_entries: int = 1024
     """Entries, fillers included, after which a chunk is closed at the next column."""
+    pointers: Pointers = Pointers.STORED
+    """For formats whose entries pass the decode units; all others that store positions store pointers."""
 
     def __post_init__(self) -> None:
         for name in ("elements", "decoders", "chunk_entries"):
@@ -197,7 +209,7 @@ class RunLayout:
         count = _cut(entry_counts, self.slots, self.geometry.columns, self.slot_bounds,
                      self.shape.chunk_entries, self.shape.section_decoders, rows)  # fmt: skip
         section, first_job = rows[0, :count], rows[1, :count]
-        return _chunks(rows[:, np.lexsort((section, first_job))])
+        return chunks_of_rows(rows[:, np.lexsort((section, first_job))])
 
     def chunks_of(self, jobs: npt.NDArray[Any]) -> Chunks:
         """The chunks that have runs in so many jobs each, given in DRAM order.
@@ -218,7 +230,7 @@ class RunLayout:
                 f"chunks: expected them to cover every job; got {jobs.size} that end before job {what}; "
                 "the data is damaged"
             )
-        return _chunks(rows)
+        return chunks_of_rows(rows)
 
     def run_order(self, chunks: Chunks) -> tuple[Int64s, Int64s]:
         """Runs in DRAM order: (index in job order int64[runs], chunk offsets int64[chunks + 1] into it)."""
@@ -237,7 +249,8 @@ class RunLayout:
         return order, offsets
 
 
-def _chunks(rows: Int32s) -> Chunks:
+def chunks_of_rows(rows: Int32s) -> Chunks:
+    """Chunks from int32[5, chunks]: the fields above, in order."""
     return Chunks(section=rows[0], first_job=rows[1], end_job=rows[2], jobs=rows[3], decoder=rows[4])
 
 
@@ -245,7 +258,7 @@ def _chunks(rows: Int32s) -> Chunks:
 def _cut(
     counts: Int32s, slots: int, columns: int, slot_bounds: Int32s, chunk_entries: int, decoders: int, rows: Int32s
 ) -> int:
-    # fills rows (of ``_chunks``) section by section; the number of chunks
+    # fills rows (of ``chunks_of_rows``) section by section; the number of chunks
     chunk = 0
     sections, groups = slot_bounds.shape[0] - 1, slot_bounds.shape[1]
     for section in range(sections):
@@ -285,7 +298,7 @@ def _cut(
 def _deal(
     jobs: Int64s, groups: Int64s, group_offsets: Int64s, columns: int, decoders: int, rows: Int32s
 ) -> tuple[int, int, int]:
-    # fills rows (of ``_chunks``) in DRAM order; (what is wrong, chunk, jobs it could have or first job that is missing)
+    # fills rows (of ``chunks_of_rows``) in DRAM order; (what is wrong, chunk, jobs it could have or first one missing)
     sections = group_offsets.size - 1
     done = np.zeros(sections, dtype=np.int64)
     turns = np.zeros(sections, dtype=np.int64)

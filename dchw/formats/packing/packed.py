@@ -8,6 +8,8 @@ A region is the bytes of one stream of one layer, contiguous in DRAM. The per-la
 - CHUNK_TABLES (formats whose chunks do not all hold the same bytes): one row per chunk: jobs, bytes of its positions,
   bytes of its values or codes; fields of 16 bits, or of 32 where one needs it. What follows from its jobs is left out:
   the bytes of its pointers or of its part of a bit mask, and in ``palette-huffman`` all but the bytes of its codes.
+  ``huffman`` without pointers lists the entries of each chunk as well, and keeps its columns one behind the other, each
+  from a byte on and as wide as its largest value needs.
 - CODEBOOKS: shared values 1, 2, .. (0 is +0.0 and not stored) as float16 or float32; for ``dense-int8`` one float32
   scale per output channel.
 - BIASES: float16 or float32, by ``value_bits``.
@@ -67,7 +69,9 @@ class Parameters:
     pointer_bits: int = 0
     """Width of a run's entry count."""
     chunk_table_bits: int = 16
-    """Width of a field of the chunk table."""
+    """Width of a field of the chunk table, where all its columns have one."""
+    chunk_table_widths: tuple[int, ...] = ()
+    """Widths of its columns, where each has its own."""
     code_limit: int = 0
     """Longest code word."""
     gap_symbols: int = 0

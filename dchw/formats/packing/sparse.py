@@ -25,7 +25,7 @@ from dchw.formats.packing.packed import (
     region,
 )
 from dchw.graph.network import FloatArray
-from dchw.quantities import FileFormatError
+from dchw.quantities import FileFormatError, ceil_div
 from dchw.vocabulary import Stream
 
 Uint16s = npt.NDArray[np.uint16]
@@ -76,7 +76,7 @@ class StoredChunks:
     @property
     def run_offsets(self) -> Int64s:
         """int64[runs + 1] into the entries."""
-        return _offsets(self.run_count)
+        return offsets_of(self.run_count)
 
 
 def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, coded: bool) -> StoredRuns:
@@ -85,16 +85,7 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     Where values are not ``coded``, a shared value of +0.0 is not stored: it could not be told from a filler.
     """
     layout = RunLayout(geometry=layer.geometry, shape=shape)
-    is_stored = np.ones(layer.codebook.size, dtype=np.int64)
-    if not coded:
-        is_stored[layer.codebook.view(np.uint32) == 0] = 0
-    is_stored[0] = 0
-    most = int(np.count_nonzero(layer.codes))
-    position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
-    run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
-    by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
-    _collect(by_group, is_stored, layout.row_slot, layout.slots, shape.elements, position, code, run_offsets)
-    position, code = position[: run_offsets[-1]], code[: run_offsets[-1]]
+    position, code, run_offsets = collect_runs(layer, layout, coded=coded)
     gap = np.zeros(0, dtype=np.uint16)
     if index_bits:
         gap, code, run_offsets = encode_runs(position, code, run_offsets, index_bits)
@@ -105,18 +96,32 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     run_count = counts[order]
     if position.size:
         run_element_row = layout.first_row.ravel()[layout.slot_index(order)]
-        position = _gathered(position, run_offsets, order)
+        position = gathered(position, run_offsets, order)
         position = np.repeat(run_element_row, run_count) + position * np.int32(shape.elements)
     return StoredRuns(
         chunks=chunks,
         run_order=order,
         run_count=run_count,
         chunk_runs=chunk_runs,
-        chunk_entries=_offsets(run_count)[chunk_runs],
-        gap=_gathered(gap, run_offsets, order) if index_bits else gap,
-        code=_gathered(code, run_offsets, order),
+        chunk_entries=offsets_of(run_count)[chunk_runs],
+        gap=gathered(gap, run_offsets, order) if index_bits else gap,
+        code=gathered(code, run_offsets, order),
         row=position,
     )
+
+
+def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> tuple[Int32s, Uint16s, Int64s]:
+    """Position in its run and code of every stored weight, in job order, and run offsets int64[runs + 1] into both."""
+    is_stored = np.ones(layer.codebook.size, dtype=np.int64)
+    if not coded:
+        is_stored[layer.codebook.view(np.uint32) == 0] = 0
+    is_stored[0] = 0
+    most = int(np.count_nonzero(layer.codes))
+    position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
+    run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
+    by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
+    _collect(by_group, is_stored, layout.row_slot, layout.slots, layout.shape.elements, position, code, run_offsets)
+    return position[: run_offsets[-1]], code[: run_offsets[-1]], run_offsets
 
 
 def assemble(
@@ -140,14 +145,27 @@ def assemble(
     pointer_bits = int(runs.run_count.max(initial=0)).bit_length() if pointers else 0
     pointer_data, pointer_offsets = pack_fields(runs.run_count if pointers else runs.run_count * 0,
                                                 runs.chunk_runs, pointer_bits)  # fmt: skip
-    listed = {"jobs": runs.chunks.jobs, "positions": np.diff(positions[1]), "values": np.diff(value_offsets)}
-    table, chunk_table_bits = pack_chunk_table(np.stack([listed[name] for name in columns], axis=1))
+    listed = {
+        "jobs": runs.chunks.jobs,
+        "entries": np.diff(runs.chunk_entries),
+        "positions": np.diff(positions[1]),
+        "values": np.diff(value_offsets),
+    }
+    rows = np.stack([listed[name] for name in columns], axis=1)
+    widths: tuple[int, ...] = ()
+    chunk_table_bits = 0
+    if pointers or "entries" not in columns:
+        table, chunk_table_bits = pack_chunk_table(rows)
+    else:
+        table, widths = pack_narrow_table(rows)
     return PackedLayer(
         name=layer.name,
         storage=storage,
         shape=shape,
         geometry=layer.geometry,
-        parameters=replace(parameters, pointer_bits=pointer_bits, chunk_table_bits=chunk_table_bits),
+        parameters=replace(
+            parameters, pointer_bits=pointer_bits, chunk_table_bits=chunk_table_bits, chunk_table_widths=widths
+        ),
         regions={
             **(tables or {}),
             Stream.CHUNK_TABLES: table,
@@ -193,9 +211,9 @@ def stored_chunks(
         run_order=order,
         run_count=counts,
         chunk_runs=chunk_runs,
-        chunk_entries=_offsets(counts)[chunk_runs],
-        position_bytes=_offsets(listed.get("positions", nothing)),
-        value_bytes=_offsets(listed.get("values", nothing)),
+        chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else offsets_of(counts)[chunk_runs],
+        position_bytes=offsets_of(listed.get("positions", nothing)),
+        value_bytes=offsets_of(listed.get("values", nothing)),
     )
 
 
@@ -211,8 +229,32 @@ def pack_chunk_table(rows: Int64s) -> tuple[Bytes, int]:
     return rows.astype(f"<u{bits // 8}").reshape(-1).view(np.uint8), bits
 
 
+def pack_narrow_table(rows: Int64s) -> tuple[Bytes, tuple[int, ...]]:
+    """The CHUNK_TABLES region of rows [chunks, columns], column by column, and the width of each column."""
+    widths = tuple(int(column.max(initial=0)).bit_length() for column in rows.T)
+    whole = np.array([0, rows.shape[0]])
+    parts = [pack_fields(column, whole, bits)[0] for column, bits in zip(rows.T, widths, strict=True)]
+    return np.concatenate(parts), widths
+
+
+def _read_narrow_table(packed: PackedLayer) -> Int64s:
+    table, widths = region(packed, Stream.CHUNK_TABLES), packed.parameters.chunk_table_widths
+    count = packed.chunks
+    sizes = offsets_of(np.array([ceil_div(count * bits, 8) for bits in widths]))
+    if table.size != sizes[-1]:
+        raise damaged(packed, Stream.CHUNK_TABLES, f"{int(sizes[-1])} bytes for {count} chunks", str(table.size))
+    where = f"layer {packed.name!r}, {Stream.CHUNK_TABLES.value}"
+    columns = [
+        unpack_fields(table[sizes[i] : sizes[i + 1]], np.array([0, count]), bits, where)
+        for i, bits in enumerate(widths)
+    ]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
 def read_chunk_table(packed: PackedLayer, columns: int) -> Int64s:
     """int64[chunks, columns]: the rows of the chunk table."""
+    if packed.parameters.chunk_table_widths:
+        return _read_narrow_table(packed)
     table = region(packed, Stream.CHUNK_TABLES)
     field_bytes = packed.parameters.chunk_table_bits // 8
     row_bytes = columns * field_bytes
@@ -313,13 +355,15 @@ def constant_bits(bits: int, count: int) -> Uint8s:
     return np.full(count, bits, dtype=np.uint8)
 
 
-def _offsets(counts: npt.NDArray[Any]) -> Int64s:
+def offsets_of(counts: npt.NDArray[Any]) -> Int64s:
+    """int64[n + 1]: sums of all counts before each, and of all."""
     offsets = np.zeros(counts.size + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
-def _gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> npt.NDArray[Any]:
+def gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> npt.NDArray[Any]:
+    """Stretches of ``values`` in another order."""
     result = np.empty_like(values)
     _gather(values, run_offsets, order, result)
     return result
