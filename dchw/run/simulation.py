@@ -122,6 +122,33 @@ class SimResult:
         sums = memory.size_bytes.sum(axis=(1, 2))
         return {stream: int(size) for stream, size in zip(Stream, sums, strict=True) if size}
 
+    def streams_frame(self) -> pd.DataFrame:
+        """One row per stream: bytes as packed, and as they crossed the DRAM.
+
+        ``packed_bytes`` are whole regions of weights, once; ``dram_read_bytes`` and ``dram_write_bytes`` are whole
+        bursts; ``again_bytes`` are what reading exceeds packing by: ends of bursts, and weights read in several passes.
+        """
+        import pandas as pd
+
+        packed: dict[Stream, int] = {}
+        for stage in self.workload.stages:
+            for stream, size in stage.layer.packed.packed_bytes.items():
+                packed[stream] = packed.get(stream, 0) + size
+        memory = self.timing.memory
+        moved = np.zeros((len(Stream), 2), np.int64) if memory is None else memory.size_bytes.sum(axis=2)
+        rows = [
+            {
+                "stream": stream.value,
+                "packed_bytes": packed.get(stream, 0),
+                "dram_read_bytes": int(read),
+                "dram_write_bytes": int(write),
+                "again_bytes": max(int(read) - packed[stream], 0) if stream in packed else 0,
+            }
+            for stream, (read, write) in zip(Stream, moved, strict=True)
+            if stream in packed or read or write
+        ]
+        return pd.DataFrame(rows)
+
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, unit and event: counts and energies with their sources."""
         return self.costs.to_frame()

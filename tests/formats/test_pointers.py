@@ -88,6 +88,20 @@ def test_a_machine_that_decodes_at_use_needs_no_column_starts() -> None:
     assert not any(count.stream is Stream.POINTERS for count in run.counts)
 
 
+def test_what_crosses_the_dram_is_explained_stream_by_stream() -> None:
+    """Packed bytes are once everything; what was read beyond them are ends of bursts and passes that read again."""
+    run = dchw.simulate(dchw.load(MODELS / "lenet_300_100.dchw"), "phone-lpddr5x")
+    frame = run.streams_frame().set_index("stream")
+    assert frame["packed_bytes"].sum() == run.workload.packed_bytes
+    assert frame["dram_read_bytes"].sum() == run.dram_read_bytes
+    assert frame["dram_write_bytes"].sum() == run.dram_write_bytes
+    weights = frame[frame["packed_bytes"] > 0]
+    assert (weights["dram_read_bytes"] == weights["packed_bytes"] + weights["again_bytes"]).all()
+    # three layers, bursts of 32 bytes: less than a burst for each region
+    assert (weights["again_bytes"] < 3 * 32).all()
+    assert set(frame.index) - set(weights.index) == {"activations", "outputs"}
+
+
 def test_eie_stores_its_pointers() -> None:
     assert dchw.machine("eie-64pe-45nm").pointers is Pointers.STORED
     assert dchw.machine("phone-lpddr5x").pointers is Pointers.MADE
