@@ -151,13 +151,34 @@ TORCH_ACTIVATIONS = {
     "hardsigmoid": functional.hardsigmoid,
     "softmax": lambda x: functional.softmax(x, 1),
     "log_softmax": lambda x: functional.log_softmax(x, 1),
+    "elu": lambda x: functional.elu(x, 0.7),
+    "clip": lambda x: torch.clamp(x, -1.5),
+    "selu": functional.selu,
+    "softplus": functional.softplus,
+    "mish": functional.mish,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "reciprocal": torch.reciprocal,
+    "square": torch.square,
+    "abs": torch.abs,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "erf": torch.erf,
 }
+POSITIVE = ("log", "sqrt", "rsqrt")  # what they are defined for
 
 
 @pytest.mark.parametrize("function", list(ACTIVATIONS))
 def test_activation(function):
     x = np.concatenate([values(4, 5, 3) * 3, np.full((1, 5, 3), 200.0), np.full((1, 5, 3), -200.0)]).astype(np.float32)
-    got = apply(operation(OperationKind.ACTIVATION, function=function, axis=1, slope=0.2), [x])
+    if function in POSITIVE:
+        x = np.abs(x) + np.float32(1e-3)
+    if function == "exp":
+        x = np.minimum(x, 50)
+    attributes = {"axis": 1, "slope": 0.2, "alpha": 0.7, "low": -1.5, "high": None}
+    got = apply(operation(OperationKind.ACTIVATION, function=function, **attributes), [x])
     agree(got, TORCH_ACTIVATIONS[function](torch.from_numpy(x)))
 
 

@@ -30,9 +30,20 @@ _OPTIONS = (
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--recipe", "recipe_path", type=click.Path(path_type=Path), help="YAML file; other options go before it.")
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
+@click.option("--onnx", type=click.Path(path_type=Path), help="ONNX file that tells a checkpoint's geometry.")
+@click.option("--geometry", type=click.Path(path_type=Path), help="JSON file: layer -> in_size, stride, padding, ...")
+@click.option("--partial", is_flag=True, help="Store what has no known geometry as it is, instead of refusing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    source: str, target: Path, recipe_path: Path | None, prototxt: Path | None, as_json: bool, **options: Any
+    source: str,
+    target: Path,
+    recipe_path: Path | None,
+    prototxt: Path | None,
+    onnx: Path | None,
+    geometry: Path | None,
+    partial: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Compress SOURCE (a file or a built-in name, see dchw.load_network) into TARGET.
 
@@ -44,10 +55,14 @@ def command(
     from dchw.compression.recipe import Recipe
     from dchw.config import build, load_yaml
     from dchw.container import sizes
+    from dchw.importers.geometry_files import geometry_from_json, geometry_from_onnx
     from dchw.quantities import DchwError
 
     given = {name: value for name, value in options.items() if value is not None}
-    network = dchw.load_network(source, **({} if prototxt is None else {"prototxt": prototxt}))
+    reading: dict[str, Any] = {} if prototxt is None else {"prototxt": prototxt}
+    if onnx is not None or geometry is not None:
+        reading["geometry"] = geometry_from_onnx(onnx) if onnx is not None else geometry_from_json(geometry)
+    network = dchw.load_network(source, **reading, **({"partial": True} if partial else {}))
     if isinstance(network, CompressedNetwork):
         if given or recipe_path is not None:
             raise DchwError(f"{source}: is compressed already; got a recipe for it; leave the recipe out")
@@ -71,13 +86,16 @@ def command(
                 "file_bytes": found.file_bytes,
                 "fp32_bytes": found.fp32_bytes,
                 "ratio": found.fp32_bytes / found.file_bytes,
+                "coverage": compressed.coverage.share,
+                "notes": list(compressed.graph.notes),
                 "rows": found.rows(),
             },
         )
         return
     columns = ["layer", "weights", "density", "entries", "fillers", "total_bytes", "bits_per_weight", "ratio"]
     note = f"dchw inspect {target} tells where every byte goes."
-    print_table(f"{compressed.name}: {target}", found.to_frame()[columns], [note])
+    notes = [*compressed.graph.notes, compressed.coverage.sentence(), note]
+    print_table(f"{compressed.name}: {target}", found.to_frame()[columns], notes)
 
 
 for _name, _kind, _help in reversed(_OPTIONS):

@@ -10,12 +10,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dchw.graph.coverage import Coverage
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Layer, Network, OperationKind, placeholder
 from dchw.quantities import DchwError, nearest
@@ -83,6 +85,8 @@ class CompressedLayer:
     input: str
     parameter: str
     storage: Storage
+    sequential: bool = False
+    """Whether its products are done one column after another: see `Layer`."""
 
     def __post_init__(self) -> None:
         for name in ("codes", "codebook", "bias"):
@@ -124,6 +128,18 @@ class CompressedLayer:
             input=layer.input,
             parameter=layer.parameter,
             storage=storage,
+            sequential=layer.sequential,
+        )
+
+    def used_as(self, use: Layer) -> CompressedLayer:
+        """The same weights where another operation multiplies them."""
+        return dataclasses.replace(
+            self,
+            name=use.name,
+            geometry=use.geometry,
+            kind=use.kind,
+            input=use.input,
+            bias=None if use.bias is None else self.bias,
         )
 
     @property
@@ -168,12 +184,25 @@ class CompressedNetwork:
         """Name of the network."""
         return self.graph.name
 
+    @property
+    def coverage(self) -> Coverage:
+        """Where every parameter of the network went: see `Network.coverage`."""
+        return self.graph.coverage
+
     def layer(self, name: str) -> CompressedLayer:
         """One layer by name."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
         raise DchwError(f"network {self.name}: no layer {name!r}; {nearest(name, [x.name for x in self.layers])}")
+
+    @cached_property
+    def uses(self) -> tuple[CompressedLayer, ...]:
+        """Every product of the graph with the codes it multiplies, in order: a shared layer once for each use."""
+        held = {layer.name: layer for layer in self.layers}
+        return tuple(
+            held[use.holder] if use.holder == use.name else held[use.holder].used_as(use) for use in self.graph.uses
+        )
 
     def decompress(self) -> Network:
         """The network with its shared weights, in the original shapes."""

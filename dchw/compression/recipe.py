@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -35,7 +38,10 @@ PerLayer: TypeAlias = Annotated[
     Annotated[T, Tag("(one)")] | Annotated[dict[str, T], Tag("(by layer)")],
     Discriminator(lambda value: "(by layer)" if isinstance(value, Mapping) else "(one)"),
 ]
-"""One value for all layers, or values by layer name; a layer that is not named takes the default."""
+"""One value for all layers, or values by layer name or pattern (``block.*.weight``); others take the default.
+
+A layer's own name goes before patterns, an earlier pattern before a later one.
+"""
 
 SMALLEST = "smallest"
 Smallest: TypeAlias = Literal["smallest"]
@@ -77,7 +83,13 @@ fully connected layers)."""
 
 
 class Recipe(Config):
-    """How to compress a network: every field one value for all layers, or a mapping from layer names to values."""
+    """How to compress a network: fields are one value for all layers, or map names or patterns of layers to values."""
+
+    skip: tuple[str, ...] = ()
+    """Names or patterns of layers that are neither pruned nor shared: their weights are kept as float16."""
+    tables: tuple[str, ...] = ()
+    """Names or patterns of embedding tables that are shared like layers (a code for every value, nothing pruned unless
+    ``density`` or ``threshold`` names them); others are stored as they are."""
 
     density: PerLayer[Density] | None = None
     """Share of weights that stay, the largest ones; without it and without a threshold all non-zero weights stay."""
@@ -103,26 +115,53 @@ class Recipe(Config):
 
     def for_layer(self, field: str, layer: str, default: Any = None) -> Any:
         """A field's value for one layer."""
+        if _matches(layer, self.skip) and field in _SKIPPED:
+            return _SKIPPED[field]
         value = getattr(self, field)
         if isinstance(value, Mapping):
-            value = value.get(layer)
+            named = [layer, *(key for key in value if fnmatchcase(layer, key))]
+            value = next((value[key] for key in named if key in value), None)
             if value is None:
                 value = type(self).model_fields[field].default
         return default if value is None else value
 
-    def check_layers(self, names: Iterable[str]) -> None:
-        """Raise ConfigError for mappings that name no layer of a network."""
-        known = list(names)
+    def prunes(self, layer: str, *, table: bool) -> bool:
+        """Whether density and threshold apply to a layer: to an embedding table only where they name it."""
+        return not table or isinstance(self.density, Mapping) or isinstance(self.threshold, Mapping)
+
+    def check_layers(self, names: Iterable[str], tables: Iterable[str] = ()) -> None:
+        """Raise ConfigError for names and patterns that fit no layer (or, in ``tables``, no embedding table)."""
+        known, looked_up = list(names), list(tables)
         mappings = ((field, getattr(self, field)) for field in type(self).model_fields)
+        given = [(field, key, known) for field, value in mappings if isinstance(value, Mapping) for key in value]
+        given += [("skip", key, known) for key in self.skip] + [("tables", key, looked_up) for key in self.tables]
         faults = [
-            f"recipe: {field}.{layer}: no such layer; {nearest(layer, known)}"
-            for field, value in mappings
-            if isinstance(value, Mapping)
-            for layer in value
-            if layer not in known
+            f"recipe: {field}.{key}: no such {'table' if field == 'tables' else 'layer'}; {_hint(key, fitting)}"
+            for field, key, fitting in given
+            if not any(_matches(name, (key,)) for name in fitting)
         ]
         if faults:
             raise ConfigError("; ".join(faults))
+
+
+_SKIPPED: Mapping[str, Any] = MappingProxyType(
+    {
+        "density": None,
+        "threshold": None,
+        "codebook_bits": 16,
+        "codebook_format": ValueFormat.FLOAT16,
+        "positions": Positions.DENSE,
+    }
+)
+"""Settings of a layer that is left out: codes for every float16 value that occurs, which are fewer than 2**16."""
+
+
+def _matches(layer: str, patterns: Iterable[str]) -> bool:
+    return any(layer == pattern or fnmatchcase(layer, pattern) for pattern in patterns)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    return nearest(key, known) if known else "the network has none"
 
 
 def compress(
@@ -136,7 +175,7 @@ def compress(
         The network; it must have at least one linear or convolutional layer.
     recipe
         Densities, codebook and index bits and the rest, as scalars or per layer. Default: ``Recipe()``, which keeps
-        the zeros that are there and shares what is left.
+        the zeros that are there and shares what is left. A layer of which nothing is left stays, empty and noted.
     on_layer
         Called with the name of every layer that is done.
 
@@ -148,7 +187,7 @@ def compress(
     Raises
     ------
     DchwError
-        For a network without layers and for a layer of which no weight stays.
+        For a network without layers.
     ConfigError
         For a recipe that does not fit the network.
 
@@ -168,12 +207,29 @@ def compress(
             f"network {network.name}: expected at least one linear or convolutional layer; got none; "
             "there is nothing to compress"
         )
-    recipe.check_layers(layer.name for layer in layers)
+    tables = [op.name for op in network.operations if op.kind is OperationKind.EMBEDDING and op.shares is None]
+    recipe.check_layers([layer.name for layer in layers], tables)
+    network = _with_tables(network, [name for name in tables if _matches(name, recipe.tables)])
+    layers = network.layers
     compressed = []
     for i, layer in enumerate(layers):
         compressed.append(compress_layer(layer, recipe, np.random.default_rng([recipe.seed, i])))
         if on_layer is not None:
             on_layer(layer.name)
+    empty = [layer.name for layer in compressed if not layer.codes.any()]
+    if len(empty) == len(compressed):
+        raise DchwError(
+            f"network {network.name}: expected at least one weight that stays; got none in any layer (all zero or "
+            "pruned); raise the density, or name a network with weights"
+        )
+    if empty:
+        what = f"no weight is left in {', '.join(empty)}: kept as empty layers"
+        network = replace(network, notes=(*network.notes, what))
+    skipped = [layer.name for layer in layers if _matches(layer.name, recipe.skip)]
+    if skipped:
+        network = replace(
+            network, notes=(*network.notes, f"left out of compression, kept as float16: {', '.join(skipped)}")
+        )
     return CompressedNetwork(
         graph=graph_of(network),
         layers=tuple(compressed),
@@ -181,22 +237,38 @@ def compress(
     )
 
 
+def _with_tables(network: Network, names: list[str]) -> Network:
+    """The network with some of its embedding tables as weights to be compressed."""
+    operations = []
+    for op in network.operations:
+        if op.name in names and "table" in op.attributes:
+            rest = {key: value for key, value in op.attributes.items() if key != "table"}
+            op = replace(op, weight=op.attributes["table"], attributes=rest)
+        operations.append(op)
+    return replace(network, operations=tuple(operations)) if names else network
+
+
 def compress_layer(layer: Layer, recipe: Recipe, rng: np.random.Generator) -> CompressedLayer:
     """One layer of `compress`."""
     name = layer.name
     try:
+        prunes = recipe.prunes(name, table=layer.kind is OperationKind.EMBEDDING)
         mask = magnitude_mask(
             layer.weight,
-            density=recipe.for_layer("density", name),
-            threshold=recipe.for_layer("threshold", name),
+            density=recipe.for_layer("density", name) if prunes else None,
+            threshold=recipe.for_layer("threshold", name) if prunes else None,
         )
-        if not mask.any():
-            raise DchwError(
-                "expected at least one weight that stays; got none (all zero or pruned); leave the layer out of the "
-                "network or raise its density"
-            )
         storage = _given_storage(layer, recipe)
-        codebook = _codebook(layer.weight[mask], storage, recipe.for_layer("init", name), rng)
+        if not mask.any():
+            none: CodeArray = np.zeros(tuple(layer.weight.shape), np.uint16)
+            if storage.codebook_bits <= 8:
+                none = none.astype(np.uint8)
+            bias = None if layer.bias is None else round_to_format(layer.bias, storage.bias_format)
+            return CompressedLayer.of(layer, codes=none, codebook=np.zeros(1, np.float32), bias=bias, storage=storage)
+        if _matches(name, recipe.skip):
+            codebook = _float16_values(layer.weight[mask])
+        else:
+            codebook = _codebook(layer.weight[mask], storage, recipe.for_layer("init", name), rng)
         codes = assign(layer.weight, mask, codebook[1:])
         bias = None if layer.bias is None else round_to_format(layer.bias, storage.bias_format)
         storage = choose_storage(
@@ -284,6 +356,12 @@ def _codebook(values: FloatArray, storage: Storage, init: Init, rng: np.random.G
             f"{float(np.abs(centroids).max()):g} at most; choose codebook_format float32"
         )
     return np.concatenate([np.zeros(1, np.float32), held])
+
+
+def _float16_values(values: FloatArray) -> FloatArray:
+    """+0.0 and every float16 value that the weights round to."""
+    held = np.unique(round_to_format(values, ValueFormat.FLOAT16))
+    return np.concatenate([np.zeros(1, np.float32), held[held != 0]])
 
 
 def _least_limit(matrix: CodeArray, storage: Storage, index_bits: int) -> int:

@@ -8,7 +8,7 @@ The header has no spaces and keeps this order of keys; it is padded with spaces 
 tensors follow. Its one metadata value is the format version, a dot, the checksum and the description, both in base 85
 (alphabet of RFC 1924). The checksum is the CRC-32 (IEEE 802.3) of the whole file with ``00000`` in its place,
 big-endian. The description is raw DEFLATE, with `DICTIONARY` preset, of compact JSON in UTF-8: the list
-``[name, operations, recipe, results, notes, number_format]``; trailing defaults are left out.
+``[name, operations, recipe, results, notes, number_format, left_out]``; trailing defaults are left out.
 `dchw.container.graph` has the form of operations.
 
 Tensors, in this order:
@@ -132,6 +132,12 @@ def read_inputs(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, FloatArray
         elif name.startswith(INPUT255):
             out[name.removeprefix(INPUT255)] = array.astype(np.float32) / np.float32(255)
     return out
+
+
+def without_inputs(content: Envelope) -> bytes:
+    """The bytes of the same file without example inputs: what holds the network alone."""
+    kept = {name: array for name, array in content.tensors.items() if not name.startswith((INPUT, INPUT255))}
+    return seal(content.description, kept)
 
 
 def input_tensors(examples: Mapping[str, FloatArray]) -> dict[str, npt.NDArray[Any]]:

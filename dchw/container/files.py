@@ -19,8 +19,8 @@ from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
 
-_DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32")
-"""Recipe, results, notes and number format that a description leaves out at its end."""
+_DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32", [])
+"""Recipe, results, notes, number format and left-out parameters that a description leaves out at its end."""
 
 
 def save(network: CompressedNetwork, path: str | Path) -> int:
@@ -145,8 +145,8 @@ def to_bytes(network: CompressedNetwork) -> bytes:
         if layer.name.startswith(envelope.RESERVED):
             raise DchwError(f"{where}: names that begin like {layer.name!r} mean something else; rename the layer")
         tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
-    name, operations, notes, number_format = rows
-    description = [name, operations, _plain(network.recipe), _plain(network.results), notes, number_format]
+    name, operations, notes, number_format, left_out = rows
+    description = [name, operations, _plain(network.recipe), _plain(network.results), notes, number_format, left_out]
     while len(description) > 2 and description[-1] == _DEFAULTS[len(description) - 3]:
         description.pop()
     return envelope.seal(description, tensors)
@@ -169,11 +169,12 @@ def _network(content: envelope.Envelope) -> CompressedNetwork:
     coded = {name: tensor for name, tensor in content.tensors.items() if not name.startswith(envelope.RESERVED)}
     description = content.description
     try:
-        name, operations, recipe, results, notes, number_format = [*description, *_DEFAULTS[len(description) - 2 :]]
+        whole = [*description, *_DEFAULTS[len(description) - 2 :]]
+        name, operations, recipe, results, notes, number_format, left_out = whole
         if not isinstance(recipe, Mapping) or not isinstance(results, Mapping):
             raise TypeError("recipe and results must be mappings")
         graph = decode_graph(
-            [name, operations, notes, number_format],
+            [name, operations, notes, number_format, left_out],
             list(coded),
             arrays,
             envelope.read_inputs(content.tensors),

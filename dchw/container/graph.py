@@ -1,14 +1,15 @@
 """The graph of a network as compact plain values, so that the header of a small network's file stays small.
 
-A graph is the list ``[name, operations, notes, number_format]``, whose entries a file's description has together with
-recipe and results (`dchw.container.envelope` gives their order). An operation is the list
+A graph is the list ``[name, operations, notes, number_format, left_out]``, whose entries a file's description has
+together with recipe and results (`dchw.container.envelope` gives their order). An operation is the list
 ``[kind, name, weight, attributes, inputs, shape, parameter]``; trailing entries that hold their default are left out.
 
 - *kind*: place in `KINDS`, or its text if it is not there.
 - *name*: text; 0 for an operation with weights, whose name is that of the next layer tensor in the file.
 - *weight*: 0 for none; ``[out]`` for a linear layer, ``[out, kernel height, kernel width]`` for a convolution, the
   input side following from what the layer reads; the whole shape where that is unknown.
-- *attributes*: a mapping without those that equal `DEFAULT_ATTRIBUTES`; arrays stand in tensors of their own.
+- *attributes*: a mapping without those that equal `DEFAULT_ATTRIBUTES`; arrays stand in tensors of their own, and
+  infinite values are the texts ``inf`` and ``-inf``.
 - *inputs*: 0 for the operation before (none for an input), otherwise how many operations back each input is.
 - *shape*: 0 if `infer_shape` gives it, null if unknown, otherwise the output shape without its batch axis.
 - *parameter*: 0 for ``NAME.weight``, otherwise text or null.
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from dchw.graph.coverage import LeftOut
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind, placeholder
 from dchw.quantities import DchwError
@@ -49,8 +51,15 @@ KINDS = [
     "reshape",
     "identity",
     "other",
+    "conv1d",
+    "conv3d",
+    "recurrent",
+    "embedding",
+    "fold",
+    "gather",
+    "resize",
 ]
-"""Order of kinds in format version 1; never reordered."""
+"""Order of kinds in format version 1; never reordered, only lengthened."""
 
 DEFAULT_ATTRIBUTES: Mapping[str, Mapping[str, Any]] = {
     "conv2d": {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1},
@@ -94,7 +103,8 @@ def encode_graph(network: Network) -> tuple[list[Any], dict[str, FloatArray]]:
             0 if op.parameter in (None, f"{op.name}.weight") else op.parameter,
         ]
         operations.append(_without_trailing(row))
-    return [network.name, operations, list(network.notes), network.number_format], arrays
+    left_out = [[one.name, one.parameters, one.reason] for one in network.left_out]
+    return [network.name, operations, list(network.notes), network.number_format, left_out], arrays
 
 
 def decode_graph(
@@ -103,7 +113,7 @@ def decode_graph(
     """The network of `encode_graph` with zero-strided weights; raises for anything that does not hold together."""
     if not all(isinstance(row, list) for row in rows[1]):
         raise TypeError("expected operations as lists")
-    name, operations, notes, number_format = rows
+    name, operations, notes, number_format, left_out = rows
     names = iter(layer_names)
     built: list[Operation] = []
     for row in operations:
@@ -118,6 +128,9 @@ def decode_graph(
         example_inputs=dict(examples),
         notes=tuple(notes),
         number_format=number_format,
+        left_out=tuple(
+            LeftOut(name=str(one), parameters=_whole(count), reason=str(why)) for one, count, why in left_out
+        ),
     )
 
 
@@ -213,7 +226,7 @@ def _short_shape(op: Operation, sources: Sequence[Shape | None]) -> list[int]:
 def _full_shape(
     kind: OperationKind, dims: list[int], attributes: Mapping[str, Any], sources: Sequence[Shape | None]
 ) -> Shape:
-    rank = 4 if kind is OperationKind.CONV2D else 2
+    rank = {OperationKind.CONV1D: 3, OperationKind.CONV2D: 4, OperationKind.CONV3D: 5}.get(kind, 2)
     if len(dims) == rank - 1:
         source = sources[0] if sources else None
         if source is None or not source:
@@ -242,8 +255,12 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"  # JSON has no word for it
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, str) and value in ("inf", "-inf"):
+        return float(value)
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -51,9 +51,12 @@ class LayerSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSizes:
-    """A file's bytes. The layers' parts and the file's own add up to ``file_bytes``."""
+    """A file's bytes. The layers' parts and the file's own add up to ``file_bytes`` and ``example_bytes``."""
 
     file_bytes: int
+    """Length of the file without recorded example inputs: what the network takes, comparable with other formats."""
+    example_bytes: int
+    """What the example inputs add, their entries in the header included."""
     layers: tuple[LayerSizes, ...]
     own: Mapping[str, int]
     """What belongs to no layer: directory, description, example inputs, arrays; for every one of `PARTS`."""
@@ -69,8 +72,8 @@ class FileSizes:
 
     @property
     def fp32_bytes(self) -> int:
-        """Weights and biases of all layers as float32."""
-        return sum(layer.fp32_bytes for layer in self.layers)
+        """All parameters as float32: weights and biases of layers, and what is stored as it is."""
+        return self.own["weights"] + sum(layer.fp32_bytes for layer in self.layers)
 
     def rows(self) -> list[dict[str, Any]]:
         """One plain row per layer, one for what belongs to none and one for the total."""
@@ -106,18 +109,20 @@ def sizes(source: str | Path | bytes) -> FileSizes:
             raise FileFormatError(f"{where}: layer {layer.name!r}: expected the bytes that dchw writes; got others")
         layers.append(_layer_sizes(layer, written))
     own = dict.fromkeys(PARTS, 0)
-    own["header"] = content.directory_bytes + content.description_bytes
+    alone = envelope.without_inputs(content)
+    network_alone = envelope.unseal(alone)
+    own["header"] = network_alone.directory_bytes + network_alone.description_bytes
+    own["activations"] = len(data) - len(alone)
     for name, tensor in content.tensors.items():
         if name.startswith(envelope.ATTRIBUTE):
             own["weights"] += tensor.nbytes
-        elif name.startswith(envelope.RESERVED):
-            own["activations"] += tensor.nbytes
     result = FileSizes(
-        file_bytes=len(data),
+        file_bytes=len(alone),
+        example_bytes=own["activations"],
         layers=tuple(layers),
         own=own,
-        directory_bytes=content.directory_bytes,
-        description_bytes=content.description_bytes,
+        directory_bytes=network_alone.directory_bytes,
+        description_bytes=network_alone.description_bytes,
     )
     total = sum(result.parts.values())
     assert total == len(data), f"the parts of {where} are {total} bytes, the file has {len(data)}"

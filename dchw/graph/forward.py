@@ -15,7 +15,9 @@ import numpy as np
 
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
-from dchw.graph.shapes import pooled_size
+from dchw.graph.recurrent import sigmoid, steps
+from dchw.graph.shapes import output_shape, pooled_size
+from dchw.graph.windows import fold, padded, patches, resized, windows
 from dchw.quantities import DchwError, nearest
 
 
@@ -38,12 +40,15 @@ def forward(network: Network, inputs: Mapping[str, Array] | None = None) -> dict
                 )
             outputs[op.name] = _checked_input(network, op, given[op.name])
         else:
-            outputs[op.name] = apply(op, [outputs[name] for name in op.inputs])
+            outputs[op.name] = apply(network.resolved(op), [outputs[name] for name in op.inputs])
     return outputs
 
 
 def apply(operation: Operation, inputs: Sequence[FloatArray]) -> FloatArray:
-    """Output of one operation (other than INPUT) for its inputs, float32, contiguous, batch axis first."""
+    """Output of one operation (other than INPUT) for its inputs, float32, contiguous, batch axis first.
+
+    One that shares another's weights comes resolved (`Network.resolved`).
+    """
     rule = _RULES.get(operation.kind)
     if rule is None:
         target = operation.attributes.get("target", "unknown")
@@ -54,23 +59,6 @@ def apply(operation: Operation, inputs: Sequence[FloatArray]) -> FloatArray:
     return np.ascontiguousarray(rule(operation, inputs), dtype=np.float32)
 
 
-def patches(x: FloatArray, geometry: Geometry) -> FloatArray:
-    """What every output pixel of a convolution reads: float32[n, groups, columns, output_pixels] for x [n, c, h, w].
-
-    Rows within a column run over (input channel of the group, kernel row, kernel column), the order of the weight
-    matrix; output pixels run along rows of the output.
-    """
-    n, channels = x.shape[:2]
-    (kh, kw), (oh, ow) = geometry.kernel, geometry.out_size
-    if geometry.kernel == geometry.stride == (1, 1) and geometry.padding == (0, 0):
-        return x.reshape(n, geometry.groups, channels // geometry.groups, oh * ow)
-    padded = _padded(x, geometry.padding, geometry.padding, 0.0)
-    out = np.empty((n, channels, kh, kw, oh, ow), np.float32)
-    for row, column, window in _windows(padded, geometry.kernel, geometry.stride, geometry.dilation, (oh, ow)):
-        out[:, :, row, column] = window
-    return out.reshape(n, geometry.groups, geometry.columns, oh * ow)
-
-
 def _checked_input(network: Network, op: Operation, value: Array) -> FloatArray:
     array = np.ascontiguousarray(value, dtype=np.float32)
     if op.output_shape is not None and array.shape[1:] != op.output_shape:
@@ -79,30 +67,6 @@ def _checked_input(network: Network, op: Operation, value: Array) -> FloatArray:
             f"got {array.shape}; reshape it"
         )
     return array
-
-
-def _windows(
-    x: FloatArray, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], out: tuple[int, int]
-) -> Any:
-    """(kernel row, kernel column, view [..., out height, out width] of what that kernel position sees) of x."""
-    for row in range(kernel[0]):
-        for column in range(kernel[1]):
-            top, left = row * dilation[0], column * dilation[1]
-            yield (
-                row,
-                column,
-                x[
-                    ...,
-                    top : top + (out[0] - 1) * stride[0] + 1 : stride[0],
-                    left : left + (out[1] - 1) * stride[1] + 1 : stride[1],
-                ],
-            )
-
-
-def _padded(x: FloatArray, before: tuple[int, int], after: tuple[int, int], value: float) -> FloatArray:
-    if not any((*before, *after)):
-        return x
-    return np.pad(x, ((0, 0), (0, 0), (before[0], after[0]), (before[1], after[1])), constant_values=value)
 
 
 def _pair(op: Operation, name: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -121,7 +85,7 @@ def _linear(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     return product if op.bias is None else product + op.bias
 
 
-def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+def _convolution(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     assert op.weight is not None
     (x,) = inputs
     geometry = Geometry.of_convolution(op.attributes, op.weight.shape, x.shape[2:])
@@ -133,7 +97,34 @@ def _conv2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     for i in range(0, x.shape[0], step):
         np.matmul(matrix, patches(x[i : i + step], geometry), out=product[i : i + step])
     images = product.reshape(x.shape[0], geometry.out_channels, *geometry.out_size)
-    return images if op.bias is None else images + op.bias[:, None, None]
+    return images if op.bias is None else images + op.bias.reshape(-1, *(1,) * len(geometry.out_size))
+
+
+def _recurrent(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    return steps(op.attributes, inputs, lambda h: _linear(op, [h]))[0]
+
+
+def _embedding(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    table = op.weight if op.weight is not None else op.attributes["table"]
+    rows = inputs[0].astype(np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < table.shape[0]:
+        raise DchwError(
+            f"operation {op.name!r}: its table has {table.shape[0]} rows; got numbers {rows.min()} to {rows.max()}; "
+            "give inputs that number its rows"
+        )
+    return table[rows]
+
+
+def _fold(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    a, x = op.attributes, inputs[0]
+    out = output_shape(op.kind, a, None, [x.shape[1:]])
+    assert out is not None
+    return fold(x, a["kernel"], a["stride"], a["padding"], a["dilation"], out[1:])
+
+
+def _resize(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    a = op.attributes
+    return resized(inputs[0], a["output"], a["mode"], a.get("align_corners", False), a["step"])
 
 
 def _pool(op: Operation, x: FloatArray, fill: float, dilation: tuple[int, int]) -> tuple[FloatArray, tuple[int, int]]:
@@ -143,15 +134,15 @@ def _pool(op: Operation, x: FloatArray, fill: float, dilation: tuple[int, int]) 
     out = pooled_size(size, kernel, stride, padding, dilation, ceil_mode=op.attributes.get("ceil_mode", False))
     reach = [(out[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
     after = (max(0, reach[0] - size[0] - padding[0]), max(0, reach[1] - size[1] - padding[1]))
-    return _padded(x, padding, after, fill), out
+    return padded(x, padding, after, fill), out
 
 
 def _max_pool2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     (x,) = inputs
     dilation = _pair(op, "dilation", (1, 1))
-    padded, out = _pool(op, x, -math.inf, dilation)
+    source, out = _pool(op, x, -math.inf, dilation)
     result = np.full((*x.shape[:2], *out), -np.inf, np.float32)
-    for _, _, window in _windows(padded, _pair(op, "kernel"), _pair(op, "stride"), dilation, out):
+    for _, window in windows(source, _pair(op, "kernel"), _pair(op, "stride"), dilation, out):
         np.maximum(result, window, out=result)
     return result
 
@@ -159,9 +150,9 @@ def _max_pool2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
 def _average_pool2d(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     (x,) = inputs
     kernel, stride, padding = _pair(op, "kernel"), _pair(op, "stride"), _pair(op, "padding", (0, 0))
-    padded, out = _pool(op, x, 0.0, (1, 1))
+    source, out = _pool(op, x, 0.0, (1, 1))
     total = np.zeros((*x.shape[:2], *out), np.float32)
-    for _, _, window in _windows(padded, kernel, stride, (1, 1), out):
+    for _, window in windows(source, kernel, stride, (1, 1), out):
         total += window
     # the padding a user asked for counts if he says so; what rounding up adds beyond it never does
     counted = padding if op.attributes.get("count_include_pad", True) else (0, 0)
@@ -223,15 +214,13 @@ def _mean(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     return inputs[0].mean(axis=tuple(op.attributes["axes"]), keepdims=op.attributes.get("keep", False))
 
 
-def _sigmoid(x: FloatArray) -> _Result:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))  # does not overflow
+def _erf(x: Array) -> _Result:
+    # numpy has no error function; the standard library's is exact
+    return np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size).reshape(x.shape)
 
 
 def _gelu(x: FloatArray) -> _Result:
-    # numpy has no error function; the standard library's is exact
-    scaled = x.astype(np.float64) / math.sqrt(2.0)
-    erf = np.fromiter(map(math.erf, scaled.ravel().tolist()), np.float64, x.size)
-    return 0.5 * x * (1.0 + erf.reshape(x.shape))
+    return 0.5 * x * (1.0 + _erf(x.astype(np.float64) / math.sqrt(2.0)))
 
 
 def _gelu_tanh(x: FloatArray) -> _Result:
@@ -243,18 +232,34 @@ ACTIVATIONS: MappingProxyType[str, Callable[[FloatArray], _Result] | None] = Map
         "relu": lambda x: np.maximum(x, 0.0),
         "relu6": lambda x: np.clip(x, 0.0, 6.0),
         "leaky_relu": None,
-        "sigmoid": _sigmoid,
+        "sigmoid": sigmoid,
         "tanh": np.tanh,
         "gelu": _gelu,
         "gelu_tanh": _gelu_tanh,
-        "silu": lambda x: x * _sigmoid(x),
+        "silu": lambda x: x * sigmoid(x),
         "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
         "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
         "softmax": None,
         "log_softmax": None,
+        "elu": None,
+        "clip": None,
+        "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+        "softplus": lambda x: np.logaddexp(x, 0.0),
+        "mish": lambda x: x * np.tanh(np.logaddexp(x, 0.0)),
+        "exp": np.exp,
+        "log": np.log,
+        "sqrt": np.sqrt,
+        "rsqrt": lambda x: 1.0 / np.sqrt(x),
+        "reciprocal": lambda x: 1.0 / x,
+        "square": np.square,
+        "abs": np.abs,
+        "sin": np.sin,
+        "cos": np.cos,
+        "erf": _erf,
     }
 )
-"""Functions of the kind ACTIVATION, as torch defines them; None: takes an attribute besides x (``axis``, ``slope``)."""
+"""Functions of the kind ACTIVATION, as torch defines them; None: takes attributes besides x (``axis``; ``slope`` of
+leaky_relu, ``alpha`` of elu; ``low`` and ``high`` of clip, None where open)."""
 
 
 def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
@@ -268,6 +273,10 @@ def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
         return exponential / total if function == "softmax" else shifted - np.log(total)
     if function == "leaky_relu":
         return np.where(x >= 0, x, x * np.float32(op.attributes.get("slope", 0.01)))
+    if function == "elu":
+        return np.where(x > 0, x, np.float32(op.attributes.get("alpha", 1.0)) * np.expm1(np.minimum(x, 0)))
+    if function == "clip":
+        return np.clip(x, op.attributes.get("low"), op.attributes.get("high"))
     rule = ACTIVATIONS.get(function)
     if rule is None:
         raise DchwError(f"operation {op.name!r}: activation {function!r} is unknown; {nearest(function, ACTIVATIONS)}")
@@ -318,7 +327,14 @@ _RULES: MappingProxyType[OperationKind, Callable[[Operation, Sequence[FloatArray
     {
         OperationKind.CONSTANT: lambda op, _: op.attributes["value"][None],
         OperationKind.LINEAR: _linear,
-        OperationKind.CONV2D: _conv2d,
+        OperationKind.CONV1D: _convolution,
+        OperationKind.CONV2D: _convolution,
+        OperationKind.CONV3D: _convolution,
+        OperationKind.RECURRENT: _recurrent,
+        OperationKind.EMBEDDING: _embedding,
+        OperationKind.FOLD: _fold,
+        OperationKind.GATHER: lambda op, inputs: np.take(inputs[0], op.attributes["indices"], op.attributes["axis"]),
+        OperationKind.RESIZE: _resize,
         OperationKind.MAX_POOL2D: _max_pool2d,
         OperationKind.AVERAGE_POOL2D: _average_pool2d,
         OperationKind.GLOBAL_AVERAGE_POOL: _global_average_pool,

@@ -12,16 +12,16 @@ from dchw.quantities import DchwError
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Shape of a layer's computation. A linear layer has kernel, input and output size 1."""
+    """Shape of a layer's computation, over two axes or three. A linear layer has kernel, input and output size 1."""
 
     in_channels: int
     out_channels: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
+    kernel: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
-    in_size: tuple[int, int] = (1, 1)
+    in_size: tuple[int, ...] = (1, 1)
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels", "groups"):
@@ -32,6 +32,8 @@ class Geometry:
                 raise DchwError(f"geometry: {name} must be at least 1 each way; got {getattr(self, name)}; correct it")
         if min(self.padding) < 0:
             raise DchwError(f"geometry: padding must not be negative; got {self.padding}; correct it")
+        if len({len(getattr(self, name)) for name in _SIZES}) > 1:
+            raise DchwError(f"geometry: {', '.join(_SIZES)} must have a number for each axis; correct one of them")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise DchwError(
                 f"geometry: groups must divide in_channels and out_channels; got {self.groups} groups for "
@@ -44,27 +46,26 @@ class Geometry:
 
     @classmethod
     def of_convolution(cls, attributes: Mapping[str, Any], weight: Sequence[int], in_size: Sequence[int]) -> Geometry:
-        """Of a convolution with weights [out, in/groups, kh, kw], a graph's attributes and an input [height, width]."""
-        groups = int(attributes.get("groups", 1))
+        """Of a convolution with weights [out, in/groups, *kernel], a graph's attributes and an input of ``in_size``."""
+        groups, axes = int(attributes.get("groups", 1)), len(weight) - 2
         return cls(
             in_channels=weight[1] * groups,
             out_channels=weight[0],
-            kernel=_pair(weight[2:]),
-            stride=_pair(attributes.get("stride", (1, 1))),
-            padding=_pair(attributes.get("padding", (0, 0))),
-            dilation=_pair(attributes.get("dilation", (1, 1))),
+            kernel=_whole(weight[2:]),
+            stride=_whole(attributes.get("stride", (1,) * axes)),
+            padding=_whole(attributes.get("padding", (0,) * axes)),
+            dilation=_whole(attributes.get("dilation", (1,) * axes)),
             groups=groups,
-            in_size=_pair(in_size),
+            in_size=_whole(in_size),
         )
 
     @property
-    def out_size(self) -> tuple[int, int]:
-        """Output height and width."""
-        h, w = (
+    def out_size(self) -> tuple[int, ...]:
+        """Output height and width (depth before them)."""
+        return tuple(
             (self.in_size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
-            for i in (0, 1)
+            for i in range(len(self.in_size))
         )
-        return h, w
 
     @property
     def output_pixels(self) -> int:
@@ -73,7 +74,7 @@ class Geometry:
 
     @property
     def columns(self) -> int:
-        """Columns of the weight matrix of one group: in_channels / groups x kernel height x kernel width."""
+        """Columns of the weight matrix of one group: in_channels / groups x all sizes of the kernel."""
         return self.in_channels // self.groups * math.prod(self.kernel)
 
     @property
@@ -87,5 +88,8 @@ class Geometry:
         return self.weights * self.output_pixels
 
 
-def _pair(value: Sequence[int]) -> tuple[int, int]:
-    return int(value[0]), int(value[1])
+_SIZES = ("kernel", "stride", "padding", "dilation", "in_size")
+
+
+def _whole(sizes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in sizes)

@@ -11,99 +11,33 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from dchw.graph.coverage import Coverage, LeftOut, coverage
 from dchw.graph.geometry import Geometry
+from dchw.graph.operations import (
+    CONVOLUTIONS,
+    PRODUCTS,
+    Array,
+    FloatArray,
+    Layer,
+    Operation,
+    OperationKind,
+    fields_of,
+    placeholder,
+    read_only,
+    rebuild,
+)
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
     import torch
 
-Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
-
-
-class OperationKind(StrEnum):
-    """What an operation computes. ``attributes`` of each kind are listed beside it."""
-
-    INPUT = "input"  # -
-    CONSTANT = "constant"  # value: array without batch axis (a parameter used directly); reason: why not compressed
-    LINEAR = "linear"  # weight [out, in], applied to the last axis
-    CONV2D = "conv2d"  # weight [out, in/groups, kh, kw]; stride, padding, dilation: (h, w); groups: int
-    MAX_POOL2D = "max_pool2d"  # kernel, stride, padding, dilation: (h, w); ceil_mode: bool
-    AVERAGE_POOL2D = "average_pool2d"  # kernel, stride, padding: (h, w); ceil_mode, count_include_pad: bool
-    GLOBAL_AVERAGE_POOL = "global_average_pool"  # output: (h, w), (1, 1) unless adaptive
-    MEAN = "mean"  # axes, counted with the batch axis as 0; keep: bool, whether averaged axes stay with size 1
-    ADD = "add"  # two or more inputs, broadcast
-    MULTIPLY = "multiply"  # two or more inputs, broadcast
-    CONCAT = "concat"  # axis, counted with the batch axis as 0
-    SLICE = "slice"  # axis, counted with the batch axis as 0; start, stop, step
-    PAD = "pad"  # padding: (before, after) of every axis but the batch axis; value
-    ACTIVATION = "activation"  # function: a key of forward.ACTIVATIONS; axis (softmax, log_softmax); slope
-    NORMALISATION = "normalisation"
-    # form batch: scale, shift per channel; form layer: scale, shift, axes, epsilon; form local_response: size, alpha,
-    # beta, k over channels
-    MATMUL = "matmul"  # two activations; transpose: bool, of the second one's last axes; scale: float
-    FLATTEN = "flatten"  # every axis but the batch axis into one
-    RESHAPE = "reshape"  # shape without batch; permutation (optional, before reshaping), batch axis 0 first
-    IDENTITY = "identity"  # dropout in inference and the like
-    OTHER = "other"  # target: what it was called where it came from
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Operation:
-    """One node of the graph. ``output_shape`` leaves out the batch axis (None: unknown).
-
-    Arrays are float32 and read-only. One that is read-only already is kept as it is, so a broadcast placeholder costs
-    no memory; any other is copied.
-    """
-
-    name: str
-    kind: OperationKind
-    inputs: tuple[str, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    weight: FloatArray | None = None
-    bias: FloatArray | None = None
-    output_shape: tuple[int, ...] | None = None
-    parameter: str | None = None
-    """Name of the weight in the state dict it came from (``features.0.weight``); the bias shares its prefix."""
-
-    def __post_init__(self) -> None:
-        attributes = {k: _read_only(v) if isinstance(v, np.ndarray) else v for k, v in self.attributes.items()}
-        object.__setattr__(self, "attributes", MappingProxyType(attributes))
-        for name in ("weight", "bias"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _read_only(value))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (Operation, _fields(self))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Layer:
-    """An operation with weights, as compression and hardware see it."""
-
-    name: str
-    weight: FloatArray
-    """float32, original shape: [out, in] or [out, in/groups, kh, kw]."""
-    bias: FloatArray | None
-    geometry: Geometry
-    kind: OperationKind
-    input: str
-    """Name of the operation whose output this layer reads."""
-    parameter: str
-
-    @property
-    def matrix(self) -> FloatArray:
-        """float32[out_channels, in_channels/groups*kh*kw], C order."""
-        return self.weight.reshape(self.weight.shape[0], -1)
+__all__ = ["Array", "FloatArray", "Layer", "Network", "Operation", "OperationKind", "placeholder"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,6 +53,8 @@ class Network:
     example_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     number_format: str = "float32"
+    left_out: tuple[LeftOut, ...] = ()
+    """Parameters of the source that no operation holds."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -132,25 +68,55 @@ class Network:
                         + nearest(source, seen or {"input"})
                     )
             seen.add(op.name)
-        for layer in self.layers:
-            distinct = _distinct(layer.weight)
-            if not np.isfinite(distinct).all():
-                bad = int((~np.isfinite(distinct)).sum())
-                raise DchwError(
-                    f"network {self.name}, layer {layer.name!r}: weights must be finite; {bad} of "
-                    f"{distinct.size} are NaN or infinite; retrain or repair the checkpoint"
-                )
+        self._check_weights()
+        _ = self.layers, self.uses  # every one has a geometry
         examples = {}
         for name, value in self.example_inputs.items():
             if name not in seen or self.operation(name).kind is not OperationKind.INPUT:
                 raise DchwError(f"network {self.name}: example input {name!r} is not an input; {nearest(name, seen)}")
-            examples[name] = _read_only(value)
+            examples[name] = read_only(value)
         object.__setattr__(self, "example_inputs", MappingProxyType(examples))
+
+    def _check_weights(self) -> None:
+        """Weights are finite, fit what they read, and are there for every operation that shares them."""
+        for op in self.operations:
+            for what, values in (("weights", op.weight), ("bias", op.bias)):
+                distinct = None if values is None else _distinct(values)
+                if distinct is not None and not np.isfinite(distinct).all():
+                    raise DchwError(
+                        f"network {self.name}, layer {op.name!r}: {what} must be finite; "
+                        f"{int((~np.isfinite(distinct)).sum())} of {distinct.size} are NaN or infinite; "
+                        "retrain or repair the checkpoint"
+                    )
+            holder = self._by_name.get(op.shares or "")
+            if op.shares is not None and (op.weight is not None or holder is None or holder.weight is None):
+                raise DchwError(
+                    f"network {self.name}: {op.name!r} shares the weights of {op.shares!r}, which has none; name an "
+                    "operation that has"
+                )
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The operations with weights, in order."""
-        return tuple(self._layer(op) for op in self.operations if op.weight is not None)
+        """The operations that hold weights, in order: each parameter once, however often it is used.
+
+        Beside those that multiply weights they are the embedding tables that are to be compressed.
+        """
+        return tuple(self._layer(op, op) for op in self.operations if op.weight is not None)
+
+    @cached_property
+    def uses(self) -> tuple[Layer, ...]:
+        """Every operation that multiplies weights, in order, with its own geometry.
+
+        A layer that is used again appears under the name of each using operation; its ``holder`` is the layer. A table
+        that is only looked up is not among them.
+        """
+        pairs = [(op, self._by_name[op.shares] if op.shares else op) for op in self.operations if op.kind in PRODUCTS]
+        return tuple(self._layer(op, holder) for op, holder in pairs if holder.weight is not None)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """Where every parameter went: in a layer, stored as it is, or left out."""
+        return coverage(self.operations, self.left_out)
 
     def layer(self, name: str) -> Layer:
         """One layer by name."""
@@ -168,6 +134,14 @@ class Network:
     @cached_property
     def _by_name(self) -> dict[str, Operation]:
         return {op.name: op for op in self.operations}
+
+    def resolved(self, op: Operation) -> Operation:
+        """An operation with the weights it uses in it, be they its own or another's."""
+        if op.shares is None:
+            return op
+        holder = self._by_name[op.shares]
+        bias = holder.bias if op.kind is not OperationKind.EMBEDDING and op.attributes.get("bias", True) else None
+        return dataclasses.replace(op, weight=holder.weight, bias=bias)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -212,11 +186,17 @@ class Network:
 
         parts: dict[str, list[tuple[int, FloatArray]]] = {}
         for op in self.operations:
-            if op.weight is None or op.attributes.get("computed", False):
+            weight = self.resolved(op).weight
+            if weight is None or op.kind is OperationKind.EMBEDDING or op.attributes.get("computed", False):
                 continue
+            if op.attributes.get("folded", False):
+                raise DchwError(
+                    f"network {self.name}, layer {op.name!r}: a batch normalisation is folded into its weights, which "
+                    "no longer fit the module; import it with fold_normalisation=False"
+                )
             parameter = op.parameter or f"{op.name}.weight"
             first = op.attributes.get("rows", (0, 0))[0]  # several layers may share a parameter, some rows each
-            stored = op.weight.T if op.attributes.get("transposed", False) else op.weight
+            stored = _as_parameter(weight, self._by_name[op.shares or op.name].attributes)
             parts.setdefault(parameter, []).append((first, stored))
             if op.bias is not None:
                 bias = op.attributes.get("bias_parameter", parameter.removesuffix("weight") + "bias")
@@ -233,7 +213,7 @@ class Network:
         example_input: torch.Tensor | Array,
         *,
         name: str | None = None,
-        fold_normalisation: bool = False,
+        fold_normalisation: bool = True,
         keep_example: bool = True,
     ) -> Network:
         """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input (batch first)."""
@@ -274,25 +254,32 @@ class Network:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (Network, _fields(self))
+        return rebuild, (Network, fields_of(self))
 
-    def _layer(self, op: Operation) -> Layer:
-        assert op.weight is not None
+    def _layer(self, op: Operation, holder: Operation) -> Layer:
+        assert holder.weight is not None
+        shape = holder.weight.shape
         source = self._shape_of(op.inputs[0])
-        if op.kind is OperationKind.CONV2D:
-            geometry = Geometry.of_convolution(op.attributes, op.weight.shape, source[-2:])
-        else:
-            # a linear layer over several positions (tokens) is a 1x1 convolution over them
-            positions = math.prod(source[:-1]) if len(source) > 1 else 1
-            geometry = Geometry(in_channels=op.weight.shape[1], out_channels=op.weight.shape[0], in_size=(positions, 1))
+        try:
+            if op.kind in CONVOLUTIONS:
+                geometry = Geometry.of_convolution(op.attributes, shape, source[1:])
+            else:
+                # a linear layer over several positions (tokens, steps) is a 1x1 convolution over them
+                table = op.kind is OperationKind.EMBEDDING
+                positions = math.prod(source if table else source[:-1])
+                geometry = Geometry(in_channels=shape[1], out_channels=shape[0], in_size=(max(1, positions), 1))
+        except DchwError as error:
+            raise DchwError(f"network {self.name}, layer {op.name!r}: {error}") from error
         return Layer(
             name=op.name,
-            weight=op.weight,
-            bias=op.bias,
+            weight=holder.weight,
+            bias=holder.bias if op.attributes.get("bias", True) else None,
             geometry=geometry,
             kind=op.kind,
             input=op.inputs[0],
-            parameter=op.parameter or f"{op.name}.weight",
+            parameter=holder.parameter or f"{holder.name}.weight",
+            holder=holder.name,
+            sequential=op.kind is OperationKind.RECURRENT,
         )
 
     def _shape_of(self, name: str) -> tuple[int, ...]:
@@ -302,44 +289,16 @@ class Network:
         return shape
 
 
-def uncompressed(network: Network) -> list[tuple[str, str]]:
-    """What the network holds besides its layers' weights: (name, why it is not compressed), in order."""
-    out = []
-    for op in network.operations:
-        if op.kind is OperationKind.CONSTANT:
-            out.append((op.name, op.attributes.get("reason", "used directly, not as the weights of a layer")))
-        elif op.kind is OperationKind.NORMALISATION and "scale" in op.attributes:
-            out.append((op.name, "a scale and a shift per channel, too few values to share"))
-        elif op.kind is OperationKind.OTHER:
-            target = op.attributes.get("target", "an unknown operation")
-            reason = f"belongs to {target!r}, which is neither a linear layer nor a 2-D convolution"
-            out += [(name, reason) for name in op.attributes.get("parameters", ())]
-    return out
-
-
-def placeholder(shape: Sequence[int]) -> FloatArray:
-    """Zeros of a shape that take no memory: one value, broadcast, read-only."""
-    return np.broadcast_to(np.zeros((), np.float32), tuple(shape))
-
-
-def _read_only(value: Array) -> FloatArray:
-    if isinstance(value, np.ndarray) and value.dtype == np.float32 and not value.flags.writeable:
-        return value
-    array = np.array(value, dtype=np.float32, order="C")
-    array.flags.writeable = False
-    return array
+def _as_parameter(weight: FloatArray, attributes: Mapping[str, Any]) -> FloatArray:
+    """A layer's weight as it lies in the state dict it came from."""
+    if attributes.get("transposed", False):
+        return weight.T
+    if "origin" in attributes:
+        split, order, shape = attributes["origin"]
+        return np.ascontiguousarray(weight.reshape(split).transpose(order)).reshape(shape)
+    return weight
 
 
 def _distinct(value: Array) -> Array:
     """The array without repeats along broadcast axes."""
     return value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.strides)]
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """Constructor arguments of an immutable value, with read-only mappings made plain so that they pickle."""
-    plain = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return {key: dict(item) if isinstance(item, MappingProxyType) else item for key, item in plain.items()}
-
-
-def _rebuild(kind: Any, arguments: dict[str, Any]) -> Any:
-    return kind(**arguments)

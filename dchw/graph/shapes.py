@@ -13,6 +13,7 @@ from typing import Any
 
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import OperationKind
+from dchw.graph.recurrent import GATES
 from dchw.quantities import DchwError
 
 Shape = tuple[int, ...]
@@ -74,12 +75,48 @@ def _image(sources: Sequence[Shape]) -> tuple[int, int, int]:
     return sources[0][0], sources[0][1], sources[0][2]
 
 
-def _conv2d(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
-    channels, height, width = _image(sources)
-    geometry = Geometry.of_convolution(attributes, weight, (height, width))
+def _convolution(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    channels, *size = sources[0]
+    if len(size) != len(weight) - 2:
+        names = "channels, " + ", ".join(("depth", "height", "width")[5 - len(weight) :])
+        raise DchwError(f"it needs an input [{names}]; its source gives {sources[0]}; reshape it")
+    geometry = Geometry.of_convolution(attributes, weight, size)
     if channels != geometry.in_channels:
         raise DchwError(f"weights {weight} need {geometry.in_channels} channels; the input has {channels}; correct one")
     return (geometry.out_channels, *geometry.out_size)
+
+
+def _recurrent(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    steps, gates = sources[0]
+    if gates != weight[0] or gates != GATES[attributes["cell"]] * weight[1]:
+        raise DchwError(
+            f"recurrent weights {weight} of a {attributes['cell']} do not fit gates {sources[0]}; correct one"
+        )
+    return (steps, weight[1] * (2 if attributes.get("cell_state", False) else 1))
+
+
+def _embedding(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    return (*sources[0], (weight or attributes["table"].shape)[1])
+
+
+def _fold(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    channels, *size = sources[0]
+    a = attributes
+    out = [
+        (size[i] - 1) * a["stride"][i] - 2 * a["padding"][i] + a["dilation"][i] * (a["kernel"][i] - 1)
+        + a.get("output_padding", (0,) * len(size))[i] + 1
+        for i in range(len(size))
+    ]  # fmt: skip
+    return (channels // math.prod(a["kernel"]), *out)
+
+
+def _gather(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    place = attributes["axis"] - 1
+    return (*sources[0][:place], len(attributes["indices"]), *sources[0][place + 1 :])
+
+
+def _resize(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
+    return (sources[0][0], *attributes["output"])
 
 
 def _pool(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
@@ -163,7 +200,14 @@ _RULES: MappingProxyType[OperationKind, Callable[[Attributes, Shape, Sequence[Sh
     {
         OperationKind.CONSTANT: _constant,
         OperationKind.LINEAR: _linear,
-        OperationKind.CONV2D: _conv2d,
+        OperationKind.CONV1D: _convolution,
+        OperationKind.CONV2D: _convolution,
+        OperationKind.CONV3D: _convolution,
+        OperationKind.RECURRENT: _recurrent,
+        OperationKind.EMBEDDING: _embedding,
+        OperationKind.FOLD: _fold,
+        OperationKind.GATHER: _gather,
+        OperationKind.RESIZE: _resize,
         OperationKind.MAX_POOL2D: _pool,
         OperationKind.AVERAGE_POOL2D: _pool,
         OperationKind.GLOBAL_AVERAGE_POOL: _global_average_pool,

@@ -23,6 +23,7 @@ class GraphBuilder:
         self.where = where
         self.operations: list[Operation] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._weights: dict[str, tuple[int, ...]] = {}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Output shape of an operation, without batch axis."""
@@ -56,11 +57,14 @@ class GraphBuilder:
         if name in self._shapes:
             raise DchwError(f"{self.where}: {name!r} occurs twice; give one of them another name")
         weight = fields.get("weight")
+        if weight is not None:
+            self._weights[name] = weight.shape
+        shared = self._weights.get((attributes or {}).get("shares", name))
         sources = [self.shape(source) for source in inputs]
         try:
-            known = output_shape(kind, attributes or {}, None if weight is None else weight.shape, sources)
+            known = output_shape(kind, attributes or {}, shared, sources)
         except DchwError as error:
-            raise DchwError(f"{self.where}: {'layer ' if weight is not None else ''}{name!r}: {error}") from error
+            raise DchwError(f"{self.where}: {'' if shared is None else 'layer '}{name!r}: {error}") from error
         given = known if shape is None else shape
         if given is None:
             raise DchwError(f"{self.where}: {name!r}: its output shape is not known; give it")
@@ -183,6 +187,21 @@ class GraphBuilder:
     def elementwise(self, kind: OperationKind, name: str, sources: Sequence[str]) -> str:
         """ADD or MULTIPLY of inputs of equal shape, or whose shapes broadcast."""
         return self.add(kind, name, sources)
+
+    def other(
+        self,
+        name: str,
+        target: str,
+        sources: Sequence[str],
+        shape: tuple[int, ...],
+        parameters: Mapping[str, Array] | None = None,
+    ) -> str:
+        """An operation that is not computed here; its parameters are kept as they are, so that nothing is lost."""
+        attributes: dict[str, Any] = {"target": target}
+        if parameters:
+            attributes["parameters"] = tuple(parameters)
+            attributes |= {f"parameter_{index}": values for index, values in enumerate(parameters.values())}
+        return self.add(OperationKind.OTHER, name, sources, attributes, shape=shape)
 
     def _values(self, name: str, what: str, given: Array | None, expected: tuple[int, ...]) -> Array:
         if given is None:

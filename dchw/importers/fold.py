@@ -7,16 +7,18 @@ from collections import Counter
 
 import numpy as np
 
-from dchw.graph.network import Network, Operation, OperationKind
+from dchw.graph.network import Network
+from dchw.graph.operations import CONVOLUTIONS, Operation, OperationKind
 
 
 def fold_batch_normalisation(network: Network) -> Network:
     """The same function with every batch normalisation that directly follows a layer folded into it.
 
-    One is left alone where the layer's output is read elsewhere too, or where its channels are not the layer's
-    outputs. The folded layer's weights are no longer those of the module, which ``notes`` says.
+    One is left alone where the layer's output is read elsewhere too, its weights are shared, or its channels
+    are not the layer's outputs. The folded layer's weights are no longer those of the module, which ``notes`` says.
     """
     readers = Counter(source for op in network.operations for source in op.inputs)
+    shared = {op.shares for op in network.operations}  # other uses would change too
     normalisations = {
         op.inputs[0]: op
         for op in network.operations
@@ -30,19 +32,27 @@ def fold_batch_normalisation(network: Network) -> Network:
             continue
         changed = dataclasses.replace(op, inputs=tuple(renamed.get(source, source) for source in op.inputs))
         normalisation = normalisations.get(op.name)
-        if normalisation is not None and readers[op.name] == 1 and _per_channel(op):
+        if normalisation is not None and readers[op.name] == 1 and _per_channel(op) and op.name not in shared:
             assert op.weight is not None
             scale, shift = normalisation.attributes["scale"], normalisation.attributes["shift"]
             weight = op.weight * scale.reshape(-1, *(1,) * (op.weight.ndim - 1))
             bias = shift if op.bias is None else op.bias * scale + shift
-            changed = dataclasses.replace(changed, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
+            changed = dataclasses.replace(
+                changed,
+                weight=weight.astype(np.float32),
+                bias=bias.astype(np.float32),
+                attributes={**op.attributes, "folded": True},
+            )
             renamed[normalisation.name] = op.name
-            notes.append(f"batch normalisation {normalisation.name} is folded into layer {op.name}")
         operations.append(changed)
+    if renamed:
+        notes.append(f"{len(renamed)} batch normalisations are folded into the layers before them")
     return dataclasses.replace(network, operations=tuple(operations), notes=tuple(notes))
 
 
 def _per_channel(op: Operation) -> bool:
-    if op.kind is OperationKind.CONV2D:
+    if op.weight is None:
+        return False
+    if op.kind in CONVOLUTIONS:
         return True
     return op.kind is OperationKind.LINEAR and op.output_shape is not None and len(op.output_shape) == 1

@@ -70,6 +70,11 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
         module, function = "dchw.importers.geometry_tables", "network_from_table"
     elif name in SYNTHETIC:
         module, function = "dchw.importers.synthetic", "synthetic_network"
+    elif suffix in (".pt2", ".jit", ".ts"):
+        how = "torch.export.load(path).module()" if suffix == ".pt2" else "the module it was made of"
+        raise DchwError(
+            f"{name}: a program of torch is not read, for reading could run it; give {how} to Network.from_module"
+        )
     elif suffix:
         raise DchwError(f"{name}: expected a file ending in {', '.join(_READERS)}; got {suffix}; convert it")
     else:

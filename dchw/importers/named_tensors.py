@@ -12,6 +12,7 @@ import numpy as np
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, Network, Operation, OperationKind, placeholder
 from dchw.importers.arrays import network_from_arrays
+from dchw.importers.reparametrised import computed_weights
 from dchw.quantities import DchwError, nearest
 
 PartialGeometry = Geometry | Mapping[str, Any]
@@ -28,14 +29,20 @@ def network_from_tensors(
     geometry: Mapping[str, PartialGeometry] | None = None,
     unreadable: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
+    partial: bool = False,
 ) -> Network:
     """A network of independent layers, in the order of ``tensors``, named as they are without ``.weight``.
 
     2-D arrays are linear layers [out, in], 4-D ones convolutions where ``geometry`` has them (at least ``in_size``).
     Everything else becomes a CONSTANT with the reason why it is not compressed; ``unreadable`` adds some that have a
-    reason but no array. Arrays that are read-only and float32, such as memory-mapped ones, are kept without a copy.
+    reason but no array. Masks and weight norm are worked out (`dchw.importers.reparametrised`).
+
+    Raises DchwError where convolutions would be lost because their geometry is not known; with ``partial`` they are
+    stored as they are and not computed. Arrays that are read-only and float32, such as memory-mapped ones, are kept
+    without a copy.
     """
     geometry = geometry or {}
+    tensors, computed = computed_weights(tensors)
     weights: dict[str, Array] = {}
     biases: dict[str, Array] = {}
     parameters: dict[str, str] = {}
@@ -49,14 +56,16 @@ def network_from_tensors(
         weights[layer], parameters[layer] = tensor, key
         if layer in geometry:
             geometries[layer] = _geometry(name, layer, tensor, geometry[layer])
-        bias = f"{layer}.bias"
-        if key.endswith(".weight") and bias in tensors and tensors[bias].shape == tensor.shape[:1]:
+        bias = f"{key.removesuffix('weight')}bias"
+        if key.split(".")[-1] == "weight" and bias in tensors and tensors[bias].shape == tensor.shape[:1]:
             biases[layer] = tensors[bias]
             used.add(bias)
         used.add(key)
     for layer in geometry:
         if layer not in weights:
             raise DchwError(f"{name}: geometry for {layer!r}, which is no layer here; {nearest(layer, weights)}")
+    if not partial:
+        _refuse_losses(name, tensors, geometry, unreadable or {})
     left += [
         _constant(key, tensor, _reason(key, tensor, False) or "belongs to no layer")
         for key, tensor in tensors.items()
@@ -68,13 +77,39 @@ def network_from_tensors(
             f"{len(tensors)} tensors; give geometry={{layer: ...}} or another file"
         )
     network = network_from_arrays(
-        name, weights, inputs={}, biases=biases, geometry=geometries, activation=None, notes=notes
+        name, weights, inputs={}, biases=biases, geometry=geometries, activation=None, notes=(*notes, *computed)
     )
     operations = [
         dataclasses.replace(op, parameter=parameters[op.name]) if op.weight is not None else op
         for op in network.operations
     ]
     return dataclasses.replace(network, operations=(*operations, *left))
+
+
+def _refuse_losses(
+    name: str, tensors: Mapping[str, Array], geometry: Mapping[str, Any], unreadable: Mapping[str, str]
+) -> None:
+    """Convolutions without geometry, and arrays that cannot be read, are most of a network: say so and stop."""
+    lost = {}
+    for key, tensor in tensors.items():
+        layer = key.removesuffix(".weight")
+        # other numbers of axes are convolutions too where a bias lies beside them; without one they may be anything
+        biased = key.endswith(".weight") and tensors.get(f"{layer}.bias", tensor).shape == tensor.shape[:1]
+        unknown = (tensor.ndim == 4 and layer not in geometry) or (tensor.ndim in (3, 5) and biased)
+        if unknown and tensor.size:
+            lost[key] = tensor.size
+    if not lost and not unreadable:
+        return
+    total = sum(tensor.size for tensor in tensors.values())
+    listed = [f"{key} ({size:,})" for key, size in lost.items()] + [f"{key} ({why})" for key, why in unreadable.items()]
+    shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+    share = f", {100 * sum(lost.values()) / total:.1f} % of the weights," if lost else ""
+    raise DchwError(
+        f"{name}: {len(listed)} of {len(tensors) + len(unreadable)} tensors{share} would not be computed, for a file "
+        f"of weights says nothing of their geometry: {shown}; give --onnx FILE, --geometry FILE.json (in_size, "
+        "stride, padding per layer) or the module to Network.from_module, or --partial (partial=True) to store them "
+        "as they are"
+    )
 
 
 def _reason(key: str, tensor: Array, has_geometry: bool) -> str | None:

@@ -20,13 +20,37 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "u1",
+}
+
+
+def _float8(exponent_bits: int) -> Array:
+    """The values of all 256 bytes of an 8-bit float (Micikevicius et al., arXiv 2209.05433, table 1), as float32."""
+    if exponent_bits == 5:  # the upper half of a float16
+        return (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np.float32)
+    byte = np.arange(256)
+    exponent, mantissa = (byte >> 3) & 15, byte & 7
+    size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7.0))
+    size = np.where((byte & 127) == 127, np.nan, size)
+    return np.where(byte & 128, -size, size).astype(np.float32)
+
+
+_FLOAT8 = {"F8_E4M3": _float8(4), "F8_E5M2": _float8(5)}
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, str], dict[str, str]]:
     """Arrays by name in the order of the file, its metadata, and what could not be read with the reason.
 
-    float32 arrays are read-only views of the memory-mapped file; float64, float16, bfloat16 and integers become
+    float32 arrays are read-only views of the memory-mapped file; float64, float16, bfloat16, float8 and integers become
     float32 copies. Raises FileFormatError for a damaged file.
     """
     path = Path(path)
@@ -49,6 +73,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, str], di
         raw = mapped[data + start : data + stop]
         if entry["dtype"] == "BF16":  # the upper half of a float32
             values: Array = (np.frombuffer(raw.tobytes(), "<u2").astype(np.uint32) << 16).view(np.float32)
+        elif entry["dtype"] in _FLOAT8:
+            values = _FLOAT8[entry["dtype"]][np.frombuffer(raw.tobytes(), np.uint8)]
         elif entry["dtype"] in _DTYPES:
             values = raw.view(_DTYPES[entry["dtype"]]) if raw.ctypes.data % 8 == 0 else _aligned(raw, entry["dtype"])
         else:
@@ -59,7 +85,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, str], di
 
 
 def network_from_safetensors(
-    path: str | Path, *, geometry: Mapping[str, PartialGeometry] | None = None, name: str | None = None
+    path: str | Path,
+    *,
+    geometry: Mapping[str, PartialGeometry] | None = None,
+    name: str | None = None,
+    partial: bool = False,
 ) -> Network:
     """The network of a file of weights.
 
@@ -78,6 +108,7 @@ def network_from_safetensors(
         geometry=geometry if geometry is not None else _stored_geometry(path, metadata, tensors),
         unreadable=unreadable,
         notes=(f"weights from {path.name} without a graph: layers are independent of each other",),
+        partial=partial,
     )
 
 

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.formats import Coded, Entries, Need, PackedLayer, StorageFormat, Unpacked, storage_format
+from dchw.graph.coverage import STORED_BYTES
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
+from dchw.graph.operations import ROUTING
 from dchw.machines.machine import Machine
 from dchw.mapping.tiling import Tiling
 from dchw.vocabulary import Stream
@@ -108,9 +110,16 @@ class Stage:
 
 
 def group_stages(
-    graph: Network, works: Mapping[str, list[LayerWork]], values: Mapping[str, FloatArray], machine: Machine
+    graph: Network,
+    works: Mapping[str, list[LayerWork]],
+    values: Mapping[str, FloatArray],
+    machine: Machine,
+    parameter_bytes: Mapping[str, int],
 ) -> tuple[Stage, ...]:
-    """Group operations behind their layer and decide, by what is live, which tensors leave the chip."""
+    """Group operations behind their layer and decide, by what is live, which tensors leave the chip.
+
+    ``parameter_bytes``: what operations read of parameters of their own, once, as they are worked.
+    """
     order = list(works)
     stage_of: dict[str, int] = {}
     for op in graph.operations:
@@ -123,6 +132,9 @@ def group_stages(
     result = {op.name for op in graph.operations if not readers[op.name]}
     bits = machine.formats.activations.bits
     sizes = {name: math.ceil(value.size * bits / 8) for name, value in values.items()}
+    sizes |= {
+        op.name: STORED_BYTES * values[op.name].size for op in graph.operations if op.kind is OperationKind.CONSTANT
+    }
     kept: dict[str, int] = {}  # tensors on chip -> bytes
     loads: list[dict[str, int]] = [{} for _ in order]
     stores: list[dict[str, int]] = [{} for _ in order]
@@ -151,6 +163,9 @@ def group_stages(
                     stores[index][name] = sizes[name]
                     on_dram.add(name)
         kept = {name: size for name, size in kept.items() if max(readers[name]) > index}
+    for name, size in parameter_bytes.items():
+        loads[stage_of[name]][f"{name} (parameters)"] = size
+        stays.add(f"{name} (parameters)")
     stages = []
     for index, name in enumerate(order):
         parts = works[name]
@@ -174,8 +189,7 @@ def _share(size: int, number: int, parts: int) -> int:
     return size * (number + 1) // parts - size * number // parts
 
 
-_FREE = (OperationKind.FLATTEN, OperationKind.RESHAPE, OperationKind.IDENTITY, OperationKind.CONSTANT,
-         OperationKind.INPUT, OperationKind.SLICE, OperationKind.CONCAT, OperationKind.MATMUL)  # fmt: skip
+_FREE = ROUTING | {OperationKind.MATMUL}
 """Operations that read nothing through the vector unit: they rename or route values, or are counted as products."""
 
 
@@ -184,6 +198,8 @@ def _vector_values(
 ) -> int:
     total = 0
     for op in graph.operations:
+        if op.name == layer and op.kind is OperationKind.RECURRENT:
+            total += 2 * values[op.inputs[0]].size  # gates of the inputs and of the state
         if stage_of[op.name] != index or op.name == layer or op.kind in _FREE:
             continue
         if op.kind is OperationKind.ACTIVATION and op.inputs == (layer,):

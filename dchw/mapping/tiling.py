@@ -30,8 +30,8 @@ class Tiling:
         return min(self.tile, self.pixels - index * self.tile)
 
 
-def tile_layer(name: str, geometry: Geometry, batch: int, array: PeArray) -> Tiling:
-    """The largest tile that the array's tile width and accumulators allow."""
+def tile_layer(name: str, geometry: Geometry, batch: int, array: PeArray, *, sequential: bool = False) -> Tiling:
+    """The largest tile that the array's tile width and accumulators allow; of a sequential layer, within one step."""
     rows = ceil_div(geometry.out_channels, array.elements)
     if rows > array.accumulators:
         raise DchwError(
@@ -39,4 +39,7 @@ def tile_layer(name: str, geometry: Geometry, batch: int, array: PeArray) -> Til
             f"{array.elements} processing elements; got {array.accumulators}; raise pe_array.accumulators to {rows}"
         )
     pixels = geometry.output_pixels * batch
-    return Tiling(rows=rows, pixels=pixels, tile=min(array.tile, array.accumulators // rows, pixels))
+    tile = min(array.tile, array.accumulators // rows, batch if sequential else pixels)
+    if sequential:
+        tile = max(size for size in range(1, tile + 1) if batch % size == 0)
+    return Tiling(rows=rows, pixels=pixels, tile=tile)

@@ -7,8 +7,10 @@ settled by that: which entries, for which activations, in how many passes. Time 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 
@@ -16,10 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, unpack, weight_matrix
+from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
 from dchw.graph import forward
+from dchw.graph.coverage import STORED_BYTES, Coverage, Place
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
+from dchw.graph.operations import CONVOLUTIONS
+from dchw.graph.recurrent import steps
+from dchw.graph.windows import patches
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
@@ -51,6 +57,8 @@ class Workload:
     """Seed of synthetic activations, where there are any."""
     arithmetic: Arithmetic = Arithmetic.FLOAT32
     notes: tuple[str, ...] = ()
+    coverage: Coverage = field(default_factory=lambda: Coverage(rows=()))
+    """Which of the network's parameters this accounts for."""
 
     def works(self, layer: str) -> list[LayerWork]:
         """The parts in which a layer is worked."""
@@ -95,26 +103,35 @@ def map_network(
         chunk_entries=machine.huffman.chunk_entries,
         pointers=machine.pointers,
     )
-    layers = {layer.name: layer for layer in network.layers}
+    layers = {layer.name: layer for layer in network.uses}
+    held = {layer.name: layer for layer in network.layers}
     works: dict[str, list[LayerWork]] = {}
+    parameters = _parameter_bytes(network, storage, shape, batch)
     notes = list(graph.notes)
     if arithmetic is Arithmetic.NONE:
         notes.append("timing only: nothing is computed, and half of every layer's input values are zero (synthetic)")
+    not_computed: list[Operation] = []
     rng = np.random.default_rng(seed + 1)
     for op in graph.operations:
         if op.name in values:
             continue
         if op.name in layers:
-            works[op.name], out = _run_layer(
-                layers[op.name], op, values[op.inputs[0]], machine, storage, shape, batch, arithmetic, passing
-            )
+            given = [values[name] for name in op.inputs]
+            parts, out = _run_layer(layers[op.name], op, given, machine, storage, shape, batch, arithmetic, passing)
+            if parts:
+                works[op.name] = parts
+            elif layers[op.name].bias is not None:
+                parameters[op.name] = VALUE_BITS // 8 * layers[op.name].geometry.out_channels
             values[op.name] = passing.value(op.name, (), partial(_synthetic, op, batch, rng)) if out is None else out
         elif op.kind is OperationKind.OTHER:
             values[op.name] = passing.value(op.name, (), partial(_synthetic, op, batch, rng))
-            notes.append(f"{op.name} is not computed: the values behind it are synthetic, half of them zero")
+            not_computed.append(op)
         else:
             given = [values[name] for name in op.inputs]
-            values[op.name] = passing.value(op.name, given, partial(forward.apply, op, given))
+            values[op.name] = passing.value(op.name, given, partial(forward.apply, _with_table(op, held), given))
+    if network.coverage.reasons:
+        notes.append(network.coverage.sentence())
+    notes += _not_computed(not_computed) + _steps_note(network.graph)
     if not works:
         raise DchwError(f"network {network.name}: expected at least one compressed layer; got none; compress it first")
     read = {name for op in graph.operations for name in op.inputs}
@@ -123,13 +140,65 @@ def map_network(
         machine=machine,
         storage=storage,
         batch=batch,
-        stages=group_stages(graph, works, values, machine),
+        stages=group_stages(graph, works, values, machine, parameters),
         outputs={op.name: values[op.name] for op in graph.operations if op.name not in read},
         activations="synthetic" if arithmetic is Arithmetic.NONE else origin,
         seed=seed,
         arithmetic=arithmetic,
         notes=tuple(notes),
+        coverage=network.coverage,
     )
+
+
+def _not_computed(operations: Sequence[Operation]) -> list[str]:
+    if not operations:
+        return []
+    kinds = Counter(op.attributes.get("target", "unknown") for op in operations)
+    named = ", ".join(f"{kind} ({count})" if count > 1 else kind for kind, count in kinds.items())
+    which = operations[0].name if len(operations) == 1 else f"{len(operations)} operations"
+    return [f"{which} not computed here ({named}): the values behind are synthetic, half of them zero"]
+
+
+def _steps_note(graph: Network) -> list[str]:
+    recurrent = [op for op in graph.operations if op.kind is OperationKind.RECURRENT]
+    if not recurrent:
+        return []
+    return [
+        f"{len(recurrent)} recurrent layers are worked step by step, all weights in every step; a step does not wait "
+        "for the gates of the one before"
+    ]
+
+
+def _with_table(op: Operation, held: Mapping[str, CompressedLayer]) -> Operation:
+    """An embedding whose table is compressed, with the table's shared values; anything else as it is."""
+    table = held.get(op.shares or op.name) if op.kind is OperationKind.EMBEDDING else None
+    return op if table is None else replace(op, weight=table.weight)
+
+
+def _parameter_bytes(network: CompressedNetwork, storage: str, shape: PackShape, batch: int) -> dict[str, int]:
+    """Bytes that operations other than layers read of their own parameters, by operation.
+
+    What is stored as it is comes whole, of an embedding table the rows that are looked up. Of a compressed table those
+    rows' share of its packed bytes comes: as if every row could be found, which a format must allow.
+    """
+    held = {layer.name: layer for layer in network.layers}
+    out: dict[str, int] = {}
+    read = {name for op in network.graph.operations for name in op.inputs}
+    for row in network.coverage.at(Place.STORED):
+        assert row.operation is not None
+        op = network.graph.operation(row.operation)
+        # a constant that is read is a tensor like others
+        if op.kind is not OperationKind.CONSTANT or op.name not in read:
+            many = batch if op.kind is OperationKind.EMBEDDING else 1
+            values = min(row.parameters, row.read * many)
+            out[op.name] = out.get(op.name, 0) + STORED_BYTES * values
+    for op in network.graph.operations:
+        table = held.get(op.shares or op.name) if op.kind is OperationKind.EMBEDDING else None
+        if table is not None:
+            packed = pack(table, storage, shape, value_bits=VALUE_BITS)
+            rows, looked_up = table.codes.shape[0], batch * math.prod((op.output_shape or (1,))[:-1])
+            out[op.name] = ceil_div(packed.total_bytes * min(rows, looked_up), rows)
+    return out
 
 
 def _inputs(
@@ -175,7 +244,7 @@ def _synthetic(op: Operation, batch: int, rng: np.random.Generator) -> FloatArra
 def _run_layer(
     layer: CompressedLayer,
     op: Operation,
-    x: FloatArray,
+    inputs: Sequence[FloatArray],
     machine: Machine,
     storage: str,
     shape: PackShape,
@@ -184,7 +253,13 @@ def _run_layer(
     passing: ForwardPass,
 ) -> tuple[list[LayerWork], FloatArray | None]:
     """What the machine does for a layer, cut into rows where its weights would be fetched again every pass."""
+    if not layer.nonzeros and pack(layer, storage, shape, value_bits=VALUE_BITS).entries == 0:
+        # nothing to fetch and nothing to multiply: the operations behind it read its biases
+        return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs)
+    if layer.sequential:
+        return _run_steps(layer, op, inputs, machine, storage, shape, batch, arithmetic)
     works, decoded = [], []
+    x = inputs[0]
     columns = _columns(x, layer.geometry, op)
     for part, groups, packed in _row_tiles(layer, machine, storage, shape, batch):
         works.append(_layer_work(part, packed, columns[groups], machine, batch))
@@ -199,6 +274,34 @@ def _run_layer(
         return _shaped(products(matrix, bias, columns, layer.geometry.groups, arithmetic), op, x, layer.geometry)
 
     return works, passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
+
+
+def _run_steps(
+    layer: CompressedLayer,
+    op: Operation,
+    inputs: Sequence[FloatArray],
+    machine: Machine,
+    storage: str,
+    shape: PackShape,
+    batch: int,
+    arithmetic: Arithmetic,
+) -> tuple[list[LayerWork], FloatArray | None]:
+    """A recurrent layer: every step is a pass that reads all weights and multiplies the state before the step."""
+    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    weights = unpack(packed)
+    if arithmetic is Arithmetic.NONE:
+        states = np.zeros((batch, layer.geometry.output_pixels, layer.geometry.in_channels), np.float32)
+        states[:, :, ::2] = 1.0
+        out = None
+    else:
+        matrix = weight_matrix(weights)
+        out, states = steps(
+            op.attributes,
+            inputs,
+            lambda h: products(matrix, weights.bias, np.ascontiguousarray(h.T)[None], 1, arithmetic).T,
+        )
+    columns = np.ascontiguousarray(states.transpose(2, 1, 0)).reshape(layer.geometry.in_channels, -1)
+    return [_work(layer, columns, packed, weights, machine, batch)], out
 
 
 def _row_tiles(
@@ -245,13 +348,19 @@ def _layer_work(
     layer: CompressedLayer, packed: PackedLayer, columns: FloatArray, machine: Machine, batch: int
 ) -> LayerWork:
     """Decode what was packed."""
-    tiling = tile_layer(layer.name, layer.geometry, batch, machine.pe_array)
+    return _work(layer, columns, packed, unpack(packed), machine, batch)
+
+
+def _work(
+    layer: CompressedLayer, columns: FloatArray, packed: PackedLayer, weights: Unpacked, machine: Machine, batch: int
+) -> LayerWork:
+    tiling = tile_layer(layer.name, layer.geometry, batch, machine.pe_array, sequential=layer.sequential)
     flat = columns.reshape(-1, tiling.pixels)
     return LayerWork(
         name=layer.name,
         geometry=layer.geometry,
         packed=packed,
-        weights=unpack(packed),
+        weights=weights,
         tiling=tiling,
         activity=_activity(flat, tiling, machine.pe_array.lanes),
         input_nonzeros=int(np.count_nonzero(flat)),
@@ -261,15 +370,15 @@ def _layer_work(
 
 def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
     """float32[groups, columns, pixels]: the batch's output pixels side by side."""
-    if op.kind is OperationKind.CONV2D:
-        columns = forward.patches(x, geometry)
+    if op.kind in CONVOLUTIONS:
+        columns = patches(x, geometry)
         return np.ascontiguousarray(columns.transpose(1, 2, 0, 3)).reshape(geometry.groups, geometry.columns, -1)
     return np.ascontiguousarray(x.reshape(-1, geometry.in_channels).T)[None]
 
 
 def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -> FloatArray:
-    if op.kind is OperationKind.CONV2D:
-        shaped = out.reshape(geometry.out_channels, x.shape[0], *geometry.out_size).transpose(1, 0, 2, 3)
+    if op.kind in CONVOLUTIONS:
+        shaped = out.reshape(geometry.out_channels, x.shape[0], *geometry.out_size).swapaxes(0, 1)
     else:
         shaped = out.T.reshape(*x.shape[:-1], geometry.out_channels)
     return np.ascontiguousarray(shaped)

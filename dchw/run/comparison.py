@@ -103,4 +103,5 @@ def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, o
         "energy_low_nj": low / 1e3,
         "energy_high_nj": high / 1e3,
         "area_mm2": result.costs.area_mm2,
+        "coverage": result.coverage.share,
     }

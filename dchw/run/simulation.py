@@ -16,6 +16,7 @@ from dchw.costs.dram import dram_account
 from dchw.dram.results import MemoryRun
 from dchw.engines.result import Timing
 from dchw.formats import DEFAULT_FORMAT
+from dchw.graph.coverage import Coverage
 from dchw.graph.network import Array, FloatArray
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import lower
@@ -52,6 +53,11 @@ class SimResult:
     def cycles(self) -> int:
         """Machine cycles of the run."""
         return self.timing.cycles
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which of the network's parameters bytes, traffic and energy account for: `Network.coverage`."""
+        return self.workload.coverage
 
     @property
     def seconds(self) -> float:

@@ -76,7 +76,7 @@ def test_wrong_options(options: tuple[str, ...], message: str, tmp_path: Path) -
 def test_geometry_alone_cannot_be_compressed(tmp_path: Path) -> None:
     result = run("alexnet", tmp_path / "a.dchw")
     assert isinstance(result.exception, DchwError)
-    assert str(result.exception).startswith("layer 'conv1': expected at least one weight that stays; got none")
+    assert str(result.exception).startswith("network alexnet: expected at least one weight that stays; got none in any")
 
 
 def test_an_unknown_name(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dchw.compression.compressed import CompressedNetwork, Positions, Storage, V
 from dchw.compression.value_formats import encode_values, round_to_format
 from dchw.container import parse, sizes, to_bytes
 from dchw.container.envelope import input_tensors, read_inputs
+from dchw.graph.coverage import LeftOut
 from dchw.graph.network import Network, Operation, OperationKind
 from dchw.quantities import DchwError
 from tests.compression.networks import compressed, compressed_networks
@@ -194,6 +195,7 @@ def graph_of_everything() -> Network:
             Operation(name="all", kind=kinds.CONCAT, inputs=("fc", "sum"), attributes={"axis": 1}, output_shape=(8,)),
             Operation(name="odd", kind=kinds.OTHER, inputs=("all", "x"), attributes={"target": "f"}, output_shape=None),
         ),
+        left_out=(LeftOut(name="spare", parameters=7, reason="the forward pass does not read it"),),
         example_inputs={"y": rng.normal(size=(1, 4)).astype(np.float32)},
         notes=("one", "two"),
     )
@@ -206,6 +208,7 @@ def test_a_graph_with_everything_comes_back() -> None:
     loaded = parse(data)
     same(packed, loaded)
     assert loaded.graph.name == network.name
+    assert loaded.graph.left_out == network.left_out
     for one, other in zip(network.operations, loaded.graph.operations, strict=True):
         assert one.attributes.keys() == other.attributes.keys()
         for key, value in one.attributes.items():
@@ -215,7 +218,10 @@ def test_a_graph_with_everything_comes_back() -> None:
     assert loaded.results["seeds"] == [1, 2]
     assert bits(loaded.graph.example_inputs["y"]) == bits(network.example_inputs["y"])
     found = sizes(data)
-    assert found.own["activations"] == 16
+    alone = dataclasses.replace(loaded, graph=dataclasses.replace(loaded.graph, example_inputs={}))
+    assert found.file_bytes == len(to_bytes(alone))
+    assert found.file_bytes + found.example_bytes == len(data)
+    assert found.own["activations"] == found.example_bytes >= 16
     assert found.own["weights"] == 4 * (4 + 6 + 6)
     assert parse(to_bytes(loaded)).name == network.name
 

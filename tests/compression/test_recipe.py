@@ -130,12 +130,6 @@ def test_wide_gaps_get_code_words_long_enough() -> None:
     ("weights", "recipe", "message"),
     [
         (
-            {"a": np.zeros((4, 4), np.float32)},
-            {},
-            "layer 'a': expected at least one weight that stays; got none (all zero or pruned); leave the layer out of "
-            "the network or raise its density",
-        ),
-        (
             {"a": np.ones((4, 4), np.float32)},
             {"density": 0.5, "threshold": 0.1},
             "layer 'a': pruning: expected a density or a threshold; got both; leave one out",

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize, prune
 
 from dchw.architectures import ARCHITECTURES, INPUT_SHAPE, build
 from dchw.graph.forward import forward
-from dchw.graph.network import Network, OperationKind, uncompressed
+from dchw.graph.network import Network, OperationKind
 from dchw.quantities import DchwError
 from tests.importers.modules import (
     ChunkedAttention,
@@ -41,7 +41,7 @@ def captured(module: type[nn.Module]) -> tuple[nn.Module, Network, torch.Tensor]
     """A seeded module, its network captured on one example, and that example."""
     made = seeded(module)
     example = torch.randn(1, *MODULES[module])
-    return made, Network.from_module(made, example), example
+    return made, Network.from_module(made, example, fold_normalisation=False), example
 
 
 def seeded(module: type[nn.Module]) -> nn.Module:
@@ -95,8 +95,9 @@ def test_folding_normalisation_changes_no_result_and_is_noted(module):
     normalisations = [op.name for op in plain.operations if op.kind is OperationKind.NORMALISATION]
     assert normalisations
     assert not any(op.kind is OperationKind.NORMALISATION for op in folded.operations)
-    assert len(folded.notes) == len(normalisations)
-    assert folded.notes[0].startswith(f"batch normalisation {normalisations[0]} is folded into layer ")
+    assert folded.notes == (f"{len(normalisations)} batch normalisations are folded into the layers before them",)
+    with pytest.raises(DchwError, match="a batch normalisation is folded into its weights"):
+        folded.state_dict()
 
 
 def test_a_normalisation_is_not_folded_where_the_layer_is_read_twice():
@@ -147,33 +148,44 @@ def test_tied_layers_and_bare_parameters_are_named_and_noted():
     made, network, _ = captured(Tied)
     assert [(layer.name, layer.parameter) for layer in network.layers] == [
         ("encoder", "encoder.weight"),
-        ("decoder", "decoder.weight"),
         ("matrix", "matrix"),
     ]
-    assert network.notes == ("decoder shares its weights with encoder; both are counted",)
-    assert set(network.state_dict()) == set(made.state_dict())
+    assert [(use.name, use.holder, use.bias is None) for use in network.uses] == [
+        ("encoder", "encoder", False),
+        ("decoder", "encoder", True),  # with a bias of its own, which is stored as it is
+        ("matrix", "matrix", False),
+    ]
+    assert network.notes == ("stored once and used several times: encoder (2 times)",)
+    assert set(network.state_dict()) == set(made.state_dict()) - {"decoder.bias"}
+    assert network.coverage.parameters == sum(p.numel() for p in made.parameters())
 
 
 def test_what_cannot_be_compressed_is_named_with_the_reason():
-    reasons = dict(uncompressed(captured(Transformer)[1]))
+    reasons = captured(Transformer)[1].coverage.reasons
     assert reasons["token"] == reasons["positions"] == "used directly, not as the weights of a layer"
     assert reasons["norm"] == "a scale and a shift per channel, too few values to share"
 
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
-            self.table, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 4, batch_first=True)
-            self.fc = nn.Linear(4, 2)
+            self.table, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 4, proj_size=2, batch_first=True)
+            self.fc, self.spare = nn.Linear(2, 2), nn.Linear(3, 3)
 
         def forward(self, tokens):
             return self.fc(self.rnn(self.table(tokens))[0])
 
     network = Network.from_module(Odd(), torch.zeros(2, 5, dtype=torch.int64))
-    reasons = dict(uncompressed(network))
-    assert reasons["table.weight"] == "belongs to 'embedding', which is neither a linear layer nor a 2-D convolution"
-    assert set(reasons) == {"table.weight", *(f"rnn.{name}" for name, _ in Odd().rnn.named_parameters())}
+    reasons = network.coverage.reasons
+    assert reasons["table"] == "an embedding table, which is looked up, not multiplied"
+    assert reasons["rnn.weight_hr_l0"] == "belongs to 'lstm', which is not computed here"
+    assert reasons["spare.weight"] == "the forward pass does not read it"
+    recurrent = {f"rnn.{name}" for name, _ in Odd().rnn.named_parameters()}
+    assert set(reasons) == {"table", "spare.weight", "spare.bias", *recurrent}
+    assert network.coverage.parameters == sum(p.numel() for p in Odd().parameters())
+    assert network.coverage.share == 1 - 12 / network.coverage.parameters
+    assert network.coverage.sentence().endswith("; 12 are left out (12: the forward pass does not read it)")
     assert network.layer("fc").geometry.output_pixels == 5
-    with pytest.raises(DchwError, match=r"operation 'table' \(embedding\) has no forward pass here"):
+    with pytest.raises(DchwError, match=r"operation 'rnn' \(lstm\) has no forward pass here"):
         forward(network)
 
 
@@ -290,7 +302,7 @@ def test_several_inputs():
     network = Network.from_module(Two(), (torch.ones(1, 3), np.zeros((1, 2, 2), np.float32)))
     assert set(network.example_inputs) == {"left", "right"}
     assert forward(network)[network.operations[-1].name].tolist() == [[1, 1, 1, 0, 0, 0, 0]]
-    assert network.notes == ("no operation is a linear layer or a 2-D convolution with constant weights",)
+    assert network.notes == ("no operation is a linear layer or a convolution with constant weights",)
 
 
 def test_the_example_is_dropped_on_request():

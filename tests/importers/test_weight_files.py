@@ -15,7 +15,6 @@ from torch import nn
 from dchw.architectures import build
 from dchw.graph.forward import forward
 from dchw.graph.geometry import Geometry
-from dchw.graph.network import uncompressed
 from dchw.importers.safetensors_file import network_from_safetensors, read_tensors, save_checkpoint
 from dchw.importers.torch.checkpoint import network_from_torch_file
 from dchw.quantities import DchwError, FileFormatError
@@ -41,12 +40,14 @@ def path(tmp_path):
 
 
 def test_two_axes_are_layers_and_the_rest_is_named(path):
-    network = network_from_safetensors(path)
+    with pytest.raises(DchwError, match=r"^net: 1 of 9 tensors, .* not be computed, .*: conv.weight \(54\); give"):
+        network_from_safetensors(path)
+    network = network_from_safetensors(path, partial=True)
     assert network.name == "net"
     assert network.notes == ("weights from net.safetensors without a graph: layers are independent of each other",)
     assert {layer.name: layer.parameter for layer in network.layers} == {"h.0.fc": "h.0.fc.weight", "proj": "proj"}
     np.testing.assert_array_equal(network.layer("h.0.fc").bias, TENSORS["h.0.fc.bias"])
-    assert dict(uncompressed(network)) == {
+    assert network.coverage.reasons == {
         "wte.weight": "an embedding table, which is looked up, not multiplied",
         "model.embed_tokens.weight": "an embedding table, which is looked up, not multiplied",
         "ln.weight": "a vector (bias, scale or shift), too few values to share",
@@ -78,7 +79,7 @@ def test_geometry_from_everywhere(path, where):
 
 def test_float32_is_not_copied(path):
     tensors, _, _ = read_tensors(path)
-    weight = network_from_safetensors(path).layer("h.0.fc").weight
+    weight = network_from_safetensors(path, partial=True).layer("h.0.fc").weight
     assert not weight.flags.owndata
     assert not weight.flags.writeable
     np.testing.assert_array_equal(tensors["h.0.fc.weight"], TENSORS["h.0.fc.weight"])
@@ -94,10 +95,12 @@ def test_other_types_become_float32(tmp_path, dtype):
 
 
 def test_types_that_are_not_read_are_named(tmp_path):
-    tensors = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2).to(torch.float8_e4m3fn)}
+    tensors = {"a.weight": torch.ones(2, 2), "b.weight": torch.ones(2, 2).to(torch.float8_e8m0fnu)}
     save_torch_file(tensors, tmp_path / "n.safetensors")
-    network = network_from_safetensors(tmp_path / "n.safetensors")
-    assert uncompressed(network) == [("b.weight", "values of type F8_E4M3 are not read")]
+    with pytest.raises(DchwError, match=r"b\.weight \(values of type F8_E8M0 are not read\)"):
+        network_from_safetensors(tmp_path / "n.safetensors")
+    network = network_from_safetensors(tmp_path / "n.safetensors", partial=True)
+    assert list(network.coverage.reasons.items()) == [("b.weight", "values of type F8_E8M0 are not read")]
 
 
 @pytest.mark.parametrize("architecture", ["lenet-300-100", "lenet-5"])
@@ -196,7 +199,7 @@ def test_torch_checkpoints(tmp_path, wrap):
     network = network_from_torch_file(tmp_path / "c.pt", name="mine")
     assert (network.name, [layer.name for layer in network.layers]) == ("mine", ["0"])
     np.testing.assert_array_equal(network.layers[0].bias, module[0].bias.detach().numpy())
-    assert {name for name, _ in uncompressed(network)} == {name for name in state if name.startswith("1.")}
+    assert {name for name, _ in network.coverage.reasons.items()} == {name for name in state if name.startswith("1.")}
 
 
 class Harmful:

@@ -9,11 +9,11 @@ from dchw.compression.compressed import Coding, CompressedLayer, CompressedNetwo
 
 
 def array_file(layer_bytes: Callable[[CompressedLayer], int]) -> Callable[[CompressedNetwork], int]:
-    """Length of a file of plain arrays: so many bytes of weights per layer, and biases as float32."""
+    """Length of a file of plain arrays: so many bytes of weights per layer, biases and all else as float32."""
 
     def file_bytes(network: CompressedNetwork) -> int:
         biases = sum(4 * layer.bias.size for layer in network.layers if layer.bias is not None)
-        return biases + sum(layer_bytes(layer) for layer in network.layers)
+        return biases + network.coverage.stored_bytes + sum(layer_bytes(layer) for layer in network.layers)
 
     return file_bytes
 

@@ -11,7 +11,7 @@ from dchw.importers.onnx.walk import OnnxWalk
 from dchw.quantities import DchwError, FileFormatError
 
 
-def network_from_onnx(path: str | Path, *, name: str | None = None, fold_normalisation: bool = False) -> Network:
+def network_from_onnx(path: str | Path, *, name: str | None = None, fold_normalisation: bool = True) -> Network:
     """The network of an ONNX file (operator set 9 or later), the first axis of every input being the batch.
 
     Layers bear their weight's name without ``.weight``, or the node's name where the weight has none of its own.

@@ -133,11 +133,10 @@ class OnnxWalk:
                 f"{self.builder.where}: node {node.name or node.output[0]!r} ({node.op_type}) is not known and its "
                 "output size cannot be inferred; simplify the model before exporting it"
             )
-        parameters = tuple(value for value in node.input if value in self.constants)
-        attributes: dict[str, Any] = {"target": node.op_type} | ({"parameters": parameters} if parameters else {})
+        parameters = {value: self.constants[value] for value in node.input if value in self.constants}
         sources = [self._values[value] for value in node.input if value in self._values]
         shape = tuple(size for size in sizes[1:] if size is not None)
-        return self.builder.add(OperationKind.OTHER, self.name(node), sources, attributes, shape=shape)
+        return self.builder.other(self.name(node), node.op_type, sources, shape, parameters)
 
 
 def _sizes(value: Any) -> tuple[int | None, ...] | None:

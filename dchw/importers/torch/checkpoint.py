@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 
 def network_from_torch_file(
-    path: str | Path, *, geometry: Mapping[str, PartialGeometry] | None = None, name: str | None = None
+    path: str | Path,
+    *,
+    geometry: Mapping[str, PartialGeometry] | None = None,
+    name: str | None = None,
+    partial: bool = False,
 ) -> Network:
     """The layers of a state dict (or of a checkpoint that holds one); see `network_from_tensors` for what becomes what.
 
@@ -25,6 +30,11 @@ def network_from_torch_file(
     import torch
 
     path = Path(path)
+    if _is_script(path):
+        raise FileFormatError(
+            f"{path}: expected a checkpoint of tensors; it is a TorchScript archive, which holds code that is not run "
+            "here; save module.state_dict(), or give the module it was made of to Network.from_module"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's opinion of unusual pickles
@@ -40,29 +50,53 @@ def network_from_torch_file(
         raise FileFormatError(
             f"{path}: expected a torch checkpoint; it is damaged ({_first_line(error)}); get it again"
         ) from error
-    state = _state(loaded)
-    if not state:
+    state, unreadable, notes = _state(loaded)
+    if not state and not unreadable:
         raise FileFormatError(f"{path}: expected a state dict of tensors; got none; save module.state_dict()")
     return network_from_tensors(
         name or path.stem,
         state,
         geometry=geometry,
-        notes=(f"weights from {path.name} without a graph: layers are independent of each other",),
+        unreadable=unreadable,
+        notes=(f"weights from {path.name} without a graph: layers are independent of each other", *notes),
+        partial=partial,
     )
 
 
-def _state(loaded: Any) -> dict[str, Array]:
-    """The tensors of a state dict as arrays, looking one level down into a training checkpoint."""
+def _is_script(path: Path) -> bool:
+    """Whether a file is an archive of `torch.jit.save`."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _state(loaded: Any, seen: tuple[int, ...] = ()) -> tuple[dict[str, Array], dict[str, str], list[str]]:
+    """A state dict's tensors as arrays, what cannot be one with the reason, and notes; nested ones are looked into."""
     import torch
 
     if not isinstance(loaded, Mapping):
-        return {}
+        return {}, {}, []
+    if id(loaded) in seen:
+        raise FileFormatError("the checkpoint contains itself; save module.state_dict()")
     for key in _NESTED:
         if isinstance(loaded.get(key), Mapping):
-            return _state(loaded[key])
-    return {
-        str(key): value.detach().float().numpy() for key, value in loaded.items() if isinstance(value, torch.Tensor)
-    }
+            return _state(loaded[key], (*seen, id(loaded)))
+    arrays: dict[str, Array] = {}
+    unreadable: dict[str, str] = {}
+    quantised = 0
+    for key, value in loaded.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.is_meta:
+            unreadable[str(key)] = "a meta tensor, which has no values"
+        elif value.is_complex():
+            unreadable[str(key)] = "complex numbers, which no layer here multiplies"
+        else:
+            quantised += value.is_quantized
+            plain = value.dequantize() if value.is_quantized else value.detach()
+            arrays[str(key)] = (plain.to_dense() if plain.layout != torch.strided else plain).float().numpy()
+    return arrays, unreadable, [f"{quantised} quantised tensors are dequantised"] if quantised else []
 
 
 def _first_line(error: Exception) -> str:

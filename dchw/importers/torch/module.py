@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ from torch.nn.utils import parametrize, prune
 
 from dchw.graph.network import Array, Network
 from dchw.importers.fold import fold_batch_normalisation
-from dchw.importers.torch import rules, shape_rules  # noqa: F401  (they register themselves)
-from dchw.importers.torch.walk import GraphWalk
+from dchw.importers.torch import layer_rules, pool_rules, rules, shape_rules  # noqa: F401  (they register themselves)
+from dchw.importers.torch.walk import GraphWalk, aliases, changed_by
 from dchw.quantities import DchwError
 
 Example = torch.Tensor | Array
@@ -34,7 +35,7 @@ def network_from_module(
     example_input: Example | tuple[Example, ...],
     *,
     name: str | None = None,
-    fold_normalisation: bool = False,
+    fold_normalisation: bool = True,
     keep_example: bool = True,
 ) -> Network:
     """See `Network.from_module`. A tuple gives several inputs, in the order of ``forward``'s arguments.
@@ -48,10 +49,10 @@ def network_from_module(
     prepared = _prepared(name, module)
     program, batch = _exported(name, prepared, examples)
     walk = GraphWalk(name, prepared, program, batch)
-    operations, notes = walk.run()
+    operations, notes, left_out = walk.run()
     inputs = [op.name for op in operations if op.kind == "input"]
     kept = {k: v.detach().cpu().numpy() for k, v in zip(inputs, examples, strict=True)} if keep_example else {}
-    network = Network(name=name, operations=operations, example_inputs=kept, notes=notes)
+    network = Network(name=name, operations=operations, example_inputs=kept, notes=notes, left_out=left_out)
     return fold_batch_normalisation(network) if fold_normalisation else network
 
 
@@ -76,6 +77,13 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
     """A float32 copy in evaluation mode on the CPU, without parametrizations, attention made batch-first."""
     if not isinstance(module, nn.Module):
         raise DchwError(f"module {name}: expected a torch.nn.Module; got {type(module).__name__}; wrap it in one")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DchwError(
+            f"module {name}: a ScriptModule holds compiled code that torch.export does not follow; give the module it "
+            "was made of, or save its state_dict() and read that"
+        )
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
     # tensors computed from parameters, as torch.nn.utils.prune leaves them, cannot be copied: their values can
     computed = {
         id(value): value.detach().clone()
@@ -127,7 +135,7 @@ def _exported(
         if len({example.shape[0] for example in examples}) == 1:
             # torch treats a size of 1 as a constant, so a free batch axis takes two examples
             doubled = tuple(torch.cat([e, e]) if e.shape[0] == 1 else e for e in examples)
-            axes = tuple({0: torch.export.Dim("batch")} for _ in examples)
+            axes = _free_batch(module, len(examples))
             with contextlib.suppress(Exception):  # whatever went wrong, the fixed batch below says it better
                 return _functional(torch.export.export(module, doubled, dynamic_shapes=axes, strict=False)), None
         try:
@@ -140,10 +148,31 @@ def _exported(
             ) from error
 
 
+def _free_batch(module: nn.Module, count: int) -> tuple[Any, ...]:
+    """What tells torch.export that the first axis of every input is free; ``*inputs`` take theirs as one tuple."""
+    each = tuple({0: torch.export.Dim("batch")} for _ in range(count))
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return each
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*each[:named], each[named:])
+
+
 def _functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without in-place operations, which would change values that were read before."""
-    targets = (str(node.target).split(".")[1] for node in program.graph.nodes if "aten." in str(node.target))
-    return program.run_decompositions({}) if any(target.endswith("_") for target in targets) else program
+    """The program without in-place operations that would change values which are read under another name.
+
+    Rewriting a program takes many times as long as exporting it. Where the value that changes is no view and no view
+    of it is read later, its new value simply replaces it (`GraphWalk`), and the program can stay as it is.
+    """
+    place = {node: i for i, node in enumerate(program.graph.nodes)}
+    for node in program.graph.nodes:
+        for changed in changed_by(node):
+            views = [user for user in changed.users if aliases(user) and place[user] < place[node]]
+            read_later = any(place[reader] > place[node] for view in views for reader in view.users)
+            if changed.op != "call_function" or aliases(changed) or read_later:
+                rewritten: torch.export.ExportedProgram = program.run_decompositions({})
+                return rewritten
+    return program
 
 
 def _first_line(error: Exception) -> str:

@@ -29,8 +29,33 @@ class Constant:
     origins: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a weight comes from its parameter: reshaped to ``split``, axes in ``order``, reshaped to ``shape``."""
+
+    split: tuple[int, ...]
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def of(self, parameter: torch.Tensor) -> torch.Tensor:
+        """The weight."""
+        return parameter.reshape(self.split).permute(self.order).reshape(self.shape)
+
+    def back(self, parameter: torch.Tensor) -> tuple[tuple[int, ...], ...]:
+        """What makes the parameter of the weight again: the attribute ``origin`` of a layer."""
+        split = tuple(self.split[axis] for axis in self.order)
+        order = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return split, order, tuple(parameter.shape)
+
+
 class Result(str):
     """The name of an operation of the graph; a plain text among an operation's arguments is none."""
+
+    __slots__ = ()
+
+
+class Fixed(Result):
+    """An operation that gives the same for every example, so that torch's value has no batch axis."""
 
     __slots__ = ()
 
@@ -52,8 +77,14 @@ class Walk(Protocol):
     def place(self, node: fx.Node) -> int | None:
         """Which axis of torch's value is the batch axis; None where it is merged with another or gone."""
 
+    def batch(self, node: fx.Node) -> tuple[int, int] | None:
+        """(place, k) of the axis that holds the batch, with k parts of each example behind one another in it.
+
+        Merged with another axis (k above 1), it stays an axis of size k here; None where the batch is gone.
+        """
+
     def axis(self, node: fx.Node, axis: int) -> int | None:
-        """The axis of an operation's value that corresponds to an axis of torch's; 0 is the batch axis."""
+        """The axis of an operation's value that is one of torch's; 0: the batch axis, None: one merged with it."""
 
     def aligned(self, node: fx.Node, arguments: Sequence[Any]) -> bool:
         """Whether operands can be combined element by element."""
@@ -73,12 +104,17 @@ class Walk(Protocol):
         self,
         node: fx.Node,
         kind: OperationKind,
-        source: str,
+        source: str | Sequence[str],
         weight: Constant,
         bias: Constant | None,
         attributes: dict[str, Any] | None = None,
+        *,
+        layout: Layout | None = None,
     ) -> Result:
-        """Append a layer, named after the module or parameter that owns its weight."""
+        """Append a layer, named after the module or parameter that owns its weight; used again, it is stored once."""
+
+    def table(self, node: fx.Node, source: str, weight: Constant) -> Result:
+        """Append an embedding, or a second use of a table or of a layer's weights."""
 
 
 Rule = Callable[[Walk, fx.Node, Arguments], Any]

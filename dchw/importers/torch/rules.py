@@ -1,102 +1,16 @@
-"""Rules of ATen operations that compute: layers, normalisation, pooling, arithmetic, activations, attention."""
+"""Rules of ATen operations that compute without weights: normalisation, arithmetic, activations, attention."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from dchw.graph.network import OperationKind as Kind
+from dchw.graph.operations import OperationKind as Kind
+from dchw.importers.torch.layer_rules import batched_matrices
 from dchw.importers.torch.registry import Arguments, Constant, Result, Rule, Walk, rule
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return (int(items[0]), int(items[-1]))
-
-
-def _image(walk: Walk, node: fx.Node) -> bool:
-    """Whether a value is [batch, channels, height, width]."""
-    return len(node.meta["val"].shape) == 4 and walk.place(node) == 0
-
-
-# Layers -------------------------------------------------------------------------------------------------------
-
-
-def _dense(walk: Walk, node: fx.Node, x: Any, weight: Constant, bias: Any) -> str | None:
-    """A linear layer over the last axis of x; ``weight`` is [out, in]."""
-    if not (isinstance(x, Result) and isinstance(weight, Constant) and weight.tensor.ndim == 2):
-        return None
-    if not (bias is None or isinstance(bias, Constant)) or walk.place(node) == len(node.meta["val"].shape) - 1:
-        return None
-    return walk.layer(node, Kind.LINEAR, x, weight, bias)
-
-
-def _transposed(constant: Constant) -> Constant:
-    return Constant(constant.tensor.T, constant.origins)
-
-
-@rule("linear")
-def _linear(walk: Walk, node: fx.Node, a: Arguments) -> str | None:
-    return _dense(walk, node, walk.value(a["input"]), walk.value(a["weight"]), walk.value(a["bias"]))
-
-
-@rule("addmm")
-def _addmm(walk: Walk, node: fx.Node, a: Arguments) -> str | None:
-    weight = walk.value(a["mat2"])
-    if a["beta"] != 1 or a["alpha"] != 1 or not isinstance(weight, Constant):
-        return None
-    return _dense(walk, node, walk.value(a["mat1"]), _transposed(weight), walk.value(a["self"]))
-
-
-@rule("matmul", "mm", "bmm")
-def _matmul(walk: Walk, node: fx.Node, a: Arguments) -> str | None:
-    left, right = a["self"], a["other"] if "other" in a else a["mat2"]
-    x, weight = walk.value(left), walk.value(right)
-    if isinstance(x, Result) and isinstance(weight, Constant):
-        return _dense(walk, node, x, _transposed(weight), None) if weight.tensor.ndim == 2 else None
-    if not (isinstance(weight, Result) and isinstance(x, Result)) or not _batched_matrices(walk, node, (left, right)):
-        return None
-    return walk.emit(node, Kind.MATMUL, [walk.operand(node, left), walk.operand(node, right)])
-
-
-def _batched_matrices(walk: Walk, node: fx.Node, arguments: Sequence[fx.Node]) -> bool:
-    """Whether all operands keep the batch axis at one place before their last two axes."""
-    place, rank = walk.place(node), len(node.meta["val"].shape)
-    return place is not None and place < rank - 2 and walk.aligned(node, arguments)
-
-
-@rule("conv2d", "convolution")
-def _convolution(walk: Walk, node: fx.Node, a: Arguments) -> str | None:
-    source, weight, bias = walk.value(a["input"]), walk.value(a["weight"]), walk.value(a["bias"])
-    if not (
-        isinstance(source, Result)
-        and isinstance(weight, Constant)
-        and weight.tensor.ndim == 4
-        and _image(walk, a["input"])
-    ):
-        return None
-    if not (bias is None or isinstance(bias, Constant)) or a.get("transposed", False):
-        return None
-    kernel, dilation, padding = weight.tensor.shape[2:], _pair(a["dilation"]), a["padding"]
-    if isinstance(padding, str):
-        total = [dilation[i] * (kernel[i] - 1) if padding == "same" else 0 for i in (0, 1)]
-        if any(t % 2 for t in total):  # torch puts the odd row or column at the far side
-            after = [t % 2 for t in total]
-            sides = ((0, 0), (0, after[0]), (0, after[1]))
-            source = walk.emit(node, Kind.PAD, [source], {"padding": sides, "value": 0.0}, suffix=".pad")
-        padding = [t // 2 for t in total]
-    attributes = {
-        "stride": _pair(a["stride"]),
-        "padding": _pair(padding),
-        "dilation": dilation,
-        "groups": int(a["groups"]),
-    }
-    return walk.layer(node, Kind.CONV2D, source, weight, bias, attributes)
-
 
 # Normalisation ------------------------------------------------------------------------------------------------
 
@@ -121,8 +35,8 @@ def _batch_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 
 @rule("layer_norm", "native_layer_norm")
 def _layer_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    source, shape, place = walk.value(a["input"]), tuple(a["normalized_shape"]), walk.place(a["input"])
-    if not isinstance(source, Result) or place is None or place >= len(a["input"].meta["val"].shape) - len(shape):
+    source, shape, held = walk.value(a["input"]), tuple(a["normalized_shape"]), walk.batch(a["input"])
+    if not isinstance(source, Result) or held is None or held[0] >= len(a["input"].meta["val"].shape) - len(shape):
         return None
     scale, shift = walk.value(a["weight"]), walk.value(a["bias"])
     attributes = {
@@ -135,55 +49,67 @@ def _layer_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     return walk.emit(node, Kind.NORMALISATION, [source], attributes)
 
 
-# Pooling ------------------------------------------------------------------------------------------------------
-
-
-@rule("max_pool2d", "max_pool2d_with_indices")
-def _max_pool(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    if not _image(walk, a["self"]):
+@rule("group_norm")
+def _group_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    """Groups of channels as rows that are normalised whole, then a scale and a shift per channel."""
+    shape, scale, shift = walk.shape(a["input"]), walk.value(a["weight"]), walk.value(a["bias"])
+    if walk.place(a["input"]) != 0 or not isinstance(walk.value(a["input"]), Result):
         return None
-    kernel = _pair(a["kernel_size"])
+    return _by_group(walk, node, a["input"], int(a["num_groups"]), float(a["eps"]), shape[0], scale, shift)
+
+
+@rule("instance_norm")
+def _instance_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    shape, scale, shift = walk.shape(a["input"]), walk.value(a["weight"]), walk.value(a["bias"])
+    if walk.place(a["input"]) != 0 or not isinstance(walk.value(a["input"]), Result) or not a["use_input_stats"]:
+        return None
+    return _by_group(walk, node, a["input"], shape[0], float(a["eps"]), shape[0], scale, shift)
+
+
+def _by_group(
+    walk: Walk, node: fx.Node, source: fx.Node, groups: int, epsilon: float, channels: int, scale: Any, shift: Any
+) -> Result:
+    shape = walk.shape(source)
+    size = math.prod(shape) // groups
+    rows = walk.emit(node, Kind.RESHAPE, [walk.operand(node, source)], {"shape": (groups, size)}, suffix=".groups")
+    whole = {"form": "layer", "axes": (-1,), "epsilon": epsilon, "scale": np.ones(1), "shift": np.zeros(1)}
+    made = walk.emit(node, Kind.NORMALISATION, [rows], whole, suffix=".normalised")
+    made = walk.emit(node, Kind.RESHAPE, [made], {"shape": shape}, suffix=".channels")
+    if scale is None and shift is None:
+        return made
     attributes = {
-        "kernel": kernel,
-        "stride": _pair(a["stride"]) if a["stride"] else kernel,
-        "padding": _pair(a["padding"]),
-        "dilation": _pair(a["dilation"]),
-        "ceil_mode": bool(a["ceil_mode"]),
+        "form": "batch",
+        "scale": np.ones(channels, np.float32) if scale is None else scale.tensor.float().numpy(),
+        "shift": np.zeros(channels, np.float32) if shift is None else shift.tensor.float().numpy(),
     }
-    return walk.emit(node, Kind.MAX_POOL2D, [walk.operand(node, a["self"])], attributes)
+    return walk.emit(node, Kind.NORMALISATION, [made], attributes)
 
 
-@rule("avg_pool2d")
-def _average_pool(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    if a["divisor_override"] is not None or not _image(walk, a["self"]):
+@rule("rms_norm")
+def _rms_norm(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    source, shape, held = a["input"], tuple(a["normalized_shape"]), walk.batch(a["input"])
+    if not isinstance(walk.value(source), Result) or held is None or len(shape) != 1 or walk.place(source) is None:
         return None
-    kernel = _pair(a["kernel_size"])
-    attributes = {
-        "kernel": kernel,
-        "stride": _pair(a["stride"]) if a["stride"] else kernel,
-        "padding": _pair(a["padding"]),
-        "ceil_mode": bool(a["ceil_mode"]),
-        "count_include_pad": bool(a["count_include_pad"]),
-    }
-    return walk.emit(node, Kind.AVERAGE_POOL2D, [walk.operand(node, a["self"])], attributes)
+    x, rank = walk.operand(node, source), len(walk.shape(source))
+    epsilon = a["eps"] if a["eps"] is not None else float(np.finfo(np.float32).eps)
+    squares = walk.emit(node, Kind.ACTIVATION, [x], {"function": "square"}, suffix=".squares")
+    mean = walk.emit(node, Kind.MEAN, [squares], {"axes": (rank,), "keep": True}, suffix=".mean")
+    safe = walk.emit(node, Kind.ADD, [mean, walk.operand(node, float(epsilon))], suffix=".safe")
+    factor = walk.emit(node, Kind.ACTIVATION, [safe], {"function": "rsqrt"}, suffix=".factor")
+    made = walk.emit(node, Kind.MULTIPLY, [x, factor], suffix=".normalised")
+    if a["weight"] is None:
+        return made
+    return walk.emit(node, Kind.MULTIPLY, [made, walk.operand(node, a["weight"])])
 
 
-@rule("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def _adaptive_average_pool(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    if not _image(walk, a["self"]):
+@rule("sum")
+def _total(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    mean = _mean(walk, node, a)
+    if mean is None:
         return None
-    attributes = {"output": walk.shape(node)[-2:]}
-    return walk.emit(node, Kind.GLOBAL_AVERAGE_POOL, [walk.operand(node, a["self"])], attributes)
-
-
-@rule("adaptive_max_pool2d")
-def _adaptive_max_pool(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    size, out = walk.shape(a["self"])[-2:], walk.shape(node)[-2:]
-    if not _image(walk, a["self"]) or size[0] % out[0] or size[1] % out[1]:
-        return None
-    kernel = (size[0] // out[0], size[1] // out[1])
-    attributes = {"kernel": kernel, "stride": kernel, "padding": (0, 0), "ceil_mode": False}
-    return walk.emit(node, Kind.MAX_POOL2D, [walk.operand(node, a["self"])], attributes)
+    rank = len(a["self"].meta["val"].shape)
+    count = math.prod(int(a["self"].meta["val"].shape[axis]) for axis in (a.get("dim") or range(rank)))
+    return walk.emit(node, Kind.MULTIPLY, [mean, walk.operand(node, float(count))], suffix=".total")
 
 
 @rule("mean")
@@ -241,12 +167,45 @@ def _multiply(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 @rule("div")
 def _divide(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     divisor = walk.value(a["other"])
-    if isinstance(divisor, Result) or a.get("rounding_mode") is not None:
+    if a.get("rounding_mode") is not None or not walk.aligned(node, (a["self"], a["other"])):
         return None
-    if not walk.aligned(node, (a["self"], a["other"])):
+    if isinstance(divisor, Result):
+        inverse = walk.emit(node, Kind.ACTIVATION, [divisor], {"function": "reciprocal"}, suffix=".inverse")
+        return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), inverse])
+    factor = walk.operand(node, 1.0 / (divisor.tensor if isinstance(divisor, Constant) else divisor))
+    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), factor])
+
+
+@rule("rsub")
+def _reversed_subtract(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    if a["alpha"] != 1 or not walk.aligned(node, (a["self"], a["other"])):
         return None
-    inverse = 1.0 / (divisor.tensor if isinstance(divisor, Constant) else divisor)
-    return walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, inverse)])
+    return walk.emit(node, Kind.ADD, [_scaled(walk, node, a["self"], -1.0), walk.operand(node, a["other"])])
+
+
+@rule("pow")
+def _power(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    functions = {2: "square", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
+    exponent = a.get("exponent")
+    if exponent == 3:
+        x = walk.operand(node, a["self"])
+        square = walk.emit(node, Kind.ACTIVATION, [x], {"function": "square"}, suffix=".square")
+        return walk.emit(node, Kind.MULTIPLY, [square, x])
+    known = functions.get(exponent) if isinstance(exponent, int | float) else None
+    return None if known is None else _activation(walk, node, a, known)
+
+
+@rule("prelu", "_prelu_kernel")
+def _prelu(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    slope, source = walk.value(a["weight"]), walk.value(a["self"])
+    if not isinstance(slope, Constant) or not isinstance(source, Result) or walk.place(node) != 0:
+        return None
+    axes = len(walk.shape(a["self"])) - 1
+    factor = Constant(slope.tensor.reshape(-1, *(1,) * axes), slope.origins)
+    above = walk.emit(node, Kind.ACTIVATION, [source], {"function": "relu"}, suffix=".above")
+    below = walk.emit(node, Kind.ACTIVATION, [source], {"function": "clip", "low": None, "high": 0.0}, suffix=".below")
+    scaled = walk.emit(node, Kind.MULTIPLY, [below, walk.operand(node, factor)], suffix=".scaled")
+    return walk.emit(node, Kind.ADD, [above, scaled])
 
 
 @rule("neg")
@@ -261,12 +220,28 @@ def _activate(function: str) -> Rule:
     return activate
 
 
-for _name in ("relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid"):
+for _name in (
+    *("relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "mish", "selu", "exp", "log", "sqrt"),
+    *("rsqrt", "reciprocal", "square", "abs", "sin", "cos", "erf"),
+):
     rule(_name)(_activate(_name))
 
 
+@rule("elu")
+def _elu(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    if a["scale"] != 1 or a["input_scale"] != 1:
+        return None
+    return _activation(walk, node, a, "elu", alpha=float(a["alpha"]))
+
+
+@rule("softplus")
+def _softplus(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    # above its threshold of 20 torch takes x itself, which float32 cannot tell from the function
+    return _activation(walk, node, a, "softplus") if a["beta"] == 1 and a["threshold"] == 20 else None
+
+
 def _activation(walk: Walk, node: fx.Node, a: Arguments, function: str, **attributes: Any) -> str | None:
-    if walk.place(node) is None:
+    if walk.batch(node) is None:
         return None
     source = walk.operand(node, a["self"])
     return walk.emit(node, Kind.ACTIVATION, [source], {"function": function, **attributes})
@@ -294,12 +269,30 @@ for _name in ("softmax", "log_softmax"):
     rule(_name, f"_{_name}")(_softmax(_name))
 
 
-@rule("hardtanh", "clamp", "clamp_min")
+@rule("hardtanh", "clamp", "clamp_min", "clamp_max")
 def _clamp(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
     known: dict[tuple[Any, Any], str] = {(0, None): "relu", (0, math.inf): "relu", (0, 6): "relu6"}
     function = known.get((low, high))
-    return None if function is None else _activation(walk, node, a, function)
+    if function is not None:
+        return _activation(walk, node, a, function)
+    limits = [None if x is None or math.isinf(x) else float(x) for x in (low, high)]
+    return _activation(walk, node, a, "clip", low=limits[0], high=limits[1])
+
+
+@rule("masked_fill")
+def _masked_fill(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    """A constant mask: what it leaves, plus the value where it fills (minus infinity included)."""
+    mask, value = walk.value(a["mask"]), walk.value(a["value"])
+    filled = value.tensor.item() if isinstance(value, Constant) else value
+    if not isinstance(mask, Constant) or not isinstance(filled, int | float):
+        return None
+    if not walk.aligned(node, (a["self"], a["mask"])):
+        return None
+    kept = Constant((~mask.tensor.bool()).float())
+    extra = Constant(mask.tensor.new_zeros(mask.tensor.shape, dtype=kept.tensor.dtype).masked_fill(mask.tensor, filled))
+    left = walk.emit(node, Kind.MULTIPLY, [walk.operand(node, a["self"]), walk.operand(node, kept)], suffix=".kept")
+    return walk.emit(node, Kind.ADD, [left, walk.operand(node, extra)])
 
 
 # Attention ----------------------------------------------------------------------------------------------------
@@ -309,7 +302,7 @@ def _clamp(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 def _attention(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     query, key = a["query"], a["key"]
     operands = (a["query"], a["key"], a["value"])
-    if a["dropout_p"] or a.get("enable_gqa", False) or not _batched_matrices(walk, node, operands):
+    if a["dropout_p"] or a.get("enable_gqa", False) or not batched_matrices(walk, node, operands):
         return None
     if a["attn_mask"] is not None and not walk.aligned(node, (a["attn_mask"],)):
         return None

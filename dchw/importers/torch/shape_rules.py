@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import fx
 
-from dchw.graph.network import OperationKind as Kind
-from dchw.importers.torch.registry import Arguments, Result, Walk, rule
+from dchw.graph.operations import OperationKind as Kind
+from dchw.importers.torch.registry import Arguments, Constant, Fixed, Result, Walk, rule
 
 
-@rule("contiguous", "clone", "alias", "detach")
+@rule("contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as", "lift_fresh_copy")
 def _same(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    source = next(iter(a.values()))
+    if source.meta["val"].is_floating_point() and not node.meta["val"].is_floating_point():
+        return None  # rounded
     return walk.value(next(iter(a.values())))
 
 
@@ -25,12 +29,12 @@ def _identity(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 @rule("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze")
 def _reshape(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     argument = next(iter(a.values()))
-    places = (walk.place(argument), walk.place(node))
-    if None in places:
+    held, now = walk.batch(argument), walk.batch(node)
+    if held is None or now is None:
         return None
     # reshaping must not move anything across the batch axis
     before, after = walk.shape(argument), walk.shape(node)
-    if math.prod(before[: places[0]]) != math.prod(after[: places[1]]):
+    if math.prod(before[: held[0]]) != math.prod(after[: now[0]]):
         return None
     source = walk.operand(node, argument)
     if before == after:
@@ -49,26 +53,107 @@ def _permute(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     elif rank > 1:
         first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, 1)
         order[first], order[second] = order[second], order[first]
-    mapped = [walk.axis(a["self"], axis) for axis in order]
-    if None in mapped:
+    held = walk.batch(a["self"])
+    if held is None:
         return None
+    # an axis that the batch is merged with is one of its own here
+    mapped = [walk.axis(a["self"], axis) if held[1] == 1 else axis + 1 for axis in order]
     permutation = (0, *(axis for axis in mapped if axis))
     source = walk.operand(node, a["self"])
-    if permutation == tuple(range(rank)):
+    if permutation == tuple(range(len(permutation))):
         return source  # only the batch axis moves
     attributes = {"shape": walk.shape(node), "permutation": permutation}
     return walk.emit(node, Kind.RESHAPE, [source], attributes)
 
 
-@rule("expand")
+@rule("expand", "expand_as", "repeat")
 def _expand(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    value, before = walk.value(a["self"]), tuple(a["self"].meta["val"].shape)
-    if isinstance(value, Result):
-        unchanged = walk.shape(a["self"]) == walk.shape(node) and walk.place(a["self"]) == walk.place(node)
-        return value if unchanged else None
-    # a parameter repeated for every example
-    repeated = walk.place(node) == 0 and len(before) > 1 and before == (1, *walk.shape(node))
-    return walk.operand(node, a["self"]) if repeated else None
+    """Axes of size 1 repeated: places of them gathered as often."""
+    argument = a["self"]
+    value, before = walk.value(argument), tuple(argument.meta["val"].shape)
+    if not isinstance(value, Result) or isinstance(value, Fixed):
+        # a parameter repeated for every example
+        repeated = walk.place(node) == 0 and len(before) > 1 and before == (1, *walk.shape(node))
+        return walk.operand(node, argument) if repeated else None
+    held, now = walk.batch(argument), walk.batch(node)
+    after = node.meta["val"].shape
+    if held is None or now is None or held[1] != 1 or now[1] != 1 or now[0] - held[0] != len(after) - len(before):
+        return None
+    source, shape = value, list(walk.shape(argument))
+    missing = len(walk.shape(node)) - len(shape)
+    if missing:
+        shape = [1] * missing + shape
+        source = walk.emit(node, Kind.RESHAPE, [source], {"shape": tuple(shape)}, suffix=".axes")
+    for place, (size, wanted) in enumerate(zip(shape, walk.shape(node), strict=True)):
+        if size != wanted:
+            if wanted % size:
+                return None
+            indices = tuple(range(size)) * (wanted // size)
+            source = walk.emit(node, Kind.GATHER, [source], {"axis": place + 1, "indices": indices}, suffix=".expand")
+    return source
+
+
+@rule("roll")
+def _roll(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    axes = [walk.axis(node, axis) for axis in a["dims"]]
+    if not axes or not all(axes):
+        return None
+    source = walk.operand(node, a["self"])
+    for axis, shift in zip(axes, a["shifts"], strict=True):
+        assert axis is not None
+        size = walk.shape(node)[axis - 1]
+        indices = tuple((place - int(shift)) % size for place in range(size))
+        source = walk.emit(node, Kind.GATHER, [source], {"axis": axis, "indices": indices}, suffix=".roll")
+    return source
+
+
+@rule("index_select")
+def _index_select(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    axis, index = walk.axis(a["self"], a["dim"]), walk.value(a["index"])
+    if not axis or not isinstance(index, Constant):
+        return None
+    return _picked(walk, node, a["self"], axis, index)
+
+
+@rule("index")
+def _index(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    """One constant list of places along one axis."""
+    given = [(axis, walk.value(index)) for axis, index in enumerate(a["indices"]) if index is not None]
+    if len(given) != 1 or not isinstance(given[0][1], Constant) or given[0][1].tensor.ndim != 1:
+        return None
+    axis = walk.axis(a["self"], given[0][0])
+    if not axis or given[0][1].tensor.dtype == torch.bool:
+        return None
+    return _picked(walk, node, a["self"], axis, given[0][1])
+
+
+def _picked(walk: Walk, node: fx.Node, source: fx.Node, axis: int, index: Constant) -> Result:
+    size = walk.shape(source)[axis - 1]
+    indices = tuple(int(place) % size for place in index.tensor.tolist())
+    return walk.emit(node, Kind.GATHER, [walk.operand(node, source)], {"axis": axis, "indices": indices})
+
+
+@rule("stack")
+def _stack(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    """Every value with an axis of size 1, which they are concatenated along."""
+    axis = walk.axis(node, a["dim"])
+    if not axis or any(walk.place(item) is None for item in a["tensors"]):
+        return None
+    shape = walk.shape(node)
+    single = {"shape": (*shape[: axis - 1], 1, *shape[axis:])}
+    parts = [walk.emit(node, Kind.RESHAPE, [walk.operand(node, x)], single, suffix=".part") for x in a["tensors"]]
+    return walk.emit(node, Kind.CONCAT, parts, {"axis": axis})
+
+
+@rule("pixel_shuffle")
+def _pixel_shuffle(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    if walk.place(node) != 0 or len(walk.shape(node)) != 3:
+        return None
+    channels, height, width = walk.shape(a["self"])
+    r = int(a["upscale_factor"])
+    split = {"shape": (channels // r**2, r, r, height, width)}
+    parts = walk.emit(node, Kind.RESHAPE, [walk.operand(node, a["self"])], split, suffix=".split")
+    return walk.emit(node, Kind.RESHAPE, [parts], {"shape": walk.shape(node), "permutation": (0, 1, 4, 2, 5, 3)})
 
 
 def _cut(walk: Walk, node: fx.Node, source: Any, axis: int, start: int, stop: int, step: int = 1) -> str:
@@ -132,12 +217,44 @@ def _concat(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 
 @rule("pad", "constant_pad_nd")
 def _pad(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    if a.get("mode", "constant") != "constant" or walk.place(node) != 0:
-        return None
+    mode = a.get("mode", "constant")
     rank, flat = len(node.meta["val"].shape), [int(x) for x in a["pad"]]
     pairs = [(flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)]
     padding = [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
-    if padding[0] != (0, 0) or min(flat) < 0:
+    mapped = [walk.axis(node, axis) for axis in range(rank)]
+    source = walk.operand(node, a["self"])
+    if mode == "constant" and walk.place(node) == 0 and padding[0] == (0, 0) and min(flat) >= 0:
+        attributes = {"padding": tuple(padding[1:]), "value": float(a.get("value") or 0.0)}
+        return walk.emit(node, Kind.PAD, [source], attributes)
+    if mode == "constant" and (max(flat) > 0 or walk.place(node) is None):
         return None
-    attributes = {"padding": tuple(padding[1:]), "value": float(a.get("value") or 0.0)}
-    return walk.emit(node, Kind.PAD, [walk.operand(node, a["self"])], attributes)
+    for axis, (before, after) in zip(mapped, padding, strict=True):
+        if (before, after) == (0, 0):
+            continue
+        if not axis:
+            return None
+        size = walk.shape(a["self"])[axis - 1]
+        indices = tuple(_beyond(mode, place, size) for place in range(-before, size + after))
+        source = walk.emit(node, Kind.GATHER, [source], {"axis": axis, "indices": indices}, suffix=".pad")
+    return source
+
+
+@rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
+def _reflection_pad(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    return _pad(walk, node, {"self": a["self"], "pad": a["padding"], "mode": "reflect"})
+
+
+@rule("replication_pad1d", "replication_pad2d", "replication_pad3d")
+def _replication_pad(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    return _pad(walk, node, {"self": a["self"], "pad": a["padding"], "mode": "replicate"})
+
+
+def _beyond(mode: str, place: int, size: int) -> int:
+    """The place of an axis that padding shows at a place before or behind it; a negative pad only cuts."""
+    if mode == "circular":
+        return place % size
+    if mode == "replicate":
+        return min(max(place, 0), size - 1)
+    if mode == "reflect":
+        return size - 1 - abs(size - 1 - abs(place))
+    return place

@@ -7,15 +7,17 @@ weight is always an array. Shapes come from the exported program, with the batch
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from dchw.graph.network import Operation, OperationKind
+from dchw.graph.coverage import LeftOut
+from dchw.graph.operations import Operation, OperationKind
 from dchw.importers.builder import GraphBuilder
-from dchw.importers.torch.registry import Constant, Result, rule
+from dchw.importers.torch.registry import Constant, Fixed, Layout, Result, rule
 from dchw.quantities import DchwError
 
 
@@ -33,12 +35,14 @@ class GraphWalk:
         self._batch: Any = batch
         self._values: dict[fx.Node, Any] = {}
         self._constants: dict[int, Result] = {}
-        self._owners: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._holders: dict[tuple[Any, ...], tuple[str | None, Any]] = {}
+        self._tables: dict[tuple[Any, ...], str] = {}
+        self._again: Counter[str] = Counter()
         if batch is not None:
             self.notes.append(f"captured at a batch size of {batch}, the only one the module allows")
 
-    def run(self) -> tuple[tuple[Operation, ...], tuple[str, ...]]:
-        """All operations in order, and what there is to note about them."""
+    def run(self) -> tuple[tuple[Operation, ...], tuple[str, ...], tuple[LeftOut, ...]]:
+        """All operations in order, what there is to note about them, and the parameters that none of them reads."""
         signature = self._program.graph_signature
         stored = {
             **signature.inputs_to_parameters,
@@ -64,9 +68,28 @@ class GraphWalk:
                 )
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
+                for changed in changed_by(node):
+                    self._values[changed] = self._values[node]
         if not any(op.weight is not None for op in self.builder.operations):
-            self.notes.append("no operation is a linear layer or a 2-D convolution with constant weights")
-        return tuple(self.builder.operations), tuple(self.notes)
+            self.notes.append("no operation is a linear layer or a convolution with constant weights")
+        if self._again:
+            used = ", ".join(f"{name} ({count + 1} times)" for name, count in self._again.items())
+            self.notes.append(f"stored once and used several times: {used}")
+        return tuple(self.builder.operations), tuple(self.notes), self._left_out(stored)
+
+    def _left_out(self, stored: dict[str, str]) -> tuple[LeftOut, ...]:
+        """Learned parameters that no operation of the program reads, each tensor once."""
+        read = {
+            self._parameters[stored[node.name]].data_ptr()
+            for node in self._program.graph.nodes
+            if node.op == "placeholder" and node.users and stored.get(node.name) in self._parameters
+        }
+        unread = {tensor.data_ptr(): name for name, tensor in self._learned.items() if tensor.numel()}
+        return tuple(
+            LeftOut(name=name, parameters=self._learned[name].numel(), reason="the forward pass does not read it")
+            for place, name in unread.items()
+            if place not in read
+        )
 
     # What rules use -------------------------------------------------------------------------------------------
 
@@ -79,32 +102,40 @@ class GraphWalk:
 
         Here it is always the first one: operations on the others do not mind, and `axis` says where those went.
         """
+        held = self.batch(node)
+        return held[0] if held is not None and held[1] == 1 else None
+
+    def batch(self, node: fx.Node) -> tuple[int, int] | None:
+        """See `dchw.importers.torch.registry.Walk`."""
         return self._split(node)[1]
 
     def axis(self, node: fx.Node, axis: int) -> int | None:
-        """The axis of an operation's value that corresponds to an axis of torch's; 0 is the batch axis."""
-        place, rank = self.place(node), len(_tensors(node.meta["val"])[0].shape)
-        if place is None:
-            return None
+        """The axis of an operation's value that is one of torch's; 0 is the batch axis, None one it is merged with."""
+        held, rank = self.batch(node), len(_tensors(node.meta["val"])[0].shape)
         axis %= rank
-        return 0 if axis == place else axis + (axis < place)
+        if held is None or (held[1] > 1 and axis == held[0]):
+            return None
+        if held[1] > 1:
+            return axis + 1
+        return 0 if axis == held[0] else axis + (axis < held[0])
 
     def aligned(self, node: fx.Node, arguments: Sequence[Any]) -> bool:
         """Whether operands can be combined element by element: same place of the batch axis, same rank.
 
         A constant has one value for all examples: its axes lie behind the batch axis, or its first has size 1.
         """
-        place, rank = self.place(node), len(node.meta["val"].shape)
-        if place is None:
+        held, rank = self.batch(node), len(node.meta["val"].shape)
+        if held is None:
             return False
+        place = held[0]
         for argument in arguments:
             value = self.value(argument)
-            if isinstance(value, Result):
-                if self.place(argument) != place or len(argument.meta["val"].shape) != rank:
+            if isinstance(value, Result) and not isinstance(value, Fixed):
+                if self.batch(argument) != held or len(argument.meta["val"].shape) != rank:
                     return False
-            elif isinstance(value, Constant) and value.tensor.ndim >= rank - place:
-                sizes = value.tensor.shape
-                if place or sizes[0] != 1 or len(sizes) > rank:
+            elif isinstance(value, Constant | Fixed):
+                sizes = value.tensor.shape if isinstance(value, Constant) else argument.meta["val"].shape
+                if len(sizes) >= rank - place and (place or sizes[0] != 1 or len(sizes) > rank):
                     return False
         return True
 
@@ -156,16 +187,35 @@ class GraphWalk:
         self,
         node: fx.Node,
         kind: OperationKind,
-        source: str,
+        source: str | Sequence[str],
         weight: Constant,
         bias: Constant | None,
         attributes: dict[str, Any] | None = None,
+        *,
+        layout: Layout | None = None,
     ) -> Result:
-        """Append a layer, named after the module or parameter that owns its weight, noting shared weights."""
+        """Append a layer, named after the module or parameter that owns its weight; used again, it is stored once."""
         attributes = dict(attributes or {})
+        sources = [source] if isinstance(source, str) else list(source)
         name, parameter = self._owner(node, weight)
-        tensor = weight.tensor
-        placed = self._place_in_parameter(kind, tensor, self._parameters.get(parameter or ""))
+        key = (kind, _identity(weight.tensor), layout)
+        holder, held_bias = self._holders.get(key, (None, None))
+        added = None if bias is None else _identity(bias.tensor)
+        if holder is not None and (bias is None or held_bias == added or kind is not OperationKind.RECURRENT):
+            self._again[holder] += 1
+            attributes |= {"shares": holder} | ({} if held_bias == added else {"bias": False})
+            made = self.emit(node, kind, sources, attributes, name=name, parameter=parameter)
+            if bias is None or held_bias == added:
+                return made
+            axes = len(self.builder.shape(made)) - 1 if kind is not OperationKind.LINEAR else 0
+            offset = Constant(bias.tensor.reshape(-1, *(1,) * axes), bias.origins)
+            return self.emit(node, OperationKind.ADD, [made, self.operand(node, offset)], suffix=".add")
+        tensor = weight.tensor if layout is None else layout.of(weight.tensor)
+        original = self._parameters.get(parameter or "")
+        placed = self._place_in_parameter(kind, tensor, original) if layout is None else {}
+        if layout is not None:
+            whole = original is not None and _identity(weight.tensor) == _identity(original)
+            placed = {"origin": layout.back(weight.tensor)} if whole else {"computed": True}
         attributes |= placed
         if "computed" in placed:
             origins = " and ".join(weight.origins) or "constants"
@@ -177,30 +227,46 @@ class GraphWalk:
         unique = self.emit(
             node,
             kind,
-            [source],
+            sources,
             attributes,
             name=name,
             weight=tensor.float().numpy(),
             bias=None if bias is None else bias.tensor.float().reshape(-1).numpy(),
             parameter=parameter,
         )
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        if key in self._owners:
-            self.notes.append(f"{unique} shares its weights with {self._owners[key]}; both are counted")
-        else:
-            self._owners[key] = unique
+        self._holders[key] = (unique, added)
+        table = self._tables.pop(key[1], None) if layout is None else None
+        if table is not None:  # an embedding that was looked up before this layer, with the same parameter
+            self.builder.amend(table, attributes={"shares": unique}, parameter=None)
+            self._again[unique] += 1
+        return unique
+
+    def table(self, node: fx.Node, source: str, weight: Constant) -> Result:
+        """Append an embedding, or a second use of a table or of a layer's weights."""
+        name, parameter = self._owner(node, weight)
+        key = _identity(weight.tensor)
+        holder = self._holders.get((OperationKind.LINEAR, key, None), (None, None))[0]
+        if holder is not None:
+            self._again[holder] += 1
+            return self.emit(node, OperationKind.EMBEDDING, [source], {"shares": holder}, name=name)
+        values = weight.tensor.float().numpy()
+        unique = self.emit(node, OperationKind.EMBEDDING, [source], {"table": values}, name=name, parameter=parameter)
+        self._tables[key] = unique
         return unique
 
     def other(self, node: fx.Node) -> Result:
         """Append an operation without a rule, under torch's name, with the parameters it uses."""
         arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
         flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
-        parameters = tuple(origin for x in flat if isinstance(x, Constant) for origin in x.origins)
-        attributes: dict[str, Any] = {"target": _target(node)}
-        if parameters:
-            attributes["parameters"] = parameters
+        held = [x for x in flat if isinstance(x, Constant) and x.tensor.is_floating_point()]
+        parameters = {
+            " and ".join(x.origins): x.tensor.float().numpy()
+            for x in held
+            if any(origin in self._parameters for origin in x.origins)
+        }
         sources = [x for x in flat if isinstance(x, Result)]
-        return self.emit(node, OperationKind.OTHER, sources, attributes, shape=self.shape(node))
+        name = self.builder.free_name(self._path_name(node))
+        return Result(self.builder.other(name, _target(node), sources, self.shape(node), parameters))
 
     def _place_in_parameter(
         self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor | None
@@ -230,7 +296,9 @@ class GraphWalk:
         value = node.meta.get("val")
         arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
         flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
-        if not any(isinstance(x, Result) for x in flat) and isinstance(value, torch.Tensor | list | tuple):
+        looked_up = _target(node) == "embedding"  # with constant numbers: the whole table is still a parameter
+        foldable = not looked_up and isinstance(value, torch.Tensor | list | tuple)
+        if foldable and not any(isinstance(x, Result) for x in flat):
             folded = self._folded(node, flat)
             if folded is not None:
                 return folded
@@ -247,7 +315,8 @@ class GraphWalk:
         """Whether the shapes that follow from what a rule made of a node are those that torch gave it."""
         names = result if isinstance(result, list) else [result]
         for name, tensor in zip(names, _tensors(node.meta["val"]), strict=False):
-            if isinstance(name, Result) and self.builder.shape(name) != self.shape(tensor):
+            known = isinstance(name, Result) and not isinstance(name, Fixed)
+            if known and self.builder.shape(name) != self.shape(tensor):
                 raise DchwError(
                     f"module {self.name}: {name!r} ({_target(node)}) gives {self.builder.shape(name)} here and "
                     f"{self.shape(tensor)} in torch; report it with the module"
@@ -255,15 +324,19 @@ class GraphWalk:
 
     def _folded(self, node: fx.Node, flat: list[Any]) -> Any:
         """The value of a node that no input reaches, computed now; None where it depends on the batch size."""
-        sizes = [dim for x in _tensors(node.meta["val"]) for dim in x.shape]
-        if any(isinstance(dim, torch.SymInt) for dim in sizes):
+        free = isinstance(self._batch, torch.SymInt) and any(
+            isinstance(dim, torch.SymInt) for x in _tensors(node.meta["val"]) for dim in x.shape
+        )
+        if free and (len(node.args) == 0 or _target(node) not in _FILLED):
             return None
         origins = tuple(dict.fromkeys(origin for x in flat if isinstance(x, Constant) for origin in x.origins))
 
         def plain(argument: Any) -> Any:
             value = self.value(argument)
-            if isinstance(value, list):
+            if isinstance(argument, list | tuple):
                 return [plain(item) for item in argument]
+            if isinstance(argument, fx.Node) and isinstance(argument.meta.get("val"), torch.SymInt):
+                return int(argument.meta["val"].node.expr.subs(self._batch.node.expr, 1))  # one example's
             return value.tensor if isinstance(value, Constant) else value
 
         with torch.no_grad():
@@ -274,21 +347,28 @@ class GraphWalk:
             return Constant(result, origins)
         return [Constant(item, origins) for item in result]
 
-    def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], int | None]:
+    def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+        """Shape without the batch axis, and (place, parts of an example in it) of that axis."""
         value = node.meta["val"] if isinstance(node, fx.Node) else node
         sizes: list[Any] = list(_tensors(value)[0].shape)
         if isinstance(self._batch, torch.SymInt):
             symbol = self._batch.node.expr
             expressions = [d.node.expr if isinstance(d, torch.SymInt) else d for d in sizes]
-            place = next((i for i, e in enumerate(expressions) if e == symbol), None)
-            # a batch merged with another axis leaves that axis as it is for one example
             single = [int(e.subs(symbol, 1)) if not isinstance(e, int) else e for e in expressions]
+            held = [
+                (i, single[i])
+                for i, e in enumerate(expressions)
+                if not isinstance(e, int) and e - single[i] * symbol == 0
+            ]
         else:
             single = [int(d) for d in sizes]
-            place = next((i for i, d in enumerate(single) if d == self._batch), None)
-        if place is not None:
+            held = [(i, 1) for i, d in enumerate(single) if d == self._batch]
+        if not held:
+            return tuple(single), None
+        place, parts = held[0]
+        if parts == 1:
             del single[place]
-        return tuple(single), place
+        return tuple(single), (place, parts)
 
     def _owner(self, node: fx.Node, weight: Constant) -> tuple[str, str | None]:
         """Name of a layer, and the parameter its weight is (None: computed from several)."""
@@ -322,6 +402,33 @@ def _target(node: fx.Node) -> str:
     return str(schema.name).split("::")[-1].rstrip("_")
 
 
+def changed_by(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose value an operation changes in place: its argument, and what that changed in place before."""
+    schema, changed = getattr(node.target, "_schema", None), []
+    while schema is not None and schema.arguments and node.args and isinstance(node.args[0], fx.Node):
+        info = schema.arguments[0].alias_info
+        if info is None or not info.is_write:
+            break
+        node = node.args[0]
+        changed.append(node)
+        schema = getattr(node.target, "_schema", None)
+    return changed
+
+
+def aliases(node: fx.Node) -> bool:
+    """Whether an operation may give another view of its argument's memory."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return True
+    if any(argument.alias_info is not None and argument.alias_info.is_write for argument in schema.arguments):
+        return False
+    return _target(node) in _MAY_ALIAS or any(value.alias_info is not None for value in schema.returns)
+
+
+_MAY_ALIAS = ("reshape", "flatten", "contiguous", "to", "dropout", "feature_dropout", "unflatten", "squeeze", "type_as")
+"""Operations that give a view or a copy, as they see fit, or their argument itself."""
+
+
 def _arguments(node: fx.Node) -> dict[str, Any]:
     """A node's arguments by name, defaults included."""
     schema = getattr(node.target, "_schema", None)
@@ -333,6 +440,15 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     return [value] if isinstance(value, torch.Tensor) else [x for x in value if isinstance(x, torch.Tensor)]
+
+
+def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that are the same values in the same place."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+
+
+_FILLED = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
+"""Operations that give one value, whose batch axis can be made 1."""
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
