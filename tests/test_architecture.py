@@ -161,7 +161,7 @@ def test_an_upward_import_is_caught(planted: str) -> None:
 def test_a_circle_within_a_package_is_caught(planted: str) -> None:
     files = sources()
     files["dchw.importers.onnx.registry"] += f"\n{planted}\n"
-    assert circles(files) == [["dchw.importers.onnx.registry", "dchw.importers.onnx.walk"]]
+    assert any({"dchw.importers.onnx.registry", "dchw.importers.onnx.walk"} <= set(circle) for circle in circles(files))
 
 
 @pytest.mark.parametrize("statement", ["import dchw", "import dchw.cli"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,29 @@ _OPTIONS = (
     ("seed", int, "Seed of the random initialisation."),
 )
 
+_INPUT_HELP = "Sizes of an input that an ONNX file leaves open, x=1x3x224x224, or a scalar input's value (repeatable)."
+
+
+def input_sizes(texts: Sequence[str]) -> dict[str, tuple[int, ...] | int]:
+    """Sizes, or a scalar's value, by the name of an input, from texts ``NAME=1x3x224x224``."""
+    from dchw.quantities import DchwError
+
+    out: dict[str, tuple[int, ...] | int] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        parts = sizes.lower().split("x")
+        if not name or name in out or not all(part.isdecimal() and len(part) < 19 for part in parts):
+            raise DchwError(f"--input: expected NAME=SIZES such as x=1x3x224x224, each name once; got {text!r}")
+        numbers = tuple(int(part) for part in parts)
+        out[name] = numbers if len(numbers) > 1 else numbers[0]
+    return out
+
 
 @click.command(name="compress", help="Compress a network without retraining and write a .dchw file.")
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--recipe", "recipe_path", type=click.Path(path_type=Path), help="YAML file; other options go before it.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=SIZES", help=_INPUT_HELP)
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--onnx", type=click.Path(path_type=Path), help="ONNX file that tells a checkpoint's geometry.")
 @click.option("--geometry", type=click.Path(path_type=Path), help="JSON file: layer -> in_size, stride, padding, ...")
@@ -38,6 +57,7 @@ def command(
     source: str,
     target: Path,
     recipe_path: Path | None,
+    inputs: tuple[str, ...],
     prototxt: Path | None,
     onnx: Path | None,
     geometry: Path | None,
@@ -62,6 +82,8 @@ def command(
     reading: dict[str, Any] = {} if prototxt is None else {"prototxt": prototxt}
     if onnx is not None or geometry is not None:
         reading["geometry"] = geometry_from_onnx(onnx) if onnx is not None else geometry_from_json(geometry)
+    if inputs:
+        reading["input_shape"] = input_sizes(inputs)
     network = dchw.load_network(source, **reading, **({"partial": True} if partial else {}))
     if isinstance(network, CompressedNetwork):
         if given or recipe_path is not None:

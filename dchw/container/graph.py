@@ -58,6 +58,8 @@ KINDS = [
     "fold",
     "gather",
     "resize",
+    "elementwise",
+    "reduce",
 ]
 """Order of kinds in format version 1; never reordered, only lengthened."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dchw.graph.elementwise import combined, quantised, quantised_dynamically, reduced
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.graph.recurrent import sigmoid, steps
@@ -23,6 +24,8 @@ from dchw.quantities import DchwError, nearest
 
 def forward(network: Network, inputs: Mapping[str, Array] | None = None) -> dict[str, FloatArray]:
     """Output of every operation, float32 with a batch axis, by name; ``inputs`` default to the recorded example.
+
+    A single example may be given without its batch axis.
 
     Raises DchwError where an input is missing, has another shape, or an operation is of kind OTHER.
     """
@@ -61,6 +64,8 @@ def apply(operation: Operation, inputs: Sequence[FloatArray]) -> FloatArray:
 
 def _checked_input(network: Network, op: Operation, value: Array) -> FloatArray:
     array = np.ascontiguousarray(value, dtype=np.float32)
+    if np.shape(value) == op.output_shape:
+        return array.reshape(1, *op.output_shape)  # one example, given without a batch axis
     if op.output_shape is not None and array.shape[1:] != op.output_shape:
         raise DchwError(
             f"network {network.name}: input {op.name!r} must have shape {op.output_shape} behind a batch axis; "
@@ -256,10 +261,20 @@ ACTIVATIONS: MappingProxyType[str, Callable[[FloatArray], _Result] | None] = Map
         "sin": np.sin,
         "cos": np.cos,
         "erf": _erf,
+        "neg": np.negative,
+        "floor": np.floor,
+        "ceil": np.ceil,
+        "round": np.rint,
+        "trunc": np.trunc,
+        "sign": np.sign,
+        "softsign": lambda x: x / (1 + np.abs(x)),
+        "quantise": None,
+        "quantise_dynamic": quantised_dynamically,
     }
 )
 """Functions of the kind ACTIVATION, as torch defines them; None: takes attributes besides x (``axis``; ``slope`` of
-leaky_relu, ``alpha`` of elu; ``low`` and ``high`` of clip, None where open)."""
+leaky_relu, ``alpha`` of elu; ``low`` and ``high`` of clip, None where open; ``step``, ``low`` and ``high`` of
+quantise, see `dchw.graph.elementwise.quantised`)."""
 
 
 def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
@@ -277,6 +292,8 @@ def _activation(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
         return np.where(x > 0, x, np.float32(op.attributes.get("alpha", 1.0)) * np.expm1(np.minimum(x, 0)))
     if function == "clip":
         return np.clip(x, op.attributes.get("low"), op.attributes.get("high"))
+    if function == "quantise":
+        return quantised(x, op.attributes["step"], op.attributes["low"], op.attributes["high"])
     rule = ACTIVATIONS.get(function)
     if rule is None:
         raise DchwError(f"operation {op.name!r}: activation {function!r} is unknown; {nearest(function, ACTIVATIONS)}")
@@ -339,6 +356,8 @@ _RULES: MappingProxyType[OperationKind, Callable[[Operation, Sequence[FloatArray
         OperationKind.AVERAGE_POOL2D: _average_pool2d,
         OperationKind.GLOBAL_AVERAGE_POOL: _global_average_pool,
         OperationKind.MEAN: _mean,
+        OperationKind.ELEMENTWISE: lambda op, inputs: combined(op.attributes, inputs),
+        OperationKind.REDUCE: lambda op, inputs: reduced(op.attributes, inputs),
         OperationKind.ADD: _sum,
         OperationKind.MULTIPLY: _product,
         OperationKind.CONCAT: _concat,

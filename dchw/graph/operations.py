@@ -49,6 +49,8 @@ class OperationKind(StrEnum):
     FOLD = "fold"  # overlapping windows added up: kernel, stride, padding, dilation, output_padding: (h, w)
     GATHER = "gather"  # axis, counted with the batch axis as 0; indices: which places of it, in order
     RESIZE = "resize"  # output: sizes; mode: nearest, nearest_exact or linear; align_corners; step: inputs per output
+    ELEMENTWISE = "elementwise"  # function: a key of elementwise.ELEMENTWISE; its operands, broadcast
+    REDUCE = "reduce"  # function: a key of elementwise.REDUCTIONS; axes, keep: as of MEAN
     OTHER = "other"  # target: its name in its source; parameters: names, their arrays: parameter_0, ...
 
 

@@ -23,6 +23,8 @@ class GraphBuilder:
         self.where = where
         self.operations: list[Operation] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._places: dict[str, int] = {}
+        self._tried: dict[str, int] = {}  # by wanted name: no name with a lower number is free
         self._weights: dict[str, tuple[int, ...]] = {}
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -33,11 +35,17 @@ class GraphBuilder:
 
     def free_name(self, wanted: str) -> str:
         """``wanted``, or that with a number behind it where an operation has that name already."""
-        name, count = wanted, 0
+        count = self._tried.get(wanted, 0)
+        name = f"{wanted}_{count}" if count else wanted
         while name in self._shapes:
             count += 1
             name = f"{wanted}_{count}"
+        self._tried[wanted] = count
         return name
+
+    def operation(self, name: str) -> Operation:
+        """An operation that was added."""
+        return self.operations[self._places[name]]
 
     def add(
         self,
@@ -74,6 +82,7 @@ class GraphBuilder:
                 "report it with the network"
             )
         self._shapes[name] = given
+        self._places[name] = len(self.operations)
         self.operations.append(
             Operation(
                 name=name,
@@ -88,7 +97,7 @@ class GraphBuilder:
 
     def amend(self, name: str, **changes: Any) -> None:
         """Change fields of an operation that was added, other than its name, kind and inputs."""
-        index = next(i for i in reversed(range(len(self.operations))) if self.operations[i].name == name)
+        index = self._places[name]
         self.operations[index] = dataclasses.replace(self.operations[index], **changes)
 
     def input(self, name: str, shape: tuple[int, ...]) -> str:

@@ -24,6 +24,7 @@ _READERS = MappingProxyType(
         ".prototxt": ("dchw.importers.prototxt", "network_from_prototxt"),
         ".pt": ("dchw.importers.torch.checkpoint", "network_from_torch_file"),
         ".pth": ("dchw.importers.torch.checkpoint", "network_from_torch_file"),
+        ".tflite": ("dchw.importers.tflite.file", "network_from_tflite"),
         ".safetensors": ("dchw.importers.safetensors_file", "network_from_safetensors"),
     }
 )
@@ -40,7 +41,9 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
           ``prototxt=``.
         - ``NAME.safetensors``: a `Network`; `dchw.importers.safetensors_file` says where its geometry comes from.
         - ``NAME.pt``, ``NAME.pth``: a `Network` from a torch checkpoint of tensors; nothing in it is executed.
-        - ``NAME.onnx``: a `Network` (needs the extra ``onnx``).
+        - ``NAME.onnx``: a `Network` (needs the extra ``onnx``); ``input_shape={"x": (1, 3, 224, 224)}`` gives the
+          sizes that the file leaves open.
+        - ``NAME.tflite``: a `Network` (needs the extra ``tflite``).
         - ``NAME.prototxt``: a `Network` whose weights are zeros.
         - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
           ``alexnet-synthetic`` and ``vgg16-synthetic`` seeded synthetic weights of the published densities (``seed=``).

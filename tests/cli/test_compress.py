@@ -84,3 +84,18 @@ def test_an_unknown_name(tmp_path: Path) -> None:
     assert str(result.exception) == "alexnt: there is no such built-in network; did you mean 'alexnet'?"
     result = run("model.pkl", tmp_path / "a.dchw")
     assert "expected a file ending in .dchw, .net, .onnx, .prototxt" in str(result.exception)
+
+
+def test_sizes_that_an_onnx_file_leaves_open(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+    from tests.importers.onnx_models import array, node, saved
+
+    path = saved(tmp_path, [node("Conv", "x w", "y")], {"w": array(4, 3, 3, 3)}, (3, "height", "width"))
+    result = run(path, tmp_path / "a.dchw")
+    assert "give them, for instance --input x=1x3x224x224" in str(result.exception or result.output)
+    result = run(path, tmp_path / "a.dchw", "--input", "x=1x3x9x8")
+    assert result.exit_code == 0, result.output
+    assert dchw.load(tmp_path / "a.dchw").graph.input_shape == (3, 9, 8)
+    for wrong in ("x", "x=", "=1x3", "x=1x-3", "x=1xthree"):
+        result = run(path, tmp_path / "b.dchw", "--input", wrong)
+        assert "--input: expected NAME=SIZES such as x=1x3x224x224" in str(result.exception or result.output)

@@ -1,21 +1,53 @@
 """What a rule of an ONNX operator is, what it may ask of the graph it adds to, and the table of all rules.
 
 A rule gets the graph, the node and its attributes, and gives the name of the operation that holds the result (a list
-for several outputs), or None where that use of the operator has no equal here (it then becomes OTHER). To add an
-operator, write its rule in one of the ``rules`` modules and put ``@rule("Name")`` above it. Defaults are those of the
+for several outputs), or None where that use of the operator has no equal here (it then becomes OTHER). The result may
+lie in any shape of the right number of values: the walk puts it into the one that belongs to ONNX's shape. To add an
+operator, write its rule in one of the ``*_rules`` modules and put ``@rule("Name")`` above it. Defaults are those of the
 operator's definition in ONNX.
+
+Shapes. A graph is read for one example, so ONNX's shapes are plain numbers. An operation here holds ONNX's array
+without its leading axis where that has size 1, as the batch axis does, and the whole array otherwise; both behind the
+batch axis that every operation has. So examples never mix, and their number stays free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dchw.graph.network import Array, OperationKind
+from dchw.graph.operations import Array, OperationKind
 from dchw.importers.builder import GraphBuilder
 from dchw.importers.registry import Registry
 
 Attributes = dict[str, Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """How the whole numbers of a quantised value stand for real ones: (number - zero) * scale."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Value:
+    """A value of the ONNX graph: a constant, or what an operation gives (in real numbers where it is quantised)."""
+
+    shape: Shape
+    """ONNX's shape, the batch axis (of size 1) included."""
+    dtype: int
+    """ONNX's element type."""
+    constant: Array | None = None
+    operation: str | None = None
+    parameter: str | None = None
+    """The initialiser that a constant is, as it is."""
+    quantised: Quantised | None = None
 
 
 class OnnxGraph(Protocol):
@@ -23,30 +55,82 @@ class OnnxGraph(Protocol):
 
     builder: GraphBuilder
     notes: list[str]
-    constants: dict[str, Array]
-    """Values that do not depend on the inputs."""
-    readers: dict[str, int]
-    """How many nodes read a value."""
     version: int
     """Version of the operator set."""
+    batch: int | None
+    """The number of examples that the file fixes, where one of them is read; None otherwise."""
 
-    def constant(self, value: str) -> Array | None:
+    def value(self, name: str) -> Value:
+        """What stands under a name in the graph."""
+
+    def constant(self, name: str) -> Array | None:
         """The array of a value that does not depend on the inputs."""
 
-    def operation(self, value: str) -> str:
-        """The operation that gives a value; a constant becomes one."""
+    def shape(self, name: str) -> Shape:
+        """ONNX's shape of a value, the batch axis included."""
 
-    def shape(self, value: str) -> tuple[int, ...]:
-        """Shape of a value without its batch axis."""
+    def operation(self, name: str) -> str:
+        """The operation that gives a value, in the shape described above; a constant becomes one."""
 
-    def name(self, node: Any) -> str:
+    def whole(self, name: str) -> str:
+        """An operation that gives a value in ONNX's shape, behind a batch axis of its own."""
+
+    def along(self, name: str, *axes: int) -> tuple[str, int]:
+        """An operation that gives a value, and what to add to ONNX's axes to get those of the operation.
+
+        ``axes``: the (non-negative) axes that are going to be touched.
+        """
+
+    def expected(self, index: int = 0) -> Shape | None:
+        """ONNX's shape of an output of the present node; None where it cannot be inferred."""
+
+    def quantises(self, how: Quantised) -> None:
+        """Record how the present node's first output is quantised."""
+
+    def shaped(self, operation: str, shape: Shape, dtype: int | None = None) -> str:
+        """Record ONNX's shape of an operation, for operators whose definition does not tell."""
+
+    def read_once(self, name: str) -> bool:
+        """Whether a value has one reader and is no output."""
+
+    def add(
+        self,
+        node: Any,
+        kind: OperationKind,
+        sources: Sequence[str],
+        attributes: Attributes | None = None,
+        *,
+        suffix: str = "",
+    ) -> str:
+        """Append an operation named after a node."""
+
+    def name(self, node: Any, suffix: str = "") -> str:
         """A free name for a node's operation."""
 
-    def layer_name(self, node: Any, weight: str) -> str:
-        """A free name for a layer: its weight's, if that says whose it is."""
+    def amend_layer(self, operation: str, *, factor: Array | None = None, bias: Array | None = None) -> bool:
+        """Multiply what a layer gives by ``factor`` [out], or add ``bias`` [out]; False where that is not possible."""
 
-    def own(self, layer: str, weight: str, bias: str | None, **attributes: Any) -> None:
-        """Record which initialisers a layer's arrays came from."""
+    def stored(self, node: Any, array: Array | float, *, suffix: str = ".constant") -> str:
+        """Append a constant that the importer made, in just this shape behind a batch axis."""
+
+    def layer(
+        self,
+        node: Any,
+        kind: OperationKind,
+        sources: Sequence[str],
+        weight: str,
+        array: Array,
+        bias: Array | None = None,
+        attributes: Attributes | None = None,
+        *,
+        bias_name: str | None = None,
+        layout: Attributes | None = None,
+        suffix: str = "",
+    ) -> str:
+        """Append a layer whose weight is ``array``, made of the value ``weight``; used again, it is stored once.
+
+        ``layout``: attributes that say how the weight lies in its parameter (``transposed``, ``origin``).
+        """
 
 
 Rule = Callable[[OnnxGraph, Any, Attributes], Any]
@@ -59,6 +143,15 @@ def optional_input(node: Any, index: int) -> str | None:
     return node.input[index] if len(node.input) > index and node.input[index] else None
 
 
-def add(graph: OnnxGraph, node: Any, kind: OperationKind, attributes: Attributes) -> str:
-    """Append an operation that reads the node's first input."""
-    return graph.builder.add(kind, graph.name(node), [graph.operation(node.input[0])], attributes)
+def listed(graph: OnnxGraph, node: Any, a: Attributes, index: int, name: str) -> list[int] | None:
+    """Whole numbers that older operator sets have as an attribute and newer ones as an input; None where open."""
+    given = optional_input(node, index)
+    if given is None:
+        return [int(x) for x in a[name]] if name in a else None
+    array = graph.constant(given)
+    return None if array is None else [int(x) for x in array.reshape(-1)]
+
+
+def without_batch(shape: Shape) -> Shape:
+    """The shape of the operation that holds a value of ONNX's shape."""
+    return shape[1:] if shape[:1] == (1,) else shape
