@@ -19,6 +19,7 @@ if _TYPE_CHECKING:
     from dchw.machines.units.unit import Unit
     from dchw.run.comparison import compare
     from dchw.run.simulation import SimResult, simulate
+    from dchw.studies.study import study
     from dchw.technology.sram import sram
     from dchw.training.train import train
 
@@ -39,6 +40,7 @@ _PUBLIC = {
     "save": "dchw.container.files",
     "simulate": "dchw.run.simulation",
     "sram": "dchw.technology.sram",
+    "study": "dchw.studies.study",
     "train": "dchw.training.train",
 }
 """Public names and the modules that define them; each module is imported when its name is first used."""
@@ -64,6 +66,7 @@ __all__ = [
     "save",
     "simulate",
     "sram",
+    "study",
     "train",
 ]
 

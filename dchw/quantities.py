@@ -114,6 +114,15 @@ def parse_quantity(text: object, dimension: str) -> Fraction:
     return Fraction(number.replace("_", "")) * _UNITS[unit][1]
 
 
+def split_quantity(value: object) -> tuple[Fraction, str] | None:
+    """The exact value of a text with any known unit, in base units, and its dimension; None for anything else."""
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS:
+        return None
+    dimension, factor = _UNITS[match[2]]
+    return Fraction(match[1].replace("_", "")) * factor, dimension
+
+
 def parse_magnitude(value: object) -> float | None:
     """A number, or the number of a text with any known unit in that unit's base; None for what has no magnitude.
 
@@ -121,12 +130,10 @@ def parse_magnitude(value: object) -> float | None:
     """
     if isinstance(value, bool):
         return None
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) or hasattr(value, "__float__"):  # numpy's numbers too
         return float(value)
-    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[2] not in _UNITS:
-        return None
-    return float(Fraction(match[1].replace("_", "")) * _UNITS[match[2]][1])
+    found = split_quantity(value)
+    return None if found is None else float(found[0])
 
 
 def format_quantity(value: Fraction | int, dimension: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from dchw.cli.output import print_json
 from dchw.cli.running import chosen_machine, run_comparison, run_options, typed_command
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="report")
-@click.argument("file")
+@click.argument("file", metavar="FILE|DIR")
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML to write.")
 @click.option("--storage", multiple=True, help="Only these storage formats (repeatable; first is before, last after).")
 @run_options
@@ -43,7 +44,13 @@ def command(
     figure_folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Simulate FILE (a .dchw file or a published release) in every storage format and write a report."""
+    """Simulate FILE (a .dchw file or a published release) in every storage format and write a report.
+
+    Of DIR, the folder of a study, the page shows the Pareto front, effects and every point.
+    """
+    if Path(file).is_dir():
+        _study_report(context, file, out, as_json)
+        return
     from dchw.reports import write_report, write_tables
 
     target = chosen_machine(machine_name, settings)
@@ -73,3 +80,24 @@ def command(
         return
     for path in written:
         click.echo(f"wrote {path}")
+
+
+def _study_report(context: click.Context, folder: str, out: Path, as_json: bool) -> None:
+    """The page of a study; an option that only a comparison knows is an error, not ignored."""
+    from dchw.reports.study import write_study_report
+
+    for parameter in context.command.params:
+        assert parameter.name is not None
+        given = context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if given and parameter.name not in ("file", "out", "as_json"):
+            raise click.UsageError(f"{parameter.opts[-1]}: {folder} is a study, which has run already; leave it out")
+    page = write_study_report(out, folder, command=typed_command(context))
+    if as_json:
+        print_json(
+            "report",
+            {"points": page.points, "choices": [choice.sentence for choice in page.choices], "files": [str(out)]},
+        )
+        return
+    for choice in page.choices:
+        click.echo(f"A likely choice: {choice.sentence}")
+    click.echo(f"wrote {out}")

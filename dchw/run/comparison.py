@@ -81,11 +81,15 @@ def compare(
 
 def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, object]:
     """The line of one storage format in a comparison."""
+    storage = result.workload.storage
+    return {"storage": storage, "file_bytes": storage_format(storage).file_bytes(network), **measures(result)}
+
+
+def measures(result: SimResult) -> dict[str, object]:
+    """What a line of a comparison says about a run itself."""
     energy = result.costs.by("category")
     low, high = result.costs.energy_range_pj
     return {
-        "storage": result.workload.storage,
-        "file_bytes": storage_format(result.workload.storage).file_bytes(network),
         "packed_bytes": result.workload.packed_bytes,
         "dram_read_bytes": result.dram_read_bytes,
         "dram_write_bytes": result.dram_write_bytes,

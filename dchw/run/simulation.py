@@ -313,9 +313,14 @@ def run_workload(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
     """Lower, run, count, check and price what was mapped; parameters and errors as for `simulate`."""
-    target = workload.machine
     program = lower(workload, warm=warm)
     timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
+    return priced(workload, program, timing, engine=engine, warm=warm)
+
+
+def priced(workload: Workload, program: Program, timing: Timing, *, engine: Engine, warm: bool) -> SimResult:
+    """The account of a run whose time is known, checked for what must hold of every run."""
+    target = workload.machine
     counts = count_events(workload, program)
     check_counts(workload, program, counts)
     rows, scope = dram_account(target.dram, timing.memory, program)

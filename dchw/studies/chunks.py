@@ -1,0 +1,89 @@
+"""Points in chunks of about equal predicted cost, and what a worker does with one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.quantities import DchwError
+from dchw.studies.points import Values
+from dchw.studies.store import ERROR, INDEX, Kinds, Row, Writer
+
+CHUNKS_OF_A_WORKER = 8
+"""Chunks per worker, at least: enough to even out what the prediction misses, few enough for a cluster's scheduler."""
+ATTEMPTS = 3
+"""Workers that may die on a point before it is recorded as the one that kills them."""
+Indices = npt.NDArray[np.int64]
+
+
+class Evaluator(Protocol):
+    """Turns points into rows; travels to workers once and keeps there what points share."""
+
+    def at(self, index: int) -> Values:
+        """Values of a point."""
+
+    def evaluate(self, values: Values) -> Row:
+        """Figures of a point; raises for a point that has none."""
+
+    def cost(self, index: int) -> float:
+        """Predicted cost of a point, in any unit."""
+
+
+def evaluate(evaluator: Evaluator, index: int) -> Row:
+    """The row of a point; what went wrong with it stands in its ``error``."""
+    row: Row = {INDEX: index}
+    try:
+        values = evaluator.at(index)
+        row.update(values)
+        row.update(evaluator.evaluate(values))
+        row[ERROR] = None
+    except DchwError as error:
+        row[ERROR] = str(error)
+    except Exception as error:  # a fault of the simulator must not cost the other points
+        row[ERROR] = f"{type(error).__name__}: {error}"
+    return row
+
+
+def run_chunk(
+    evaluator: Evaluator,
+    folder: Path,
+    kinds: Kinds,
+    indices: Indices,
+    on_point: Callable[[int], None] = lambda index: None,
+) -> None:
+    """Evaluate the points of a chunk, keeping each as it finishes, and whatever ends this, what is finished."""
+    writer = Writer(folder, kinds)
+    try:
+        for index in indices:
+            writer.append(evaluate(evaluator, int(index)))
+            on_point(int(index))
+    finally:
+        writer.close()
+
+
+def record_killer(evaluator: Evaluator, folder: Path, kinds: Kinds, index: int, how: str) -> None:
+    """The row of a point on which workers died."""
+    row: Row = {INDEX: index, **evaluator.at(index)}
+    row[ERROR] = f"{ATTEMPTS} workers died on it ({how}); it may need more memory than they have"
+    writer = Writer(folder, kinds)
+    writer.append(row)
+    writer.close()
+
+
+def chunked(evaluator: Evaluator, missing: Indices, block: int, workers: int) -> Iterator[Indices]:
+    """Missing points in order, cut so that each worker gets several chunks of like cost.
+
+    Cost is predicted once per ``block`` of neighbours, which differ in their machine alone.
+    """
+    if not missing.size:
+        return
+    blocks, counts = np.unique(missing // block, return_counts=True)
+    costs = np.array([evaluator.cost(int(b) * block) for b in blocks])
+    each = np.repeat(costs, counts)
+    share = each.sum() / (CHUNKS_OF_A_WORKER * workers)
+    place = np.minimum(np.floor((np.cumsum(each) - each / 2) / share), CHUNKS_OF_A_WORKER * workers - 1)
+    yield from np.split(missing, np.flatnonzero(np.diff(place)) + 1)

@@ -1,0 +1,127 @@
+"""The points of a study: every combination of what varies, numbered, made one at a time.
+
+A point is a mapping from key to value. Its number is its place in the full product, in which the keys that change a
+network or its bits turn slowest and a machine's fields fastest, so that neighbours share what is expensive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from dchw.studies.expressions import Expression
+from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, Scalar, StudySettings
+
+Values = dict[str, Scalar]
+NETWORK, RECIPE, MACHINE, STORAGE = "network", "recipe", "machine", "storage"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Keys that change together, and their values."""
+
+    keys: tuple[str, ...]
+    choices: tuple[tuple[Scalar, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """All points of a study."""
+
+    axes: tuple[Axis, ...]
+    """Slowest first."""
+    slow: int
+    """How many of them change more than the machine: points that agree in those are neighbours."""
+    fixed: Mapping[str, Scalar]
+    derive: Mapping[str, Expression]
+    only: tuple[Expression, ...]
+    """Conditions on keys; those on results are checked when a point has run."""
+
+    @cached_property
+    def count(self) -> int:
+        """Points of the full product, those that ``only`` drops included."""
+        return _product(self.axes)
+
+    @cached_property
+    def block(self) -> int:
+        """Neighbours that differ in their machine's fields alone."""
+        return _product(self.axes[self.slow :])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that has a value at every point, in column order."""
+        return (*self.fixed, *(key for axis in self.axes for key in axis.keys), *self.derive)
+
+    def at(self, index: int) -> Values:
+        """The values of one point, derived ones included."""
+        values: Values = dict(self.fixed)
+        left = index
+        picked = []
+        for axis in reversed(self.axes):
+            left, place = divmod(left, len(axis))
+            picked.append((axis, place))
+        for axis, place in reversed(picked):
+            values.update(zip(axis.keys, axis.choices[place], strict=True))
+        for key, formula in self.derive.items():
+            value = formula.value(values)
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            assert isinstance(value, (bool, int, float, str))
+            values[key] = value
+        return values
+
+    def holds(self, index: int) -> bool:
+        """Whether a point meets the conditions on its keys."""
+        if not self.only:
+            return True
+        values = self.at(index)
+        return all(bool(condition.value(values)) for condition in self.only)
+
+    def __iter__(self) -> Iterator[int]:
+        return (index for index in range(self.count) if self.holds(index))
+
+
+def _product(axes: Sequence[Axis]) -> int:
+    out = 1
+    for axis in axes:
+        out *= len(axis)
+    return out
+
+
+def space_of(settings: StudySettings, results: frozenset[str]) -> Space:
+    """The points a study asks for; ``results`` are the names that only a finished point knows."""
+    named = [(NETWORK, settings.networks), (RECIPE, list(settings.recipes) or [""])]
+    slow = [_axis(key, values) for key, values in named]
+    vary = _grouped(settings)
+    slow += [axis for axis in vary if _is_slow(axis)]
+    slow.append(_axis(STORAGE, settings.storages))
+    fast = [_axis(MACHINE, settings.machines), *(axis for axis in vary if not _is_slow(axis))]
+    conditions = tuple(Expression(text) for text in settings.only)
+    return Space(
+        axes=(*slow, *fast),
+        slow=len(slow),
+        fixed=settings.set,
+        derive={key: Expression(text) for key, text in settings.derive.items()},
+        only=tuple(condition for condition in conditions if not condition.names & results),
+    )
+
+
+def _grouped(settings: StudySettings) -> list[Axis]:
+    group_of = {key: tuple(group) for group in settings.together for key in group}
+    axes = []
+    for keys in dict.fromkeys(group_of.get(key, (key,)) for key in settings.vary):
+        choices = tuple(zip(*(settings.choices(key) for key in keys), strict=True))
+        axes.append(Axis(keys=keys, choices=choices))
+    return axes
+
+
+def _axis(key: str, values: Sequence[Scalar]) -> Axis:
+    return Axis(keys=(key,), choices=tuple((value,) for value in values))
+
+
+def _is_slow(axis: Axis) -> bool:
+    return any(key.startswith(RECIPE_PREFIX) or key in RUN_KEYS for key in axis.keys)

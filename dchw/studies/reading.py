@@ -1,0 +1,140 @@
+"""Reading a study's table: the points that meet a condition, the best of them, the front, the point to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.quantities import ConfigError, nearest
+from dchw.studies.columns import BOUND, MEETS, METRICS, parameters
+from dchw.studies.expressions import Expression
+from dchw.studies.points import NETWORK
+from dchw.studies.store import ERROR, INDEX
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OBJECTIVES = ("latency_us", "energy_pj", "area_mm2")
+"""What a front is drawn over unless asked otherwise; less is better."""
+GREATER_IS_BETTER = frozenset({"bandwidth_gbps", "coverage"})
+
+
+def good_points(frame: pd.DataFrame) -> pd.DataFrame:
+    """Points that ran and meet the study's own conditions."""
+    return frame[frame[ERROR].isna() & frame[MEETS].fillna(False).astype(bool)]
+
+
+def where(frame: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The rows for which an expression over column names holds; a row that lacks a value it needs is left out."""
+    condition = Expression(text)
+    unknown = sorted(condition.names - set(frame.columns))
+    if unknown:
+        raise ConfigError(f"--where {text!r}: no column {unknown[0]!r}; {nearest(unknown[0], frame.columns)}")
+    names = sorted(condition.names)
+    complete = frame[frame[names].notna().all(axis=1)]
+    columns = [complete[name].tolist() for name in names]
+    rows = zip(*columns, strict=True) if names else [()] * len(complete)
+    return complete[[bool(condition.value(dict(zip(names, row, strict=True)))) for row in rows]]
+
+
+def best(frame: pd.DataFrame, metric: str, count: int = 10) -> pd.DataFrame:
+    """The ``count`` best rows in one metric, the lowest index first among equals."""
+    if metric not in METRICS:
+        raise ConfigError(f"--best {metric}: no such metric; {nearest(metric, METRICS)}")
+    rows = frame[frame[metric].notna()]
+    return rows.sort_values([metric, INDEX], ascending=[metric not in GREATER_IS_BETTER, True]).head(count)
+
+
+def front(figures: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """bool[points]: which points of ``figures`` (float64[points, objectives], less is better) no other dominates.
+
+    A point dominates another when it is nowhere worse and somewhere better; of equal points all stay.
+    """
+    points = figures.shape[0]
+    keep = np.zeros(points, bool)
+    order = np.lexsort(figures.T[::-1])
+    kept = np.empty((0, figures.shape[1]))
+    for at in order:  # whatever dominates a point comes before it
+        point = figures[at]
+        if not np.isfinite(point).all():
+            continue
+        if ((kept <= point).all(axis=1) & (kept < point).any(axis=1)).any():
+            continue
+        keep[at] = True
+        kept = np.vstack([kept, point])
+    return keep
+
+
+def objectives_of(frame: pd.DataFrame, wanted: Sequence[str] = OBJECTIVES) -> list[str]:
+    """Those objectives that differ between points; the first where none does."""
+    varying = [name for name in wanted if frame[name].notna().all() and frame[name].nunique() > 1]
+    return varying or list(wanted[:1])
+
+
+def front_of(frame: pd.DataFrame, objectives: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of each network's Pareto front, by the first objective; networks do not compete with one another."""
+    names = objectives_of(frame) if objectives is None else list(objectives)
+    keep = np.zeros(len(frame), bool)
+    for place in frame.groupby(NETWORK).indices.values():
+        keep[place] = front(frame[names].to_numpy(np.float64)[place])
+    rows = frame[keep]
+    return rows.sort_values([names[0], INDEX])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The point that a reader is likely to choose."""
+
+    index: int
+    sentence: str
+
+
+def likely_choices(frame: pd.DataFrame, among: pd.DataFrame) -> list[Choice]:
+    """`likely_choice` of every network."""
+    found = [likely_choice(rows, among) for _, rows in frame.groupby(NETWORK, sort=False)]
+    return [choice for choice in found if choice is not None]
+
+
+def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> Choice | None:
+    """The point of the front with the least product of its objectives, each relative to the best there is.
+
+    The product weighs a share of one objective like the same share of another: giving up 10 % of energy for 10 % of
+    time is even. It is a proposal, and its sentence says what it gives up against each best. ``among`` is the whole
+    table, from which the point is told.
+    """
+    rows = good_points(frame)
+    if rows.empty:
+        return None
+    names = objectives_of(rows)
+    pareto = front_of(rows, names)
+    relative = pareto[names].to_numpy(np.float64) / np.maximum(pareto[names].to_numpy(np.float64).min(axis=0), 1e-300)
+    at = int(np.argmin(np.log(np.maximum(relative, 1e-300)).sum(axis=1)))
+    row = pareto.iloc[at]
+    given_up = [
+        f"{f'{more - 1:.1%} above ' if more > 1.0005 else ''}the best {_WORDS[name]}"
+        for name, more in zip(names, relative[at], strict=True)
+    ]
+    product = " times ".join(_WORDS[name] for name in names)
+    sentence = (
+        f"{point_name(row, among)}: of {len(pareto)} points on the front it has the least {product}; "
+        f"{', '.join(given_up)}; bound by {row[BOUND]}."
+    )
+    return Choice(int(row[INDEX]), sentence)
+
+
+_WORDS = {"latency_us": "latency", "energy_pj": "energy", "area_mm2": "area"}
+
+
+def telling(frame: pd.DataFrame) -> list[str]:
+    """The parameters that differ between points; all that there are where none does."""
+    names = parameters(frame.columns)
+    return [name for name in names if frame[name].astype(str).nunique() > 1] or names[:1]
+
+
+def point_name(row: pd.Series, frame: pd.DataFrame) -> str:
+    """What tells a point from the others, in words."""
+    return ", ".join(str(row[n]) if n in ("network", "storage", "machine") else f"{n} {row[n]}" for n in telling(frame))

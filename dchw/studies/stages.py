@@ -1,0 +1,120 @@
+"""One point, stage by stage, each stage done again only where what it reads has changed.
+
+Mapping (packing, decoding, the forward pass) is kept by network, storage format and the machine's fields it read;
+lowering and the run by the mapping and the fields those read; prices are always made. What each stage reads is
+watched (`dchw.studies.watching`), never listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dchw.compression.compressed import CompressedNetwork
+from dchw.engines.result import Timing
+from dchw.formats import storage_format, weight_matrix
+from dchw.graph.network import FloatArray
+from dchw.lowering.lower import lower
+from dchw.machines.machine import Machine
+from dchw.mapping.arithmetic import Arithmetic
+from dchw.mapping.workload import Workload, map_network
+from dchw.program.program import Program
+from dchw.run.comparison import measures
+from dchw.run.simulation import SimResult, priced, run_program
+from dchw.studies.watching import Remembered, Watch
+
+MOST_BYTES = 256 << 20
+"""Memory for kept workloads, and as much again for kept runs, of one process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a point asks of the simulator, besides its machine."""
+
+    storage: str
+    batch: int = 1
+    warm: bool = False
+    seed: int = 0
+    arithmetic: str = "float32"
+
+
+class Stages:
+    """Keeps what points share, within one process."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._mapped: Remembered[Machine, Workload] = Remembered(most_bytes)
+        self._ran: Remembered[Machine, tuple[Program, Timing]] = Remembered(most_bytes)
+        self._facts: dict[Hashable, dict[str, object]] = {}
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """How often mapping and running had to be done."""
+        return self._mapped.made, self._ran.made
+
+    def simulate(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> SimResult:
+        """As `dchw.simulate`; ``key`` stands for the network's content."""
+        about = (key, run.storage, run.batch, run.seed, run.arithmetic)
+
+        def mapped(watch: Watch[Machine]) -> Workload:
+            made = map_network(
+                network,
+                watch.config,
+                run.storage,
+                batch=run.batch,
+                seed=run.seed,
+                arithmetic=Arithmetic(run.arithmetic),
+            )
+            return replace(made, machine=machine)
+
+        def ran(watch: Watch[Machine]) -> tuple[Program, Timing]:
+            program = watch.settle(lower(replace(workload, machine=watch.config), warm=run.warm))
+            return program, run_program(program, "fast")
+
+        shared = self._mapped.get(about, machine, mapped)
+        workload = replace(shared, machine=machine)
+        # a workload that is kept is alive, so that its identity is its own
+        program, timing = self._ran.get((about, _Same(shared), run.warm), machine, ran)
+        return priced(workload, program, timing, engine="fast", warm=run.warm)
+
+    def row(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> dict[str, object]:
+        """The figures of one point, as a line of `dchw.compare` has them, and the program's digest.
+
+        ``error_pct`` is the error measured on the network, and None where none was or where the storage format does
+        not keep its weights bit for bit.
+        """
+        result = self.simulate(key, network, machine, run)
+        if (key, run.storage) not in self._facts:
+            error = network.results.get("error_percent") if _keeps_weights(network, result.workload) else None
+            self._facts[key, run.storage] = {
+                "file_bytes": storage_format(run.storage).file_bytes(network),
+                "error_pct": None if error is None else float(error),
+            }
+        return {
+            **self._facts[key, run.storage],
+            **measures(result),
+            "energy_pj": result.energy_pj,
+            "program_digest": result.timing.program_digest[:16],
+        }
+
+
+def _keeps_weights(network: CompressedNetwork, workload: Workload) -> bool:
+    parts: dict[str, list[FloatArray]] = {}
+    for stage in workload.stages:
+        parts.setdefault(stage.layer.name, []).append(weight_matrix(stage.layer.weights))
+    stored = {name: np.concatenate(rows).ravel() for name, rows in parts.items()}
+    return all(np.array_equal(stored[x.name], x.weight.ravel()) for x in network.layers if x.name in stored)
+
+
+class _Same:
+    """Equal only for one and the same value, which it keeps alive."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

@@ -1,0 +1,287 @@
+"""A design-space study: `dchw.study`, its plan before it runs, and its run that can be interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dchw.config import build, read_yaml
+from dchw.quantities import ConfigError, DchwError
+from dchw.studies.chunks import Evaluator, chunked
+from dchw.studies.columns import METRICS, kinds_of
+from dchw.studies.points import Space
+from dchw.studies.settings import StudySettings
+from dchw.studies.simulated import SimulatedPoints, dchw_version, faults
+from dchw.studies.store import Kinds, Store, held, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OnProgress = Callable[[int, int], None]
+MOST_KNEES = 8
+"""Knees that are printed; a table with more lines is read in its report."""
+PILOTS = 8
+"""Blocks of neighbouring points that a plan tries, two points in each, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study will take, measured on a few of its points."""
+
+    points: int
+    seconds: float
+    """On one core."""
+    memory_bytes: int | None
+    """Most that this process held, libraries included; a worker holds about as much. None where it is not known."""
+    tried: int
+    """Points that were run to find out."""
+    failed: tuple[str, ...]
+    """Errors of those among them that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A checked study; made by `dchw.study`."""
+
+    settings: StudySettings
+    points: SimulatedPoints
+
+    @property
+    def space(self) -> Space:
+        """Its points."""
+        return self.points.space
+
+    @property
+    def kinds(self) -> Kinds:
+        """Columns of its table, with their kind."""
+        return kinds_of(self.space, METRICS)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What must be the same for a folder to be gone on with: the question, its inputs' content, this version."""
+        return {
+            "study": self.settings.dump(),
+            "dchw": dchw_version(),
+            "networks": {name: self.points.network_sha(name) for name in self.settings.networks},
+            "machines": {name: self.points.machine({"machine": name}).dump() for name in self.settings.machines},
+        }
+
+    def plan(self) -> Plan:
+        """What the study will take: a few points are run and thrown away."""
+        from dchw.studies.chunks import evaluate
+
+        wanted = np.fromiter(self.space, np.int64)
+        blocks, counts = np.unique(wanted // self.space.block, return_counts=True)
+        places = np.unique(np.linspace(0, blocks.size - 1, PILOTS).round().astype(int)) if blocks.size else blocks
+        seconds = np.zeros(0)
+        tried, failed = 0, []
+        for place in places:
+            mine = wanted[wanted // self.space.block == blocks[place]]
+            spent = []
+            for index in mine[[0, -1]] if mine.size > 1 else mine[[0]]:
+                start = time.perf_counter()
+                row = evaluate(self.points, int(index))
+                spent.append(time.perf_counter() - start)
+                tried += 1
+                failed += [str(row["error"])] if row["error"] else []
+            seconds = np.append(seconds, spent[0] + spent[-1] * (counts[place] - 1))
+        total = float(seconds.sum() / counts[places].sum() * wanted.size) if tried else 0.0
+        return Plan(
+            points=int(wanted.size),
+            seconds=total,
+            memory_bytes=_peak_memory(),
+            tried=tried,
+            failed=tuple(dict.fromkeys(failed)),
+        )
+
+    def run(
+        self,
+        out_dir: str | Path,
+        *,
+        workers: int = 1,
+        scheduler: str | None = None,
+        retry_failed: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> pd.DataFrame:
+        """Run what is missing of the study and give its table.
+
+        Parameters
+        ----------
+        out_dir
+            Folder of the study, made if need be; ``results.parquet`` in it is the table. A folder that holds a part of
+            this study is gone on with, one that holds another study is refused.
+        workers
+            Processes of this machine; 1 runs in this process.
+        scheduler
+            Address of an existing Dask cluster's scheduler (extra ``cluster``), instead of ``workers``. Its workers
+            must see ``out_dir`` under the same name.
+        retry_failed
+            Run points again that ended in an error.
+        on_progress
+            Called with the points finished and the points in all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per point: ``index``, what varied, figures, ``bound_by``, ``error`` (missing where there is none), and
+            what the row rests on. The same on any number of workers and after any interruption.
+
+        Raises
+        ------
+        ConfigError
+            Where the folder holds something else.
+        DchwError
+            Where the folder cannot be written, another start is at work in it, or the scheduler is lost. What was
+            finished is kept.
+        """
+        folder = Path(out_dir)
+        self.points.cache = folder / "cache"
+        run_points(
+            self.points,
+            folder,
+            self.identity,
+            self.kinds,
+            self.space,
+            workers=workers,
+            scheduler=scheduler,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+        )
+        return read_results(folder)
+
+
+def study(settings: str | Path | Mapping[str, Any]) -> Study:
+    """A design-space study from a YAML file or from plain values; `Study.run` runs it.
+
+    Parameters
+    ----------
+    settings
+        Path of a YAML file, or a mapping with the same keys: ``networks``, ``machines``, ``storages``, ``vary`` (values
+        by key: ``huffman.units``, ``recipe.index_bits``, ``batch``, ``warm``), ``set``, ``together``, ``derive``,
+        ``only``, ``recipes``, ``seed``; see `dchw.studies.settings.StudySettings`. Relative names of files are looked
+        for beside the YAML file, then in the working folder.
+
+    Returns
+    -------
+    Study
+        Checked: every network and machine is there and every key exists. ``plan()`` says what it will take,
+        ``run(out_dir)`` gives a DataFrame with a row per point.
+
+    Raises
+    ------
+    ConfigError
+        Naming every fault at once, with line and nearest legal key.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
+    >>> network = dchw.compress(dchw.Network.from_arrays("fc", weights={"fc": weight}), dchw.Recipe(density=0.1))
+    >>> size = dchw.save(network, f"{folder.name}/fc.dchw")
+    >>> st = dchw.study({"networks": f"{folder.name}/fc.dchw", "vary": {"huffman.units": [4, 8, 16]}})
+    >>> frame = st.run(f"{folder.name}/units")
+    >>> list(frame["huffman.units"]), frame["error"].isna().all()
+    ([4, 8, 16], np.True_)
+    >>> folder.cleanup()
+    """
+    if isinstance(settings, Mapping):
+        where, folder = "study", Path()
+        made = build(StudySettings, settings, where=where)
+    else:
+        path = Path(settings)
+        where, folder = str(path), path.parent
+        data, lines = read_yaml(path)
+        made = build(StudySettings, {"name": path.stem, **data}, where=where, lines=lines)
+    points = SimulatedPoints(made, folder.resolve())
+    found = faults(made, points)
+    if found:
+        raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
+    return Study(settings=made, points=points)
+
+
+def run_points(
+    evaluator: Evaluator,
+    folder: Path,
+    identity: Mapping[str, object],
+    kinds: Kinds,
+    space: Space,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Store:
+    """Run the points of a space that have no row yet, and merge once none is missing.
+
+    For any evaluator: `Study.run` hands over simulated points. An interruption keeps what is finished and goes on up.
+    """
+    from dchw.studies.cluster import run_on_cluster
+    from dchw.studies.workers import run_here, run_on_cores
+
+    if workers < 1:
+        raise DchwError(f"workers: expected at least 1; got {workers}; give a number of processes")
+    store = open_store(folder, identity, kinds, space.count)
+    with held(folder):
+        store.clean()
+        done = store.finished(failed_too=not retry_failed)
+        wanted = np.ones(space.count, bool)
+        if space.only:
+            wanted = np.fromiter((space.holds(index) for index in range(space.count)), bool, space.count)
+        missing = np.flatnonzero(wanted & ~done)
+        total, finished = int(wanted.sum()), int(np.count_nonzero(wanted & done))
+
+        def on_point(index: int) -> None:
+            nonlocal finished
+            finished += 1
+            if on_progress is not None:
+                on_progress(finished, total)
+
+        if on_progress is not None:
+            on_progress(finished, total)
+        chunks = chunked(evaluator, missing, space.block, workers)
+        if scheduler is not None:
+            run_on_cluster(evaluator, store, chunks, on_point, scheduler)
+        elif workers == 1:
+            run_here(evaluator, folder, kinds, chunks, on_point)
+        else:
+            run_on_cores(evaluator, folder, kinds, chunks, on_point, workers)
+        store.merge({"dchw": dchw_version(), "study": str(identity.get("study", ""))})
+    return store
+
+
+def read_results(folder: str | Path) -> pd.DataFrame:
+    """The finished points of a study's folder, in order, whether or not it has run to its end."""
+    return study_of(folder).frame()
+
+
+def study_of(folder: str | Path) -> Store:
+    """The store of a study's folder; raises ConfigError where there is none."""
+    import json
+
+    about = Path(folder) / "study.json"
+    try:
+        identity = json.loads(about.read_text(encoding="utf-8"))
+        settings = build(StudySettings, identity["study"], where=str(about))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{folder}: expected the folder of a study; got none; 'dchw sweep STUDY --out DIR' makes one"
+        ) from None
+    space = SimulatedPoints(settings, Path()).space
+    return Store(folder=Path(folder), kinds=kinds_of(space, METRICS), count=space.count)
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

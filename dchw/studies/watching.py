@@ -1,0 +1,188 @@
+"""Which fields of a configuration a computation read: what its result may be kept for.
+
+`Watch` makes a copy of a configuration that behaves like it and notes every field that is read. A result is then kept
+under the values of just those fields: another configuration that agrees in them leads the same computation along the
+same way to the same result, whatever else it says. Nobody lists by hand what a stage depends on, so nothing is missed
+when a stage changes. A section that is compared, hashed, dumped, or stays inside a result counts as read whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
+from types import MappingProxyType, new_class
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from dchw.config import Config
+
+C = TypeVar("C", bound=Config)
+T = TypeVar("T")
+_PLACES: dict[int, tuple[Watch[Any], str, Config]] = {}
+"""Of every watched section that is alive: its watch, its dotted place and the configuration it stands for."""
+
+
+class Watch(Generic[C]):
+    """Watches one computation: hand it ``config``, then let ``settle`` clean what it gave."""
+
+    def __init__(self, original: C) -> None:
+        self.reads: set[str] = set()
+        """Dotted fields that were read; ``dram`` alone where a section counts whole."""
+        self._alive: list[Config] = []
+        self.config: C = self._watched(original, "")
+
+    def _watched(self, original: Any, place: str) -> Any:
+        kind = type(original)
+        watched: Callable[[type[Config]], type[Config]] = _watched_kind
+        made = object.__new__(watched(kind))
+        fields = {}
+        for name in kind.model_fields:
+            value = getattr(original, name)
+            below = f"{place}.{name}" if place else name
+            fields[name] = self._watched(value, below) if isinstance(value, Config) else value
+        object.__setattr__(made, "__dict__", fields)
+        object.__setattr__(made, "__pydantic_fields_set__", set(fields))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        _PLACES[id(made)] = (self, place, original)
+        self._alive.append(made)
+        return made
+
+    def settle(self, value: T) -> T:
+        """The value with watched sections replaced by what they stand for; such sections count as read whole."""
+        settled: T = _replaced(value, {})
+        return settled
+
+    def close(self) -> None:
+        """Nothing is noted any more."""
+        for section in self._alive:
+            _PLACES.pop(id(section), None)
+
+
+class Remembered(Generic[C, T]):
+    """Results kept by key and by the fields they were made from; the least recently used go when memory is full."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._held: OrderedDict[Hashable, list[tuple[dict[str, object], T, int]]] = OrderedDict()
+        self._bytes = 0
+        self.made = 0
+        """Results that had to be computed."""
+
+    def get(self, key: Hashable, config: C, make: Callable[[Watch[C]], T]) -> T:
+        """The kept result for a configuration, or a new one from ``make``, which uses the watch's ``config``."""
+        for entry in self._held.get(key, ()):
+            if all(field_of(config, place) == value for place, value in entry[0].items()):
+                self._held.move_to_end(key)
+                return entry[1]
+        watch = Watch(config)
+        try:
+            value = watch.settle(make(watch))
+        finally:
+            watch.close()
+        self.made += 1
+        read = {place: field_of(config, place) for place in _outermost(watch.reads)}
+        size = array_bytes(value)
+        self._held.setdefault(key, []).insert(0, (read, value, size))
+        self._held.move_to_end(key)
+        self._bytes += size
+        self._shrink()
+        return value
+
+    def _shrink(self) -> None:
+        while self._bytes > self._most_bytes and sum(map(len, self._held.values())) > 1:
+            oldest = next(iter(self._held))
+            self._bytes -= self._held[oldest].pop()[2]
+            if not self._held[oldest]:
+                del self._held[oldest]
+
+
+def field_of(config: Config, place: str) -> object:
+    """The value at a dotted place, of Python's names; the whole configuration for an empty one."""
+    value: object = config
+    for name in filter(None, place.split(".")):
+        value = getattr(value, name, None)
+    return value
+
+
+def _outermost(places: set[str]) -> list[str]:
+    """Places without those that lie inside another of them."""
+    kept: list[str] = []
+    for place in sorted(places):
+        if not any(place == other or place.startswith(f"{other}.") or not other for other in kept):
+            kept.append(place)
+    return kept
+
+
+@cache
+def _watched_kind(kind: type[Config]) -> type[Config]:
+    """A subclass of ``kind`` whose instances note what is read of them."""
+    fields = frozenset(kind.model_fields)
+
+    def note(self: Config, name: str) -> Any:
+        value = super(made, self).__getattribute__(name)
+        found = _PLACES.get(id(self))
+        if found is not None:
+            watch, place, _ = found
+            if name == "__dict__":
+                watch.reads.add(place)
+            elif name in fields and id(value) not in _PLACES:
+                watch.reads.add(f"{place}.{name}" if place else name)
+        return value
+
+    body = {"__getattribute__": note, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    made: type[Config] = new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
+    return made
+
+
+def _replaced(value: Any, done: dict[int, Any]) -> Any:
+    """``value`` with watched sections replaced, rebuilt only along the way to one."""
+    found = _PLACES.get(id(value))
+    if found is not None:
+        watch, place, original = found
+        watch.reads.add(place)
+        return original
+    if id(value) in done:
+        return done[id(value)]
+    out = value
+    if type(value) in (tuple, list):
+        parts = [_replaced(part, done) for part in value]
+        if any(new is not old for new, old in zip(parts, value, strict=True)):
+            out = type(value)(parts)
+    elif isinstance(value, (dict, MappingProxyType)):
+        pairs = {key: _replaced(part, done) for key, part in value.items()}
+        if any(pairs[key] is not value[key] for key in pairs):
+            out = type(value)(pairs)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {}
+        for name, part in vars(value).items() if hasattr(value, "__dict__") else ():
+            new = _replaced(part, done)
+            if new is not part:
+                changed[name] = new
+        if changed:
+            out = copy.copy(value)
+            for name, part in changed.items():
+                object.__setattr__(out, name, part)
+    done[id(value)] = out
+    return out
+
+
+def array_bytes(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes of the arrays that a value holds, each counted once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes if value.base is None else array_bytes(value.base, seen)
+    if isinstance(value, (tuple, list)):
+        return sum(array_bytes(part, seen) for part in value)
+    if isinstance(value, Mapping):
+        return sum(array_bytes(part, seen) for part in value.values())
+    if dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
+        return sum(array_bytes(part, seen) for part in vars(value).values())
+    return 0

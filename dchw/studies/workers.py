@@ -1,0 +1,155 @@
+"""Chunks on the cores of this machine: processes that may be killed, and a parent that may be killed as well.
+
+Each worker has a pipe. It takes chunks from it and reports points on it; a pipe that closes tells the worker that its
+parent is gone, and the parent that its worker is. What a dead worker had not finished goes on elsewhere, the point it
+was at alone, so that a point which kills its worker is found and takes nobody with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from dchw.quantities import DchwError
+from dchw.studies.chunks import ATTEMPTS, Evaluator, Indices, record_killer, run_chunk
+from dchw.studies.store import Kinds
+
+GRACE_SECONDS = 10.0
+"""How long a worker may take to finish its point after a stop."""
+_POINT, _CHUNK, _STOPPED = "point", "chunk", "stopped"
+OnPoint = Callable[[int], None]
+
+
+def run_here(evaluator: Evaluator, folder: Path, kinds: Kinds, chunks: Iterable[Indices], on_point: OnPoint) -> None:
+    """All chunks in this process."""
+    for indices in chunks:
+        run_chunk(evaluator, folder, kinds, indices, on_point)
+
+
+def run_on_cores(
+    evaluator: Evaluator, folder: Path, kinds: Kinds, chunks: Iterable[Indices], on_point: OnPoint, workers: int
+) -> None:
+    """All chunks on ``workers`` processes; raises what stops a worker, once the others have kept what they finished."""
+    pool = _Pool(evaluator=evaluator, folder=folder, kinds=kinds, on_point=on_point, waiting=deque(chunks))
+    try:
+        pool.run(workers)
+    finally:
+        pool.stop()
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    left: list[int] = field(default_factory=list)
+    """Points of its chunk that it has not reported, in order."""
+
+
+@dataclass
+class _Pool:
+    evaluator: Evaluator
+    folder: Path
+    kinds: Kinds
+    on_point: OnPoint
+    waiting: deque[Indices]
+    workers: list[_Worker] = field(default_factory=list)
+    deaths: Counter[int] = field(default_factory=Counter)
+
+    def run(self, count: int) -> None:
+        for _ in range(min(count, len(self.waiting))):
+            self._hire()
+        while self.workers:
+            for pipe in wait([worker.pipe for worker in self.workers]):
+                worker = next(w for w in self.workers if w.pipe is pipe)
+                try:
+                    self._hear(worker, *worker.pipe.recv())
+                except (EOFError, OSError):
+                    self._bury(worker)
+
+    def stop(self) -> None:
+        """Let workers keep what they have, then end them."""
+        for worker in self.workers:
+            worker.pipe.close()
+        for worker in self.workers:
+            worker.process.join(GRACE_SECONDS)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self.workers = []
+
+    def _hire(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        work = pickle.dumps((self.evaluator, self.folder, dict(self.kinds)))
+        process = context.Process(target=_work, args=(theirs, work), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process=process, pipe=ours)
+        self.workers.append(worker)
+        self._assign(worker)
+
+    def _assign(self, worker: _Worker) -> None:
+        if self.waiting:
+            chunk = self.waiting.popleft()
+            worker.left = chunk.tolist()
+            with suppress(OSError):  # a worker that died meanwhile is found by its closed pipe
+                worker.pipe.send(chunk)
+            return
+        self.workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+
+    def _hear(self, worker: _Worker, what: str, content: object) -> None:
+        if what == _POINT:
+            worker.left.remove(int(str(content)))
+            self.on_point(int(str(content)))
+        elif what == _CHUNK:
+            worker.left = []
+            self._assign(worker)
+        else:
+            raise DchwError(str(content))
+
+    def _bury(self, worker: _Worker) -> None:
+        """Put what a dead worker left back to work."""
+        worker.process.join()
+        worker.pipe.close()
+        self.workers.remove(worker)
+        if worker.left:
+            at, rest = worker.left[0], worker.left[1:]
+            self.deaths[at] += 1
+            if rest:
+                self.waiting.appendleft(np.array(rest, np.int64))
+            if self.deaths[at] < ATTEMPTS:
+                self.waiting.appendleft(np.array([at], np.int64))
+            else:
+                how = f"exit code {worker.process.exitcode}"
+                record_killer(self.evaluator, self.folder, self.kinds, at, how)
+                self.on_point(at)
+        if self.waiting:
+            self._hire()
+
+
+def _work(pipe: Connection, work: bytes) -> None:
+    """A worker: chunks from the pipe until it closes."""
+    # Ctrl-C reaches every process of a terminal: the parent decides when workers stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    evaluator, folder, kinds = pickle.loads(work)
+    with suppress(EOFError, OSError):  # the parent is gone, or has said stop: what is finished is kept
+        while True:
+            chunk = pipe.recv()
+            try:
+                run_chunk(evaluator, folder, kinds, chunk, lambda index: pipe.send((_POINT, index)))
+            except DchwError as error:
+                pipe.send((_STOPPED, str(error)))
+                return
+            pipe.send((_CHUNK, None))

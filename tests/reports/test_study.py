@@ -1,0 +1,108 @@
+"""The page of a study: what stands on it, what it refuses, and whether a browser draws it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import dchw
+from dchw.cli import group
+from dchw.quantities import ConfigError
+from dchw.reports import study as module
+from dchw.reports.study import study_page, write_study_report
+from dchw.studies.reading import good_points
+from dchw.studies.study import read_results
+from tests.reports.runs import tiny_network
+from tests.reports.test_chromium import CHROMIUM, browse
+
+PROBE = """<script>
+const seen = [];
+window.addEventListener("error", (event) => seen.push(event.message));
+window.addEventListener("load", () => setTimeout(() => {
+  const box = document.querySelector("#filter");
+  const all = document.querySelectorAll("#points tbody tr").length;
+  box.value = "16"; box.dispatchEvent(new Event("input"));
+  const some = document.querySelectorAll("#points tbody tr").length;
+  const drawn = document.querySelectorAll(".js-plotly-plot .main-svg:first-of-type").length;
+  document.title = "errors=" + seen.length + " figures=" + drawn + " rows=" + all + " filtered=" + some;
+}, 300));
+</script></head>"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("study")
+    dchw.save(tiny_network(), base / "tiny.dchw")
+    settings = {
+        "question": "Units </script> & depth?",
+        "networks": str(base / "tiny.dchw"),
+        "vary": {"huffman.units": [4, 8, 16, 7], "pe_array.queue_depth": [2, 8]},
+    }
+    dchw.study(settings).run(base / "out")
+    return base / "out"
+
+
+def embedded(path: Path) -> dict[str, object]:
+    found = re.search(r"^const content = (.*);$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    content: dict[str, object] = json.loads(found[1])
+    return content
+
+
+def test_the_page_holds_every_good_point_and_the_front(folder: Path, tmp_path: Path) -> None:
+    page = write_study_report(tmp_path / "r.html", folder, command="dchw report out")
+    content = embedded(tmp_path / "r.html")
+    frame = read_results(folder)
+    assert page.failed == 2
+    assert len(page.shown) == len(good_points(frame)) == 6
+    assert isinstance(content["rows"], list)
+    assert len(content["rows"]) == 6
+    figures = page.shown[page.objectives].to_numpy(float)
+    slow = [not any((o <= p).all() and (o < p).any() for o in figures) for p in figures]
+    assert content["front"] == np.flatnonzero(slow).tolist()
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "A likely choice:" in text
+    assert "2 points failed" in text
+    assert "Units &lt;/script&gt; &amp; depth?" in text
+
+
+def test_a_large_study_shows_its_front_and_a_sample(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = study_page(folder)
+    monkeypatch.setattr(module, "MOST_POINTS", 2)
+    page = study_page(folder)
+    assert len(page.shown) < len(whole.shown)
+    assert list(page.front["index"]) == list(whole.front["index"])
+    assert page.points == 8
+    assert page.good == 6
+
+
+def test_the_verb_and_what_it_refuses(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    done = CliRunner().invoke(group, ["report", str(folder), "--out", str(out), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["points"] == 8
+    done = CliRunner().invoke(group, ["report", str(folder), "--machine", "phone-lpddr4x"])
+    assert done.exit_code == 2
+    assert "is a study, which has run already; leave it out" in done.stderr
+
+
+def test_nothing_to_show(tmp_path: Path) -> None:
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": {"huffman.units": [7]}}).run(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"expected points that ran .*; the first failed with: phone-lpddr5x with"):
+        study_page(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the path to open the page in")
+def test_a_browser_draws_it_and_filters(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    write_study_report(path, folder, command="dchw report out")
+    path.write_text(path.read_text(encoding="utf-8").replace("</head>", PROBE, 1), encoding="utf-8")
+    title = re.search(r"<title>(errors.*?)</title>", browse(path, tmp_path, "--dump-dom"))
+    assert title is not None
+    assert title[1] == "errors=0 figures=4 rows=6 filtered=2"

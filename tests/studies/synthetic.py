@@ -1,0 +1,72 @@
+"""Points that cost nothing to evaluate, and some that misbehave; also the program that the survival tests interrupt.
+
+python -m tests.studies.synthetic DIR COUNT WORKERS [SLEEP_MS]
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from dchw.quantities import DchwError
+from dchw.studies.points import Axis, Space, Values
+from dchw.studies.store import Kinds, Row
+from dchw.studies.study import run_points
+
+KINDS: Kinds = {"index": "int", "a": "int", "b": "str", "figure": "float", "error": "str"}
+
+
+@dataclass
+class Synthetic:
+    """``figure`` is a fraction with many digits; ``fails`` raise and ``kills`` end their process."""
+
+    count: int
+    fails: frozenset[int] = frozenset()
+    breaks: frozenset[int] = frozenset()
+    kills: frozenset[int] = frozenset()
+    sleep_seconds: float = 0.0
+    space: Space = field(init=False)
+
+    def __post_init__(self) -> None:
+        numbers = Axis(keys=("a",), choices=tuple((n,) for n in range(self.count)))
+        words = Axis(keys=("b",), choices=(("even",), ("odd",)))
+        self.space = Space(axes=(numbers, words), slow=0, fixed={}, derive={}, only=())
+
+    def at(self, index: int) -> Values:
+        return self.space.at(index)
+
+    def evaluate(self, values: Values) -> Row:
+        index = 2 * int(values["a"]) + (values["b"] == "odd")
+        if index in self.fails:
+            raise DchwError(f"point {index} has no figure")
+        if index in self.breaks:
+            raise ZeroDivisionError("a fault of the simulator")
+        if index in self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.sleep_seconds:
+            time.sleep(self.sleep_seconds)
+        return {"figure": 1.0 / (3 + index)}
+
+    def cost(self, index: int) -> float:
+        return 1.0
+
+
+def table(folder: Path, points: Synthetic, **options: int) -> pd.DataFrame:
+    """The table after a run that nothing disturbs any more."""
+    store = run_points(points, folder, {"count": points.count}, KINDS, points.space, **options)  # type: ignore[arg-type]
+    return store.frame()
+
+
+if __name__ == "__main__":
+    folder, count, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    slow = Synthetic(count, sleep_seconds=float(sys.argv[4]) / 1e3 if len(sys.argv) > 4 else 0.0)
+    try:
+        table(folder, slow, workers=workers)
+    except DchwError as error:
+        sys.exit(f"dchw: {error}")

@@ -1,0 +1,187 @@
+"""Is anything lost, doubled or torn when workers, parents, disks and users misbehave?
+
+Each test interrupts a run, looks at what can be read then, lets the same study go on and compares its table with the
+one of a run that nothing disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dchw.quantities import DchwError
+from dchw.studies.store import Store, held
+from tests.studies.synthetic import KINDS, Synthetic, table
+
+COUNT = 60
+SLEEP_MS = 20
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return table(tmp_path_factory.mktemp("undisturbed") / "study", Synthetic(COUNT))
+
+
+def start(folder: Path, workers: int, count: int = COUNT, sleep_ms: float = SLEEP_MS) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "tests.studies.synthetic", str(folder), str(count), str(workers), str(sleep_ms)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+
+def ended_well(process: subprocess.Popen[bytes]) -> None:
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+def wait_for_rows(folder: Path, process: subprocess.Popen[bytes], rows: int = 5) -> None:
+    """Until some rows are on disk."""
+    store = Store(folder=folder, kinds=KINDS, count=2 * COUNT)
+    while process.poll() is None and not (folder / "parts").exists():
+        time.sleep(0.01)
+    while process.poll() is None and int(store.finished().sum()) < rows:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
+
+
+def readable(folder: Path) -> pd.DataFrame:
+    return Store(folder=folder, kinds=KINDS, count=2 * COUNT).frame()
+
+
+def check_part(part: pd.DataFrame, undisturbed: pd.DataFrame, least: int = 5) -> None:
+    """What is there is right, single and not everything."""
+    assert least <= len(part) < len(undisturbed)
+    assert part["index"].is_unique
+    same = undisturbed.set_index("index").loc[part["index"]].reset_index()
+    pd.testing.assert_frame_equal(part, same, check_exact=True)
+
+
+def children(pid: int) -> list[int]:
+    """Workers of a process: children that were spawned to evaluate."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and b"spawn_main" in words:
+                found.append(int(entry.name))
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find workers")
+
+
+@needs_proc
+def test_a_killed_worker(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    process = start(tmp_path / "s", 2)
+    wait_for_rows(tmp_path / "s", process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    ended_well(process)
+    pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_and_an_interrupted_parent(
+    tmp_path: Path, undisturbed: pd.DataFrame, workers: int, how: signal.Signals
+) -> None:
+    process = start(tmp_path / "s", workers)
+    wait_for_rows(tmp_path / "s", process)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    check_part(readable(tmp_path / "s"), undisturbed)
+    assert table(tmp_path / "s", Synthetic(COUNT)).equals(undisturbed)
+    assert sorted(p.name for p in (tmp_path / "s" / "parts").iterdir()) == []
+
+
+def test_two_starts_at_once(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    first = start(tmp_path / "s", 1)
+    wait_for_rows(tmp_path / "s", first)
+    with pytest.raises(DchwError, match=rf"another start is at work there \(process {first.pid}\); wait for it"):
+        table(tmp_path / "s", Synthetic(COUNT))
+    ended_well(first)
+    pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
+
+
+def test_two_starts_that_see_no_lock(
+    tmp_path: Path, undisturbed: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no locks, both run; every point still stands in the table once."""
+    other = start(tmp_path / "s", 1)
+    wait_for_rows(tmp_path / "s", other)
+    monkeypatch.setattr("dchw.studies.store._try_lock", lambda file: True)
+    here = table(tmp_path / "s", Synthetic(COUNT))
+    assert here.equals(undisturbed)
+    ended_well(other)
+    pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    disk = Path(tempfile.mkdtemp())  # outside pytest's folders: a mount that is left behind would block their removal
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
+    if made.returncode:
+        disk.rmdir()
+        pytest.skip("may not mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk.rmdir()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk(small_disk: Path, undisturbed: pd.DataFrame, workers: int) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(232 << 10))
+    process = start(small_disk / "s", workers, sleep_ms=0)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"cannot be written" in said
+    assert b"free space" in said
+    part = readable(small_disk / "s")
+    check_part(part, undisturbed, least=1)
+    ballast.unlink()
+    assert table(small_disk / "s", Synthetic(COUNT)).equals(undisturbed)
+
+
+def test_points_that_fail_stand_in_the_table(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    points = Synthetic(COUNT, fails=frozenset({7}), breaks=frozenset({11}))
+    found = table(tmp_path / "s", points).set_index("index")
+    assert found.loc[7, "error"] == "point 7 has no figure"
+    assert found.loc[11, "error"] == "ZeroDivisionError: a fault of the simulator"
+    assert found["error"].notna().sum() == 2
+    assert pd.isna(found.loc[7, "figure"])
+    assert found.loc[7, "a"] == 3
+    # once its cause is gone, a failed point runs again only if asked
+    again = table(tmp_path / "s", Synthetic(COUNT))
+    assert again["error"].notna().sum() == 2
+    assert table(tmp_path / "s", Synthetic(COUNT), retry_failed=True).equals(undisturbed)
+
+
+def test_a_point_that_kills_its_workers_is_found(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    found = table(tmp_path / "s", Synthetic(COUNT, kills=frozenset({13})), workers=2).set_index("index")
+    assert found.loc[13, "error"] == "3 workers died on it (exit code -9); it may need more memory than they have"
+    rest = found.drop(index=13).reset_index()
+    same = undisturbed[undisturbed["index"] != 13].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, same, check_exact=True)
+
+
+def test_one_worker_and_two_give_the_same(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    assert table(tmp_path / "s", Synthetic(COUNT), workers=2).equals(undisturbed)
+
+
+def test_the_lock_is_let_go(tmp_path: Path) -> None:
+    for _ in range(2):
+        with held(tmp_path):
+            pass
