@@ -7,12 +7,10 @@ rows, and a count without an energy, or a row gone missing, is an error, never z
 from dchw.costs.accounting import account, check_complete, unit_costs
 from dchw.costs.frames import FrameEnergy, per_frame
 from dchw.costs.report import CostReport, Work
-from dchw.costs.rows import CATEGORIES, STAGES, AreaRow, CostRow
+from dchw.costs.rows import AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption
 
 __all__ = [
-    "CATEGORIES",
-    "STAGES",
     "AreaRow",
     "Assumption",
     "CostReport",

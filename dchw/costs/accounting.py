@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from types import MappingProxyType
 
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
@@ -15,38 +17,28 @@ from dchw.engines.result import Timing
 from dchw.formats import Need, storage_format
 from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
-from dchw.machines.units.huffman_decoder import Placement
-from dchw.machines.units.unit import UnitCosts
+from dchw.machines.units.unit import MEMORY, Face, Setting, UnitCosts
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
 from dchw.technology.figure import Confidence, Figure
 from dchw.vocabulary import Event, Stream
 
-ENTRY_BITS = 16
-"""Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
 
-
-def unit_costs(machine: Machine, storage: str) -> dict[str, UnitCosts]:
+def unit_costs(machine: Machine, storage: str) -> Mapping[str, UnitCosts]:
     """Costs of the units on the chip that a storage format involves; the others are neither active nor counted."""
     form = storage_format(storage)
-    needs, sparse = form.needs, form.positions
+    # what costs do not depend on is left out, so that machines which differ in it alone are priced once
+    content = machine.model_copy(update={"name": "", "description": "", "source": ""})
+    return _costs_of(content, form.needs, form.positions)
+
+
+@lru_cache(maxsize=256)
+def _costs_of(machine: Machine, needs: frozenset[Need], positions: bool) -> Mapping[str, UnitCosts]:
+    """Composing a machine's units takes ten times what a small network's run does: once per content."""
     parts = machine.silicon.parts(machine.clock_hz)
-    elements, formats = machine.pe_array.elements, machine.formats
-    decoding = Need.DECODER in needs
-    at_use = machine.huffman.placement is Placement.USE
-    readers = machine.huffman.units if decoding and at_use else elements if sparse else machine.weight_sram.banks
-    costs = {
-        "dma": machine.dma.costs(parts, word_bits=machine.weight_sram.word_bits, staged=decoding and not at_use),
-        "weight_sram": machine.weight_sram.costs(parts, readers=readers),
-        "activation_sram": machine.activation_sram.costs(parts, readers=1),
-        "pe_array": machine.pe_array.costs(parts, formats, indexed=Need.INDEX in needs, lockstep=not sparse),
-        "vector": machine.vector.costs(parts, formats),
-    }
-    if Need.CODEBOOK in needs:
-        costs["codebook"] = machine.codebook.costs(parts, elements=elements, value_bits=formats.weights.bits)
-    if decoding:
-        costs["huffman"] = machine.huffman.costs(parts, elements=elements, entry_bits=ENTRY_BITS)
-    return costs
+    setting = Setting(machine=machine, needs=needs, positions=positions)
+    priced = {name: unit.costs(parts, setting) for name, unit in machine.units.items() if unit.involved(setting)}
+    return MappingProxyType({name: cost for name, cost in priced.items() if cost is not None})
 
 
 def account(
@@ -70,7 +62,7 @@ def account(
         scope=dram_scope,
         seconds=timing.cycles / machine.clock_hz,
         work=work,
-        choices=tuple(_choices(machine, storage, counts, program, timing, rows)),
+        alternatives=partial(_choices, machine, storage, tuple(counts), program, timing, rows),
         warnings=_too_slow(machine, priced),
     )
     check_complete(report, counts, priced, timing, machine.dram.part)
@@ -86,8 +78,9 @@ def _priced(
 ) -> list[CostRow]:
     """The rows of the units on the chip: events, clocks, leakage."""
     rows = []
+    faces = {name: unit.face(name) for name, unit in machine.units.items()}
     for count in counts:
-        each = costs[count.unit].energy_pj.get(Event(count.event)) if count.unit in costs else None
+        each = costs[count.unit].energy_pj.get(count.event) if count.unit in costs else None
         if each is None:
             raise SimulationError(
                 f"costs: expected an energy for {count.event} in {count.unit}; got none for {count.count:,} events; "
@@ -96,6 +89,7 @@ def _priced(
         rows.append(
             CostRow(
                 unit=count.unit,
+                face=faces[count.unit],
                 event=count.event,
                 layer=count.layer,
                 stream=_stream_name(count),
@@ -105,11 +99,14 @@ def _priced(
         )
     for unit, cost in costs.items():
         if cost.clock_pj is not None:
-            rows += _clock_rows(unit, cost.clock_pj, _busy_cycles(program, timing, unit), timing.cycles, machine)
+            busy = _busy_cycles(program, timing, machine.units[unit].works_with or unit)
+            rows += _clock_rows(unit, faces[unit], cost.clock_pj, busy, timing.cycles, machine)
         # 1 mW for one second is 1e9 pJ
         leakage = cost.leakage_mw.converted("pJ", 1e9)
         seconds = timing.cycles / machine.clock_hz
-        rows.append(CostRow(unit=unit, event=LEAKAGE, layer="", stream="", count=seconds, each=leakage))
+        rows.append(
+            CostRow(unit=unit, face=faces[unit], event=LEAKAGE, layer="", stream="", count=seconds, each=leakage)
+        )
     return rows
 
 
@@ -120,24 +117,28 @@ def _choices(
     program: Program,
     timing: Timing,
     rows: Sequence[CostRow],
-) -> Iterator[Assumption]:
+) -> tuple[Assumption, ...]:
     """What the same run would cost on the silicon's alternatives."""
+    found = []
     total = math.fsum(row.energy_pj for row in rows)
-    on_chip = math.fsum(row.energy_pj for row in rows if row.unit != "dram")
+    on_chip = math.fsum(row.energy_pj for row in rows if row.face.category != MEMORY)
     for name, silicons in machine.silicon.alternatives().items():
         totals = [total]
         for silicon in silicons:
             other = machine.model_copy(update={"silicon": silicon})
             again = _priced(other, counts, program, timing, unit_costs(other, storage))
             totals.append(total - on_chip + math.fsum(row.energy_pj for row in again))
-        yield Assumption(
-            name=name,
-            energy_pj=on_chip,
-            total_low_pj=min(totals),
-            total_high_pj=max(totals),
-            confidence=Confidence.ASSUMED,
-            sources=("the machine's silicon",),
+        found.append(
+            Assumption(
+                name=name,
+                energy_pj=on_chip,
+                total_low_pj=min(totals),
+                total_high_pj=max(totals),
+                confidence=Confidence.ASSUMED,
+                sources=("the machine's silicon",),
+            )
         )
+    return tuple(found)
 
 
 def check_complete(
@@ -158,15 +159,16 @@ def check_complete(
     memory = timing.memory
     if memory is not None and not isinstance(part, FixedMemory):
         for done in energy_rows(part, activity(part, memory.channels, memory.clocks)):
-            expected["dram", done.event, "", ""] = done.count
+            expected[MEMORY, done.event, "", ""] = done.count
         for event in (Event.DRAM_READ, Event.DRAM_WRITE):
             if bursts := memory.commands.get(event, 0):
-                expected["dram", event, "", ""] = bursts
+                expected[MEMORY, event, "", ""] = bursts
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for row in report.rows:
         # bursts of the memory are shared out over layers and streams
-        where = ("", "") if row.unit == "dram" else (row.layer, row.stream)
-        found.setdefault((row.unit, str(row.event), *where), []).append(row.count)
+        memory_row = row.face.category == MEMORY
+        where = (MEMORY, str(row.event), "", "") if memory_row else (row.unit, str(row.event), row.layer, row.stream)
+        found.setdefault(where, []).append(row.count)
     for key, number in expected.items():
         got = math.fsum(found.get(key, ()))
         if not math.isclose(got, number, rel_tol=1e-9):
@@ -194,7 +196,7 @@ def _stream_name(count: EventCount) -> str:
     return count.stream.value if isinstance(count.stream, Stream) else ""
 
 
-def _clock_rows(unit: str, clock_pj: Figure, busy: float, cycles: int, machine: Machine) -> list[CostRow]:
+def _clock_rows(unit: str, face: Face, clock_pj: Figure, busy: float, cycles: int, machine: Machine) -> list[CostRow]:
     """Clock energy of the cycles a unit works, and what gating leaves of it in all others."""
     share = machine.silicon.ungated_share
     upper = min(1.0, 2 * share)
@@ -210,15 +212,14 @@ def _clock_rows(unit: str, clock_pj: Figure, busy: float, cycles: int, machine: 
         "pJ",
     )
     return [
-        CostRow(unit=unit, event=CLOCK, layer="", stream="", count=busy, each=clock_pj),
-        CostRow(unit=unit, event=IDLE_CLOCK, layer="", stream="", count=cycles - busy, each=gated),
+        CostRow(unit=unit, face=face, event=CLOCK, layer="", stream="", count=busy, each=clock_pj),
+        CostRow(unit=unit, face=face, event=IDLE_CLOCK, layer="", stream="", count=cycles - busy, each=gated),
     ]
 
 
 def _busy_cycles(program: Program, timing: Timing, unit: str) -> float:
-    """Cycles a unit works, as the mean over its copies; a codebook works when its processing element does."""
-    stands_for = {"codebook": "pe_array"}.get(unit, unit)
-    names = [node.name for node in program.nodes if isinstance(node, FiringNode) and node.unit == stands_for]
+    """Cycles a unit works, as the mean over its copies."""
+    names = [node.name for node in program.nodes if isinstance(node, FiringNode) and node.unit == unit]
     return sum(timing.nodes[name].busy for name in names) / max(len(names), 1)
 
 

@@ -16,6 +16,7 @@ from dchw.costs.report import CostReport
 from dchw.costs.rows import LEAKAGE, CostRow
 from dchw.dram.idle import IDLE_STATES, IdleState, idle_mw
 from dchw.machines.machine import Machine
+from dchw.machines.units.unit import MEMORY
 from dchw.quantities import DchwError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class FrameEnergy:
         ]
         rows += [
             (
-                f"idle DRAM {row.event}" if row.unit == "dram" else f"idle {row.event}",
+                f"idle DRAM {row.event}" if row.face.category == MEMORY else f"idle {row.event}",
                 row.unit,
                 row.energy_pj / frames,
                 row.low_pj / frames,
@@ -104,11 +105,13 @@ def per_frame(report: CostReport, fps: float, machine: Machine, dram_idle: IdleS
         )
     idle = period - report.seconds
     rows = [
-        CostRow(unit=row.unit, event=LEAKAGE, layer="", stream="", count=idle, each=row.each)
+        CostRow(unit=row.unit, face=row.face, event=LEAKAGE, layer="", stream="", count=idle, each=row.each)
         for row in report.rows
-        if row.event == LEAKAGE and row.unit != "dram"
+        if row.event == LEAKAGE and row.face.category != MEMORY
     ]
     power = idle_mw(machine.dram.part, dram_idle) * machine.dram.channels
     # 1 mW for one second is 1e9 pJ
-    rows.append(CostRow(unit="dram", event=dram_idle, layer="", stream="", count=idle, each=power.converted("pJ", 1e9)))
+    unit, each = machine.name_of(machine.dram), power.converted("pJ", 1e9)
+    face = machine.dram.face(unit)
+    rows.append(CostRow(unit=unit, face=face, event=dram_idle, layer="", stream="", count=idle, each=each))
     return FrameEnergy(fps=fps, report=report, idle_seconds=idle, idle_rows=tuple(rows))

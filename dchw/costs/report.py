@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dchw.costs.rows import AreaRow, CostRow
@@ -39,9 +41,14 @@ class CostReport:
     seconds: float
     """Duration of the run."""
     work: Work
-    choices: tuple[Assumption, ...] = ()
-    """What the total would be on other silicon of the same kind (`dchw.machines.units.unit.Silicon.alternatives`)."""
+    alternatives: Callable[[], tuple[Assumption, ...]] = tuple
+    """Prices the run on other silicon of the same kind (`dchw.machines.silicon.Silicon.alternatives`)."""
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def choices(self) -> tuple[Assumption, ...]:
+        """What the total would be on other silicon, worked out when first asked for."""
+        return self.alternatives()
 
     @property
     def energy_pj(self) -> float:

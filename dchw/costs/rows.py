@@ -4,31 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dchw.machines.units.unit import Face
 from dchw.technology.figure import Figure
-
-CATEGORIES = {
-    "dram": "DRAM",
-    "dma": "SRAM",
-    "weight_sram": "SRAM",
-    "activation_sram": "SRAM",
-    "huffman": "decode",
-    "codebook": "decode",
-    "pe_array": "compute",
-    "vector": "compute",
-}
-"""What a unit's events are summed under in short tables; clock and leakage are categories of their own."""
-
-STAGES = {
-    "dram": "fetch",
-    "dma": "fetch",
-    "weight_sram": "buffer",
-    "activation_sram": "buffer",
-    "huffman": "decode",
-    "codebook": "decode",
-    "pe_array": "multiply",
-    "vector": "output",
-}
-"""The step of the data path a unit belongs to, its clock and leakage included."""
 
 CLOCK, IDLE_CLOCK, LEAKAGE = "clock", "idle_clock", "leakage"
 """Rows that no event causes: cycles a unit is clocked, cycles gating stops all but a share of it, seconds."""
@@ -41,6 +18,8 @@ class CostRow:
     """One line of the energy account: ``count`` times ``each``."""
 
     unit: str
+    face: Face
+    """How reports show the unit."""
     event: str
     """An `Event`, ``clock`` and ``idle_clock`` (cycles), ``leakage`` (seconds) or a DRAM row that is not a command."""
     layer: str
@@ -54,12 +33,12 @@ class CostRow:
     @property
     def category(self) -> str:
         """DRAM, SRAM, decode, compute, clock or leakage."""
-        return _CATEGORY_OF_EVENT.get(self.event, CATEGORIES[self.unit])
+        return _CATEGORY_OF_EVENT.get(self.event, self.face.category)
 
     @property
     def stage(self) -> str:
         """fetch, buffer, decode, multiply or output."""
-        return STAGES[self.unit]
+        return self.face.stage
 
     @property
     def energy_pj(self) -> float:

@@ -33,7 +33,7 @@ class Controller(Config):
     write_high: Annotated[float, Field(gt=0, le=1)] = 0.8
     write_low: Annotated[float, Field(ge=0, le=1)] = 0.2
     row_policy: Literal["open", "closed", "timeout"] = "open"
-    row_timeout: Positive = 200
+    row_timeout: Positive = Field(default=200, le=1 << 24)
     refresh: Refresh | None = None
     rest_of_chip: Share = 0.0
 
@@ -61,8 +61,8 @@ class FixedMemory(Config):
 
     clock: Frequency
     bytes_per_cycle: Annotated[float, Field(gt=0)]
-    latency: NonNegative
-    burst_size: Size = 32
-    capacity: Size = 1 << 34
+    latency: NonNegative = Field(le=1 << 24)
+    burst_size: Size = Field(default=32, le=1 << 16)
+    capacity: Size = Field(default=1 << 34, le=1 << 48)
     queue: Queue = 32
     rest_of_chip: Share = 0.0

@@ -15,7 +15,7 @@ import numpy as np
 from dchw.formats import Need
 from dchw.lowering.decoding import kept_decoded
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
-from dchw.machines.units.unit import Unit
+from dchw.machines.units.unit import Flow, Unit
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.program import FiringNode, Program
@@ -33,14 +33,15 @@ class EventCount:
 
     layer: str
     unit: str
-    event: Event
+    event: str
+    """An `Event`, or the name of one that only this unit has."""
     stream: Stream | None
     count: int
 
 
 def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]:
     """Events of all units on the chip, per layer."""
-    counts: Counter[tuple[str, str, Event, Stream | None]] = Counter()
+    counts: Counter[tuple[str, str, str, Stream | None]] = Counter()
     for stage in workload.stages:
         _Counting(workload, stage, decodes_of(workload, program, stage.layer), counts).count()
     _requests(workload, program, counts)
@@ -66,7 +67,7 @@ def decodes_of(workload: Workload, program: Program, work: LayerWork) -> int:
     return 1 if kept_decoded(machine, work) else work.tiling.passes
 
 
-def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, Event, Stream | None]]) -> None:
+def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, str, Stream | None]]) -> None:
     """What crosses the DMA, and the words its answers fill."""
     machine = workload.machine
     staged = workload.decodes_at_load
@@ -92,7 +93,7 @@ class _Counting:
     """Counts one stage."""
 
     def __init__(
-        self, workload: Workload, stage: Stage, decodes: int, counts: Counter[tuple[str, str, Event, Stream | None]]
+        self, workload: Workload, stage: Stage, decodes: int, counts: Counter[tuple[str, str, str, Stream | None]]
     ) -> None:
         self._machine, self._stage, self._decodes, self._counts = workload.machine, stage, decodes, counts
         self._work: LayerWork = stage.layer
@@ -107,12 +108,27 @@ class _Counting:
 
     def count(self) -> None:
         self._activations()
-        if self._work.form.positions:
-            self._sparse()
-        else:
-            self._lockstep()
+        used = self._sparse() if self._work.form.positions else self._lockstep()
+        self._weights(used)
+        flow = self._flow(used)
+        for unit in self._machine.units.values():
+            for counted in unit.counts(flow):
+                self._add(unit, counted.event, counted.count, counted.stream)
 
-    def _add(self, unit: Unit, event: Event, count: int, stream: Stream | None = None) -> None:
+    def _flow(self, used: int) -> Flow:
+        """What units need that count by themselves."""
+        work = self._work
+        stored = work.packed.packed_bytes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits
+        needs = work.form.needs
+        return Flow(
+            needs=needs,
+            entries=used,
+            codebook_values=stored + 1 if Need.CODEBOOK in needs else 0,
+            vector_values=work.output_values + self._stage.vector_values,
+            elements=self._machine.pe_array.elements,
+        )
+
+    def _add(self, unit: Unit, event: str, count: int, stream: Stream | None = None) -> None:
         self._counts[self._work.name, self._machine.name_of(unit), event, stream] += int(count)
 
     def _activations(self) -> None:
@@ -122,45 +138,38 @@ class _Counting:
         self._add(self._machine.activation_sram, Event.SRAM_READ, int(self._groups.sum()) * words, Stream.ACTIVATIONS)
         for size in self._stage.loads.values():
             self._add(self._machine.activation_sram, Event.SRAM_WRITE, sram.words(size * 8), Stream.ACTIVATIONS)
-        values = work.output_values + self._stage.vector_values
         self._add(
             self._machine.activation_sram, Event.SRAM_WRITE, sram.words(work.output_values * bits), Stream.OUTPUTS
         )
         for size in self._stage.stores.values():
             self._add(self._machine.activation_sram, Event.SRAM_READ, sram.words(size * 8), Stream.OUTPUTS)
-        self._add(self._machine.vector, Event.VECTOR_OPERATION, values)
         self._add(self._machine.pe_array, Event.MAC, self._stage.product_macs)
 
     def _multiply(self, products: int) -> None:
         self._add(self._machine.pe_array, Event.MAC, products)
         self._add(self._machine.pe_array, Event.ACCUMULATOR_ACCESS, products + self._work.output_values)
 
-    def _lockstep(self) -> None:
+    def _lockstep(self) -> int:
         work = self._work
         # one queue in front of the lockstep array
         self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()), Stream.ACTIVATIONS)
         self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()), Stream.ACTIVATIONS)
         self._multiply(int(self._lanes.sum()) * work.rows)
-        self._weights(used=int(self._active.sum()) * work.rows)
+        return int(self._active.sum()) * work.rows
 
-    def _sparse(self) -> None:
+    def _sparse(self) -> int:
         work, elements = self._work, self._machine.pe_array.elements
         per_job = np.bincount(work.entries.job, minlength=self._active.size)
         self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
         self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
         self._multiply(int((per_job * self._lanes).sum()))
-        self._weights(used=int((per_job * self._active).sum()))
+        return int((per_job * self._active).sum())
 
     def _weights(self, used: int) -> None:
         """From the SRAM to the multipliers, through what the format needs; ``used`` entries or weights in all."""
         machine, work = self._machine, self._work
         if work.needs(Need.INDEX):
             self._add(self._machine.pe_array, Event.INDEX_ACCUMULATE, used, Stream.GAPS)
-        if work.needs(Need.CODEBOOK):
-            size = work.packed.packed_bytes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits + 1
-            copies = machine.codebook.copies(machine.pe_array.elements)
-            self._add(self._machine.codebook, Event.CODEBOOK_LOOKUP, used, Stream.CODES)
-            self._add(self._machine.codebook, Event.TABLE_WRITE, size * copies, Stream.CODEBOOKS)
         if work.needs(Need.DECODER):
             self._decode(used)
         else:

@@ -6,20 +6,24 @@ LPDDR channels -> controller -> read DMA -> weight / activation SRAM -> decode u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Frequency, load_yaml
 from dchw.formats.packing.layout import Pointers
+from dchw.machines.silicon import NumberFormats, Silicon
 from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
 from dchw.machines.units.dram import Dram
 from dchw.machines.units.huffman_decoder import HuffmanDecoder
 from dchw.machines.units.pe_array import PeArray
-from dchw.machines.units.sram import Sram
-from dchw.machines.units.unit import NumberFormats, Silicon, Unit
+from dchw.machines.units.sram import ActivationSram, WeightSram
+from dchw.machines.units.unit import Face, Unit
 from dchw.machines.units.vector import Vector
 from dchw.quantities import ConfigError, nearest
 
@@ -31,7 +35,7 @@ class Machine(Config):
     description: str
     source: str
     """Where the parameters come from."""
-    clock_hz: Frequency = Field(alias="clock")
+    clock_hz: Frequency = Field(alias="clock", le=10**12)
     silicon: Silicon
     formats: NumberFormats = NumberFormats()
     pointers: Pointers = Pointers.MADE
@@ -39,8 +43,8 @@ class Machine(Config):
     units make column starts as they decode (``made``)."""
     dram: Dram
     dma: Dma
-    weight_sram: Sram
-    activation_sram: Sram
+    weight_sram: WeightSram
+    activation_sram: ActivationSram
     huffman: HuffmanDecoder
     codebook: CodebookLookup
     pe_array: PeArray
@@ -65,6 +69,18 @@ class Machine(Config):
                 f"{elements}; lower it"
             )
         return self
+
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """The units by name, from memory to results as the fields stand; a field's name is its unit's name."""
+        held = {name: getattr(self, name) for name in type(self).model_fields}
+        return MappingProxyType({name: unit for name, unit in held.items() if isinstance(unit, Unit)})
+
+    @classmethod
+    def faces(cls) -> Mapping[str, Face]:
+        """How reports show the units, in the same order."""
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {n: kind.face(n) for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Unit)}
 
     def name_of(self, unit: Unit) -> str:
         """The name of one of this machine's units: the field that holds it."""
@@ -114,8 +130,15 @@ def machine(name_or_path: str | Path) -> Machine:
     """
     text = str(name_or_path)
     if text in preset_names():
-        return load_yaml(Machine, Path(str(files("dchw.machines").joinpath("presets", f"{text}.yaml"))))
+        path = Path(str(files("dchw.machines").joinpath("presets", f"{text}.yaml")))
+        return _preset(path, path.read_bytes())
     if not Path(text).exists():
         hint = nearest(text, preset_names())
         raise ConfigError(f"machine {text!r}: neither a preset nor a file that exists; {hint}")
     return load_yaml(Machine, Path(text))
+
+
+@lru_cache(maxsize=64)
+def _preset(path: Path, content: bytes) -> Machine:
+    """A preset, parsed once for one content of its file; machines are frozen and may be shared."""
+    return load_yaml(Machine, path)

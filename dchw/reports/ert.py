@@ -27,7 +27,7 @@ def energy_table(machine: Machine, storage: str = DEFAULT_FORMAT) -> dict[str, A
     """The energy reference table of the units that a storage format needs."""
     tables = []
     for unit, cost in unit_costs(machine, storage).items():
-        actions = [_action(event.value, figure, {}) for event, figure in sorted(cost.energy_pj.items())]
+        actions = [_action(str(event), figure, {}) for event, figure in sorted(cost.energy_pj.items())]
         cycle = {"global_cycle_seconds": 1 / machine.clock_hz}
         if cost.clock_pj is not None:
             actions.append(_action("clock", cost.clock_pj, cycle))

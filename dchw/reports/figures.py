@@ -21,13 +21,13 @@ from dchw.reports.style import (
     SERIES,
     STATES,
     STREAMS,
-    UNITS,
     VERMILLION,
     Look,
     number,
     prefix,
     quantity,
     unit_name,
+    unit_rank,
 )
 from dchw.reports.tables import BUS, WHOLE_RUN, ReportTables
 
@@ -274,8 +274,9 @@ def _activity(tables: ReportTables) -> Drawing:
     frame = frame[frame["kind"].isin(working["kind"])]
     kinds = zip(frame["kind"], frame["unit"], frame["nodes"], strict=True)
     frame = frame.assign(label=[_kind(str(kind), str(unit), int(nodes)) for kind, unit, nodes in kinds])
-    place = {unit: rank for rank, unit in enumerate(UNITS)}
-    order = list(dict.fromkeys(frame.sort_values("unit", key=lambda units: units.map(place), kind="stable")["label"]))
+    order = list(
+        dict.fromkeys(frame.sort_values("unit", key=lambda units: units.map(unit_rank), kind="stable")["label"])
+    )
     data = []
     for axis, storage in (("", before), ("2", after)):
         part = frame[frame["storage"] == storage].set_index("label")

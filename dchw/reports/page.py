@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dchw.reports.figures import draw
-from dchw.reports.style import UNITS, number, prefix, quantity, unit_name, whole
+from dchw.reports.style import number, prefix, quantity, unit_name, unit_rank, whole
 from dchw.reports.tables import WHOLE_RUN, ReportTables
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _unit_rows(tables: ReportTables) -> list[dict[str, Any]]:
     before, after = tables.comparison["storage"].iloc[0], tables.comparison["storage"].iloc[-1]
     frame = tables.units
     rows = []
-    for unit in sorted(set(frame["unit"]), key=list(UNITS).index):
+    for unit in sorted(set(frame["unit"]), key=unit_rank):
         cells = {}
         for which, storage in (("before", before), ("after", after)):
             found = frame[(frame["unit"] == unit) & (frame["storage"] == storage)]

@@ -6,19 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dchw.machines.machine import Machine
+
 PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
 
-UNITS = {
-    "dram": "DRAM",
-    "dma": "DMA",
-    "weight_sram": "weight SRAM",
-    "activation_sram": "activation SRAM",
-    "huffman": "Huffman decoders",
-    "codebook": "codebooks",
-    "pe_array": "PE array",
-    "vector": "vector unit",
-}
-"""Units as readers call them."""
+UNITS = {name: face.label for name, face in Machine.faces().items()}
+"""Units of every machine as readers call them, from memory to results."""
 
 BLACK, ORANGE, SKY, GREEN = "#4d4d4d", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -74,6 +67,12 @@ SERIES = (
 def unit_name(unit: str) -> str:
     """A unit as readers call it; unknown ones with spaces for underscores."""
     return UNITS.get(unit, unit.replace("_", " "))
+
+
+def unit_rank(unit: str) -> int:
+    """Place of a unit in tables and figures; those of one machine only come behind the others."""
+    known = list(UNITS)
+    return known.index(unit) if unit in known else len(known)
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -27,14 +27,6 @@ from dchw.quantities import ceil_div
 Cycles = npt.NDArray[np.float64]
 LATENCY_SHARE = 0.6
 """Below this share of its own cycles even the busiest resource does not bind: the layer waits on latencies."""
-WORDS = {
-    "dma": "DMA",
-    "huffman": "decode",
-    "pe_array": "array",
-    "activation_sram": "activation SRAM",
-    "weight_sram": "weight SRAM",
-}
-"""What the work of a unit's nodes is called; a unit that is not listed goes by its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +121,8 @@ def _work(workload: Workload, program: Program, timing: Timing) -> dict[str, Cyc
         if not isinstance(node, FiringNode):
             continue
         busy = timing.nodes[node.name].by_layer[:, 0].astype(np.float64)
-        word = WORDS.get(node.unit, node.unit)
+        unit = workload.machine.units[node.unit]
+        word = unit.resource or unit.face(node.unit).label
         found[word] = np.maximum(found.get(word, np.zeros(layers)), busy)
     array = found.pop("array", None)
     if array is not None:

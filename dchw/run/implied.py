@@ -23,7 +23,7 @@ from dchw.program.program import FiringNode, Program, Work
 from dchw.quantities import SimulationError
 from dchw.vocabulary import Event, Stream
 
-Key = tuple[str, str, Event, Stream | None]
+Key = tuple[str, str, str, Stream | None]
 """Layer, unit, event, stream."""
 
 
@@ -33,7 +33,7 @@ def check_counts(workload: Workload, program: Program, counts: Sequence[EventCou
     requested: Counter[str] = Counter()
     for count in counts:
         counted[count.layer, count.unit, count.event, count.stream] += count.count
-        if count.event is Event.DMA_REQUEST:
+        if count.event == Event.DMA_REQUEST:
             requested[count.layer] += count.count
     for key, implied in implied_counts(workload, program).items():
         if counted[key] != implied:
@@ -106,9 +106,10 @@ class _Implied:
 
 def _requests(workload: Workload, program: Program) -> dict[str, int]:
     """Firings of a layer that ask the memory for something."""
-    if program.memory is None:
+    memory = program.memory
+    if memory is None:
         return {}
-    asking = {link.source for link in program.links if link.target == program.memory.name}
+    asking = {link.source for link in program.links if link.target == memory.name}
     totals = np.zeros(len(program.layers), np.int64)
     for node in program.nodes:
         if isinstance(node, FiringNode) and node.name in asking:

@@ -323,7 +323,7 @@ def priced(workload: Workload, program: Program, timing: Timing, *, engine: Engi
     target = workload.machine
     counts = count_events(workload, program)
     check_counts(workload, program, counts)
-    rows, scope = dram_account(target.dram, timing.memory, program)
+    rows, scope = dram_account(target, timing.memory, program)
     report = costs.account(target, workload.storage, counts, program, timing, rows, scope, _work(workload))
     check_conservation(workload, program, timing, warm=warm)
     return SimResult(

@@ -8,23 +8,35 @@ layer's codebook writes its entries once into every copy, beside the code tables
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
 from dchw.config import Positive
-from dchw.machines.units.unit import Unit, UnitCosts
+from dchw.formats import Need
+from dchw.machines.units.unit import Count, Direction, Flow, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
 from dchw.technology.parts import Parts
 from dchw.technology.structures import codebook_unit, merged
-from dchw.vocabulary import Event
+from dchw.vocabulary import Event, Stream
 
 
 class CodebookLookup(Unit):
     """Parameters of the look-up tables."""
 
-    entries: Positive
+    label: ClassVar[str] = "codebooks"
+    category: ClassVar[str] = "decode"
+    stage: ClassVar[str] = "decode"
+    works_with: ClassVar[str] = "pe_array"
+
+    entries: Positive = Field(le=1 << 16)
     """Shared values a codebook holds, code 0 included."""
-    ports: Positive = 1
-    shared_by: Positive = 1
+    ports: Positive = Field(default=1, le=1 << 10)
+    """Look-ups of one copy in a cycle."""
+    shared_by: Positive = Field(default=1, le=1 << 14)
     """Processing elements that read one copy."""
-    latency_cycles: Positive = 1
+    latency_cycles: Positive = Field(default=1, le=1 << 10)
 
     @property
     def slot_cycles(self) -> int:
@@ -39,10 +51,31 @@ class CodebookLookup(Unit):
         """Copies that serve so many processing elements."""
         return ceil_div(elements, self.shared_by)
 
-    def costs(self, parts: Parts, *, elements: int, value_bits: int) -> UnitCosts:
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """A code in and a shared value out, per read port of every copy."""
+        copies = self.copies(setting.machine.pe_array.elements) * self.ports
+        code_bits = max(1, (self.entries - 1).bit_length())
+        return {
+            "codes": Port(direction=Direction.IN, bits=code_bits, copies=copies),
+            "values": Port(direction=Direction.OUT, bits=setting.machine.formats.weights.bits, copies=copies),
+        }
+
+    def involved(self, setting: Setting) -> bool:
+        """Formats of shared weights look them up."""
+        return Need.CODEBOOK in setting.needs
+
+    def counts(self, flow: Flow) -> Iterator[Count]:
+        """A look-up per entry that is multiplied; the layer's shared values written into every copy."""
+        if Need.CODEBOOK in flow.needs:
+            loaded = flow.codebook_values * self.copies(flow.elements)
+            yield Count(event=Event.CODEBOOK_LOOKUP, count=flow.entries, stream=Stream.CODES)
+            yield Count(event=Event.TABLE_WRITE, count=loaded, stream=Stream.CODEBOOKS)
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """One table per copy, flip-flops below 64 entries and SRAM from there on."""
+        value_bits = setting.machine.formats.weights.bits
         copy = codebook_unit(parts, entries=self.entries, value_bits=value_bits, ports=self.ports)
-        whole = merged(parts, [(copy, self.copies(elements))], {})
+        whole = merged(parts, [(copy, self.copies(setting.machine.pe_array.elements))], {})
         return UnitCosts(
             energy_pj={
                 Event.CODEBOOK_LOOKUP: copy.energy_pj["codebook_lookup"],

@@ -9,11 +9,16 @@ translation, unaligned heads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from dchw.config import Positive, Size
-from dchw.machines.units.unit import Unit, UnitCosts
+from dchw.formats import Need
+from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
@@ -27,11 +32,15 @@ CHANNELS = 3
 class Dma(Unit):
     """Parameters of the DMA engine."""
 
-    request_bytes: Size
+    label: ClassVar[str] = "DMA"
+    category: ClassVar[str] = "SRAM"
+    stage: ClassVar[str] = "fetch"
+
+    request_bytes: Size = Field(le=1 << 20)
     """Bytes of one request: a whole number of DRAM bursts, written with its unit (``256 B``)."""
-    outstanding: Positive
+    outstanding: Positive = Field(le=1 << 16)
     """Reads that may wait for their answers."""
-    staging_bytes: Size
+    staging_bytes: Size = Field(le=1 << 30)
     """Buffer between DRAM and decode units when weights are decoded while they load."""
 
     def blocks(self, size_bytes: int) -> int:
@@ -47,7 +56,15 @@ class Dma(Unit):
             out[-1] = total - per_request * (out.size - 1)
         return out
 
-    def costs(self, parts: Parts, *, word_bits: int, staged: bool) -> UnitCosts:
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Requests to the memory, and results on their way there."""
+        machine = setting.machine
+        return {
+            "requests": Port(direction=Direction.OUT, bits=ADDRESS_BITS, copies=CHANNELS),
+            "results": Port(direction=Direction.IN, bits=machine.activation_sram.word_bits),
+        }
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Address counters of three channels and, where weights are decoded while they load, the staging buffer.
 
         A request adds its size to an address and writes the address register.
@@ -59,10 +76,11 @@ class Dma(Unit):
             path=(adder.delay_ns,),
             register_bits=ADDRESS_BITS * CHANNELS,
         )
-        energy: dict[Event, Figure] = {Event.DMA_REQUEST: channels.energy_pj["request"]}
+        energy: dict[str, Figure] = {Event.DMA_REQUEST: channels.energy_pj["request"]}
         leakage, area = channels.leakage_mw, channels.area_mm2
-        if staged:
-            buffer = parts.sram(self.staging_bytes, word_bits)
+        machine = setting.machine
+        if Need.DECODER in setting.needs and not machine.huffman.at_use:
+            buffer = parts.sram(self.staging_bytes, machine.weight_sram.word_bits)
             energy |= {Event.SRAM_READ: buffer.read, Event.SRAM_WRITE: buffer.write}
             leakage, area = leakage + buffer.leakage, area + buffer.area
         return UnitCosts(

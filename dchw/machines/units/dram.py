@@ -10,9 +10,11 @@ only the share of the bandwidth it takes (``controller.rest_of_chip``, ``fixed.r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import ClassVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dchw.config import Positive
 from dchw.dram.address import address_map
@@ -20,17 +22,22 @@ from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard
 from dchw.dram.standard import standard as load_standard
-from dchw.machines.units.unit import Unit
+from dchw.machines.units.unit import MEMORY, Direction, Port, Setting, Unit
 from dchw.quantities import ConfigError
 
 
 class Dram(Unit):
     """Parameters of the main memory; exactly one of ``standard`` and ``fixed``."""
 
+    label: ClassVar[str] = "DRAM"
+    category: ClassVar[str] = MEMORY
+    stage: ClassVar[str] = "fetch"
+    resource: ClassVar[str] = "dram"
+
     standard: str | None = None
     """Name of a shipped standard (``LPDDR5X-8533``) or path of a YAML file of the same form."""
     fixed: FixedMemory | None = None
-    channels: Positive = 1
+    channels: Positive = Field(default=1, le=1 << 10)
     """A power of two."""
     mapping: str | None = None
     """How address bits select channel, rank, bank, row and column: a name or an order (`dchw.dram.address`).
@@ -52,6 +59,10 @@ class Dram(Unit):
         if per_bank and self.controller.refresh == "refpb":
             raise ValueError(f"controller.refresh: {self.standard} has no per-bank refresh; use 'refab' or 'noref'")
         return self
+
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Bursts, both ways, on every channel."""
+        return {"bursts": Port(direction=Direction.OUT, bits=8 * self.burst_bytes, copies=self.channels)}
 
     @property
     def part(self) -> Standard | FixedMemory:

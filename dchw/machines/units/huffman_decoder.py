@@ -21,20 +21,25 @@ Not modelled: overlap of one chunk's set-up with the end of the chunk before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from dchw.config import NonNegative, Positive
-from dchw.machines.units.unit import Unit, UnitCosts
+from dchw.config import Config, NonNegative, Positive
+from dchw.formats import Need
+from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
+from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
 from dchw.technology.structures import fifo, huffman_decode_unit, merged
 from dchw.vocabulary import Event
 
+ENTRY_BITS = 16
+"""Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
 SYMBOL_BITS = 8
 """Width of a decoded gap or code in the tables."""
 RATE_UNIT = 1024
@@ -57,11 +62,11 @@ class Placement(StrEnum):
     USE = "use"  # on the way out of the weight SRAM, which holds coded chunks
 
 
-class DecodeRate(Unit):
+class DecodeRate(Config):
     """Weights per cycle against the share of zeros, for the ``rate`` style."""
 
-    rate_low: Positive
-    rate_high: Positive
+    rate_low: Positive = Field(le=1 << 10)
+    rate_high: Positive = Field(le=1 << 10)
     zeros_low: float = Field(ge=0, le=1)
     zeros_high: float = Field(ge=0, le=1)
 
@@ -80,21 +85,26 @@ class DecodeRate(Unit):
 class HuffmanDecoder(Unit):
     """Parameters of the decode units."""
 
-    units: Positive
+    label: ClassVar[str] = "Huffman decoders"
+    category: ClassVar[str] = "decode"
+    stage: ClassVar[str] = "decode"
+    resource: ClassVar[str] = "decode"
+
+    units: Positive = Field(le=1 << 14)
     style: DecoderStyle = DecoderStyle.TABLE
     placement: Placement = Placement.USE
-    window_bits: Positive = 12
+    window_bits: Positive = Field(default=12, le=32)
     """Bits a look-up sees; no code word may be longer."""
-    bits_per_cycle: Positive = 1
-    max_symbols: Positive = 2
+    bits_per_cycle: Positive = Field(default=1, le=1 << 10)
+    max_symbols: Positive = Field(default=2, le=16)
     rate: DecodeRate | None = None
-    chunk_entries: Positive = 1024
+    chunk_entries: Positive = Field(default=1024, le=1 << 24)
     """Entries after which a chunk is closed at the next column."""
-    chunk_start_cycles: NonNegative = 1
-    table_entries: Positive = 512
+    chunk_start_cycles: NonNegative = Field(default=1, le=1 << 16)
+    table_entries: Positive = Field(default=512, le=1 << 20)
     """Symbols that the canonical gap and code tables of one unit hold together."""
-    table_writes_per_cycle: Positive = 4
-    output_queue: Positive = 8
+    table_writes_per_cycle: Positive = Field(default=4, le=1 << 16)
+    output_queue: Positive = Field(default=8, le=1 << 16)
     """Entries that may wait between a decode unit and each processing element."""
 
     @model_validator(mode="after")
@@ -102,6 +112,11 @@ class HuffmanDecoder(Unit):
         if (self.style is DecoderStyle.RATE) != (self.rate is not None):
             raise ValueError("expected a section 'rate' exactly when style is 'rate'; add or remove it")
         return self
+
+    @property
+    def at_use(self) -> bool:
+        """Whether weights are decoded on their way out of the weight SRAM."""
+        return self.placement is Placement.USE
 
     def table_load_cycles(self, entries: int) -> int:
         """Cycles to write a layer's code tables of so many entries into every unit."""
@@ -132,8 +147,22 @@ class HuffmanDecoder(Unit):
             np.array([self.bits_per_cycle, self.window_bits, self.max_symbols, rate, *supply], np.int64),
         )
 
-    def costs(self, parts: Parts, *, elements: int, entry_bits: int) -> UnitCosts:
-        """A gap and a code decoder per unit, and the entry queues in front of ``elements`` processing elements.
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Chunks in; entries, steps or whole decoded chunks out."""
+        machine = setting.machine
+        word = machine.weight_sram.word_bits
+        chunks = Port(direction=Direction.IN, bits=word, copies=self.units)
+        if not self.at_use:
+            return {"chunks": chunks, "decoded chunks": Port(direction=Direction.OUT, bits=word, copies=self.units)}
+        entries = Port(direction=Direction.OUT, bits=ENTRY_BITS, copies=machine.pe_array.elements)
+        return {"chunks": chunks, "entries" if setting.positions else "steps": entries}
+
+    def involved(self, setting: Setting) -> bool:
+        """Only coded formats are decoded."""
+        return Need.DECODER in setting.needs
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
+        """A gap and a code decoder per unit, and the entry queues in front of the processing elements.
 
         The ``rate`` style stands for units whose inside is not published: it is costed as a table decoder.
         """
@@ -146,10 +175,13 @@ class HuffmanDecoder(Unit):
             symbol_bits=SYMBOL_BITS,
             symbols_per_cycle=self.max_symbols if style is DecoderStyle.MULTI_SYMBOL else 1,
         )
-        queue = fifo(parts, depth=self.output_queue, bits=entry_bits)
-        at_use = self.placement is Placement.USE
+        queue = fifo(parts, depth=self.output_queue, bits=ENTRY_BITS)
+        at_use, elements = self.at_use, setting.machine.pe_array.elements
         whole = merged(parts, [(decoder, 2 * self.units), (queue, elements if at_use else 0)], {})
-        energy = {Event.BUFFER_REFILL: decoder.energy_pj["refill"], Event.TABLE_WRITE: decoder.energy_pj["table_load"]}
+        energy: dict[str, Figure] = {
+            Event.BUFFER_REFILL: decoder.energy_pj["refill"],
+            Event.TABLE_WRITE: decoder.energy_pj["table_load"],
+        }
         if style is DecoderStyle.TABLE:
             energy[Event.SYMBOL_DECODE] = decoder.energy_pj["decode_step"]
         else:

@@ -16,9 +16,17 @@ Not modelled: partial sums leaving the element before a pass ends.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
 from dchw.config import NonNegative, Positive
-from dchw.machines.units.unit import NumberFormat, NumberFormats, Unit, UnitCosts
+from dchw.formats import Need
+from dchw.machines.silicon import NumberFormat
+from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
+from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
 from dchw.technology.structures import fifo, index_accumulator, mac, merged
 from dchw.vocabulary import Event
@@ -30,15 +38,18 @@ INDEX_BITS = 16
 class PeArray(Unit):
     """Parameters of the array."""
 
-    elements: Positive
-    lanes: Positive = 1
-    queue_depth: Positive = 8
+    label: ClassVar[str] = "PE array"
+    resource: ClassVar[str] = "array"
+
+    elements: Positive = Field(le=1 << 14)
+    lanes: Positive = Field(default=1, le=1 << 16)
+    queue_depth: Positive = Field(default=8, le=1 << 16)
     """Broadcast columns that may wait in front of each element."""
-    tile: Positive = 1
+    tile: Positive = Field(default=1, le=1 << 24)
     """Most output pixels (or batch columns) that one entry is multiplied with; below ``lanes`` some lanes stay idle."""
-    accumulators: Positive = 256
+    accumulators: Positive = Field(default=256, le=1 << 24)
     """Accumulators of one element: rows x pixels of a pass must fit."""
-    hazard_cycles: NonNegative = 0
+    hazard_cycles: NonNegative = Field(default=0, le=1 << 10)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -58,12 +69,31 @@ class PeArray(Unit):
         """Cycles in which one element hands over the sums of ``rows`` rows."""
         return max(1, rows * ceil_div(pixels, self.lanes))
 
-    def costs(self, parts: Parts, formats: NumberFormats, *, indexed: bool, lockstep: bool) -> UnitCosts:
-        """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index if ``indexed``.
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Columns of activations and tables in; chunks, or what decode units hand over; sums out."""
+        machine = setting.machine
+        decoder = machine.huffman.links(setting) if Need.DECODER in setting.needs else {}
+        source = decoder or machine.weight_sram.links(setting)
+        words = {
+            name: Port(direction=Direction.IN, bits=port.bits, copies=port.copies)
+            for name, port in source.items()
+            if port.direction is Direction.OUT
+        }
+        columns, sums = self.lanes * machine.formats.activations.bits, self.lanes * machine.formats.accumulators.bits
+        return {
+            **words,
+            "columns": Port(direction=Direction.IN, bits=columns),
+            "sums": Port(direction=Direction.OUT, bits=sums, copies=self.elements),
+        }
 
-        A queue holds ``queue_depth`` tiles, one word per group of lanes; in ``lockstep`` one queue serves all elements.
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
+        """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index where needed.
+
+        A queue holds ``queue_depth`` tiles, one word per group of lanes; in lockstep one queue serves all elements.
         Multiplying in floating point needs operands of one width, the wider one.
         """
+        formats, lockstep = setting.machine.formats, not setting.positions
+        indexed = Need.INDEX in setting.needs
         floating = {NumberFormat.FLOAT16, NumberFormat.FLOAT32}
         multiplier = mac(
             parts,
@@ -81,7 +111,7 @@ class PeArray(Unit):
         lanes = self.lanes * self.elements
         blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
         whole = merged(parts, blocks + [(index, self.elements)] * indexed, {})
-        energy = {
+        energy: dict[str, Figure] = {
             Event.QUEUE_WRITE: queue.energy_pj["push"],
             Event.QUEUE_READ: queue.energy_pj["pop"],
             Event.MAC: multiplier.energy_pj["mac"],

@@ -8,12 +8,14 @@ meet. Not modelled: address-dependent bank conflicts inside one reader's own str
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dchw.config import Positive, Size
-from dchw.machines.units.unit import Unit, UnitCosts
+from dchw.formats import Need
+from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
 from dchw.technology.banks import banked
 from dchw.technology.figure import Figure
@@ -25,12 +27,15 @@ from dchw.vocabulary import Event
 class Sram(Unit):
     """Parameters of one buffer."""
 
-    size_bytes: Size
+    category: ClassVar[str] = "SRAM"
+    stage: ClassVar[str] = "buffer"
+
+    size_bytes: Size = Field(le=1 << 32)
     """Capacity over all banks, written with its unit (``512 KiB``)."""
-    banks: Positive = 1
-    word_bits: Positive = 64
+    banks: Positive = Field(default=1, le=1 << 12)
+    word_bits: Positive = Field(default=64, le=1 << 12)
     ports: Literal["1RW", "1R1W"] = "1RW"
-    access_cycles: Positive = 1
+    access_cycles: Positive = Field(default=1, le=1 << 10)
     """Cycles from address to data, stated here and checked against the table's access time at the clock."""
 
     @model_validator(mode="after")
@@ -54,11 +59,20 @@ class Sram(Unit):
         """Bits one of ``readers`` sequential readers gets, as (bits, every so many cycles)."""
         return self.word_bits, ceil_div(readers, self.banks)
 
-    def costs(self, parts: Parts, *, readers: int) -> UnitCosts:
+    def readers(self, setting: Setting) -> int:
+        """Who reads it side by side; the broadcast of activations is one reader."""
+        return 1
+
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Blocks come in over all banks."""
+        return {"blocks": Port(direction=Direction.IN, bits=self.banks * self.word_bits)}
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Macros from the CACTI table, one per bank, and the interconnect that makes one buffer of them.
 
-        Where every one of ``readers`` has a bank, banks lie beside their readers and a read crosses no interconnect.
+        Where every reader has a bank, banks lie beside their readers and a read crosses no interconnect.
         """
+        readers = self.readers(setting)
         bank = sram(
             size_bytes=self.size_bytes // self.banks,
             word_bits=self.word_bits,
@@ -69,7 +83,7 @@ class Sram(Unit):
         )
         whole = banked(bank, self.banks)
         reading = bank if self.banks >= readers > 1 else whole
-        energy: dict[Event, Figure] = {Event.SRAM_READ: reading.read, Event.SRAM_WRITE: whole.write}
+        energy: dict[str, Figure] = {Event.SRAM_READ: reading.read, Event.SRAM_WRITE: whole.write}
         return UnitCosts(
             energy_pj=energy,
             leakage_mw=whole.leakage,
@@ -77,3 +91,33 @@ class Sram(Unit):
             clock_pj=None,
             delay_ns=reading.access * (1 / self.access_cycles),
         )
+
+
+class ActivationSram(Sram):
+    """The buffer of activations: a word per group of lanes is broadcast to all elements."""
+
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Blocks in from the DMA, columns of activations out to the array."""
+        machine = setting.machine
+        bits = machine.pe_array.lanes * machine.formats.activations.bits
+        return {**super().links(setting), "columns": Port(direction=Direction.OUT, bits=bits)}
+
+
+class WeightSram(Sram):
+    """The buffer of weights: coded chunks, fixed-width entries or plain weights, read by whoever decodes or works."""
+
+    def readers(self, setting: Setting) -> int:
+        """Decode units that read chunks at use, elements that read their own entries, or the lockstep array."""
+        machine = setting.machine
+        if Need.DECODER in setting.needs and machine.huffman.at_use:
+            return machine.huffman.units
+        return machine.pe_array.elements if setting.positions else self.banks
+
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Blocks in from the DMA; chunks and tables out."""
+        chunks = Port(direction=Direction.OUT, bits=self.word_bits, copies=self.readers(setting))
+        return {
+            **super().links(setting),
+            "chunks": chunks,
+            "tables": Port(direction=Direction.OUT, bits=self.word_bits),
+        }

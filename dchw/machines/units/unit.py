@@ -1,106 +1,103 @@
-"""What every hardware unit is: parameters a user writes, timing as arithmetic, and what its events cost.
+"""What every hardware unit is: parameters a user writes, ports, timing, what it counts and what its events cost.
 
-Adding a unit means adding one file here and its test. Parameters are the pydantic fields; timing rules are methods
-that return whole cycles and know no engine; ``costs`` composes energies and area from `dchw.technology`.
+One protocol, `Unit`. Parameters are its pydantic fields; timing rules are methods that return whole cycles and know no
+engine; ``links`` names its ports with their widths; ``costs`` composes energies and area from
+`dchw.technology`; ``counts`` says how often it does what where that follows from the flow through a layer. What depends
+on the machine around a unit and on the storage format comes in as a `Setting`.
+
+Adding a unit: its file here, a field of the machine, and, where it does its work in step with another unit,
+``works_with``, which is its wiring. The field's name is the unit's name everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from dchw.config import Config, Positive
-from dchw.vocabulary import Event
+from dchw.config import Config
+from dchw.formats import Need
+from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
+    from dchw.machines.machine import Machine
     from dchw.technology.figure import Figure
     from dchw.technology.parts import Parts
 
 
-class NumberFormat(StrEnum):
-    """How a number is held in hardware."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    INT32 = "int32"
-    INT16 = "int16"  # fixed point
-    INT8 = "int8"
-
-    @property
-    def bits(self) -> int:
-        """Width in bits."""
-        return {"float32": 32, "float16": 16, "int32": 32, "int16": 16, "int8": 8}[self.value]
+MEMORY = "DRAM"
+"""The category of what is not on the chip."""
 
 
-class NumberFormats(Config):
-    """Formats of the numbers inside the machine; they set widths and energies."""
+class Direction(StrEnum):
+    """Which way data goes through a port."""
 
-    weights: NumberFormat = NumberFormat.FLOAT16
-    activations: NumberFormat = NumberFormat.FLOAT16
-    accumulators: NumberFormat = NumberFormat.FLOAT32
+    IN = "in"
+    OUT = "out"
 
 
-class Silicon(Config):
-    """Process and tables that energies, areas and delays come from."""
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """One link of a unit, or ``copies`` equal ones side by side."""
 
-    node_nm: Positive
-    """Feature size in nanometres."""
-    sram_cell: str = "itrs-lop"
-    """Device type of SRAM cells and periphery (``dchw.sram``)."""
-    logic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
-    """The family of all logic (`dchw.technology.logic`): headline energies, or energies that go with area and clock."""
-    scaling: Literal["inverter", "published-arithmetic"] = "inverter"
-    """How arithmetic energies move to nodes their table does not hold; everything else scales as an inverter."""
-    temperature_k: Positive = 330
-    ungated_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of a unit's clock energy that an idle cycle still pays (assumed)."""
+    direction: Direction
+    bits: int
+    """Width of what moves at a time."""
+    copies: int = 1
 
-    def parts(self, clock_hz: int) -> Parts:
-        """What units are composed of on this silicon, sized for a clock."""
-        from dchw.technology.logic import Logic
-        from dchw.technology.parts import Parts
-        from dchw.technology.scaling import Scaling
 
-        logic = Logic(
-            family=self.logic,
-            node_nm=self.node_nm,
-            scaling=Scaling(self.scaling),
-            clock_period_ns=1e9 / clock_hz,
-        )
-        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """Where a unit works: the machine around it, and what the storage format asks of that machine."""
 
-    def alternatives(self) -> dict[str, tuple[Silicon, ...]]:
-        """Silicon of the same node with one choice made otherwise, by what is chosen.
+    machine: Machine
+    needs: frozenset[Need]
+    positions: bool
+    """Weights are stored with positions; otherwise all elements work in lockstep."""
 
-        SRAM of the device types that leak little enough for a mobile part; the other logic family; the ends of the
-        temperatures that CACTI's leakage can be trusted at.
-        """
-        from dchw.technology.logic import FAMILIES
-        from dchw.technology.sram import LOW_LEAKAGE_CELLS, MAX_TEMPERATURE_K, MIN_TEMPERATURE_K
 
-        def others(field: str, values: Iterable[str | float]) -> tuple[Silicon, ...]:
-            mine = getattr(self, field)
-            return tuple(self.model_copy(update={field: value}) for value in values if value != mine)
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """What one stage of a run sends through the units on the way from weights to results."""
 
-        return {
-            f"choice of SRAM device type ({', '.join(LOW_LEAKAGE_CELLS)})": others("sram_cell", LOW_LEAKAGE_CELLS),
-            f"choice of logic family ({', '.join(FAMILIES)})": others("logic", FAMILIES),
-            f"temperature, {MIN_TEMPERATURE_K} to {MAX_TEMPERATURE_K} K": others(
-                "temperature_k", (MIN_TEMPERATURE_K, MAX_TEMPERATURE_K)
-            ),
-        }
+    needs: frozenset[Need]
+    entries: int
+    """Stored entries, or weights where there are no positions, that reach a multiplier, over all passes."""
+    codebook_values: int
+    """Shared values of the layer's codebook, code 0 included; 0 where the format has none."""
+    vector_values: int
+    """Values through the output path."""
+    elements: int
+    """Processing elements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """So many events of one kind; ``stream`` where bytes of one stream cause them."""
+
+    event: str
+    count: int
+    stream: Stream | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """How reports show a unit."""
+
+    label: str
+    category: str
+    """What its events are summed under in short tables; clock and leakage are categories of their own."""
+    stage: str
+    """The step of the data path it belongs to, its clock and leakage included."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnitCosts:
     """What one whole unit costs: all its copies together for leakage, area and clock."""
 
-    energy_pj: Mapping[Event, Figure]
-    """Energy per event."""
+    energy_pj: Mapping[str, Figure]
+    """Energy per event: an `Event`, or the name of an event that only this unit has."""
     leakage_mw: Figure
     area_mm2: Figure
     clock_pj: Figure | None
@@ -110,4 +107,37 @@ class UnitCosts:
 
 
 class Unit(Config):
-    """Base of all units: parameters are fields, timing rules are methods, ``costs`` gives a `UnitCosts`."""
+    """Base of all units: parameters are the fields, and each method below has its own answer where it has one."""
+
+    label: ClassVar[str] = ""
+    """The unit as readers call it; where empty, its name in words."""
+    category: ClassVar[str] = "compute"
+    """DRAM, SRAM, decode or compute."""
+    stage: ClassVar[str] = "multiply"
+    """fetch, buffer, decode, multiply or output."""
+    resource: ClassVar[str] = ""
+    """What the unit's work is called where it bounds a run; where empty, its label."""
+    works_with: ClassVar[str] = ""
+    """The unit in step with which it works, for one that has no nodes of its own in a program."""
+
+    @classmethod
+    def face(cls, name: str) -> Face:
+        """How reports show the unit that a machine holds under ``name``."""
+        label = cls.label or name.replace("_", " ").replace("sram", "SRAM")
+        return Face(label=label, category=cls.category, stage=cls.stage)
+
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Links by what they carry, which is what a program calls them."""
+        return {}
+
+    def involved(self, setting: Setting) -> bool:
+        """Whether the storage format uses the unit; one that it does not is neither active nor counted."""
+        return True
+
+    def counts(self, flow: Flow) -> Iterator[Count]:
+        """Events that follow from the flow through a stage; what follows from how data lie is counted in lowering."""
+        yield from ()
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts | None:
+        """Energies per event, leakage, area and clock; None for what is not on the chip."""
+        return None

@@ -6,8 +6,13 @@ outputs pass once (bias and the activation that follows are applied on the way).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from pydantic import Field
+
 from dchw.config import Positive
-from dchw.machines.units.unit import NumberFormats, Unit, UnitCosts
+from dchw.machines.units.unit import Count, Direction, Flow, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
 from dchw.technology.figure import slowest
 from dchw.technology.parts import Parts
@@ -17,17 +22,32 @@ from dchw.vocabulary import Event
 class Vector(Unit):
     """Parameters of the output path."""
 
-    values_per_cycle: Positive
+    label: ClassVar[str] = "vector unit"
+    stage: ClassVar[str] = "output"
+    resource: ClassVar[str] = "vector"
+
+    values_per_cycle: Positive = Field(le=1 << 16)
 
     def cycles(self, values: int) -> int:
         """Cycles to move so many values through."""
         return max(1, ceil_div(values, self.values_per_cycle))
 
-    def costs(self, parts: Parts, formats: NumberFormats) -> UnitCosts:
+    def links(self, setting: Setting) -> Mapping[str, Port]:
+        """Sums in from every element, results out."""
+        formats, array = setting.machine.formats, setting.machine.pe_array
+        sums = Port(direction=Direction.IN, bits=array.lanes * formats.accumulators.bits, copies=array.elements)
+        bits = self.values_per_cycle * formats.activations.bits
+        return {"sums": sums, "results": Port(direction=Direction.OUT, bits=bits)}
+
+    def counts(self, flow: Flow) -> Iterator[Count]:
+        """One operation per value through the output path."""
+        yield Count(event=Event.VECTOR_OPERATION, count=flow.vector_values)
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Per value two pipeline stages of the accumulators' width: an adder (bias), then a comparator (rectifier,
         maximum), each with a register behind it.
         """
-        bits = formats.accumulators.bits
+        bits = setting.machine.formats.accumulators.bits
         adder, comparator = parts.logic.add(bits), parts.logic.compare(bits)
         register = parts.logic.register(bits)
         n = self.values_per_cycle
