@@ -17,7 +17,7 @@ from dchw.engines.result import Timing
 from dchw.formats import Need, storage_format
 from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
-from dchw.machines.units.unit import MEMORY, Face, Setting, UnitCosts
+from dchw.machines.units.unit import MEMORY, Face, UnitCosts
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
 from dchw.technology.figure import Confidence, Figure
@@ -36,7 +36,7 @@ def unit_costs(machine: Machine, storage: str) -> Mapping[str, UnitCosts]:
 def _costs_of(machine: Machine, needs: frozenset[Need], positions: bool) -> Mapping[str, UnitCosts]:
     """Composing a machine's units takes ten times what a small network's run does: once per content."""
     parts = machine.silicon.parts(machine.clock_hz)
-    setting = Setting(machine=machine, needs=needs, positions=positions)
+    setting = machine.setting(needs, positions)
     priced = {name: unit.costs(parts, setting) for name, unit in machine.units.items() if unit.involved(setting)}
     return MappingProxyType({name: cost for name, cost in priced.items() if cost is not None})
 

@@ -15,15 +15,16 @@ from types import MappingProxyType
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Frequency, load_yaml
+from dchw.formats import Need
 from dchw.formats.packing.layout import Pointers
 from dchw.machines.silicon import NumberFormats, Silicon
 from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
 from dchw.machines.units.dram import Dram
-from dchw.machines.units.huffman_decoder import HuffmanDecoder
+from dchw.machines.units.huffman_decoder import ENTRY_BITS, HuffmanDecoder
 from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import ActivationSram, WeightSram
-from dchw.machines.units.unit import Face, Unit
+from dchw.machines.units.unit import Face, Setting, Unit
 from dchw.machines.units.vector import Vector
 from dchw.quantities import ConfigError, nearest
 
@@ -75,6 +76,21 @@ class Machine(Config):
         """The units by name, from memory to results as the fields stand; a field's name is its unit's name."""
         held = {name: getattr(self, name) for name in type(self).model_fields}
         return MappingProxyType({name: unit for name, unit in held.items() if isinstance(unit, Unit)})
+
+    def setting(self, needs: frozenset[Need], positions: bool) -> Setting:
+        """What units know of the machine around them while a storage format of such needs is worked."""
+        return Setting(
+            formats=self.formats,
+            elements=self.pe_array.elements,
+            lanes=self.pe_array.lanes,
+            weight_word_bits=self.weight_sram.word_bits,
+            activation_word_bits=self.activation_sram.word_bits,
+            decode_units=self.huffman.units,
+            decode_at_use=self.huffman.at_use,
+            entry_bits=ENTRY_BITS,
+            needs=needs,
+            positions=positions,
+        )
 
     @classmethod
     def faces(cls) -> Mapping[str, Face]:

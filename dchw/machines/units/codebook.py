@@ -53,11 +53,11 @@ class CodebookLookup(Unit):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """A code in and a shared value out, per read port of every copy."""
-        copies = self.copies(setting.machine.pe_array.elements) * self.ports
+        copies = self.copies(setting.elements) * self.ports
         code_bits = max(1, (self.entries - 1).bit_length())
         return {
             "codes": Port(direction=Direction.IN, bits=code_bits, copies=copies),
-            "values": Port(direction=Direction.OUT, bits=setting.machine.formats.weights.bits, copies=copies),
+            "values": Port(direction=Direction.OUT, bits=setting.formats.weights.bits, copies=copies),
         }
 
     def involved(self, setting: Setting) -> bool:
@@ -73,9 +73,9 @@ class CodebookLookup(Unit):
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """One table per copy, flip-flops below 64 entries and SRAM from there on."""
-        value_bits = setting.machine.formats.weights.bits
+        value_bits = setting.formats.weights.bits
         copy = codebook_unit(parts, entries=self.entries, value_bits=value_bits, ports=self.ports)
-        whole = merged(parts, [(copy, self.copies(setting.machine.pe_array.elements))], {})
+        whole = merged(parts, [(copy, self.copies(setting.elements))], {})
         return UnitCosts(
             energy_pj={
                 Event.CODEBOOK_LOOKUP: copy.energy_pj["codebook_lookup"],

@@ -58,10 +58,9 @@ class Dma(Unit):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Requests to the memory, and results on their way there."""
-        machine = setting.machine
         return {
             "requests": Port(direction=Direction.OUT, bits=ADDRESS_BITS, copies=CHANNELS),
-            "results": Port(direction=Direction.IN, bits=machine.activation_sram.word_bits),
+            "results": Port(direction=Direction.IN, bits=setting.activation_word_bits),
         }
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
@@ -78,9 +77,8 @@ class Dma(Unit):
         )
         energy: dict[str, Figure] = {Event.DMA_REQUEST: channels.energy_pj["request"]}
         leakage, area = channels.leakage_mw, channels.area_mm2
-        machine = setting.machine
-        if Need.DECODER in setting.needs and not machine.huffman.at_use:
-            buffer = parts.sram(self.staging_bytes, machine.weight_sram.word_bits)
+        if Need.DECODER in setting.needs and not setting.decode_at_use:
+            buffer = parts.sram(self.staging_bytes, setting.weight_word_bits)
             energy |= {Event.SRAM_READ: buffer.read, Event.SRAM_WRITE: buffer.write}
             leakage, area = leakage + buffer.leakage, area + buffer.area
         return UnitCosts(

@@ -149,12 +149,11 @@ class HuffmanDecoder(Unit):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Chunks in; entries, steps or whole decoded chunks out."""
-        machine = setting.machine
-        word = machine.weight_sram.word_bits
+        word = setting.weight_word_bits
         chunks = Port(direction=Direction.IN, bits=word, copies=self.units)
         if not self.at_use:
             return {"chunks": chunks, "decoded chunks": Port(direction=Direction.OUT, bits=word, copies=self.units)}
-        entries = Port(direction=Direction.OUT, bits=ENTRY_BITS, copies=machine.pe_array.elements)
+        entries = Port(direction=Direction.OUT, bits=ENTRY_BITS, copies=setting.elements)
         return {"chunks": chunks, "entries" if setting.positions else "steps": entries}
 
     def involved(self, setting: Setting) -> bool:
@@ -176,7 +175,7 @@ class HuffmanDecoder(Unit):
             symbols_per_cycle=self.max_symbols if style is DecoderStyle.MULTI_SYMBOL else 1,
         )
         queue = fifo(parts, depth=self.output_queue, bits=ENTRY_BITS)
-        at_use, elements = self.at_use, setting.machine.pe_array.elements
+        at_use, elements = self.at_use, setting.elements
         whole = merged(parts, [(decoder, 2 * self.units), (queue, elements if at_use else 0)], {})
         energy: dict[str, Figure] = {
             Event.BUFFER_REFILL: decoder.energy_pj["refill"],

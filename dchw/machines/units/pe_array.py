@@ -71,17 +71,15 @@ class PeArray(Unit):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Columns of activations and tables in; chunks, or what decode units hand over; sums out."""
-        machine = setting.machine
-        decoder = machine.huffman.links(setting) if Need.DECODER in setting.needs else {}
-        source = decoder or machine.weight_sram.links(setting)
-        words = {
-            name: Port(direction=Direction.IN, bits=port.bits, copies=port.copies)
-            for name, port in source.items()
-            if port.direction is Direction.OUT
-        }
-        columns, sums = self.lanes * machine.formats.activations.bits, self.lanes * machine.formats.accumulators.bits
+        decoded, word = Need.DECODER in setting.needs, setting.weight_word_bits
+        if decoded and setting.decode_at_use:
+            name, bits = ("entries" if setting.positions else "steps"), setting.entry_bits
+        else:
+            name, bits = ("decoded chunks" if decoded else "chunks"), word
+        columns, sums = self.lanes * setting.formats.activations.bits, self.lanes * setting.formats.accumulators.bits
         return {
-            **words,
+            name: Port(direction=Direction.IN, bits=bits, copies=self.elements),
+            "tables": Port(direction=Direction.IN, bits=word),
             "columns": Port(direction=Direction.IN, bits=columns),
             "sums": Port(direction=Direction.OUT, bits=sums, copies=self.elements),
         }
@@ -92,7 +90,7 @@ class PeArray(Unit):
         A queue holds ``queue_depth`` tiles, one word per group of lanes; in lockstep one queue serves all elements.
         Multiplying in floating point needs operands of one width, the wider one.
         """
-        formats, lockstep = setting.machine.formats, not setting.positions
+        formats, lockstep = setting.formats, not setting.positions
         indexed = Need.INDEX in setting.needs
         floating = {NumberFormat.FLOAT16, NumberFormat.FLOAT32}
         multiplier = mac(

@@ -98,8 +98,7 @@ class ActivationSram(Sram):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Blocks in from the DMA, columns of activations out to the array."""
-        machine = setting.machine
-        bits = machine.pe_array.lanes * machine.formats.activations.bits
+        bits = setting.lanes * setting.formats.activations.bits
         return {**super().links(setting), "columns": Port(direction=Direction.OUT, bits=bits)}
 
 
@@ -108,10 +107,9 @@ class WeightSram(Sram):
 
     def readers(self, setting: Setting) -> int:
         """Decode units that read chunks at use, elements that read their own entries, or the lockstep array."""
-        machine = setting.machine
-        if Need.DECODER in setting.needs and machine.huffman.at_use:
-            return machine.huffman.units
-        return machine.pe_array.elements if setting.positions else self.banks
+        if Need.DECODER in setting.needs and setting.decode_at_use:
+            return setting.decode_units
+        return setting.elements if setting.positions else self.banks
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Blocks in from the DMA; chunks and tables out."""

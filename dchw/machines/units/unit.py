@@ -21,7 +21,7 @@ from dchw.formats import Need
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
-    from dchw.machines.machine import Machine
+    from dchw.machines.silicon import NumberFormats
     from dchw.technology.figure import Figure
     from dchw.technology.parts import Parts
 
@@ -51,7 +51,15 @@ class Port:
 class Setting:
     """Where a unit works: the machine around it, and what the storage format asks of that machine."""
 
-    machine: Machine
+    formats: NumberFormats
+    elements: int
+    lanes: int
+    weight_word_bits: int
+    activation_word_bits: int
+    decode_units: int
+    decode_at_use: bool
+    entry_bits: int
+    """Width of a decoded entry."""
     needs: frozenset[Need]
     positions: bool
     """Weights are stored with positions; otherwise all elements work in lockstep."""

@@ -34,8 +34,8 @@ class Vector(Unit):
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Sums in from every element, results out."""
-        formats, array = setting.machine.formats, setting.machine.pe_array
-        sums = Port(direction=Direction.IN, bits=array.lanes * formats.accumulators.bits, copies=array.elements)
+        formats = setting.formats
+        sums = Port(direction=Direction.IN, bits=setting.lanes * formats.accumulators.bits, copies=setting.elements)
         bits = self.values_per_cycle * formats.activations.bits
         return {"sums": sums, "results": Port(direction=Direction.OUT, bits=bits)}
 
@@ -47,7 +47,7 @@ class Vector(Unit):
         """Per value two pipeline stages of the accumulators' width: an adder (bias), then a comparator (rectifier,
         maximum), each with a register behind it.
         """
-        bits = setting.machine.formats.accumulators.bits
+        bits = setting.formats.accumulators.bits
         adder, comparator = parts.logic.add(bits), parts.logic.compare(bits)
         register = parts.logic.register(bits)
         n = self.values_per_cycle
