@@ -8,25 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from dchw.lowering.context import StageLowering
-from dchw.lowering.tensors import input_blocks, input_room, room_blocks
+from dchw.lowering.tensors import Fills, behind_room, blocks_for, room_for
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.program.program import Work
-from dchw.quantities import DchwError, ceil_div
+from dchw.quantities import ceil_div
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Handover:
-    """A node that hands over its sums once a pass."""
+    """A node that hands over its sums at the end of every pass that completes its tile."""
 
     node: NodeBuilder
     firings: Indices
 
 
-def broadcast(at: StageLowering, fills: Indices, previous: int | None) -> Indices:
+def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Indices:
     """Firings of the broadcast: one that opens each pass, then one per active job; those of the jobs, in order.
 
-    ``fills`` brought the stage's tensors into the activation SRAM; ``previous`` is the vector firing that completes
-    what the stage needs from the one before, None where it needs nothing.
+    ``fills`` are the blocks of the stage's tensors on their way into the activation SRAM; ``previous`` is the vector
+    firing that completes what the stage needs from the one before, None where it needs nothing. A block of the input is
+    waited for when the stage has come as far as the block lies in its tensor, and its room is given back when the stage
+    has passed it.
     """
     work, sram = at.work, at.machine.activation_sram
     vector_bits = at.machine.pe_array.lanes * at.machine.formats.activations.bits
@@ -37,22 +39,19 @@ def broadcast(at: StageLowering, fills: Indices, previous: int | None) -> Indice
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
     at.does(at.nodes.broadcast, Work.GROUPS, int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
-    opens, closes = first + firings[:, 0], first + firings[:, -1]
     if previous is not None:
         ready = at.builder.link(at.nodes.vector, at.nodes.broadcast, what="inputs complete")
         ready.give([previous])
-        ready.take(opens[:1])
-    if fills.size:
-        wanted = np.arange(fills.size) * passes // fills.size
-        most = int(np.bincount(wanted).max())
-        room = room_blocks(at)
-        if most > room:
-            raise DchwError(
-                f"layer {work.name!r}: one pass needs {most} blocks of its input at once, but half of the "
-                f"activation SRAM holds {room}; raise activation_sram.size_bytes or lower pe_array.tile"
-            )
-        input_blocks(at).take(opens[wanted])
-        input_room(at).give(closes[wanted])
+        ready.take([first])
+    along = first + firings.ravel()
+    if fills.share.size:
+        reached = (fills.share * along.size).astype(np.int64)
+        blocks_for(at, at.nodes.broadcast).take(along[reached])
+        if not fills.stays:
+            passed = np.append(reached[1:], along.size) - 1
+            room_for(at, at.nodes.broadcast).give(along[np.maximum(passed, reached)])
+    if fills.give_back:
+        room_for(at, at.nodes.broadcast).give(np.full(fills.give_back, along[-1]))
     return np.asarray(first + firings[:, 1:][work.activity > 0], dtype=np.int64)
 
 
@@ -61,19 +60,28 @@ def column_queue(at: StageLowering, node: NodeBuilder) -> LinkBuilder:
     return at.builder.link(at.nodes.broadcast, node, what="columns", depth=at.machine.pe_array.queue_depth)
 
 
-def collect(at: StageLowering, results: Sequence[Handover]) -> Indices:
-    """The vector unit takes each pass's sums, and the operations behind the layer their share of it."""
-    machine, stage, work, passes = at.machine, at.stage, at.work, at.work.tiling.passes
-    pixels = np.array([work.tiling.pixels_in(index) for index in range(passes)])
-    behind = stage.vector_values * np.cumsum(pixels) // work.tiling.pixels
-    values = pixels * work.geometry.out_channels + np.diff(behind, prepend=0)
+def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indices:
+    """The vector unit takes each tile's sums, and the operations behind the layer their share of it.
+
+    Where those read ``behind`` blocks from DRAM, a tile goes through in slices that leave room for the next blocks.
+    """
+    machine, stage, work, tiles = at.machine, at.stage, at.work, at.work.tiling.tiles
+    pixels = np.array([work.tiling.pixels_in(index) for index in range(tiles)])
+    shares = stage.vector_values * np.cumsum(pixels) // work.tiling.pixels
+    values = pixels * work.geometry.out_channels + np.diff(shares, prepend=0)
+    slices = max(1, ceil_div(ceil_div(behind, tiles), max(behind_room(machine) // 2, 1)))
+    upto = values[:, None] * np.arange(slices + 1) // slices
     node = at.nodes.vector
-    firings = at.fire(node, [machine.vector.cycles(int(value)) for value in values])
+    firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])
     at.does(node, Work.VALUES, values.sum())
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
         link.give(handover.firings)
-        link.take(firings)
+        link.take(firings[::slices])
+    if behind:
+        reached = firings[np.arange(behind) * firings.size // behind]
+        blocks_for(at, node).take(reached)
+        room_for(at, node).give(reached)
     if stage.product_macs:
         at.does(node, Work.PRODUCTS, stage.product_macs)
         last = at.fire(node, [ceil_div(stage.product_macs, machine.pe_array.macs_per_cycle)])

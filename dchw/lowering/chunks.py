@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream
+from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, NodeBuilder
 
@@ -55,8 +56,9 @@ def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, us
     """Let a user take its chunks when they are delivered and give their room back."""
     work, packed = at.work, at.work.packed
     latency = at.machine.weight_sram.access_cycles - 1
-    for index, taken_in, used_in in delivery.rounds_of(work.tiling.passes):
-        mine = np.intersect1d(ids, needed_chunks(work, taken_in, used_in), assume_unique=True)
+    for index, taken_in, used_in, chunks in delivery.rounds_by_block(work):
+        wanted = np.intersect1d(chunks, needed_chunks(work, taken_in, used_in), assume_unique=True)
+        mine = np.intersect1d(ids, wanted, assume_unique=True)
         first, end = packed.chunk_first_job[mine], packed.chunk_end_job[mine]
         take, _ = user.span(taken_in, first, end)
         _, done = user.span(used_in, first, end)
@@ -68,8 +70,8 @@ def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, us
 
 def drop_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
     """Give the room of chunks that nobody needs back as soon as they are in."""
-    for index, taken_in, used_in in delivery.rounds_of(at.work.tiling.passes):
-        unused = np.setdiff1d(np.arange(at.work.packed.chunks), needed_chunks(at.work, taken_in, used_in))
+    for index, taken_in, used_in, chunks in delivery.rounds_by_block(at.work):
+        unused = np.setdiff1d(chunks, needed_chunks(at.work, taken_in, used_in), assume_unique=True)
         weights.used_up(delivery, at.nodes.deliver, index, unused, delivery.chunk_firing[index][unused])
 
 
@@ -84,3 +86,15 @@ def wait_for_tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, fi
 def active_jobs(work: LayerWork) -> list[Indices]:
     """Per pass: the jobs whose columns are broadcast."""
     return [np.flatnonzero(row) for row in work.activity]
+
+
+def drain(work: LayerWork, machine: Machine) -> npt.NDArray[np.int32]:
+    """int32[passes]: cycles that end each pass: handing the sums over, or turning to another tile's."""
+    tiling = work.tiling
+    return np.array(
+        [
+            machine.pe_array.drain_cycles(tiling.rows, tiling.pixels_in(index)) if index >= tiling.last_block else 1
+            for index in range(tiling.passes)
+        ],
+        np.int32,
+    )

@@ -11,14 +11,15 @@ from dchw.lowering.broadcast import broadcast, collect
 from dchw.lowering.context import StageLowering
 from dchw.lowering.elements import elements
 from dchw.lowering.lockstep import lockstep
+from dchw.lowering.tensors import Fills
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.program.builder import Indices
 
 
 def lower_compute(
-    at: StageLowering, weights: WeightStream, delivery: Delivery, fills: Indices, previous: int | None, held: int
+    at: StageLowering, weights: WeightStream, delivery: Delivery, fills: Fills, previous: int | None, held: int
 ) -> Indices:
-    """Append a stage; the vector firing that completes each pass.
+    """Append a stage; the vector firings of its tiles.
 
     ``fills`` and ``previous`` are those of `broadcast`; ``held`` is `chunks_held` of the whole workload.
     """
@@ -28,7 +29,7 @@ def lower_compute(
     else:
         together, decoding = lockstep(at, weights, delivery, held, columns)
         results = [together]
-    done = collect(at, results)
+    done = collect(at, results, fills.behind)
     if decoding is not None:
         decoding.finish(int(done[-1]))
     return done

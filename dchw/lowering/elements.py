@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dchw.formats import Need, PackedLayer
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drop_chunks, take_chunks, wait_for_tables
+from dchw.lowering.chunks import ChunkUser, active_jobs, drain, drop_chunks, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding
 from dchw.lowering.weights import Delivery, WeightStream
@@ -36,16 +36,13 @@ def elements(
     runs = _Runs(work, array.elements)
     by_itself = decoding is None or decoding.at_load
     floor = _entry_cycles(machine, work, fetched_by_element=by_itself)
-    drain = np.array(
-        [array.drain_cycles(work.tiling.rows, work.tiling.pixels_in(i)) for i in range(work.tiling.passes)], np.int32
-    )
     pixels = np.array([work.tiling.pixels_in(i) for i in range(work.tiling.passes)], np.int64)
-    active = active_jobs(work)
+    active, ends = active_jobs(work), drain(work, machine)
     handovers = []
     for element in range(array.elements):
         begin, length = runs.of(element)
         occupied, job_firing, index, firing, drained, done = element_firings(
-            work.activity, begin, length, entries.row, floor, array.hazard_cycles, drain, by_itself, array.lanes, pixels
+            work.activity, begin, length, entries.row, floor, array.hazard_cycles, ends, by_itself, array.lanes, pixels
         )
         _check_longest(work, int(done[2]))
         node = at.nodes.element(element)
@@ -65,7 +62,7 @@ def elements(
             decoding.hand_chunks(user, ids)
         else:
             decoding.hand_entries(node, index, firing + first, np.searchsorted(drained, firing))
-        handovers.append(Handover(node=node, firings=drained + first))
+        handovers.append(Handover(node=node, firings=drained[work.tiling.last_block :] + first))
     if decoding is None:
         drop_chunks(at, weights, delivery)
     return handovers, decoding

@@ -6,11 +6,14 @@ rows as fit all elements and the lanes that pixels leave free.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drop_chunks, take_chunks, wait_for_tables
+from dchw.lowering.chunks import ChunkUser, active_jobs, drain, drop_chunks, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
@@ -33,7 +36,8 @@ def lockstep(
         decoding = Decoding(at, weights, delivery, held, step_ends(work, _step_rows(machine, work)) if at_use else None)
     steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, _step_rows(machine, work))
     node = at.nodes.array
-    parts, starts, count = [], [], 0
+    parts: list[npt.NDArray[np.integer[Any]]] = []
+    starts, count, ends = [], 0, drain(work, machine)
     for index in range(work.tiling.passes):
         pixels = work.tiling.pixels_in(index)
         groups = work.activity[index][work.activity[index] > 0].astype(np.int64)
@@ -41,7 +45,7 @@ def lockstep(
         at.does(node, Work.ENTRIES, work.rows * groups.size)
         at.does(node, Work.PRODUCTS, work.rows * np.minimum(groups * array.lanes, pixels).sum())
         at.does(node, Work.GROUPS, groups.sum())
-        parts += [np.repeat(cycles, steps), np.array([array.drain_cycles(work.tiling.rows, pixels)])]
+        parts += [np.repeat(cycles, steps), ends[index : index + 1]]
         starts.append(count + steps * np.arange(groups.size))
         count += steps * groups.size + 1
     first = at.fire(node, np.concatenate(parts))[0]
@@ -60,7 +64,7 @@ def lockstep(
         decoding.hand_chunks(user, chunks)
     else:
         decoding.hand_steps(node, job_firing, user.active)
-    return Handover(node=node, firings=last), decoding
+    return Handover(node=node, firings=last[work.tiling.last_block :]), decoding
 
 
 def _spread(machine: Machine, work: LayerWork) -> int:

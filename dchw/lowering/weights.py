@@ -9,6 +9,7 @@ kept until its last pass; otherwise every pass is a round of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
-from dchw.mapping.stages import LayerWork, Stage
+from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, NodeBuilder
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
@@ -47,6 +48,19 @@ class Delivery:
             return [(0, 0, passes - 1)]
         return [(index, index, index) for index in range(self.rounds)]
 
+    def rounds_by_block(self, work: LayerWork) -> list[tuple[int, int, int, Indices]]:
+        """As `rounds_of`, with the chunks concerned: block by block of columns where the layer is worked so."""
+        chunks = np.arange(work.packed.chunks, dtype=np.int64)
+        if work.tiling.blocks == 1 or self.rounds == 0:
+            return [(*one, chunks) for one in self.rounds_of(work.tiling.passes)]
+        tiles = work.tiling.tiles
+        first, last = work.blocks_of_chunks
+        both, which = np.unique(np.stack([first, last]), axis=1, return_inverse=True)
+        return [
+            (0, int(a) * tiles, (int(b) + 1) * tiles - 1, chunks[which.ravel() == index])
+            for index, (a, b) in enumerate(both.T)
+        ]
+
 
 class WeightStream:
     """Lowers the weight side of one stage after another."""
@@ -56,30 +70,33 @@ class WeightStream:
         self._machine = machine = lowering.machine
         stages = lowering.workload.stages
         self._at_load = lowering.workload.decodes_at_load
-        self._pinned = self._pin(stages) if lowering.warm else frozenset()
-        pinned_bytes = sum(self._sram_bytes(stages[index].layer) for index in self._pinned)
+        parts = distinct_parts(stage.layer for stage in stages)
+        self._pinned = self._pin(parts) if lowering.warm else frozenset()
+        pinned_bytes = sum(self._sram_bytes(work) for work in parts if id(work.packed) in self._pinned)
         room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
         self._capacity = room // machine.dma.request_bytes
         self._address = 0
-        self.end = sum(self._dram_bytes(stage.layer) for stage in stages)
+        self._at: dict[int, dict[Stream, int]] = {}
+        self.end = sum(self._dram_bytes(work) for work in parts)
         """First address behind all weights."""
         self.notes: tuple[str, ...] = ()
         if lowering.warm:
-            kept = f"{len(self._pinned)} of {len(stages)} layers"
+            kept = f"{len(self._pinned)} of {len(parts)} layers"
             self.notes = (f"warm: the weights of {kept} ({pinned_bytes:,} B) were in the weight SRAM already",)
 
     def lower(self, at: StageLowering) -> Delivery:
         """Append the fetching of one layer; how its chunks are delivered."""
         work, chunks = at.work, at.work.packed.chunks
-        if at.index in self._pinned:
+        if id(work.packed) in self._pinned:
             none = np.empty((0, chunks), np.int64)
             return Delivery(rounds=0, tables=None, chunk_firing=none, release_firing=none)
         tables = _table_blocks(work, self._machine)
         blocks = _chunk_blocks(work, self._machine)
         passes = work.tiling.passes
         total = tables.stream.size + blocks.stream.size
-        rounds = 1 if passes == 1 or total <= self._capacity // 2 else passes
-        self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1)
+        blocked = work.tiling.blocks > 1
+        rounds = 1 if passes == 1 or blocked or total <= self._capacity // 2 else passes
+        self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1 and not blocked)
         base = self._place(work)
         deliver, tables_firing = at.nodes.deliver, None
         if tables.stream.size:
@@ -131,22 +148,24 @@ class WeightStream:
         return release
 
     def _place(self, work: LayerWork) -> dict[Stream, int]:
-        base = {}
-        for stream, data in work.packed.regions.items():
-            base[stream] = self._address
-            self._address += self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
-        return base
+        if id(work.packed) not in self._at:
+            base = self._at[id(work.packed)] = {}
+            for stream, data in work.packed.regions.items():
+                base[stream] = self._address
+                self._address += self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
+        return self._at[id(work.packed)]
 
-    def _pin(self, stages: tuple[Stage, ...]) -> frozenset[int]:
+    def _pin(self, parts: Sequence[LayerWork]) -> frozenset[int]:
+        """Identities of the packed parts that stay in the SRAM from run to run."""
         size = self._machine.weight_sram.size_bytes
-        bytes_of = [self._sram_bytes(stage.layer) for stage in stages]
-        if sum(bytes_of) <= size:
-            return frozenset(range(len(stages)))
+        bytes_of = {id(work.packed): self._sram_bytes(work) for work in parts}
+        if sum(bytes_of.values()) <= size:
+            return frozenset(bytes_of)
         room = size - size // RESERVE
         pinned = set()
-        for index, needed in enumerate(bytes_of):
+        for packed, needed in bytes_of.items():
             if needed <= room:
-                pinned.add(index)
+                pinned.add(packed)
                 room -= needed
         return frozenset(pinned)
 
@@ -166,7 +185,12 @@ class WeightStream:
         packed = work.packed
         chunks = np.arange(packed.chunks)
         needed = np.searchsorted(blocks.first_chunk, chunks, side="right")
-        finished = np.searchsorted(np.maximum.accumulate(packed.chunk_end_job), packed.chunk_first_job, side="right")
+        if work.tiling.blocks > 1:  # a block of columns stays until all tiles have gone by
+            first, last = work.blocks_of_chunks
+            finished = np.searchsorted(np.maximum.accumulate(last), first, side="left")
+        else:
+            ends = np.maximum.accumulate(packed.chunk_end_job)
+            finished = np.searchsorted(ends, packed.chunk_first_job, side="right")
         freed = np.searchsorted(blocks.released_after, np.minimum(finished, chunks), side="left")
         most = blocks.stream.size if resident else int((needed - freed).max(initial=1))
         most = max(most, tables.stream.size, 2)

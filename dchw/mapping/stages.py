@@ -1,15 +1,10 @@
-"""Stages of a workload: each layer with the operations behind it, and which tensors cross to DRAM.
-
-A tensor stays in the activation SRAM from the stage that makes it to the last that reads it, if everything live at its
-making fits; otherwise it is written to DRAM and read again by every stage that needs it. Inputs come from DRAM, results
-go there.
-"""
+"""Stages of a workload: parts of a layer that fetch weights once each, with the operations behind the layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +15,7 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.graph.operations import ROUTING
 from dchw.machines.machine import Machine
+from dchw.mapping.tensors import plan_tensors
 from dchw.mapping.tiling import Tiling
 from dchw.vocabulary import Stream
 
@@ -40,6 +36,12 @@ class LayerWork:
     """Non-zero values among the inputs of all jobs and pixels."""
     multiplications: int
     """Products of a stored non-zero weight and an output pixel, zero activations included."""
+    input_span: tuple[int, int]
+    """(first byte, bytes) of the layer's input that are fetched for this stage where the input lies in DRAM."""
+    input_stays: bool
+    """Whether the stage behind this one reads the same part of the input again."""
+    covered: float
+    """Share of the layer's outputs that are done with this stage."""
 
     @property
     def form(self) -> StorageFormat:
@@ -68,6 +70,15 @@ class LayerWork:
         return self.geometry.out_channels // self.geometry.groups
 
     @property
+    def blocks_of_chunks(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """int64[chunks]: block of columns in which each chunk is first needed, and the one in which it is last."""
+        bounds = np.array(self.tiling.bounds(self.activity.shape[1]))
+        first = np.searchsorted(bounds, self.packed.chunk_first_job, side="right") - 1
+        last = np.searchsorted(bounds, np.maximum(self.packed.chunk_end_job, 1) - 1, side="right") - 1
+        most = self.tiling.blocks - 1
+        return np.clip(first, 0, most), np.clip(np.maximum(first, last), 0, most)
+
+    @property
     def entry_bits(self) -> int:
         """Width of one entry or weight at fixed width, as an SRAM holds it uncoded."""
         return self.form.entry_bits(self.packed)
@@ -92,6 +103,11 @@ class LayerWork:
         return self.geometry.out_channels * self.tiling.pixels
 
 
+def distinct_parts(works: Iterable[LayerWork]) -> list[LayerWork]:
+    """One work for every part of rows: bands of pixels share their packed weights."""
+    return list({id(work.packed): work for work in reversed(list(works))}.values())[::-1]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """A layer with the operations that follow it before the next one, and the tensors it moves to and from DRAM."""
@@ -101,10 +117,14 @@ class Stage:
     """Values read by the operations that follow, beyond the layer's own outputs."""
     product_macs: int
     """Multiply-accumulates of products of two activations among them."""
+    layer_input: str
+    """The tensor that the layer itself reads."""
     loads: Mapping[str, int]
     """Tensors read from DRAM for this stage and their bytes."""
     stores: Mapping[str, int]
     """Tensors, or this stage's share of them, written to DRAM and their bytes."""
+    load_from: Mapping[str, int] = field(default_factory=dict)
+    """First byte of a load within its tensor, where that is not 0."""
     completes: bool
     """Whether the layer is complete with this stage; False for all but the last of a layer cut into rows."""
 
@@ -116,77 +136,53 @@ def group_stages(
     machine: Machine,
     parameter_bytes: Mapping[str, int],
 ) -> tuple[Stage, ...]:
-    """Group operations behind their layer and decide, by what is live, which tensors leave the chip.
+    """The stages of every layer in order, each with the tensors, or its share of them, that it moves.
 
     ``parameter_bytes``: what operations read of parameters of their own, once, as they are worked.
     """
-    order = list(works)
-    stage_of: dict[str, int] = {}
-    for op in graph.operations:
-        before = max((stage_of[name] for name in op.inputs), default=-1)
-        stage_of[op.name] = order.index(op.name) if op.name in works else max(before, 0)
-    readers: dict[str, list[int]] = {op.name: [] for op in graph.operations}
-    for op in graph.operations:
-        for name in op.inputs:
-            readers[name].append(stage_of[op.name])
-    result = {op.name for op in graph.operations if not readers[op.name]}
     bits = machine.formats.activations.bits
     sizes = {name: math.ceil(value.size * bits / 8) for name, value in values.items()}
     sizes |= {
         op.name: STORED_BYTES * values[op.name].size for op in graph.operations if op.kind is OperationKind.CONSTANT
     }
-    kept: dict[str, int] = {}  # tensors on chip -> bytes
-    loads: list[dict[str, int]] = [{} for _ in order]
-    stores: list[dict[str, int]] = [{} for _ in order]
-    on_dram = {op.name for op in graph.operations if op.kind in (OperationKind.INPUT, OperationKind.CONSTANT)}
-    stays = {name for name, size in sizes.items() if 2 * size <= machine.activation_sram.size_bytes}
-    for index in range(len(order)):
-        for op in graph.operations:
-            if stage_of[op.name] != index:
-                continue
-            for name in op.inputs:
-                if name in on_dram and name not in kept and name not in loads[index]:
-                    loads[index][name] = sizes[name]
-        for name in loads[index]:
-            if max(readers[name]) > index and sum(kept.values()) + sizes[name] <= machine.activation_sram.size_bytes:
-                kept[name] = sizes[name]
-        for name, stage in stage_of.items():
-            if stage != index or name in on_dram:
-                continue
-            if name in result:
-                stores[index][name] = sizes[name]
-            elif max(readers[name]) > index:
-                live = sum(size for other, size in kept.items() if max(readers[other]) >= index)
-                if live + sizes[name] <= machine.activation_sram.size_bytes:
-                    kept[name] = sizes[name]
-                else:
-                    stores[index][name] = sizes[name]
-                    on_dram.add(name)
-        kept = {name: size for name, size in kept.items() if max(readers[name]) > index}
+    plan = plan_tensors(graph, list(works), sizes, machine.activation_sram.size_bytes)
+    loads = [dict(tensors) for tensors in plan.loads]
     for name, size in parameter_bytes.items():
-        loads[stage_of[name]][f"{name} (parameters)"] = size
-        stays.add(f"{name} (parameters)")
+        loads[plan.stage_of[name]][f"{name} (parameters)"] = size
+    inputs = {op.name: op.inputs[0] for op in graph.operations if op.name in works}
     stages = []
-    for index, name in enumerate(order):
-        parts = works[name]
+    for index, (name, parts) in enumerate(works.items()):
+        done = 0.0
+        spans = any(work.input_span[1] for work in parts)
         for number, work in enumerate(parts):
             last = number == len(parts) - 1
-            again = loads[index] if number == 0 else {t: size for t, size in loads[index].items() if t not in stays}
+            mine, load_from = {}, {}
+            for tensor, size in loads[index].items():
+                if tensor == inputs[name] and spans:
+                    load_from[tensor], size = work.input_span
+                else:  # read behind the layer, with the outputs it belongs to
+                    size = _share(size, done, work.covered)
+                if size:
+                    mine[tensor] = size
             stages.append(
                 Stage(
                     layer=work,
-                    vector_values=_vector_values(graph, stage_of, index, name, values) if last else 0,
-                    product_macs=_product_macs(graph, stage_of, index, values) if last else 0,
-                    loads=again,
-                    stores={tensor: _share(size, number, len(parts)) for tensor, size in stores[index].items()},
+                    vector_values=_vector_values(graph, plan.stage_of, index, name, values) if last else 0,
+                    product_macs=_product_macs(graph, plan.stage_of, index, values) if last else 0,
+                    layer_input=inputs[name],
+                    loads=mine,
+                    load_from=load_from,
+                    stores={tensor: _share(size, done, work.covered) for tensor, size in plan.stores[index].items()},
                     completes=last,
                 )
             )
+            done = work.covered
     return tuple(stages)
 
 
-def _share(size: int, number: int, parts: int) -> int:
-    return size * (number + 1) // parts - size * number // parts
+def _share(size: int, before: float, after: float) -> int:
+    """What lies between two shares of a tensor."""
+    return round(size * after) - round(size * before)
 
 
 _FREE = ROUTING | {OperationKind.MATMUL}

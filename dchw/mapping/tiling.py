@@ -1,4 +1,4 @@
-"""Cutting a layer into passes: how many output pixels are worked at a time so that accumulators hold them."""
+"""Cutting a stage into passes: which output pixels and which columns are worked at a time."""
 
 from __future__ import annotations
 
@@ -11,35 +11,53 @@ from dchw.quantities import DchwError, ceil_div
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """Passes of one layer: every pass reads all weights once and computes ``tile`` output pixels."""
+    """Passes of one stage: each works a tile of output pixels over a block of columns.
+
+    Block by block, all tiles go by; the passes of the last block complete their tile and hand the sums over.
+    """
 
     rows: int
     """Output rows of the busiest processing element."""
     pixels: int
-    """Output pixels, over the whole batch."""
+    """Output pixels of the stage, over the whole batch."""
     tile: int
-    """Pixels of a pass; the last pass may hold fewer."""
+    """Pixels of a pass; the last tile may hold fewer."""
+    blocks: int = 1
+    """Blocks of columns. With one, a tile's sums leave the accumulators before the next tile begins; with more, the
+    sums of all tiles wait in the accumulators."""
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return ceil_div(self.pixels, self.tile)
 
     @property
     def passes(self) -> int:
         """Number of passes."""
-        return ceil_div(self.pixels, self.tile)
+        return self.tiles * self.blocks
+
+    @property
+    def last_block(self) -> int:
+        """The first pass that completes its tile; all after it do as well."""
+        return self.tiles * (self.blocks - 1)
 
     def pixels_in(self, index: int) -> int:
         """Pixels of one pass."""
-        return min(self.tile, self.pixels - index * self.tile)
+        return min(self.tile, self.pixels - index % self.tiles * self.tile)
+
+    def bounds(self, jobs: int) -> list[int]:
+        """First job of every block, and the number of jobs."""
+        return [jobs * block // self.blocks for block in range(self.blocks + 1)]
 
 
-def tile_layer(name: str, geometry: Geometry, batch: int, array: PeArray, *, sequential: bool = False) -> Tiling:
-    """The largest tile that the array's tile width and accumulators allow; of a sequential layer, within one step."""
+def step_tiling(name: str, geometry: Geometry, batch: int, array: PeArray) -> Tiling:
+    """Passes of a layer worked step by step: the widest tile within one step that cuts the batch evenly."""
     rows = ceil_div(geometry.out_channels, array.elements)
     if rows > array.accumulators:
         raise DchwError(
-            f"layer {name!r}: {geometry.out_channels} output rows need {rows} accumulators in each of "
+            f"layer {name!r}: {geometry.out_channels} output rows of a step need {rows} accumulators in each of "
             f"{array.elements} processing elements; got {array.accumulators}; raise pe_array.accumulators to {rows}"
         )
-    pixels = geometry.output_pixels * batch
-    tile = min(array.tile, array.accumulators // rows, batch if sequential else pixels)
-    if sequential:
-        tile = max(size for size in range(1, tile + 1) if batch % size == 0)
-    return Tiling(rows=rows, pixels=pixels, tile=tile)
+    most = min(array.tile, array.accumulators // rows, batch)
+    tile = max(size for size in range(1, most + 1) if batch % size == 0)
+    return Tiling(rows=rows, pixels=geometry.output_pixels * batch, tile=tile)

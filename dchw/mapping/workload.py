@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -29,9 +29,12 @@ from dchw.graph.windows import patches
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
+from dchw.mapping.demand import demand_of
 from dchw.mapping.passing import ForwardPass
-from dchw.mapping.stages import LayerWork, Stage, group_stages
-from dchw.mapping.tiling import Tiling, tile_layer
+from dchw.mapping.search import Choice, Explanation, Search, Stays
+from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages
+from dchw.mapping.tensors import plan_tensors
+from dchw.mapping.tiling import Tiling, step_tiling
 from dchw.quantities import DchwError, ceil_div
 
 VALUE_BITS = 32
@@ -56,6 +59,8 @@ class Workload:
     seed: int = 0
     """Seed of synthetic activations, where there are any."""
     arithmetic: Arithmetic = Arithmetic.FLOAT32
+    mapping: tuple[Explanation, ...] = ()
+    """The order of loops of every layer, and what others would have cost."""
     notes: tuple[str, ...] = ()
     coverage: Coverage = field(default_factory=lambda: Coverage(rows=()))
     """Which of the network's parameters this accounts for."""
@@ -72,7 +77,7 @@ class Workload:
     @property
     def packed_bytes(self) -> int:
         """Bytes of all weight regions and tables, padding to bursts not included."""
-        return sum(stage.layer.packed.total_bytes for stage in self.stages)
+        return sum(work.packed.total_bytes for work in distinct_parts(stage.layer for stage in self.stages))
 
 
 def map_network(
@@ -104,8 +109,10 @@ def map_network(
         pointers=machine.pointers,
     )
     layers = {layer.name: layer for layer in network.uses}
+    fetched = _inputs_from_dram(graph, list(layers), machine, batch)
     held = {layer.name: layer for layer in network.layers}
     works: dict[str, list[LayerWork]] = {}
+    explanations: list[Explanation] = []
     parameters = _parameter_bytes(network, storage, shape, batch)
     notes = list(graph.notes)
     if arithmetic is Arithmetic.NONE:
@@ -117,7 +124,19 @@ def map_network(
             continue
         if op.name in layers:
             given = [values[name] for name in op.inputs]
-            parts, out = _run_layer(layers[op.name], op, given, machine, storage, shape, batch, arithmetic, passing)
+            parts, out, explanation = _run_layer(
+                layers[op.name],
+                op,
+                given,
+                machine,
+                storage,
+                shape,
+                batch,
+                arithmetic,
+                passing,
+                fetched[op.name],
+            )
+            explanations += [explanation] if explanation is not None else []
             if parts:
                 works[op.name] = parts
             elif layers[op.name].bias is not None:
@@ -145,6 +164,7 @@ def map_network(
         activations="synthetic" if arithmetic is Arithmetic.NONE else origin,
         seed=seed,
         arithmetic=arithmetic,
+        mapping=tuple(explanations),
         notes=tuple(notes),
         coverage=network.coverage,
     )
@@ -241,6 +261,23 @@ def _synthetic(op: Operation, batch: int, rng: np.random.Generator) -> FloatArra
     return np.asarray(values * (rng.random(shape) < SYNTHETIC_DENSITY), dtype=np.float32)
 
 
+def _inputs_from_dram(graph: Network, layers: list[str], machine: Machine, batch: int) -> dict[str, int]:
+    """Bytes of every layer's input where it comes from DRAM, 0 where the layer before leaves it on the chip.
+
+    Shapes that the graph does not state count as nothing that stays.
+    """
+    bits = machine.formats.activations.bits
+    sizes = {
+        op.name: machine.activation_sram.size_bytes + 1
+        if op.output_shape is None
+        else ceil_div(batch * math.prod(op.output_shape) * bits, 8)
+        for op in graph.operations
+    }
+    plan = plan_tensors(graph, layers, sizes, machine.activation_sram.size_bytes)
+    inputs = {op.name: op.inputs[0] for op in graph.operations if op.name in layers}
+    return {name: plan.loads[index].get(inputs[name], 0) for index, name in enumerate(layers)}
+
+
 def _run_layer(
     layer: CompressedLayer,
     op: Operation,
@@ -251,29 +288,36 @@ def _run_layer(
     batch: int,
     arithmetic: Arithmetic,
     passing: ForwardPass,
-) -> tuple[list[LayerWork], FloatArray | None]:
-    """What the machine does for a layer, cut into rows where its weights would be fetched again every pass."""
-    if not layer.nonzeros and pack(layer, storage, shape, value_bits=VALUE_BITS).entries == 0:
+    input_bytes: int,
+) -> tuple[list[LayerWork], FloatArray | None, Explanation | None]:
+    """What the machine does for a layer: its parts of rows and bands of pixels, in the order that was searched."""
+    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    if not layer.nonzeros and packed.entries == 0:
         # nothing to fetch and nothing to multiply: the operations behind it read its biases
-        return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs)
+        return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs), None
     if layer.sequential:
-        return _run_steps(layer, op, inputs, machine, storage, shape, batch, arithmetic)
-    works, decoded = [], []
+        return (*_run_steps(layer, op, inputs, machine, packed, batch, arithmetic, input_bytes), None)
     x = inputs[0]
     columns = _columns(x, layer.geometry, op)
-    for part, groups, packed in _row_tiles(layer, machine, storage, shape, batch):
-        works.append(_layer_work(part, packed, columns[groups], machine, batch))
-        decoded.append(works[-1].weights)
+    search = Search(demand_of(layer, packed, machine, batch, input_bytes), machine)
+    explanation = search.explain()
+    choice = explanation.choice
+    parts = []
+    for part, groups in _row_parts(layer, choice.part_rows):
+        regions = packed if part is layer else pack(part, storage, shape, value_bits=VALUE_BITS)
+        parts.append(_Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
+    works = _works(parts, columns, search, choice, machine)
     if arithmetic is Arithmetic.NONE:
-        return works, None
-    parts = [weight_matrix(weights) for weights in decoded]
-    matrix = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    bias = None if decoded[0].bias is None else np.concatenate([weights.bias for weights in decoded])
+        return works, None, explanation
+    matrices = [weight_matrix(part.weights) for part in parts]
+    matrix = matrices[0] if len(parts) == 1 else np.concatenate(matrices)
+    bias = None if parts[0].weights.bias is None else np.concatenate([part.weights.bias for part in parts])
 
     def multiply() -> FloatArray:
         return _shaped(products(matrix, bias, columns, layer.geometry.groups, arithmetic), op, x, layer.geometry)
 
-    return works, passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
+    out = passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
+    return works, out, explanation
 
 
 def _run_steps(
@@ -281,13 +325,12 @@ def _run_steps(
     op: Operation,
     inputs: Sequence[FloatArray],
     machine: Machine,
-    storage: str,
-    shape: PackShape,
+    packed: PackedLayer,
     batch: int,
     arithmetic: Arithmetic,
+    input_bytes: int,
 ) -> tuple[list[LayerWork], FloatArray | None]:
     """A recurrent layer: every step is a pass that reads all weights and multiplies the state before the step."""
-    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
     weights = unpack(packed)
     if arithmetic is Arithmetic.NONE:
         states = np.zeros((batch, layer.geometry.output_pixels, layer.geometry.in_channels), np.float32)
@@ -301,34 +344,73 @@ def _run_steps(
             lambda h: products(matrix, weights.bias, np.ascontiguousarray(h.T)[None], 1, arithmetic).T,
         )
     columns = np.ascontiguousarray(states.transpose(2, 1, 0)).reshape(layer.geometry.in_channels, -1)
-    return [_work(layer, columns, packed, weights, machine, batch)], out
+    tiling = step_tiling(layer.name, layer.geometry, batch, machine.pe_array)
+    work = LayerWork(
+        name=layer.name,
+        geometry=layer.geometry,
+        packed=packed,
+        weights=weights,
+        tiling=tiling,
+        activity=_activity(columns, tiling, machine.pe_array.lanes),
+        input_nonzeros=int(np.count_nonzero(columns)),
+        multiplications=layer.nonzeros * tiling.pixels,
+        input_span=(0, input_bytes),
+        input_stays=False,
+        covered=1.0,
+    )
+    return [work], out
 
 
-def _row_tiles(
-    layer: CompressedLayer, machine: Machine, storage: str, shape: PackShape, batch: int
-) -> Iterator[tuple[CompressedLayer, slice, PackedLayer]]:
-    """The layer whole, or in parts of rows that each fit half of the weight SRAM: (part, groups it reads, packed).
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """Rows of a layer, packed and decoded again."""
 
-    Only layers of several passes are cut: their weights would otherwise come from DRAM once per pass.
-    """
+    layer: CompressedLayer
+    groups: slice
+    packed: PackedLayer
+    weights: Unpacked
+
+
+def _row_parts(layer: CompressedLayer, rows: int) -> list[tuple[CompressedLayer, slice]]:
+    """The layer whole, or in parts of so many rows, with the groups each part reads."""
     geometry = layer.geometry
-    whole = slice(0, geometry.groups)
-    half = machine.weight_sram.size_bytes // 2
-    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
-    if tile_layer(layer.name, geometry, batch, machine.pe_array).passes == 1:
-        yield layer, whole, packed
-        return
-    unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else machine.pe_array.elements
-    steps = ceil_div(geometry.out_channels, unit)
-    parts = min(ceil_div(packed.total_bytes + packed.total_bytes // 8, half), steps)
-    if packed.total_bytes <= half or parts == 1:
-        yield layer, whole, packed
-        return
-    bounds = [min(geometry.out_channels, index * steps // parts * unit) for index in range(parts)]
-    bounds.append(geometry.out_channels)
-    for first, end in pairwise(bounds):
-        part, groups = _rows_of(layer, first, end)
-        yield part, groups, pack(part, storage, shape, value_bits=VALUE_BITS)
+    if rows >= geometry.out_channels:
+        return [(layer, slice(0, geometry.groups))]
+    bounds = [*range(0, geometry.out_channels, rows), geometry.out_channels]
+    return [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
+
+
+def _works(
+    parts: list[_Part], columns: FloatArray, search: Search, choice: Choice, machine: Machine
+) -> list[LayerWork]:
+    """Every stage of a layer in the order of its loops."""
+    bands, demand = search.bands(choice), search.demand
+    order = [(b, p) for b in range(len(bands)) for p in range(len(parts))]
+    if not choice.bands_outermost:
+        order = [(b, p) for p in range(len(parts)) for b in range(len(bands))]
+    stays = search.input_stays(choice)
+    works, outputs = [], 0
+    for number, (b, p) in enumerate(order):
+        first, end = bands[b]
+        part = parts[p]
+        outputs += part.layer.geometry.out_channels * (end - first)
+        follows = number + 1 < len(order)
+        band_stays = stays is Stays.WHOLE or (stays is Stays.BAND and follows and order[number + 1][0] == b)
+        there = stays is Stays.WHOLE and number > 0 and (p > 0 or b > 0)
+        there = there or (stays is Stays.BAND and number > 0 and order[number - 1][0] == b)
+        works.append(
+            _layer_work(
+                part,
+                columns,
+                (first, end),
+                choice,
+                machine,
+                input_span=(0, 0) if there else search.span(choice, first, end),
+                input_stays=follows and band_stays,
+                covered=outputs / (demand.geometry.out_channels * demand.pixels),
+            )
+        )
+    return works
 
 
 def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLayer, slice]:
@@ -345,26 +427,37 @@ def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLa
 
 
 def _layer_work(
-    layer: CompressedLayer, packed: PackedLayer, columns: FloatArray, machine: Machine, batch: int
+    part: _Part,
+    columns: FloatArray,
+    band: tuple[int, int],
+    choice: Choice,
+    machine: Machine,
+    *,
+    input_span: tuple[int, int],
+    input_stays: bool,
+    covered: float,
 ) -> LayerWork:
-    """Decode what was packed."""
-    return _work(layer, columns, packed, unpack(packed), machine, batch)
-
-
-def _work(
-    layer: CompressedLayer, columns: FloatArray, packed: PackedLayer, weights: Unpacked, machine: Machine, batch: int
-) -> LayerWork:
-    tiling = tile_layer(layer.name, layer.geometry, batch, machine.pe_array, sequential=layer.sequential)
-    flat = columns.reshape(-1, tiling.pixels)
+    geometry = part.layer.geometry
+    tiling = Tiling(
+        rows=ceil_div(geometry.out_channels, machine.pe_array.elements),
+        pixels=band[1] - band[0],
+        tile=choice.tile,
+        blocks=choice.blocks,
+    )
+    mine = columns[part.groups, :, band[0] : band[1]]
+    flat = mine.reshape(-1, tiling.pixels)
     return LayerWork(
-        name=layer.name,
-        geometry=layer.geometry,
-        packed=packed,
-        weights=weights,
+        name=part.layer.name,
+        geometry=geometry,
+        packed=part.packed,
+        weights=part.weights,
         tiling=tiling,
         activity=_activity(flat, tiling, machine.pe_array.lanes),
         input_nonzeros=int(np.count_nonzero(flat)),
-        multiplications=layer.nonzeros * tiling.pixels,
+        multiplications=part.layer.nonzeros * tiling.pixels,
+        input_span=input_span,
+        input_stays=input_stays,
+        covered=covered,
     )
 
 
@@ -387,9 +480,13 @@ def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -
 def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
     jobs = columns.shape[0]
     most = ceil_div(tiling.tile, lanes)
-    out = np.empty((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
-    for index in range(tiling.passes):
+    out = np.zeros((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
+    bounds = tiling.bounds(jobs)
+    for index in range(tiling.tiles):
         tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile] != 0
         starts = np.arange(0, tile.shape[1], lanes)
-        out[index] = np.logical_or.reduceat(tile, starts, axis=1).sum(axis=1)
+        active = np.logical_or.reduceat(tile, starts, axis=1).sum(axis=1)
+        for block in range(tiling.blocks):
+            mine = slice(bounds[block], bounds[block + 1])
+            out[block * tiling.tiles + index, mine] = active[mine]
     return out

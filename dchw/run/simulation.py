@@ -22,6 +22,7 @@ from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
+from dchw.mapping.stages import distinct_parts
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import DchwError, nearest, seconds_of
@@ -188,20 +189,21 @@ class SimResult:
         rows = []
         for index, name in enumerate(self.program.layers):
             works = [stage.layer for stage in self.workload.stages if stage.layer.name == name]
+            parts = distinct_parts(works)
             moved = memory.size_bytes[:, :, index] if memory is not None else np.zeros((1, 2), np.int64)
             rows.append(
                 {
                     "layer": name,
                     "start_cycle": int(self.timing.layer_start[index]),
                     "finish_cycle": int(self.timing.layer_finish[index]),
-                    "packed_bytes": sum(work.packed.total_bytes for work in works),
+                    "packed_bytes": sum(work.packed.total_bytes for work in parts),
                     "dram_read_bytes": int(moved[:, 0].sum()),
                     "dram_write_bytes": int(moved[:, 1].sum()),
-                    "entries": sum(work.packed.entries for work in works),
-                    "fillers": sum(work.packed.fillers for work in works),
-                    "dense_macs": works[0].geometry.macs * self.workload.batch,
-                    "useful_macs": works[0].multiplications,
-                    "passes": works[0].tiling.passes,
+                    "entries": sum(work.packed.entries for work in parts),
+                    "fillers": sum(work.packed.fillers for work in parts),
+                    "dense_macs": sum(work.geometry.weights * work.tiling.pixels for work in works),
+                    "useful_macs": sum(work.multiplications for work in works),
+                    "passes": sum(work.tiling.passes for work in works),
                     "own_cycles": bounds[index].own_cycles,
                     "bound_by": bounds[index].bound_by,
                     "bound_share": bounds[index].share,
@@ -210,6 +212,30 @@ class SimResult:
                 }
             )
         return pd.DataFrame(rows)
+
+    def mapping_frame(self) -> pd.DataFrame:
+        """Per layer: the order of loops that was chosen and the DRAM reads it expects, beside those of the simple
+        order (`dchw.mapping.search`) and the least there can be: everything once."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "layer": one.layer,
+                    "outermost": "bands" if one.choice.bands_outermost else "parts",
+                    "part_rows": one.choice.part_rows,
+                    "tile_pixels": one.choice.tile,
+                    "band_pixels": one.choice.tile * one.choice.band_tiles,
+                    "column_blocks": one.choice.blocks,
+                    "weight_bytes": one.cost.weight_bytes,
+                    "input_bytes": one.cost.input_bytes,
+                    "simple_bytes": one.simple.weight_bytes + one.simple.input_bytes,
+                    "least_bytes": one.least_bytes,
+                    "orders": one.considered,
+                }
+                for one in self.workload.mapping
+            ]
+        )
 
     def _moved(self, way: int) -> int:
         memory = self.timing.memory
@@ -332,11 +358,11 @@ def priced(workload: Workload, program: Program, timing: Timing, *, engine: Engi
 
 
 def _work(workload: Workload) -> costs.Work:
-    layers = [stage.layer.geometry for stage in workload.stages]
+    works = [stage.layer for stage in workload.stages]
     return costs.Work(
         inferences=workload.batch,
-        macs=workload.batch * sum(geometry.macs for geometry in layers),
-        weights=sum(geometry.weights for geometry in layers),
+        macs=sum(work.geometry.weights * work.tiling.pixels for work in works),
+        weights=sum(work.geometry.weights for work in distinct_parts(works)),
     )
 
 

@@ -57,7 +57,8 @@ def test_whole_runs_equal_the_recurrence_and_a_loop_over_cycles(
     x[0] = True
     codes = random_codes(rows, columns, density, seed)
     codes[0, 0] = 1
-    target = machine_with(pe_array__queue_depth=depth, weight_sram__size_bytes="64 KiB")
+    # all inputs in one block, so that no column waits for a later one
+    target = machine_with(pe_array__queue_depth=depth, weight_sram__size_bytes="64 KiB", dma__request_bytes="128 B")
     timing, _, workload = timed(product(codes, x), target, "shared", warm=True)
     work = per_element(workload)[x]
     pushes, free = oracle.broadcast(work.tolist(), depth)

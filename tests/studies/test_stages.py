@@ -59,7 +59,7 @@ def made_by(stages: Stages, target: Machine) -> tuple[int, int]:
         ("silicon.sram_cell", "itrs-hp", (0, 0)),
         ("pe_array.queue_depth", 2, (0, 1)),
         ("huffman.output_queue", 2, (0, 1)),
-        ("dram.channels", 1, (0, 1)),
+        ("dram.channels", 1, (1, 1)),
         ("huffman.units", 4, (1, 1)),
     ],
 )
