@@ -138,6 +138,17 @@ def test_adaptive_average_pooling(output):
     agree(got, functional.adaptive_avg_pool2d(torch.from_numpy(x), output))
 
 
+def _dynamic(x: torch.Tensor) -> torch.Tensor:
+    """Each example rounded to 256 steps over its own range, which holds 0."""
+    rows = []
+    for row in x:
+        low, high = torch.clamp(row.min(), max=0), torch.clamp(row.max(), min=0)
+        step = (high - low) / 255
+        zero = torch.clamp(torch.round(-low / step), 0, 255)
+        rows.append((torch.clamp(torch.round(row / step) + zero, 0, 255) - zero) * step)
+    return torch.stack(rows)
+
+
 TORCH_ACTIVATIONS = {
     "relu": functional.relu,
     "relu6": functional.relu6,
@@ -162,6 +173,15 @@ TORCH_ACTIVATIONS = {
     "rsqrt": torch.rsqrt,
     "reciprocal": torch.reciprocal,
     "square": torch.square,
+    "neg": torch.neg,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "round": torch.round,
+    "trunc": torch.trunc,
+    "sign": torch.sign,
+    "softsign": functional.softsign,
+    "quantise": lambda x: torch.clamp(torch.round(x / 0.25), -8, 7) * 0.25,
+    "quantise_dynamic": lambda x: _dynamic(x),
     "abs": torch.abs,
     "sin": torch.sin,
     "cos": torch.cos,
@@ -178,6 +198,8 @@ def test_activation(function):
     if function == "exp":
         x = np.minimum(x, 50)
     attributes = {"axis": 1, "slope": 0.2, "alpha": 0.7, "low": -1.5, "high": None}
+    if function == "quantise":
+        attributes = {"step": 0.25, "low": -8, "high": 7}
     got = apply(operation(OperationKind.ACTIVATION, function=function, **attributes), [x])
     agree(got, TORCH_ACTIVATIONS[function](torch.from_numpy(x)))
 

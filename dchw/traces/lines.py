@@ -42,7 +42,7 @@ def open_text(path: Path, mode: Literal["rb", "wb"]) -> IO[bytes]:
 
 def form_of(text: bytes) -> Lines | None:
     """The format of the first request in some lines; None where it is none of the three."""
-    for line in text.splitlines():
+    for line in text.split(b"\n"):
         words = line.split(b"#")[0].upper().split()
         if not words:
             continue
@@ -113,7 +113,7 @@ def _blocks(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _has_request(text: bytes) -> bool:
-    return any(line.split(b"#")[0].strip() for line in text.splitlines())
+    return any(line.split(b"#")[0].strip() for line in text.split(b"\n"))
 
 
 def _unknown(path: Path, line: int, text: bytes) -> Lines:

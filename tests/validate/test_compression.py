@@ -43,13 +43,13 @@ def test_small_networks_within_limits() -> None:
 
 def test_an_index_of_too_many_bits_breaks_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault: gaps written with two bits more than they have."""
-    sound = chunks.Stream.chunk_bytes.fget
+    sound = chunks.CodedStream.chunk_bytes.fget
     assert sound is not None
 
-    def wider(self: chunks.Stream) -> np.ndarray:
+    def wider(self: chunks.CodedStream) -> np.ndarray:
         return sound(self) * (self.fixed_bits + 2) // self.fixed_bits if self.lengths is None else sound(self)
 
-    monkeypatch.setattr(chunks.Stream, "chunk_bytes", property(wider))
+    monkeypatch.setattr(chunks.CodedStream, "chunk_bytes", property(wider))
     assert compression._pruned_and_shared(lenet_rows()).passed is False
 
 
