@@ -169,3 +169,17 @@ def test_slow_libraries_wait_until_they_are_needed(statement: str) -> None:
     script = f"{statement}; import sys; print(*sorted({{'torch', 'numba', 'pandas', 'plotly'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_picture_of_the_package_is_true() -> None:
+    from tests import structure
+
+    assert structure.in_page() == structure.picture(), "draw it again: python -m tests.structure"
+
+
+def test_a_changed_import_changes_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests import structure
+
+    files = {**sources(), "dchw.costs.planted": "from dchw.traces import read_trace"}
+    monkeypatch.setattr(structure, "sources", lambda: files)
+    assert structure.picture() != structure.in_page()

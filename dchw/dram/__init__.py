@@ -1,0 +1,1 @@
+"""LPDDR memories at command level: standards as data, the controller, energy, and replay of traces."""

@@ -168,10 +168,11 @@ def _stored_geometry(
 ) -> dict[str, PartialGeometry]:
     """Geometry from the metadata or from the file beside it; empty where there is none."""
     beside = path.with_suffix(".json")
+    text: str | bytes
     if "geometry" in metadata:
         where, text = f"{path}, metadata 'geometry'", metadata["geometry"]
     elif beside.is_file():
-        where, text = str(beside), beside.read_text(encoding="utf-8")
+        where, text = str(beside), beside.read_bytes()
     else:
         return {}
     try:

@@ -1,0 +1,1 @@
+"""Machines as YAML: presets, silicon and units, one file a unit."""

@@ -1,0 +1,1 @@
+"""Prune, retrain, share, fine-tune: the only place where torch trains."""

@@ -240,3 +240,10 @@ def test_damaged_torch_files(tmp_path):
         network_from_torch_file(path)
     with pytest.raises(DchwError, match=r"it cannot be read \(No such file or directory\); check the path"):
         network_from_torch_file(tmp_path / "none.pt")
+
+
+def test_a_geometry_file_that_is_no_text_is_one_sentence(tmp_path):
+    save_file({"a.weight": np.ones((1, 1, 2, 2), np.float32)}, tmp_path / "b.safetensors")
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(FileFormatError, match=r"b\.json: expected JSON; .*; correct it"):
+        network_from_safetensors(tmp_path / "b.safetensors")
