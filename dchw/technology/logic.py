@@ -24,8 +24,16 @@ from functools import cached_property
 
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
-from dchw.technology.figure import SOURCE_JOINT, Confidence, Figure
-from dchw.technology.scaling import Quantity, Scaling, check_method, check_node, inverter_factor, scaled
+from dchw.technology.figure import SOURCE_JOINT, Confidence, Figure, combine
+from dchw.technology.scaling import (
+    PUBLISHED_NODE_NM,
+    Quantity,
+    Scaling,
+    check_method,
+    check_node,
+    inverter_factor,
+    scaled,
+)
 
 UM2_PER_MM2 = 1e6
 FAMILIES = ("horowitz-45nm", "aladdin-40nm")
@@ -178,8 +186,11 @@ class Logic:
         """What the family itself knows of a block, by the names of `Block`."""
         designs, published = self._designs[operation], self._published.get(operation)
         growth, rule = _GROWTH[operation]
-        energy = _sized(published or designs, "energy_pj", bits, growth, rule, "pJ")
-        found = {"energy_pj": energy if published else self._listed(energy, Quantity.ENERGY)}
+        found = {"energy_pj": self._listed(_sized(designs, "energy_pj", bits, growth, rule, "pJ"), Quantity.ENERGY)}
+        if published:
+            small = _sized(published, "energy_pj", bits, growth, rule, "pJ")
+            large = _sized(designs, "energy_pj", bits, growth, rule, "pJ")
+            found["energy_pj"] = self._between_published(small, large)
         found["area_mm2"] = self._listed(_sized(designs, "area_mm2", bits, growth, rule, "mm2"), Quantity.AREA)
         found["leakage_mw"] = self._listed(_sized(designs, "leakage_mw", bits, growth, rule, "mW"), Quantity.LEAKAGE)
         found["delay_ns"] = self._listed(_sized(designs, "delay_ns", bits, _depth, "1 + log2 w", "ns"), Quantity.DELAY)
@@ -232,6 +243,20 @@ class Logic:
             leakage_mw=gates.leakage_mw,
             delay_ns=gate.delay_ns * levels,
         )
+
+    def _between_published(self, small: Figure | None, large: Figure | None) -> Figure | None:
+        """An energy between what the family lists at its own node and what is published at 7 nm, a line in log-log."""
+        if small is None or large is None or self.node_nm == PUBLISHED_NODE_NM:
+            return small
+        share = math.log(self.node_nm / PUBLISHED_NODE_NM) / math.log(self.family_node_nm / PUBLISHED_NODE_NM)
+        ends = ((small.nominal, large.nominal), (small.low, large.low), (small.high, large.high))
+        nominal, low, high = (at_7 ** (1 - share) * own**share for at_7, own in ends)
+        inverter = self._listed(large, Quantity.ENERGY)
+        low = low if inverter is None else min(low, inverter.nominal)
+        sources = combine((small, large)).source
+        source = f"{sources}{SOURCE_JOINT}between the two nodes by log-log interpolation to {self.node_nm:g} nm"
+        figure = Figure(nominal, min(low, nominal), max(high, nominal), "pJ", source, Confidence.INTERPOLATED)
+        return figure.because(f"logic between published nodes, at {self.node_nm:g} nm")
 
     @cached_property
     def _complete(self) -> Logic:

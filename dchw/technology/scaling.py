@@ -7,8 +7,9 @@ Two named methods:
     polynomials of the same paper above 45 nm; nodes between by a straight line in log-log. Real blocks gain less than
     an inverter, so the nominal value of a shrink is its lower bound: ``low == nominal``, and ``high`` follows designs.
 ``published-arithmetic``
-    Energies of synthesised units published at 7 nm (TPUv4i), for the operations listed there and at 7 nm only;
-    everything else falls back to ``inverter``.
+    Energies of synthesised units published at 7 nm (TPUv4i), for the operations listed there; from 7 nm to the node
+    of the logic family on the line in log-log between both published energies, so that machines of several nodes
+    compare. Everything else falls back to ``inverter``.
 
 The far end of the range, per quantity:
 
@@ -32,6 +33,8 @@ from dchw.technology.figure import Confidence, Figure
 MIN_NODE_NM = 7
 MAX_NODE_NM = 90
 PUBLISHED_NODE_NM = 7
+LARGEST_PUBLISHED_NODE_NM = 40
+"""Below the own node of every logic family; there the family itself is the published table."""
 
 _TABLE2 = "stillmaker_table2_fo4_inverter"
 _POLYNOMIAL = "stillmaker_polynomial_nominal_vdd"
@@ -107,11 +110,11 @@ def scaled(figure: Figure, quantity: Quantity, from_nm: float, to_nm: float) -> 
 
 
 def check_method(method: Scaling, node_nm: float) -> None:
-    """Raise where ``published-arithmetic`` is asked for at a node other than the published one."""
-    if method is Scaling.PUBLISHED_ARITHMETIC and node_nm != PUBLISHED_NODE_NM:
+    """Raise where ``published-arithmetic`` is asked for above the nodes that its two tables span."""
+    if method is Scaling.PUBLISHED_ARITHMETIC and not PUBLISHED_NODE_NM <= node_nm <= LARGEST_PUBLISHED_NODE_NM:
         raise DchwError(
-            f"scaling method {method!s}: expected {PUBLISHED_NODE_NM} nm, the only node it lists; got {node_nm:g} nm; "
-            f"use {Scaling.INVERTER!s} there"
+            f"scaling method {method!s}: expected {PUBLISHED_NODE_NM} to {LARGEST_PUBLISHED_NODE_NM} nm, between the "
+            f"nodes its tables list; got {node_nm:g} nm; use {Scaling.INVERTER!s} there"
         )
 
 

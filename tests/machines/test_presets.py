@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import dchw
+from dchw.costs import unit_costs
 from dchw.machines.machine import machine, preset_names
+from dchw.vocabulary import Event
 from tests.mapping.layers import convolution, fully_connected
 
 NETWORKS = {"fc": fully_connected(90, 120), "conv": convolution(rows=24)}
@@ -54,3 +56,10 @@ def test_bandwidths_are_what_the_sources_say() -> None:
     assert per_cycle["ethos-u85-like"] == pytest.approx(12.8, rel=0.01)
     assert per_cycle["phone-lpddr4x"] == pytest.approx(34.1, rel=0.01)
     assert per_cycle["phone-lpddr5x"] == pytest.approx(68.3, rel=0.01)
+
+
+def test_compute_at_16_nm_is_not_cheaper_than_at_7_nm() -> None:
+    """One scaling method for both phones: studies across them compare parts, not methods."""
+    old, new = (unit_costs(dchw.machine(f"phone-{part}"), "huffman") for part in ("lpddr4x", "lpddr5x"))
+    for event in (Event.MAC, Event.ACCUMULATOR_ACCESS, Event.INDEX_ACCUMULATE):
+        assert old["pe_array"].energy_pj[event].nominal >= new["pe_array"].energy_pj[event].nominal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +124,26 @@ def test_published_arithmetic_at_7_nm() -> None:
     assert "lower bound" in logic.multiply(8).area_mm2.source
 
 
+def test_published_arithmetic_between_its_nodes_by_hand() -> None:
+    logic = Logic(family="horowitz-45nm", node_nm=16, scaling=Scaling.PUBLISHED_ARITHMETIC)
+    share = math.log(16 / 7) / math.log(45 / 7)
+    got = logic.float_multiply(16).energy_pj
+    assert got.nominal == pytest.approx(0.34 ** (1 - share) * 1.1**share)  # TPUv4i at 7 nm, Horowitz at 45
+    assert got.low <= Logic(family="horowitz-45nm", node_nm=16).float_multiply(16).energy_pj.nominal
+    assert "TPUv4i" in got.source
+    assert "Horowitz" in got.source
+
+
+@pytest.mark.parametrize("operation", ["add", "multiply", "float_add", "float_multiply"])
+def test_a_larger_node_is_never_cheaper_in_arithmetic(operation: str) -> None:
+    def at(node: float) -> float:
+        logic = Logic(family="horowitz-45nm", node_nm=node, scaling=Scaling.PUBLISHED_ARITHMETIC)
+        return float(getattr(logic, operation)(16).energy_pj.nominal)
+
+    energies = [at(node) for node in (7, 10, 16, 22, 32, 40)]
+    assert energies == sorted(energies)
+
+
 def test_published_arithmetic_falls_back_to_the_inverter_for_the_rest() -> None:
     logic = Logic(family="aladdin-40nm", node_nm=7, scaling=Scaling.PUBLISHED_ARITHMETIC)
     assert "TPUv4i" in logic.multiply(8).energy_pj.source
@@ -151,7 +173,7 @@ def test_errors() -> None:
         Logic(node_nm=130)
     with pytest.raises(DchwError, match="expected a positive number of nanoseconds; got 0"):
         Logic(clock_period_ns=0)
-    with pytest.raises(DchwError, match="expected 7 nm"):
-        Logic(node_nm=10, scaling=Scaling.PUBLISHED_ARITHMETIC)
+    with pytest.raises(DchwError, match="expected 7 to 40 nm"):
+        Logic(node_nm=65, scaling=Scaling.PUBLISHED_ARITHMETIC)
     with pytest.raises(DchwError, match="expected at least 1 input and 1 bit; got 0 and 4"):
         ALADDIN.mux(0, 4)

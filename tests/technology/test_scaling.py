@@ -83,11 +83,13 @@ def test_out_of_range_says_the_range() -> None:
     )
 
 
-def test_published_arithmetic_is_for_7_nm_only() -> None:
+def test_published_arithmetic_is_for_the_nodes_between_its_tables() -> None:
     check_method(Scaling.PUBLISHED_ARITHMETIC, 7)
+    check_method(Scaling.PUBLISHED_ARITHMETIC, 16)
     check_method(Scaling.INVERTER, 16)
     with pytest.raises(DchwError) as error:
-        check_method(Scaling.PUBLISHED_ARITHMETIC, 10)
+        check_method(Scaling.PUBLISHED_ARITHMETIC, 65)
     assert str(error.value) == (
-        "scaling method published-arithmetic: expected 7 nm, the only node it lists; got 10 nm; use inverter there"
+        "scaling method published-arithmetic: expected 7 to 40 nm, between the nodes its tables list; got 65 nm; use "
+        "inverter there"
     )
