@@ -12,13 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
+from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.coverage import STORED_BYTES, Coverage, Place
 from dchw.graph.geometry import Geometry
@@ -30,11 +28,12 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
 from dchw.mapping.demand import demand_of
+from dchw.mapping.parts import Part, activity_of, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
-from dchw.mapping.search import Choice, Explanation, Search, Stays
+from dchw.mapping.search import Explanation, Search
 from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages
 from dchw.mapping.tensors import plan_tensors
-from dchw.mapping.tiling import Tiling, step_tiling
+from dchw.mapping.tiling import step_tiling
 from dchw.quantities import DchwError, ceil_div
 
 VALUE_BITS = 32
@@ -303,10 +302,10 @@ def _run_layer(
     explanation = search.explain()
     choice = explanation.choice
     parts = []
-    for part, groups in _row_parts(layer, choice.part_rows):
+    for part, groups in row_parts(layer, choice.part_rows):
         regions = packed if part is layer else pack(part, storage, shape, value_bits=VALUE_BITS)
-        parts.append(_Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
-    works = _works(parts, columns, search, choice, machine)
+        parts.append(Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
+    works = stage_works(parts, columns, search, choice, machine)
     if arithmetic is Arithmetic.NONE:
         return works, None, explanation
     matrices = [weight_matrix(part.weights) for part in parts]
@@ -351,7 +350,7 @@ def _run_steps(
         packed=packed,
         weights=weights,
         tiling=tiling,
-        activity=_activity(columns, tiling, machine.pe_array.lanes),
+        activity=activity_of(columns, tiling, machine.pe_array.lanes),
         input_nonzeros=int(np.count_nonzero(columns)),
         multiplications=layer.nonzeros * tiling.pixels,
         input_span=(0, input_bytes),
@@ -359,106 +358,6 @@ def _run_steps(
         covered=1.0,
     )
     return [work], out
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
-    """Rows of a layer, packed and decoded again."""
-
-    layer: CompressedLayer
-    groups: slice
-    packed: PackedLayer
-    weights: Unpacked
-
-
-def _row_parts(layer: CompressedLayer, rows: int) -> list[tuple[CompressedLayer, slice]]:
-    """The layer whole, or in parts of so many rows, with the groups each part reads."""
-    geometry = layer.geometry
-    if rows >= geometry.out_channels:
-        return [(layer, slice(0, geometry.groups))]
-    bounds = [*range(0, geometry.out_channels, rows), geometry.out_channels]
-    return [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
-
-
-def _works(
-    parts: list[_Part], columns: FloatArray, search: Search, choice: Choice, machine: Machine
-) -> list[LayerWork]:
-    """Every stage of a layer in the order of its loops."""
-    bands, demand = search.bands(choice), search.demand
-    order = [(b, p) for b in range(len(bands)) for p in range(len(parts))]
-    if not choice.bands_outermost:
-        order = [(b, p) for p in range(len(parts)) for b in range(len(bands))]
-    stays = search.input_stays(choice)
-    works, outputs = [], 0
-    for number, (b, p) in enumerate(order):
-        first, end = bands[b]
-        part = parts[p]
-        outputs += part.layer.geometry.out_channels * (end - first)
-        follows = number + 1 < len(order)
-        band_stays = stays is Stays.WHOLE or (stays is Stays.BAND and follows and order[number + 1][0] == b)
-        there = stays is Stays.WHOLE and number > 0 and (p > 0 or b > 0)
-        there = there or (stays is Stays.BAND and number > 0 and order[number - 1][0] == b)
-        works.append(
-            _layer_work(
-                part,
-                columns,
-                (first, end),
-                choice,
-                machine,
-                input_span=(0, 0) if there else search.span(choice, first, end),
-                input_stays=follows and band_stays,
-                covered=outputs / (demand.geometry.out_channels * demand.pixels),
-            )
-        )
-    return works
-
-
-def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLayer, slice]:
-    geometry = layer.geometry
-    if geometry.groups == 1:
-        groups, part = slice(0, 1), replace(geometry, out_channels=end - first)
-    else:
-        rows, channels = geometry.out_channels // geometry.groups, geometry.in_channels // geometry.groups
-        groups = slice(first // rows, end // rows)
-        count = groups.stop - groups.start
-        part = replace(geometry, out_channels=end - first, in_channels=channels * count, groups=count)
-    bias = None if layer.bias is None else layer.bias[first:end]
-    return replace(layer, codes=layer.codes[first:end], bias=bias, geometry=part), groups
-
-
-def _layer_work(
-    part: _Part,
-    columns: FloatArray,
-    band: tuple[int, int],
-    choice: Choice,
-    machine: Machine,
-    *,
-    input_span: tuple[int, int],
-    input_stays: bool,
-    covered: float,
-) -> LayerWork:
-    geometry = part.layer.geometry
-    tiling = Tiling(
-        rows=ceil_div(geometry.out_channels, machine.pe_array.elements),
-        pixels=band[1] - band[0],
-        tile=choice.tile,
-        blocks=choice.blocks,
-    )
-    mine = columns[part.groups, :, band[0] : band[1]]
-    flat = mine.reshape(-1, tiling.pixels)
-    return LayerWork(
-        name=part.layer.name,
-        geometry=geometry,
-        packed=part.packed,
-        weights=part.weights,
-        tiling=tiling,
-        activity=_activity(flat, tiling, machine.pe_array.lanes),
-        input_nonzeros=int(np.count_nonzero(flat)),
-        multiplications=part.layer.nonzeros * tiling.pixels,
-        input_span=input_span,
-        input_stays=input_stays,
-        covered=covered,
-    )
 
 
 def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
@@ -475,18 +374,3 @@ def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -
     else:
         shaped = out.T.reshape(*x.shape[:-1], geometry.out_channels)
     return np.ascontiguousarray(shaped)
-
-
-def _activity(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
-    jobs = columns.shape[0]
-    most = ceil_div(tiling.tile, lanes)
-    out = np.zeros((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
-    bounds = tiling.bounds(jobs)
-    for index in range(tiling.tiles):
-        tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile] != 0
-        starts = np.arange(0, tile.shape[1], lanes)
-        active = np.logical_or.reduceat(tile, starts, axis=1).sum(axis=1)
-        for block in range(tiling.blocks):
-            mine = slice(bounds[block], bounds[block + 1])
-            out[block * tiling.tiles + index, mine] = active[mine]
-    return out
