@@ -18,7 +18,7 @@ from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.fields import byte_offsets_of, pack_fields
 from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout
+from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout, run_layout
 from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat, damaged, region
 from dchw.formats.packing.sparse import (
     assemble,
@@ -35,7 +35,7 @@ COLUMNS = ("jobs", "values")
 
 
 def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout, code_bits = RunLayout(geometry=layer.geometry, shape=shape), layer.storage.codebook_bits
+    layout, code_bits = run_layout(layer.geometry, shape), layer.storage.codebook_bits
     runs = stored_runs(layer, shape, index_bits=0, coded=True)
     begin, offsets = _mask_layout(layout, runs.run_order, runs.chunk_runs)
     mask = np.zeros(int(offsets[-1]), dtype=np.uint8)
@@ -56,7 +56,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
 
 
 def _unpack(packed: PackedLayer) -> Entries:
-    layout, code_bits = RunLayout(geometry=packed.geometry, shape=packed.shape), packed.parameters.code_bits
+    layout, code_bits = run_layout(packed.geometry, packed.shape), packed.parameters.code_bits
     rows: list[Int32s] = []
 
     def count(order: Int64s, chunk_runs: Int64s) -> Int32s:

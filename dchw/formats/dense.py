@@ -17,7 +17,7 @@ from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
 from dchw.formats.packing.columns import assemble_columns, by_job, job_bounds
 from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.layout import PackShape, run_layout
 from dchw.formats.packing.packed import (
     DenseWeights,
     PackedLayer,
@@ -36,7 +36,7 @@ _BLOCK_WEIGHTS = 1 << 20
 
 
 def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    layout = run_layout(layer.geometry, shape)
     tables: dict[Stream, Bytes] = {}
     if form is ValueFormat.INT8:
         scales = _scales(layer)
@@ -53,7 +53,7 @@ def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameter
 
 def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
     geometry = packed.geometry
-    layout = RunLayout(geometry=geometry, shape=packed.shape)
+    layout = run_layout(geometry, packed.shape)
     if form is not ValueFormat.INT8:
         values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights).reshape(layout.jobs, layout.rows)
         return DenseWeights(geometry=geometry, value=values, bias=decode_bias(packed))

@@ -19,7 +19,14 @@ from dchw.formats.packing.files import own_file
 from dchw.formats.packing.layout import PackShape, Pointers
 from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
 from dchw.formats.packing.running import COLUMNS as RUNNING_COLUMNS
-from dchw.formats.packing.running import place_entries, running_chunks, running_entries
+from dchw.formats.packing.running import (
+    RunningEntries,
+    in_chunk_order,
+    place_entries,
+    running_chunks,
+    running_entries,
+    section_runs,
+)
 from dchw.formats.packing.sparse import (
     COLUMNS,
     StoredRuns,
@@ -72,17 +79,19 @@ def _smallest(layer: CompressedLayer, shape: PackShape) -> tuple[int, StoredRuns
     Gaps are entropy-coded, so a wider gap costs its table alone and saves fillers. Of equal choices the narrowest wins;
     none is narrower than the file's, and none wider is tried once no filler is left.
     """
-    best: tuple[int, int, StoredRuns, CodeTables] | None = None
+    best: tuple[int, int, RunningEntries, CodeTables] | None = None
+    stored = section_runs(layer, shape)
     for index_bits in range(min(layer.storage.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
-        runs = running_entries(layer, shape, index_bits)
-        tables = build_tables(layer, (runs.gap, runs.code))
+        entries = running_entries(stored, index_bits)
+        tables = build_tables(layer, (entries.gap, entries.code))
         size = tables.coded_bits + 8 * tables.data.size
         if best is None or size < best[0]:
-            best = size, index_bits, runs, tables
-        if not (runs.code == 0).any():
+            best = size, index_bits, entries, tables
+        if not (entries.code == 0).any():
             break  # no fillers left to save
     assert best is not None
-    return best[1:]
+    _, index_bits, entries, tables = best
+    return index_bits, in_chunk_order(entries), tables
 
 
 def _unpack(packed: PackedLayer) -> Entries:

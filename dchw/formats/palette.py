@@ -13,7 +13,7 @@ from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
 from dchw.formats.packing.fields import pack_fields, unpack_fields
 from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.layout import PackShape, run_layout
 from dchw.formats.packing.packed import (
     DenseWeights,
     Need,
@@ -28,7 +28,7 @@ from dchw.vocabulary import Stream
 
 
 def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout, code_bits = RunLayout(geometry=layer.geometry, shape=shape), layer.storage.codebook_bits
+    layout, code_bits = run_layout(layer.geometry, shape), layer.storage.codebook_bits
     bounds = job_bounds(layout, layout.rows * code_bits)
     codes = codes_by_job(layer, layout)
     return assemble_columns(
@@ -43,7 +43,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
 
 
 def _unpack(packed: PackedLayer) -> DenseWeights:
-    layout, code_bits = RunLayout(geometry=packed.geometry, shape=packed.shape), packed.parameters.code_bits
+    layout, code_bits = run_layout(packed.geometry, packed.shape), packed.parameters.code_bits
     bounds = job_bounds(layout, layout.rows * code_bits)
     if bounds.size != packed.chunks + 1:
         raise damaged(packed, Stream.CODES, f"{bounds.size - 1} chunks of whole jobs", str(packed.chunks))

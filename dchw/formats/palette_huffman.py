@@ -17,7 +17,7 @@ from dchw.formats.packing.code_words import build_tables, code_tables, decode_sy
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.columns import codes_by_job
 from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import PackShape, RunLayout
+from dchw.formats.packing.layout import PackShape, run_layout
 from dchw.formats.packing.packed import (
     Coded,
     DenseWeights,
@@ -33,7 +33,7 @@ from dchw.vocabulary import Stream
 
 
 def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    layout = run_layout(layer.geometry, shape)
     chunks = layout.cut_columns()
     order, symbol_offsets = layout.column_order(chunks)
     codes = codes_by_job(layer, layout).ravel()[order]
@@ -71,7 +71,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
 
 
 def _unpack(packed: PackedLayer) -> DenseWeights:
-    layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
+    layout = run_layout(packed.geometry, packed.shape)
     chunks = layout.cut_columns()
     check_chunks(packed, chunks)
     order, symbol_offsets = layout.column_order(chunks)

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dchw.formats.packing.layout import RunLayout
+from dchw.formats.packing.layout import run_layout
 from dchw.lowering.chunks import ChunkUser, needed_chunks
 from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
@@ -67,7 +67,7 @@ class StepEnds:
 def step_ends(work: LayerWork, rows_per_step: int) -> StepEnds:
     """Where steps of ``rows_per_step`` rows end in the decode units' chunks of a layer without positions."""
     packed, offsets = work.packed, work.coded.chunk_offsets
-    layout = RunLayout(geometry=work.geometry, shape=packed.shape)
+    layout = run_layout(work.geometry, packed.shape)
     order, _ = layout.column_order(layout.cut_columns())
     job, row = np.divmod(order, layout.rows)
     steps = ceil_div(layout.rows, rows_per_step)
@@ -84,7 +84,7 @@ def _weights_covered(work: LayerWork) -> Indices:
     if not work.form.positions:
         return np.ones(work.coded.symbols, np.int64)
     entries = work.entries
-    layout = RunLayout(geometry=work.geometry, shape=work.packed.shape)
+    layout = run_layout(work.geometry, work.packed.shape)
     slot = np.full((work.geometry.groups, work.packed.shape.elements), 0, np.int64)
     np.put_along_axis(slot, layout.element.astype(np.int64), np.arange(layout.slots)[None], axis=1)
     group = entries.job // work.geometry.columns

@@ -21,7 +21,7 @@ from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
 from dchw.formats.packing.fields import pack_fields
 from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import RunLayout
+from dchw.formats.packing.layout import run_layout
 from dchw.formats.packing.packed import decode_bias, region
 from dchw.formats.packing.sparse import (
     assemble,
@@ -45,7 +45,7 @@ NETWORKS = {"fc": fully_connected(37, 50), "conv": convolution(), "grouped": con
 
 
 def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    layout = run_layout(layer.geometry, shape)
     bounds = job_bounds(layout, 8 * layout.rows)
     codes = codes_by_job(layer, layout).astype(np.uint8).ravel()
     return assemble_columns(
@@ -60,7 +60,7 @@ def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: Parameters
 
 
 def _unpack_bytes(packed: PackedLayer) -> DenseWeights:
-    layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
+    layout = run_layout(packed.geometry, packed.shape)
     value = look_up(packed, region(packed, Stream.CODES))
     return DenseWeights(
         geometry=packed.geometry, value=value.reshape(layout.jobs, layout.rows), bias=decode_bias(packed)

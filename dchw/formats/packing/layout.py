@@ -22,7 +22,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -247,6 +247,12 @@ class RunLayout:
             offsets,
         )
         return order, offsets
+
+
+@lru_cache(maxsize=256)
+def run_layout(geometry: Geometry, shape: PackShape) -> RunLayout:
+    """The runs of a layer: worked out once for packing, reading and lowering."""
+    return RunLayout(geometry=geometry, shape=shape)
 
 
 def chunks_of_rows(rows: Int32s) -> Chunks:

@@ -7,14 +7,14 @@ stands in the chunk table.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dchw.compile import kernel
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import decode_runs
-from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows
+from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows, run_layout
 from dchw.formats.packing.packed import PackedLayer, damaged
 from dchw.formats.packing.sparse import (
     StoredChunks,
@@ -31,30 +31,101 @@ COLUMNS = ("jobs", "entries", "positions", "values")
 """What a row of the chunk table lists."""
 
 
-def running_entries(layer: CompressedLayer, shape: PackShape, index_bits: int) -> StoredRuns:
-    """The entries of a layer with gaps that run on through the runs of each chunk."""
-    layout = RunLayout(geometry=layer.geometry, shape=shape)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SectionRuns:
+    """The stored weights of a layer with the runs of each section one behind the other: what gaps of any width are cut
+    from."""
+
+    layout: RunLayout
+    position: Int32s
+    """int32[weights]: place of each within its run, in job order."""
+    code: Uint16s
+    run_offsets: Int64s
+    """int64[runs + 1] into both."""
+    runs: Int64s
+    """int64[runs]: index in job order, section by section."""
+    jobs: Int32s
+    """int32[runs]: job of each of them."""
+    sizes: Int32s
+    """int32[runs]: places of each."""
+    sections: Int64s
+    """int64[sections + 1] into both."""
+    last_job: Int32s
+    """int32[sections]: the last job with a weight; -1: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunningEntries:
+    """Entries with gaps that run on through the runs of each chunk, section by section."""
+
+    section_runs: SectionRuns
+    chunk_rows: Int32s
+    """int32[5, chunks], as `chunks_of_rows` takes them."""
+    chunk_entries: Int64s
+    """int64[chunks + 1] into the entries."""
+    run_count: Int32s
+    """int32[runs]: entries of each run, in job order."""
+    gap: Uint16s
+    code: Uint16s
+
+
+def section_runs(layer: CompressedLayer, shape: PackShape) -> SectionRuns:
+    """The stored weights of a layer, section by section."""
+    layout = run_layout(layer.geometry, shape)
     position, code, run_offsets = collect_runs(layer, layout, coded=True)
-    most = code.size + (layer.geometry.weights >> index_bits) + 1
+    count = layout.jobs * layout.slots
+    runs, jobs, sizes = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.int32)
+    sections = np.zeros(layout.slot_bounds.shape[0], np.int64)
+    last_job = np.empty(sections.size - 1, np.int32)
+    _by_section(run_offsets, layout.slots, layer.geometry.columns, layout.slot_bounds, layout.rows_on,
+                runs, jobs, sizes, sections, last_job)  # fmt: skip
+    return SectionRuns(
+        layout=layout,
+        position=position,
+        code=code,
+        run_offsets=run_offsets,
+        runs=runs,
+        jobs=jobs,
+        sizes=sizes,
+        sections=sections,
+        last_job=last_job,
+    )
+
+
+def running_entries(stored: SectionRuns, index_bits: int) -> RunningEntries:
+    """The entries with gaps of so many bits."""
+    layout, shape = stored.layout, stored.layout.shape
+    most = stored.code.size + (layout.geometry.weights >> index_bits) + 1
     gap, codes = np.empty(most, np.uint16), np.empty(most, np.uint16)
-    counts = np.zeros(layout.jobs * layout.slots, np.int32)
+    counts = np.zeros(stored.runs.size, np.int32)
     rows = np.zeros((5, most // shape.chunk_entries + shape.sections + 1), np.int32)
     chunk_entries = np.zeros(rows.shape[1] + 1, np.int64)
-    chunks, entries = _run_on(position, code, run_offsets, layout.slots, layer.geometry.columns, layout.slot_bounds,
-                              layout.rows_on, 1 << index_bits, shape.chunk_entries, shape.section_decoders,
-                              rows, chunk_entries, counts, gap, codes)  # fmt: skip
-    rows, chunk_entries = rows[:, :chunks], chunk_entries[: chunks + 1]
-    order = np.lexsort((rows[0], rows[1]))
-    cut = chunks_of_rows(rows[:, order])
-    run_order, chunk_runs = layout.run_order(cut)
+    chunks, entries = _run_on(stored.position, stored.code, stored.run_offsets, stored.runs, stored.jobs, stored.sizes,
+                              stored.sections, stored.last_job, 1 << index_bits, shape.chunk_entries,
+                              shape.section_decoders, rows, chunk_entries, counts, gap, codes)  # fmt: skip
+    return RunningEntries(
+        section_runs=stored,
+        chunk_rows=rows[:, :chunks],
+        chunk_entries=chunk_entries[: chunks + 1],
+        run_count=counts,
+        gap=gap[:entries],
+        code=codes[:entries],
+    )
+
+
+def in_chunk_order(entries: RunningEntries) -> StoredRuns:
+    """The same entries as they lie in DRAM."""
+    order = np.lexsort((entries.chunk_rows[0], entries.chunk_rows[1]))
+    cut = chunks_of_rows(entries.chunk_rows[:, order])
+    run_order, chunk_runs = entries.section_runs.layout.run_order(cut)
     return StoredRuns(
         chunks=cut,
         run_order=run_order,
-        run_count=counts[run_order],
+        run_count=entries.run_count[run_order],
         chunk_runs=chunk_runs,
-        chunk_entries=offsets_of(np.diff(chunk_entries)[order]),
-        gap=gathered(gap[:entries], chunk_entries, order),
-        code=gathered(codes[:entries], chunk_entries, order),
+        chunk_entries=offsets_of(np.diff(entries.chunk_entries)[order]),
+        gap=gathered(entries.gap, entries.chunk_entries, order),
+        code=gathered(entries.code, entries.chunk_entries, order),
         row=np.zeros(0, np.int32),
     )
 
@@ -73,7 +144,7 @@ def place_entries(
 ) -> tuple[StoredChunks, Int32s]:
     """The chunks with the entries of their runs counted, and the global output channel of every entry."""
     positions = decode_runs(gaps, codes, chunks.chunk_entries, packed.parameters.index_bits)
-    slot = chunks.layout.slot_index(chunks.run_order)
+    slot = chunks.slot
     first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
     counts, rows = np.zeros(slot.size, np.int32), np.empty(positions.size, np.int32)
     if not _place(
@@ -84,14 +155,45 @@ def place_entries(
 
 
 @kernel
-def _run_on(
-    position: Int32s,
-    code: Uint16s,
+def _by_section(
     run_offsets: Int64s,
     slots: int,
     columns: int,
     slot_bounds: Int32s,
     rows_on: Int32s,
+    runs: Int64s,
+    jobs: Int32s,
+    sizes: Int32s,
+    section_offsets: Int64s,
+    last_job: Int32s,
+) -> None:
+    n = 0
+    sections, groups = slot_bounds.shape[0] - 1, slot_bounds.shape[1]
+    for section in range(sections):
+        last_job[section] = -1
+        for group in range(groups):
+            for job in range(group * columns, (group + 1) * columns):
+                for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
+                    run = np.int64(job) * slots + slot
+                    runs[n] = run
+                    jobs[n] = job
+                    sizes[n] = rows_on[group, slot]
+                    n += 1
+                    if run_offsets[run + 1] > run_offsets[run]:
+                        last_job[section] = job
+        section_offsets[section + 1] = n
+
+
+@kernel
+def _run_on(
+    position: Int32s,
+    code: Uint16s,
+    run_offsets: Int64s,
+    runs: Int64s,
+    jobs: Int32s,
+    sizes: Int32s,
+    section_offsets: Int64s,
+    last_job: Int32s,
     step: int,
     chunk_entries: int,
     decoders: int,
@@ -104,28 +206,15 @@ def _run_on(
     # fills rows of chunks section by section, with their entries, and entries of runs; (chunks, entries)
     chunk = 0
     at = np.int64(0)
-    sections, groups = slot_bounds.shape[0] - 1, slot_bounds.shape[1]
-    runs = np.empty(counts.size, np.int64)  # of one section, in order
-    sizes = np.empty(counts.size, np.int64)
-    for section in range(sections):
-        n = 0
-        last_entry_job = -1
-        for group in range(groups):
-            for job in range(group * columns, (group + 1) * columns):
-                for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
-                    run = np.int64(job) * slots + slot
-                    runs[n] = run
-                    sizes[n] = rows_on[group, slot]
-                    n += 1
-                    if run_offsets[run + 1] > run_offsets[run]:
-                        last_entry_job = job
+    for section in range(section_offsets.size - 1):
         turn = 0
         is_open = False
         base = last = begin = np.int64(0)
-        cursor = 0  # of the runs, the one that holds the place of the newest filler
+        cursor = np.int64(0)  # of the runs, the one that holds the place of the newest filler
         cursor_base = np.int64(0)
-        for k in range(n):
-            job = runs[k] // slots
+        end = section_offsets[section + 1]
+        for k in range(section_offsets[section], end):
+            job = jobs[k]
             if not is_open:
                 rows[0, chunk] = section
                 rows[1, chunk] = job
@@ -153,10 +242,10 @@ def _run_on(
                 at += 1
                 last = place
             base += sizes[k]
-            if k == n - 1 or runs[k + 1] // slots != job:  # a column ends
+            if k == end - 1 or jobs[k + 1] != job:  # a column ends
                 rows[2, chunk] = job + 1
                 rows[3, chunk] += 1
-                if at - begin >= chunk_entries and job < last_entry_job:
+                if at - begin >= chunk_entries and job < last_job[section]:
                     chunk += 1
                     entry_offsets[chunk] = at
                     turn = (turn + 1) % decoders

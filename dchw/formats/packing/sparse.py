@@ -14,7 +14,7 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
 from dchw.compression.relative_index import decode_runs, encode_runs
 from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
-from dchw.formats.packing.layout import Chunks, Int32s, Int64s, PackShape, RunLayout
+from dchw.formats.packing.layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
 from dchw.formats.packing.packed import (
     Entries,
     PackedLayer,
@@ -65,6 +65,8 @@ class StoredChunks:
     layout: RunLayout
     chunks: Chunks
     run_order: Int64s
+    slot: Int64s
+    """int64[runs]: index of each run's PE in the layout's [groups, slots] tables."""
     run_count: Int32s
     chunk_runs: Int64s
     chunk_entries: Int64s
@@ -84,7 +86,7 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
 
     Where values are not ``coded``, a shared value of +0.0 is not stored: it could not be told from a filler.
     """
-    layout = RunLayout(geometry=layer.geometry, shape=shape)
+    layout = run_layout(layer.geometry, shape)
     position, code, run_offsets = collect_runs(layer, layout, coded=coded)
     gap = np.zeros(0, dtype=np.uint16)
     if index_bits:
@@ -194,7 +196,7 @@ def stored_chunks(
     ``count`` gives the entries of every run from (its index in job order, chunk offsets into the runs); by default the
     pointers do.
     """
-    layout = RunLayout(geometry=packed.geometry, shape=packed.shape)
+    layout = run_layout(packed.geometry, packed.shape)
     rows = read_chunk_table(packed, len(columns))
     listed = dict(zip(columns, rows.T, strict=True))
     try:
@@ -209,6 +211,7 @@ def stored_chunks(
         layout=layout,
         chunks=chunks,
         run_order=order,
+        slot=layout.slot_index(order),
         run_count=counts,
         chunk_runs=chunk_runs,
         chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else offsets_of(counts)[chunk_runs],
@@ -282,7 +285,7 @@ def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits:
 def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[Any], codes: Uint16s) -> Int32s:
     """Global output channel of every entry. ``codes`` need only be 0 for fillers and nothing else."""
     positions = decode_runs(gaps, codes, chunks.run_offsets, packed.parameters.index_bits)
-    slot = chunks.layout.slot_index(chunks.run_order)
+    slot = chunks.slot
     first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
     rows = np.empty(positions.size, dtype=np.int32)
     if not _rows_of_positions(positions, chunks.run_offsets, first, rows_on, packed.shape.elements, rows):
@@ -292,7 +295,7 @@ def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[An
 
 def check_rows(packed: PackedLayer, chunks: StoredChunks, rows: npt.NDArray[np.uint32]) -> Int32s:
     """Absolute rows, which must lie on their run's PE, in its group, and ascend inside a run."""
-    slot = chunks.layout.slot_index(chunks.run_order)
+    slot = chunks.slot
     skipped = rows.astype(np.int64) - np.repeat(chunks.layout.first_row.ravel()[slot], chunks.run_count)
     positions, off = np.divmod(skipped, packed.shape.elements)
     rise = np.diff(positions, prepend=-1)
@@ -317,7 +320,7 @@ def entries_of(
 ) -> Entries:
     """Entries with the runs they belong to."""
     run_job = (chunks.run_order // chunks.layout.slots).astype(np.int32)
-    run_element = chunks.layout.element.ravel()[chunks.layout.slot_index(chunks.run_order)].astype(np.uint16)
+    run_element = chunks.layout.element.ravel()[chunks.slot].astype(np.uint16)
     return Entries(
         geometry=packed.geometry,
         job=np.repeat(run_job, chunks.run_count),
