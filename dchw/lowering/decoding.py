@@ -118,8 +118,8 @@ class Decoding:
         decodes = 1 if self._resident or (delivery.rounds == 0 and self.at_load) else passes
         self._decodes = decodes
         self._held = held
-        self._first: dict[int, int] = {}
-        self._per_pass: dict[int, int] = {}
+        self._first = np.full(machine.huffman.units, -1, np.int64)  # firing of each unit's first pass
+        self._per_pass = np.zeros(machine.huffman.units, np.int64)
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self.at_load and delivery.rounds == 0:
             return  # decoded entries are in the SRAM from the run before
@@ -130,6 +130,7 @@ class Decoding:
         for first, end in pairwise([*bounds.tolist(), order.size]):
             own = firings[before[first] : before[end]]
             self._unit(order[first:end], own, before[first : end + 1] - before[first], weights, delivery)
+        self._note_work()
 
     def _check_tables(self) -> None:
         parameters, huffman = self._work.packed.parameters, self._machine.huffman
@@ -200,7 +201,6 @@ class Decoding:
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         load = at.fire(node, [huffman.table_load_cycles(symbols)])[0]
         at.fire(node, np.tile(occupied, self._decodes))
-        self._note_work(node, ids)
         self._first[unit] = int(load) + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
@@ -214,38 +214,46 @@ class Decoding:
             link.take(self._firing(unit, taken_in, before[:-1]))
             weights.used_up(delivery, node, index, ids, self._firing(unit, used_in, before[1:] - 1))
 
-    def _note_work(self, node: NodeBuilder, ids: Indices) -> None:
-        """The symbols of a unit's chunks and, where they come out of the weight SRAM, the words they lie in."""
-        coded = self._work.coded
+    def _note_work(self) -> None:
+        """The symbols of all chunks and, where they come out of the weight SRAM, the words they lie in."""
+        at, coded = self._at, self._work.coded
+        node = at.nodes.decoder(int(self._work.packed.chunk_decoder[0]))
+        symbols = int(np.diff(coded.chunk_offsets).sum())
         for stream in coded.bits:
-            symbols = np.diff(coded.chunk_offsets)[ids].sum()
-            self._at.does(node, Work.SYMBOLS, symbols * self._decodes, stream)
+            at.does(node, Work.SYMBOLS, symbols * self._decodes, stream)
         if self.at_load:
             return
         for stream, offsets in self._work.packed.chunk_bytes.items():
-            words = -(-8 * np.diff(offsets)[ids] // self._machine.weight_sram.word_bits)
-            self._at.does(node, Work.WORDS_READ, words.sum() * self._decodes, stream)
+            words = -(-8 * np.diff(offsets) // self._machine.weight_sram.word_bits)
+            at.does(node, Work.WORDS_READ, int(words.sum()) * self._decodes, stream)
 
-    def _firing(self, unit: int, index: npt.ArrayLike, group: Indices) -> Indices:
+    def _firing(self, unit: int | npt.NDArray[np.int32], index: npt.ArrayLike, group: npt.ArrayLike) -> Indices:
+        """Firings of decode units in passes, counted from the first of a pass by ``group``."""
         return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
 
+    def giving(
+        self, entry: npt.NDArray[np.int32], in_pass: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int32], Indices]:
+        """Decode unit of each entry, and the firing of it that hands the entry over in a pass."""
+        unit = self._entry_unit[entry]
+        return unit, self._firing(unit, in_pass, self._group[entry])
+
     def hand_entries(
-        self, element: NodeBuilder, index: npt.NDArray[np.int32], firing: Indices, in_pass: Indices
+        self, element: NodeBuilder, unit: npt.NDArray[np.int32], given_by: Indices, taken_by: Indices
     ) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
-        decoder = self._entry_unit[index]
         alone = self._work.packed.shape.section_decoders == 1
-        for unit in decoder[:1] if alone else np.unique(decoder):
-            mine = slice(None) if alone else decoder == unit
+        for index in unit[:1] if alone else np.unique(unit):
+            mine = slice(None) if alone else unit == index
             queue = self._builder.link(
-                self._at.nodes.decoder(int(unit)),
+                self._at.nodes.decoder(int(index)),
                 element,
                 what="entries",
                 depth=self._machine.huffman.output_queue,
                 latency=self._machine.codebook.latency_cycles - 1,
             )
-            queue.give(self._firing(int(unit), in_pass[mine], self._group[index[mine]]))
-            queue.take(firing[mine])
+            queue.give(given_by[mine])
+            queue.take(taken_by[mine])
 
     def hand_steps(self, node: NodeBuilder, job_firing: list[Indices], active: list[Indices]) -> None:
         """Weights from the decode units to a lockstep array, step by step.
@@ -275,7 +283,7 @@ class Decoding:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""
         packed, work = self._work.packed, self._work
         for unit in np.unique(packed.chunk_decoder[ids]):
-            if int(unit) not in self._first:
+            if self._first[unit] < 0:
                 continue
             own, before = self._chunk_last[int(unit)]
             node = self._at.nodes.decoder(int(unit))
@@ -296,8 +304,8 @@ class Decoding:
     def finish(self, firing: int) -> None:
         """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""
         if self._resident:
-            for unit in self._first:
-                self._half(unit).give([firing])
+            for unit in np.flatnonzero(self._first >= 0):
+                self._half(int(unit)).give([firing])
 
     def _half(self, unit: int) -> LinkBuilder:
         nodes = self._at.nodes

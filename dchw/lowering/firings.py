@@ -1,4 +1,5 @@
-"""Loops that turn entries and activations into firings of one processing element."""
+"""Loops that turn entries and activations into firings of processing elements, and code words into those of decode
+units."""
 
 from __future__ import annotations
 
@@ -22,74 +23,94 @@ def element_firings(
     lanes: int,
     pixels: Any,
 ) -> Any:
-    """Firings of one processing element over all passes of a layer.
+    """Firings of all processing elements over all passes of a layer, one element behind the other.
 
-    ``activity`` uint16 or uint32 [passes, jobs], ``run_begin``/``run_length`` int32[jobs] (its runs in the entries),
-    ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions to one
-    row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the column
-    and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles. ``lanes`` a
-    group of pixels has, ``pixels`` int64[passes] a pass.
+    ``activity`` uint16 or uint32 [passes, jobs], ``run_begin``/``run_length`` int32[elements, jobs] (their runs in the
+    entries), ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions
+    to one row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the
+    column and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
+    ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass.
 
-    Gives (occupied int32[n], first firing of each active job int64[...] over all passes, entry index int32[m] and
-    firing int64[m] of each entry in order, empty with ``whole_runs``, firing of each pass's hand-over int64[passes],
-    int64[3]: entries worked, products, most cycles of a firing).
+    Firings count from each element's first. Gives (occupied int32[n] and where each element's begin in it
+    int64[elements + 1]; first firing of each active job over all passes int64[elements, ...]; of each entry its index
+    int32[m], firing int64[m] and pass int32[m], empty with ``whole_runs``, and where each element's begin
+    int64[elements + 1]; firing of each pass's hand-over int64[elements, passes]; int64[3]: entries worked, products,
+    most cycles of a firing).
     """
     passes, jobs = activity.shape
-    firings = passes
+    elements = run_begin.shape[0]
     active = 0
-    entries = 0
     for t in range(passes):
         for j in range(jobs):
             if activity[t, j]:
                 active += 1
-                entries += 0 if whole_runs else run_length[j]
-                length = np.int64(run_length[j])
-                firings += 1 if whole_runs or length == 0 else length
-    occupied = np.empty(firings, np.int32)
-    job_firing = np.empty(active, np.int64)
-    entry_index = np.empty(entries, np.int32)
-    entry_firing = np.empty(entries, np.int64)
-    drained = np.empty(passes, np.int64)
-    done = np.zeros(3, np.int64)
-    f = 0
+    # the active jobs of every pass, one pass behind the other
+    begins = np.zeros(passes + 1, np.int64)
+    worked = np.empty(active, np.int64)
     a = 0
-    e = 0
     for t in range(passes):
-        last_row = -1
         for j in range(jobs):
-            groups = np.int64(activity[t, j])
-            if groups == 0:
-                continue
-            job_firing[a] = f
-            a += 1
-            if run_length[j] == 0:
-                occupied[f] = 1
-                f += 1
-                continue
-            total = np.int64(0)
-            for k in range(run_length[j]):
-                index = run_begin[j] + k
-                cycles = groups if groups > floor else np.int64(floor)
-                if row[index] == last_row and cycles < hazard:
-                    cycles = np.int64(hazard)
-                last_row = row[index]
-                total += cycles
-                done[0] += 1
-                done[1] += min(groups * lanes, pixels[t])
-                if not whole_runs:
-                    occupied[f] = cycles
-                    entry_index[e] = index
-                    entry_firing[e] = f
-                    e += 1
+            if activity[t, j]:
+                worked[a] = j
+                a += 1
+        begins[t + 1] = a
+    offsets = np.zeros(elements + 1, np.int64)
+    entry_offsets = np.zeros(elements + 1, np.int64)
+    for element in range(elements):
+        firings = np.int64(passes)
+        entries = np.int64(0)
+        for a in range(active):
+            length = np.int64(run_length[element, worked[a]])
+            entries += length
+            firings += 1 if whole_runs or length == 0 else length
+        offsets[element + 1] = offsets[element] + firings
+        entry_offsets[element + 1] = entry_offsets[element] + (0 if whole_runs else entries)
+    occupied = np.empty(offsets[elements], np.int32)
+    job_firing = np.empty((elements, active), np.int64)
+    entry_index = np.empty(entry_offsets[elements], np.int32)
+    entry_firing = np.empty(entry_offsets[elements], np.int64)
+    entry_pass = np.empty(entry_offsets[elements], np.int32)
+    drained = np.empty((elements, passes), np.int64)
+    done = np.zeros(3, np.int64)
+    e = 0
+    for element in range(elements):
+        first = offsets[element]
+        f = first
+        for t in range(passes):
+            last_row = -1
+            for a in range(begins[t], begins[t + 1]):
+                j = worked[a]
+                groups = np.int64(activity[t, j])
+                job_firing[element, a] = f - first
+                if run_length[element, j] == 0:
+                    occupied[f] = 1
                     f += 1
-            done[2] = max(done[2], total)
-            if whole_runs:
-                occupied[f] = total
-                f += 1
-        occupied[f] = drain[t]
-        drained[t] = f
-        f += 1
-    return occupied, job_firing, entry_index, entry_firing, drained, done
+                    continue
+                total = np.int64(0)
+                for k in range(run_length[element, j]):
+                    index = run_begin[element, j] + k
+                    cycles = groups if groups > floor else np.int64(floor)
+                    if row[index] == last_row and cycles < hazard:
+                        cycles = np.int64(hazard)
+                    last_row = row[index]
+                    total += cycles
+                    done[0] += 1
+                    done[1] += min(groups * lanes, pixels[t])
+                    if not whole_runs:
+                        occupied[f] = cycles
+                        entry_index[e] = index
+                        entry_firing[e] = f - first
+                        entry_pass[e] = t
+                        e += 1
+                        f += 1
+                done[2] = max(done[2], total)
+                if whole_runs:
+                    occupied[f] = total
+                    f += 1
+            occupied[f] = drain[t]
+            drained[element, t] = f - first
+            f += 1
+    return occupied, offsets, job_firing, entry_index, entry_firing, entry_pass, entry_offsets, drained, done
 
 
 @kernel

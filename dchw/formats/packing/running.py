@@ -223,7 +223,7 @@ def _run_on(
                 base = np.int64(0)
                 last = np.int64(-1)
                 begin = at
-                cursor = k
+                cursor = np.int64(k)
                 cursor_base = np.int64(0)
             for i in range(run_offsets[runs[k]], run_offsets[runs[k] + 1]):
                 place = base + position[i]
