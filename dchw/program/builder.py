@@ -38,7 +38,8 @@ class NodeBuilder:
     work: Counter[tuple[int, Work, Stream | None]] = field(default_factory=Counter)
     """What the firings so far do, by (layer, what, stream)."""
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    layer: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    layer: list[tuple[int, int]] = field(default_factory=list)
+    """(layer, firings) of each append."""
 
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
         """Append firings that occupy so many cycles each; their indices.
@@ -57,7 +58,12 @@ class NodeBuilder:
         first = self.count
         self.count += cycles.size
         self.occupied.append(cycles)
-        self.layer.append(np.full(cycles.size, layer, np.int32))
+        if self.count >= _LIMIT:
+            raise DchwError(
+                f"node {self.name!r}: expected less than 2**31 firings; got {self.count:,}; run fewer layers or a "
+                "smaller batch at a time"
+            )
+        self.layer.append((layer, cycles.size))
         return np.arange(first, self.count, dtype=np.int64)
 
     def does(self, layer: int, what: Work, amount: int, stream: Stream | None = None) -> None:
@@ -86,16 +92,16 @@ class LinkBuilder:
     depth: int
     latency: int
     initial: int
-    given: list[Indices] = field(default_factory=list)
-    taken: list[Indices] = field(default_factory=list)
+    given: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    taken: list[npt.NDArray[np.int32]] = field(default_factory=list)
 
     def give(self, firings: npt.ArrayLike) -> None:
         """Append items given by these firings of the source."""
-        self.given.append(np.atleast_1d(np.asarray(firings, dtype=np.int64)))
+        self.given.append(np.atleast_1d(np.asarray(firings, dtype=np.int32)))
 
     def take(self, firings: npt.ArrayLike) -> None:
         """Append items taken by these firings of the target."""
-        self.taken.append(np.atleast_1d(np.asarray(firings, dtype=np.int64)))
+        self.taken.append(np.atleast_1d(np.asarray(firings, dtype=np.int32)))
 
 
 @dataclass(eq=False)
@@ -172,7 +178,7 @@ class ProgramBuilder:
         return self._ports.setdefault(name, PortBuilder(name))
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
-        """The finished program, without nodes and links that do nothing."""
+        """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
         one = _OneOfEqual()
         links = [made for link in self._links.values() if (made := _link(link, one)) is not None]
         firing = [
@@ -180,7 +186,7 @@ class ProgramBuilder:
                 name=node.name,
                 unit=node.unit,
                 occupied=one(_joined(node.occupied, np.int32)),
-                layer=one(_joined(node.layer, np.int32)),
+                layer=one(np.repeat(*np.array(node.layer, np.int32).T)),
             )
             for node in sorted(self._nodes.values(), key=lambda node: node.place)
             if node.count
@@ -237,7 +243,10 @@ class _OneOfEqual:
 
 
 def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
-    return np.concatenate(parts).astype(kind) if parts else np.empty(0, kind)
+    # the parts are let go, so that a list is held once when it is finished
+    joined = np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)
+    parts.clear()
+    return joined
 
 
 def _compact(firings: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32] | None:
