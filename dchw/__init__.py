@@ -17,6 +17,7 @@ if _TYPE_CHECKING:
     from dchw.importers.load import load_network
     from dchw.machines.machine import Machine, machine
     from dchw.machines.units.unit import Unit
+    from dchw.reports.report import report
     from dchw.run.comparison import compare
     from dchw.run.simulation import SimResult, simulate
     from dchw.studies.study import study
@@ -37,6 +38,7 @@ _PUBLIC = {
     "load_network": "dchw.importers.load",
     "machine": "dchw.machines.machine",
     "replay": "dchw.dram.replay",
+    "report": "dchw.reports.report",
     "save": "dchw.container.files",
     "simulate": "dchw.run.simulation",
     "sram": "dchw.technology.sram",
@@ -63,6 +65,7 @@ __all__ = [
     "load_network",
     "machine",
     "replay",
+    "report",
     "save",
     "simulate",
     "sram",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from dchw.quantities import ConfigError, format_quantity, nearest, parse_quantity
+from dchw.quantities import ConfigError, format_quantity, nearest, parse_quantity, units_of
 
 
 def _whole(dimension: str) -> Any:
@@ -35,13 +35,29 @@ def _text(dimension: str) -> PlainSerializer:
     return PlainSerializer(lambda value: format_quantity(Fraction(value), dimension), return_type=str)
 
 
-Frequency = Annotated[int, _whole("frequency"), _text("frequency"), Field(gt=0)]
+class Written:
+    """Marks a quantity that is written as text with its unit, for JSON Schema."""
+
+    def __init__(self, dimension: str) -> None:
+        self._dimension = dimension
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        units = units_of(self._dimension)
+        return {
+            "type": "string",
+            "title": f"{self._dimension} with its unit",
+            "pattern": rf"^\s*[+-]?\d[\d_]*(\.\d+)?([eE][+-]?\d{{1,2}})?\s*({'|'.join(units)})\s*$",
+            "examples": [f"1 {units[-1]}"],
+        }
+
+
+Frequency = Annotated[int, _whole("frequency"), _text("frequency"), Field(gt=0), Written("frequency")]
 """Hertz, written with its unit (``800 MHz``)."""
-Size = Annotated[int, _whole("size"), _text("size"), Field(gt=0)]
+Size = Annotated[int, _whole("size"), _text("size"), Field(gt=0), Written("size")]
 """Bytes, written with their unit (``64 KiB``)."""
-Duration = Annotated[int, _whole("time"), _text("time"), Field(ge=0)]
+Duration = Annotated[int, _whole("time"), _text("time"), Field(ge=0), Written("time")]
 """Picoseconds, written with their unit (``18 ns``)."""
-Bandwidth = Annotated[int, _whole("bandwidth"), _text("bandwidth"), Field(gt=0)]
+Bandwidth = Annotated[int, _whole("bandwidth"), _text("bandwidth"), Field(gt=0), Written("bandwidth")]
 """Bytes per second, written with their unit (``24 GB/s``)."""
 Positive = Annotated[int, Field(gt=0, strict=True)]
 """A whole number of at least one."""
@@ -214,19 +230,20 @@ def _sentences(
 
 def _keys_at(kind: type[Config], path: tuple[Any, ...]) -> list[str]:
     """Legal keys of the section at ``path``, following model fields, unions and mappings."""
-    models: list[type[BaseModel]] = [kind]
+    models: list[type[Config]] = [kind]
     for part in path:
-        found: list[type[BaseModel]] = []
+        found: list[type[Config]] = []
         for model in models:
             for name, field in model.model_fields.items():
                 if part in (name, field.alias):
-                    found += _models_in(field.annotation)
+                    found += models_in(field.annotation)
         # a discriminated union puts its tag into the path: stay on the models already found
         models = found or [m for m in models if m.__name__ != part]
     return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def models_in(annotation: Any) -> list[type[Config]]:
+    """The configurations that a field's type mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in models_in(argument)]

@@ -80,6 +80,16 @@ _QUANTITY = re.compile(r"\s*([+-]?\d[\d_]{0,39}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,2
 """A number of at most 40 digits on each side of the point and two in its exponent: any quantity, quick to read."""
 
 
+def forgiven(word: str, choices: Iterable[str]) -> str | None:
+    """The legal word that a typed one means: case does not count, nor whether ``-``, ``_`` or a space divides."""
+
+    def plain(text: str) -> str:
+        return text.casefold().replace("_", "-").replace(" ", "-")
+
+    legal = list(choices)
+    return word if word in legal else next((choice for choice in legal if plain(choice) == plain(word)), None)
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A hint naming the legal words: the nearest one if there is one, all of them otherwise."""
     legal = sorted(choices)

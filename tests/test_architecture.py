@@ -28,7 +28,7 @@ ROWS = (
     ("run",),
     ("studies",),
     ("reports",),
-    ("demo", "validate"),
+    ("demo", "keys", "validate"),
     ("cli",),
     ("__main__",),
 )

@@ -27,9 +27,13 @@ VERBS = {
     "sweep": "Run a design-space study, go on with one, or read one.",
     "report": "A self-contained HTML report of a comparison.",
     "replay": "Run a trace of DRAM requests through a DRAM standard.",
-    "machines": "List the machine presets, or print one.",
+    "machines": "List the machine presets, print one, or explain a key.",
+    "list": "Every built-in network, machine, recipe, storage format and DRAM standard.",
+    "schema": "JSON Schema of a machine, recipe, study or standard, for editors.",
     "validate": "Computed against published figures.",
 }
+_MODULES = {"list": "names"}
+"""Modules of verbs whose own name would hide a built-in one."""
 
 
 class _Verbs(click.Group):
@@ -39,7 +43,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        found: click.Command = importlib.import_module(f"dchw.cli.{cmd_name}").command
+        found: click.Command = importlib.import_module(f"dchw.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         if not any(option.name == "wide" for option in found.params):
             from dchw.cli.output import common_options
 

@@ -198,7 +198,10 @@ def load_compressed(path: str, prototxt: Path | None = None) -> CompressedNetwor
 
     network = dchw.load_network(path, **({} if prototxt is None else {"prototxt": prototxt}))
     if not isinstance(network, CompressedNetwork):
-        raise DchwError(f"{path}: expected a compressed network; got dense weights; run 'dchw compress' on it first")
+        notes = "".join(f" ({note})" for note in network.notes if "zeros" in note)
+        raise DchwError(
+            f"{path}: expected a compressed network; got dense weights; run 'dchw compress' on it first{notes}"
+        )
     return network
 
 

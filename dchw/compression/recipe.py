@@ -100,14 +100,19 @@ class Recipe(Config):
     init: PerLayer[Init] = "linear"
     """Centroid initialisation. Weights that already have few enough distinct values keep them exactly."""
     codebook_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
+    """In which shared values are stored."""
     bias_format: PerLayer[ValueFormat] = ValueFormat.FLOAT32
+    """In which biases are stored."""
     positions: PerLayer[PositionsChoice] = "smallest"
+    """How positions of non-zero weights are stored; ``smallest`` tries all."""
     index_bits: PerLayer[IndexBits] | None = None
     """Bits of a gap. Default 8 for convolutions, 5 for linear layers."""
     coding: PerLayer[CodingChoice] = "smallest"
+    """Of codes and gaps: fixed width or Huffman; ``smallest`` tries all."""
     code_limit: PerLayer[Bits] | None = None
     """Longest code word; at least ceil(log2(symbols used)). Default 12, or that if it is larger."""
     chunk_entries: PerLayer[Positive] = 4096
+    """Entries of a chunk of Huffman bits in the file; chunks decode independently."""
     trim: PerLayer[TrimChoice] = "smallest"
     """Whether rows and columns of the weight matrix without any weight are listed and left out of positions."""
     seed: NonNegative = 0
@@ -221,6 +226,7 @@ def compress(
         raise DchwError(
             f"network {network.name}: expected at least one weight that stays; got none in any layer (all zero or "
             "pruned); raise the density, or name a network with weights"
+            + "".join(f" ({note})" for note in network.notes)
         )
     if empty:
         what = f"no weight is left in {', '.join(empty)}: kept as empty layers"

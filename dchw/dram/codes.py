@@ -37,9 +37,13 @@ class CommandCodes(Config):
     """
 
     beats_per_clock: Positive
+    """Words on the command and address lines in one clock."""
     columns_per_burst: Positive
+    """Column addresses that one burst covers."""
     words: dict[str, str]
+    """By command: its words, a field per line."""
     source: str
+    """Where the codes come from."""
 
     @property
     def lines(self) -> int:

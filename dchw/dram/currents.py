@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from dchw.config import Config, NonNegative, Positive
+from dchw.config import Config, NonNegative, Positive, Written
 from dchw.dram.sections import Rate
 from dchw.quantities import format_quantity, parse_quantity
 
@@ -20,9 +20,9 @@ def _shown(dimension: str) -> PlainSerializer:
     return PlainSerializer(lambda value: format_quantity(Fraction(repr(value)), dimension), return_type=str)
 
 
-Current = Annotated[float, _quantity("current"), _shown("current"), Field(ge=0)]
+Current = Annotated[float, _quantity("current"), _shown("current"), Field(ge=0), Written("current")]
 """Milliamperes, written with the unit (``45 mA``)."""
-Voltage = Annotated[float, _quantity("voltage"), _shown("voltage"), Field(gt=0)]
+Voltage = Annotated[float, _quantity("voltage"), _shown("voltage"), Field(gt=0), Written("voltage")]
 """Volts, written with the unit (``1.1 V``)."""
 
 
@@ -30,23 +30,36 @@ class Rail(Config):
     """Currents of one supply rail of a channel, milliamperes, in the usual IDD conditions."""
 
     name: str
+    """Of the rail, such as ``VDD2``."""
     voltage: Voltage
+    """Of the rail."""
     IDD0: Current
+    """Activate and precharge of one bank, over and over."""
     IDD2N: Current
+    """All banks precharged, standby."""
     IDD3N: Current
+    """A bank open, standby."""
     IDD4R: Current
+    """Bursts read without a gap."""
     IDD4W: Current
+    """Bursts written without a gap."""
     IDD5AB: Current
+    """All-bank refreshes."""
     IDD5PB: Current
+    """Per-bank refreshes."""
 
 
 class InputOutput(Config):
     """Currents of the interface rail while idle and while bursts are read or written."""
 
     voltage: Voltage
+    """Of the interface rail."""
     IDD3NQ: Current
+    """Idle."""
     IDD4RQ: Current
+    """Bursts read without a gap."""
     IDD4WQ: Current
+    """Bursts written without a gap."""
 
 
 class SignalEdges(Config):
@@ -60,15 +73,25 @@ class SignalEdges(Config):
     """
 
     voltage: Voltage
+    """Of the interface."""
     pj_per_edge: Annotated[float, Field(ge=0)]
+    """Energy of a rising edge of one line."""
     resistance_ohm: Annotated[float, Field(gt=0)]
+    """Through which a line that is high draws current."""
     data_lines: Positive
+    """Data lines of a channel."""
     read_strobe_lines: NonNegative
+    """Strobe lines that move while bursts are read."""
     write_strobe_lines: NonNegative
+    """Strobe lines that move while bursts are written."""
     clock_lines: NonNegative
+    """Lines of the command clock."""
     beats_per_clock: Positive
+    """Beats of data in a clock."""
     toggling: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of its beats at which a data line changes."""
     high: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of its beats in which a data line is high."""
 
 
 class MeasuredCurrents(Config):
@@ -81,21 +104,32 @@ class MeasuredCurrents(Config):
     """
 
     kind: Literal["currents"]
+    """Says that this section holds currents."""
     confidence: Literal["published", "derived", "assumed"]
+    """How the currents are known."""
     bank_share: Annotated[float, Field(ge=0, le=1)]
+    """Part of the rise from precharged to active standby that is there once any bank is open."""
     group_reads: bool = False
+    """Whether the column formulas are those of standards with bank groups."""
     measured_at: Rate | None = None
+    """Data rate of the currents where it is not the standard's."""
     rails: tuple[Rail, ...]
+    """Supply rails of a channel."""
     io: InputOutput | SignalEdges | None = None
+    """The interface: currents, or signal edges."""
     source: str
+    """Where the currents come from."""
 
 
 class Spread(Config):
     """A value with its plausible range."""
 
     low: Annotated[float, Field(gt=0)]
+    """Least plausible value."""
     nominal: Annotated[float, Field(gt=0)]
+    """Value that results use."""
     high: Annotated[float, Field(gt=0)]
+    """Largest plausible value."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -110,10 +144,15 @@ class Split(Config):
     """How assumed energy per streamed bit divides; the parts add up to one."""
 
     activate: float
+    """Share of activations."""
     precharge: float
+    """Share of precharges."""
     column: float
+    """Share of column accesses."""
     io: float
+    """Share of the interface."""
     background: float
+    """Share of standby."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -127,7 +166,9 @@ class RefreshRows(Config):
     """Activate-precharge pairs that one refresh command is charged as."""
 
     all_bank: Annotated[float, Field(gt=0)]
+    """Pairs of one all-bank refresh."""
     per_bank: Annotated[float, Field(gt=0)]
+    """Pairs of one per-bank refresh."""
 
     @model_validator(mode="after")
     def _bank_below_all(self) -> Self:
@@ -142,35 +183,51 @@ class AssumedEnergy(Config):
     """Energy assumed because no currents are public: per bit of a peak-bandwidth read stream, and how it divides."""
 
     kind: Literal["assumed"]
+    """Says that this section holds an assumption."""
     streaming_pj_per_bit: Spread
+    """Picojoules per bit of a peak-bandwidth read stream."""
     split: Split
+    """How that energy divides."""
     refresh_row_cycles: RefreshRows
+    """What refreshes are charged as."""
     source: str
+    """What the assumption rests on."""
 
 
 class IdleRail(Config):
     """Currents of one supply rail of a channel that nobody uses, milliamperes, in the usual IDD conditions."""
 
     voltage: Voltage
+    """Of the rail."""
     IDD2N: Current
+    """All banks precharged, standby."""
     IDD2P: Current
+    """All banks precharged, power-down."""
     IDD5AB: Current
     """Average of all-bank refreshes at their interval, standby included."""
     IDD6: Current
+    """Self-refresh."""
 
 
 class IdleCurrents(Config):
     """What a channel draws in self-refresh and in power-down."""
 
     kind: Literal["currents"]
+    """Says that this section holds currents."""
     rails: dict[str, IdleRail]
+    """By name of the rail."""
     source: str
+    """Where the currents come from."""
 
 
 class IdleStandIn(Config):
     """Another standard's idle currents where none are published; ``low`` and ``high`` are shares of its power."""
 
     kind: Literal["stand-in"] = "stand-in"
+    """Says that another standard stands in."""
     standard: str = "LPDDR4-3200"
+    """Whose idle power is taken."""
     low: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Least plausible share of it."""
     high: Annotated[float, Field(ge=1)] = 1.5
+    """Largest plausible share of it."""

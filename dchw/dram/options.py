@@ -29,13 +29,22 @@ class Controller(Config):
     """
 
     read_queue: Queue = 32
+    """Reads of one burst that may wait in a channel."""
     write_queue: Queue = 32
+    """Writes of one burst that may wait in a channel."""
     write_high: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the write queue above which writes are drained."""
     write_low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the write queue below which draining stops when a read waits."""
     row_policy: Literal["open", "closed", "timeout"] = "open"
+    """When an open row is closed: when it is in the way, after its last waiting access, or unused for a time."""
     row_timeout: Positive = Field(default=200, le=1 << 24)
+    """Clocks after which ``timeout`` closes an unused row."""
     refresh: Refresh | None = None
+    """``refab``: all banks of a rank at once; ``refpb``: bank by bank; ``noref``: none. Default: what the standard's
+    file says."""
     rest_of_chip: Share = 0.0
+    """Share of the data bus that the rest of the chip holds."""
 
     @property
     def others_share(self) -> Fraction:
@@ -60,9 +69,16 @@ class FixedMemory(Config):
     """
 
     clock: Frequency
+    """Clock of the memory, written with its unit."""
     bytes_per_cycle: Annotated[float, Field(gt=0)]
+    """Bytes served in each of its clocks."""
     latency: NonNegative = Field(le=1 << 24)
+    """Clocks from a read's last byte served to its completion."""
     burst_size: Size = Field(default=32, le=1 << 16)
+    """Bytes of one request."""
     capacity: Size = Field(default=1 << 34, le=1 << 48)
+    """Bytes it holds."""
     queue: Queue = 32
+    """Requests that may wait."""
     rest_of_chip: Share = 0.0
+    """Share of the bandwidth that the rest of the chip takes."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from dchw.config import Config, NonNegative, Positive, Size
+from dchw.config import Config, NonNegative, Positive, Size, Written
 from dchw.dram import layout
 from dchw.dram.options import Refresh
 from dchw.quantities import format_quantity, nearest, parse_quantity
@@ -25,6 +25,7 @@ Period = Annotated[
     BeforeValidator(_femtoseconds),
     PlainSerializer(lambda fs: f"{fs / 1000:g} ps", return_type=str),
     Field(gt=0),
+    Written("time"),
 ]
 """Femtoseconds of one clock, written with a unit (``937.5 ps``)."""
 Rate = Annotated[
@@ -32,6 +33,7 @@ Rate = Annotated[
     BeforeValidator(lambda value: int(parse_quantity(value, "transfer rate"))),
     PlainSerializer(lambda value: format_quantity(value, "transfer rate"), return_type=str),
     Field(gt=0),
+    Written("transfer rate"),
 ]
 """Transfers per second and pin, written with the unit (``6400 MT/s``)."""
 Level = Literal["channel", "rank", "bank_group", "bank"]
@@ -42,14 +44,23 @@ class Organisation(Config):
     """What one channel consists of; ``burst_size`` is the payload of one column command."""
 
     channel_bits: Positive
+    """Data lines of a channel."""
     ranks: Positive
+    """Ranks of a channel."""
     bank_groups: Positive
+    """Bank groups of a rank."""
     banks_per_group: Positive
+    """Banks of a group."""
     rows: Positive
+    """Rows of a bank."""
     row_size: Size
+    """Bytes of a row."""
     burst_size: Size
+    """Bytes that one column command moves."""
     burst_beats: Positive
+    """Beats of one column command."""
     source: str
+    """Where these come from."""
 
     @property
     def banks(self) -> int:
@@ -88,9 +99,13 @@ class Clock(Config):
     """The command clock CK; all cycles of a standard are its periods."""
 
     period: Period
+    """Of CK, written with its unit."""
     data_rate: Rate
+    """Transfers a second on every data line."""
     beats_per_clock: Positive
+    """Transfers in one period of CK."""
     source: str
+    """Where these come from."""
 
     @model_validator(mode="after")
     def _rate_fits_period(self) -> Self:
@@ -107,19 +122,33 @@ class Commands(Config):
     """Command names, the clocks each holds the command bus, and which command plays which role."""
 
     clocks: dict[str, Positive]
+    """Clocks for which each command holds the command bus."""
     activate: str
+    """Opens a row (its first part, where there are two)."""
     activate_second: str | None = None
+    """Second part of an activation."""
     precharge: str
+    """Closes the row of a bank."""
     precharge_all: str
+    """Closes all rows of a rank."""
     read: str
+    """Reads a burst."""
     write: str
+    """Writes a burst."""
     read_precharge: str | None = None
+    """Reads and closes the row."""
     write_precharge: str | None = None
+    """Writes and closes the row."""
     refresh_all: str
+    """Refreshes all banks of a rank."""
     refresh_bank: str | None = None
+    """Refreshes one bank."""
     sync_read: str | None = None
+    """Starts the data clock for reads."""
     sync_write: str | None = None
+    """Starts the data clock for writes."""
     source: str
+    """Where these come from."""
 
     @model_validator(mode="after")
     def _known_and_paired(self) -> Self:
@@ -153,8 +182,11 @@ class TimingParameter(Config):
     """A timing parameter in clocks; ``verified: false`` marks a value not compared with its standard."""
 
     cycles: NonNegative
+    """Clocks."""
     source: str
+    """Where the value comes from."""
     verified: bool = True
+    """Whether the value was compared with its standard."""
 
 
 class Rule(Config):
@@ -166,35 +198,50 @@ class Rule(Config):
     """
 
     level: Level
+    """Within which part of a channel the rule holds."""
     preceding: tuple[str, ...]
+    """Commands that come first."""
     following: tuple[str, ...]
+    """Commands that have to wait."""
     latency: str
+    """Clocks, as an expression over timings."""
     window: Positive = 1
+    """Which of the last ``preceding`` commands counts."""
     sibling: bool = False
+    """Whether the rule binds the other nodes of the level instead."""
     source: str | None = None
+    """Where the rule comes from."""
     verified: bool = True
+    """Whether it stands in a table of the standard."""
 
 
 class Alternative(Config):
     """Other values, in clocks, that unverified timings may have; results say what they would change."""
 
     timings: dict[str, NonNegative]
+    """Clocks by name of a timing."""
     source: str
+    """Where they come from."""
 
 
 class Defaults(Config):
     """What a run does where nothing else is asked for: the order of address bits, and the refresh."""
 
     mapping: str = "robaracoch"
+    """Order of address bits."""
     refresh: Refresh = "refab"
+    """``refab``, ``refpb`` or ``noref``."""
     source: str | None = None
+    """Why these."""
 
 
 class Constraints(Config):
     """All rules of a standard; ``source`` is that of rules without one of their own."""
 
     source: str
+    """Of rules that name none of their own."""
     rules: tuple[Rule, ...]
+    """All rules."""
 
 
 class Behaviour(Config):
@@ -207,13 +254,24 @@ class Behaviour(Config):
     """
 
     read_latency: str
+    """Clocks from the first clock of a read to its last beat."""
     write_latency: str
+    """Clocks from the first clock of a write to its last beat."""
     burst: str
+    """Clocks of data of one column command."""
     activate_window: str | None = None
+    """Clocks within which the second part of an activation must follow."""
     sync_postamble: str | None = None
+    """Clocks for which the data clock runs on after the last beat."""
     row_active: str
+    """Clocks a row stays open at least (energy)."""
     row_precharge: str
+    """Clocks of a precharge (energy)."""
     refresh_interval: str
+    """Clocks between two all-bank refreshes."""
     refresh_cycle: str
+    """Clocks of an all-bank refresh."""
     bank_refresh_interval: str | None = None
+    """Clocks between two per-bank refreshes of a rank."""
     bank_refresh_cycle: str | None = None
+    """Clocks of a per-bank refresh."""

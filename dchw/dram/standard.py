@@ -40,18 +40,31 @@ class Standard(Config):
     """One DRAM standard at one speed, as a file has it."""
 
     name: str
+    """As users write it: ``LPDDR5-6400``."""
     sources: dict[str, str]
+    """Where the file's figures come from, by a short name that other sections cite."""
     organisation: Organisation
+    """What one channel consists of."""
     clock: Clock
+    """The command clock and the data rate."""
     commands: Commands
+    """Commands and the roles they play."""
     codes: CommandCodes | None = None
+    """Bits of every command on the command and address lines, where they are public."""
     timings: dict[str, TimingParameter]
+    """Timing parameters by name, in clocks."""
     alternatives: tuple[Alternative, ...] = ()
+    """Other values that unverified timings may have."""
     behaviour: Behaviour
+    """Expressions over timings for what is no rule between two commands."""
     constraints: Constraints
+    """Rules between commands."""
     defaults: Defaults = Defaults()
+    """Order of address bits and refresh where a run asks for none."""
     energy: Annotated[MeasuredCurrents | AssumedEnergy, Field(discriminator="kind")]
+    """Currents, or an assumed energy per bit."""
     idle: Annotated[IdleCurrents | IdleStandIn, Field(discriminator="kind")] = IdleStandIn()
+    """Currents between frames, or what stands in for them."""
 
     def __hash__(self) -> int:
         return hash(self.name)  # what is worked out of a standard is kept by it; equality compares every value

@@ -24,7 +24,7 @@ from dchw.formats.packing.packed import (
     Unpacked,
     weight_matrix,
 )
-from dchw.quantities import DchwError, nearest
+from dchw.quantities import DchwError, forgiven, nearest
 
 _FORMATS: dict[str, StorageFormat] = {
     form.name: form
@@ -53,10 +53,11 @@ def register_format(form: StorageFormat) -> None:
 
 
 def storage_format(name: str) -> StorageFormat:
-    """A storage format by name."""
-    if name not in STORAGE_FORMATS:
-        raise DchwError(f"storage format {name!r}: no such format; {nearest(name, STORAGE_FORMATS)}")
-    return STORAGE_FORMATS[name]
+    """A storage format by name; case does not count, nor ``_`` for ``-``."""
+    meant = forgiven(str(name), STORAGE_FORMATS)
+    if meant is None:
+        raise DchwError(f"storage format {name!r}: no such format; {nearest(str(name), STORAGE_FORMATS)}")
+    return STORAGE_FORMATS[meant]
 
 
 def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: int = 16) -> PackedLayer:

@@ -34,7 +34,7 @@ def network_from_table(
     notes: tuple[str, ...] = ()
     if missing:
         which = "all layers" if len(missing) == len(layers) else ", ".join(missing)
-        notes = (f"built-in geometry without real weights: those of {which} are zeros",)
+        notes = (f"built-in geometry without real weights: those of {which} are zeros{_WEIGHTS.get(name, '')}",)
     return Network(name=name, operations=tuple(build.graph.operations), notes=notes)
 
 
@@ -122,3 +122,11 @@ BUILT_IN: MappingProxyType[str, Callable[[_Build, tuple[Row, ...]], None]] = Map
     {"alexnet": _alexnet, "vgg16": _vgg16, "squeezenet_v1_0": _squeezenet}
 )
 """Names of the built-in networks; the tables and their sources are in ``dchw/data``."""
+_WEIGHTS: Mapping[str, str] = MappingProxyType(
+    {
+        "alexnet": "; 'alexnet-synthetic' has weights of the published densities",
+        "vgg16": "; 'vgg16-synthetic' has weights of the published densities",
+        "squeezenet_v1_0": "; its authors' release, a .net file, has weights",
+    }
+)
+"""Where weights of a built-in geometry are to be had."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dchw.importers.geometry_tables import BUILT_IN
+from dchw.importers.shipped import SHIPPED
 from dchw.importers.synthetic import SYNTHETIC
-from dchw.quantities import DchwError, nearest
+from dchw.quantities import DchwError, forgiven, nearest
 
 if TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork
@@ -30,6 +32,19 @@ _READERS = MappingProxyType(
 )
 
 
+_BUILT_IN: tuple[tuple[Collection[str], tuple[str, str], str], ...] = (
+    (SHIPPED, ("dchw.importers.shipped", "shipped_network"), "trained on MNIST and compressed"),
+    (SYNTHETIC, ("dchw.importers.synthetic", "synthetic_network"), "synthetic weights of the published densities"),
+    (BUILT_IN, ("dchw.importers.geometry_tables", "network_from_table"), "geometry alone: all weights are zeros"),
+)
+"""Names, who makes a network of one, and what one gets."""
+
+
+def built_in_names() -> dict[str, str]:
+    """Names that `load_network` knows without a file, and what each gives."""
+    return {name: what for names, _, what in _BUILT_IN for name in names}
+
+
 def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwork:
     """A network from a file or by name.
 
@@ -45,15 +60,17 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
           sizes that the file leaves open.
         - ``NAME.tflite``: a `Network` (needs the extra ``tflite``).
         - ``NAME.prototxt``: a `Network` whose weights are zeros.
-        - a built-in name: ``alexnet``, ``vgg16``, ``squeezenet_v1_0`` give the geometry with zeros for weights,
-          ``alexnet-synthetic`` and ``vgg16-synthetic`` seeded synthetic weights of the published densities (``seed=``).
+        - a built-in name (``dchw list`` has all; case and ``_`` for ``-`` do not count): ``lenet-300-100`` and
+          ``lenet-5``, trained and compressed; ``alexnet-synthetic`` and the like, seeded synthetic weights of the
+          published densities (``seed=``); ``alexnet``, ``vgg16``, ``squeezenet_v1_0``, the geometry with zeros for
+          weights.
     options
         Go to the reader that is responsible.
 
     Returns
     -------
     Network or CompressedNetwork
-        The second for ``.dchw`` and ``.net``.
+        The second for ``.dchw``, ``.net``, trained and synthetic networks.
 
     Raises
     ------
@@ -69,10 +86,9 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
     name, suffix = str(path), Path(path).suffix.lower()
     if suffix in _READERS:
         module, function = _READERS[suffix]
-    elif name in BUILT_IN:
-        module, function = "dchw.importers.geometry_tables", "network_from_table"
-    elif name in SYNTHETIC:
-        module, function = "dchw.importers.synthetic", "synthetic_network"
+    elif (built_in := forgiven(name, built_in_names())) is not None:
+        path = built_in
+        module, function = next(reader for names, reader, _ in _BUILT_IN if built_in in names)
     elif suffix in (".pt2", ".jit", ".ts"):
         how = "torch.export.load(path).module()" if suffix == ".pt2" else "the module it was made of"
         raise DchwError(
@@ -81,7 +97,7 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
     elif suffix:
         raise DchwError(f"{name}: expected a file ending in {', '.join(_READERS)}; got {suffix}; convert it")
     else:
-        raise DchwError(f"{name}: there is no such built-in network; {nearest(name, [*BUILT_IN, *SYNTHETIC])}")
+        raise DchwError(f"{name}: there is no such built-in network; {nearest(name, built_in_names())}")
     reader = getattr(importlib.import_module(module), function)
     known = list(inspect.signature(reader).parameters)[1:]
     for option in options:

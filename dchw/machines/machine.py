@@ -26,30 +26,43 @@ from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import ActivationSram, WeightSram
 from dchw.machines.units.unit import Face, Setting, Unit
 from dchw.machines.units.vector import Vector
-from dchw.quantities import ConfigError, nearest
+from dchw.quantities import ConfigError, forgiven, nearest
 
 
 class Machine(Config):
     """Everything about the hardware. ``replace("huffman.units", 16)`` gives a checked copy for studies."""
 
     name: str
+    """What reports call the machine."""
     description: str
+    """One line on what it stands for."""
     source: str
     """Where the parameters come from."""
     clock_hz: Frequency = Field(alias="clock", le=10**12)
+    """Clock of everything on the chip, written with its unit (``1 GHz``)."""
     silicon: Silicon
+    """Process and tables that energies, areas and delays come from."""
     formats: NumberFormats = NumberFormats()
+    """Formats of the numbers inside the machine."""
     pointers: Pointers = Pointers.MADE
     """Whether the number of entries of every column lies in DRAM beside coded entries (``stored``, as in EIE) or decode
     units make column starts as they decode (``made``)."""
     dram: Dram
+    """Main memory: its standard, channels and controller."""
     dma: Dma
+    """Engine that moves data between DRAM and the SRAMs."""
     weight_sram: WeightSram
+    """Buffer of weights, coded or not."""
     activation_sram: ActivationSram
+    """Buffer of activations."""
     huffman: HuffmanDecoder
+    """Huffman decode units."""
     codebook: CodebookLookup
+    """Tables from a code to its shared value."""
     pe_array: PeArray
+    """Array of processing elements that multiply and accumulate."""
     vector: Vector
+    """Output path: biases, activations, pooling and what else is no product with weights."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Machine:
@@ -145,8 +158,9 @@ def machine(name_or_path: str | Path) -> Machine:
     (16, 32)
     """
     text = str(name_or_path)
-    if text in preset_names():
-        path = Path(str(files("dchw.machines").joinpath("presets", f"{text}.yaml")))
+    preset = None if Path(text).exists() else forgiven(text, preset_names())
+    if preset is not None or text in preset_names():
+        path = Path(str(files("dchw.machines").joinpath("presets", f"{preset or text}.yaml")))
         return _preset(path, path.read_bytes())
     if not Path(text).exists():
         hint = nearest(text, preset_names())

@@ -35,8 +35,11 @@ class NumberFormats(Config):
     """Formats of the numbers inside the machine; they set widths and energies."""
 
     weights: NumberFormat = NumberFormat.FLOAT16
+    """Of weights and shared values as they are multiplied."""
     activations: NumberFormat = NumberFormat.FLOAT16
+    """Of activations in SRAM, in queues and at the multipliers."""
     accumulators: NumberFormat = NumberFormat.FLOAT32
+    """Of sums."""
 
 
 class Silicon(Config):
@@ -51,6 +54,7 @@ class Silicon(Config):
     scaling: Literal["inverter", "published-arithmetic"] = "inverter"
     """How arithmetic energies move to nodes their table does not hold; everything else scales as an inverter."""
     temperature_k: Positive = Field(default=330, ge=MIN_TEMPERATURE_K, le=MAX_TEMPERATURE_K)
+    """Junction temperature in kelvin, at which leakage is taken."""
     ungated_share: float = Field(default=0.1, ge=0, le=1)
     """Share of a unit's clock energy that an idle cycle still pays (assumed)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def compare(
     rows = []
     for storage in STORAGE_FORMATS if storages is None else storages:
         workload = map_network(network, target, storage, inputs=inputs, batch=batch, passing=passing)
-        result = run_workload(workload, engine, warm=warm)
+        result = replace(run_workload(workload, engine, warm=warm), network=network)
         if on_result is not None:
             on_result(storage, result)
         rows.append(comparison_row(network, result))

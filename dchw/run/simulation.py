@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,6 +49,8 @@ class SimResult:
     costs: costs.CostReport
     engine: str
     warm: bool
+    network: CompressedNetwork | None = field(default=None, repr=False)
+    """What was simulated, for reports; None where a run came from a program or a study."""
 
     @property
     def cycles(self) -> int:
@@ -320,7 +322,8 @@ def simulate(
         seed=seed,
         arithmetic=Arithmetic(arithmetic),
     )
-    return run_workload(workload, engine, warm=warm, record=record, window=window, on_progress=on_progress)
+    result = run_workload(workload, engine, warm=warm, record=record, window=window, on_progress=on_progress)
+    return replace(result, network=network)
 
 
 def check_engine(name: str) -> None:

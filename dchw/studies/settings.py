@@ -29,9 +29,13 @@ class Range(Config):
     """
 
     start: int | float | str = Field(alias="from")
+    """First value."""
     end: int | float | str = Field(alias="to")
+    """No value is larger."""
     step: int | float | str | None = None
+    """Added from value to value."""
     factor: float | None = Field(default=None, gt=1)
+    """Multiplied from value to value."""
 
     @model_validator(mode="after")
     def _can_be_walked(self) -> Self:
@@ -102,6 +106,7 @@ class StudySettings(Config):
     """A study: which networks run on which machines, what varies, and which points count."""
 
     name: str = Field(default="study", pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    """Of the study; by default its file's."""
     question: str = ""
     """What the study is to answer; stands on top of its report."""
     networks: Words
@@ -111,6 +116,7 @@ class StudySettings(Config):
     machines: Words = Field(default=["phone-lpddr5x"])
     """Presets or YAML files."""
     storages: Formats = Field(default=[DEFAULT_FORMAT])
+    """Storage formats, each run at every point."""
     set: dict[str, Scalar] = Field(default={})
     """Fields of the machine that all points share."""
     vary: dict[str, list[Scalar] | Range] = Field(default={})
@@ -122,10 +128,13 @@ class StudySettings(Config):
     only: list[Formula] = Field(default=[])
     """Conditions a point must meet, on keys (then it is not run at all) or on results (then it is marked)."""
     batch: Annotated[int, Field(ge=1, strict=True)] = 1
+    """Inputs worked at once."""
     warm: bool = False
+    """Whether weights that fit are in the weight SRAM from the run before."""
     seed: NonNegative = 0
     """Seed of synthetic activations."""
     arithmetic: Literal["float32", "fixed16", "none"] = "float32"
+    """What outputs are computed in; ``none`` for timing only."""
 
     def choices(self, key: str) -> list[Scalar]:
         """The values of a key that varies."""

@@ -18,10 +18,13 @@ class Augmentation(Config):
     """Largest change of each kind; each image draws its own from a uniform distribution around none."""
 
     shift_pixels: float = Field(default=0.0, ge=0)
+    """Along either axis."""
     rotation_degrees: float = Field(default=0.0, ge=0, le=180)
+    """Either way."""
     scale: float = Field(default=0.0, ge=0, lt=1)
     """0.1: each axis between 0.9 and 1.1 times its size."""
     shear: float = Field(default=0.0, ge=0)
+    """Horizontal shift per vertical distance, either way."""
 
     @property
     def changes(self) -> bool:

@@ -27,7 +27,9 @@ class Batching(Config):
     """How the images of a data set become batches. Batches that are given come as they are."""
 
     batch_size: Positive = 128
+    """Images of one update."""
     augmentation: Augmentation = Augmentation()
+    """Random changes of the images, none by default."""
     augmented_copies: NonNegative = 0
     """0: every epoch draws new changes; n: n changed copies of the data set are made, one per epoch in turn, which
     saves resampling and the teacher's forward pass when there are more epochs than copies."""

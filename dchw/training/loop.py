@@ -27,17 +27,20 @@ class Training(Batching):
     """One stretch of training with Adam (Kingma and Ba, arXiv:1412.6980), its betas at their published 0.9, 0.999."""
 
     epochs: NonNegative
+    """Passes over the training data."""
     learning_rate: float = Field(gt=0)
     """Peak; it warms up linearly and decays along a cosine."""
     final_rate: float = Field(default=0.0, ge=0, le=1)
     """Where the decay ends, as a share of the peak."""
     warmup_steps: NonNegative = 100
+    """Updates in which the rate rises linearly to its peak."""
 
 
 class Distillation(Config):
     """Learning from the class scores of a teacher (Hinton, Vinyals and Dean, arXiv:1503.02531)."""
 
     temperature: float = Field(gt=0)
+    """Divides the scores of teacher and student before they are compared."""
     weight: float = Field(ge=0, le=1)
     """Share of the teacher's part in the loss; the given loss has the rest."""
 

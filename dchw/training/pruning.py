@@ -60,12 +60,17 @@ class Pruning(Config):
     """Share of weights that stay in the end: of the network or of every layer, or by layer name or pattern, as in
     ``block.*`` (scope ``layer``)."""
     score: Score = Score.MAGNITUDE
+    """What ranks weights: ``magnitude``, or magnitude times the root mean square of the input (``activation``)."""
     scope: Scope = Scope.LAYER
+    """Whether weights compete within their layer or over the network."""
     schedule: Schedule = Schedule.CUBIC
+    """How density falls from its start to its end."""
     start_density: float = Field(default=1.0, gt=0, le=1)
     """Where the schedule starts; a layer that ends denser has its final density throughout."""
     rounds: Positive = 4
+    """Steps of the ``iterative`` schedule."""
     update_steps: Positive = 100
+    """Updates between two changes of the masks, in the ``cubic`` schedule."""
     regrow: bool = False
     """True: masks are recomputed from all weights, pruned ones with their last value, so connections can return."""
     remove_dead: bool = False

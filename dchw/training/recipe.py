@@ -11,7 +11,7 @@ from pydantic import Field
 from dchw.architectures import ARCHITECTURES
 from dchw.compression.recipe import CONVOLUTION_BITS, LINEAR_BITS, Recipe
 from dchw.config import Config, NonNegative, Positive, load_yaml, parse_change
-from dchw.quantities import ConfigError, nearest
+from dchw.quantities import ConfigError, forgiven, nearest
 from dchw.training.loop import Distillation, Training
 from dchw.training.pruning import Pruning, Schedule
 from dchw.training.sharing import Sharing
@@ -23,7 +23,9 @@ class Promise(Config):
     """What the recipe reaches on its data set's test images; checked after training."""
 
     error_percent: float = Field(ge=0, le=100)
+    """Largest error on the test images, in percent."""
     file_bytes: Positive
+    """Largest ``.dchw`` file, in bytes."""
 
 
 class Method(Config):
@@ -32,7 +34,9 @@ class Method(Config):
     dense: Training | None = None
     """Training before anything is pruned; without it the module is taken as trained."""
     pruning: Pruning
+    """How weights are pruned and retrained."""
     sharing: Sharing
+    """How weights come to share values and how those are fine-tuned."""
     distillation: Distillation | None = None
     """With it the dense network teaches the pruned and the shared one."""
     storage: Recipe = Recipe()
@@ -62,13 +66,17 @@ class TrainingRecipe(Method):
     """
 
     name: str = Field(pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    """Of the networks it gives."""
     architecture: Literal["lenet-300-100", "lenet-5"] | None = None
+    """A built-in module."""
     dataset: Literal["mnist", "digits"] | None = None
+    """A built-in data set."""
     seeds: list[NonNegative] = Field(default=[0], min_length=1)
     """Seeds of pruning, retraining and fine-tuning; each gives one compressed network."""
     dense_seed: NonNegative = 0
     """Seed of the dense network that all of them start from."""
     promise: Promise | None = None
+    """What the recipe reaches; checked after training."""
 
 
 def spread(total: int, shares: Mapping[str, int]) -> dict[str, int]:
@@ -130,13 +138,19 @@ def papers_method(recipe: Recipe, weights: Mapping[str, str], *, epochs: int, st
     )
 
 
+def built_in_recipes() -> dict[str, str]:
+    """Names that `load_recipe` knows without a file, and what each trains."""
+    return {name: "pruned, shared and fine-tuned on the bundled digits" for name in ARCHITECTURES}
+
+
 def load_recipe(name_or_path: str) -> TrainingRecipe:
     """A recipe from a YAML file, or the built-in one of an architecture's name, made for the bundled digits."""
     path = Path(name_or_path)
     if path.suffix == SUFFIX or path.exists():
         return load_yaml(TrainingRecipe, path)
-    if name_or_path in ARCHITECTURES:
-        return load_yaml(TrainingRecipe, Path(__file__).parent / f"{name_or_path}{SUFFIX}")
+    built_in = forgiven(name_or_path, ARCHITECTURES)
+    if built_in is not None:
+        return load_yaml(TrainingRecipe, Path(__file__).parent / f"{built_in}{SUFFIX}")
     raise ConfigError(
         f"recipe {name_or_path!r}: expected a YAML file or a built-in name; {nearest(name_or_path, ARCHITECTURES)}"
     )

@@ -31,12 +31,15 @@ class Sharing(Config):
     """How weights are shared and the shared values fine-tuned."""
 
     training: Training
+    """Fine-tuning of the shared values."""
     shared_values: Positive | dict[str, Positive]
     """Non-zero values per layer: one number, or by layer name or pattern, as in ``block.*``."""
     init: Init | dict[str, Init] = "linear"
     """Of k-means; the paper found ``linear`` best (ICLR 2016, section 3.2). By layer as above, as are the formats."""
     codebook_format: Form = ValueFormat.FLOAT32
+    """In which shared values are stored."""
     bias_format: Form = ValueFormat.FLOAT32
+    """In which biases are stored."""
     reassign: bool = False
     """True: while the shared values train, a weight moves to another one when its own value, which trains too, comes
     nearer to it. The paper holds what k-means assigned."""

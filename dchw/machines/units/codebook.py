@@ -37,6 +37,7 @@ class CodebookLookup(Unit):
     shared_by: Positive = Field(default=1, le=1 << 14)
     """Processing elements that read one copy."""
     latency_cycles: Positive = Field(default=1, le=1 << 10)
+    """Cycles that a look-up adds to an entry's way."""
 
     @property
     def slot_cycles(self) -> int:

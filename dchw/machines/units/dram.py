@@ -37,6 +37,7 @@ class Dram(Unit):
     standard: str | None = None
     """Name of a shipped standard (``LPDDR5X-8533``) or path of a YAML file of the same form."""
     fixed: FixedMemory | None = None
+    """Instead of a standard: a memory of constant bandwidth and latency."""
     channels: Positive = Field(default=1, le=1 << 10)
     """A power of two."""
     mapping: str | None = None
@@ -44,6 +45,7 @@ class Dram(Unit):
 
     Default: what the standard's file says."""
     controller: Controller = Controller()
+    """How the memory controller of every channel works."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Dram:

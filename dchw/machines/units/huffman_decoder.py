@@ -66,9 +66,13 @@ class DecodeRate(Config):
     """Weights per cycle against the share of zeros, for the ``rate`` style."""
 
     rate_low: Positive = Field(le=1 << 10)
+    """Weights a cycle up to a share of zeros of ``zeros_low``."""
     rate_high: Positive = Field(le=1 << 10)
+    """Weights a cycle from a share of zeros of ``zeros_high``."""
     zeros_low: float = Field(ge=0, le=1)
+    """Share of zeros from which the rate rises."""
     zeros_high: float = Field(ge=0, le=1)
+    """Share of zeros up to which the rate rises."""
 
     @model_validator(mode="after")
     def _ordered(self) -> DecodeRate:
@@ -91,19 +95,27 @@ class HuffmanDecoder(Unit):
     resource: ClassVar[str] = "decode"
 
     units: Positive = Field(le=1 << 14)
+    """Decode units; their number and that of processing elements divide one another."""
     style: DecoderStyle = DecoderStyle.TABLE
+    """How a unit works through its bits."""
     placement: Placement = Placement.USE
+    """Whether weights are decoded on their way into the weight SRAM (``load``) or out of it (``use``)."""
     window_bits: Positive = Field(default=12, le=32)
     """Bits a look-up sees; no code word may be longer."""
     bits_per_cycle: Positive = Field(default=1, le=1 << 10)
+    """Bits that the style ``bit_serial`` walks in a cycle."""
     max_symbols: Positive = Field(default=2, le=16)
+    """Entries that the style ``multi_symbol`` delivers in a cycle, at most."""
     rate: DecodeRate | None = None
+    """Weights a cycle for the style ``rate``, and only for it."""
     chunk_entries: Positive = Field(default=1024, le=1 << 24)
     """Entries after which a chunk is closed at the next column."""
     chunk_start_cycles: NonNegative = Field(default=1, le=1 << 16)
+    """Cycles before the first entry of a chunk: pointer set-up, filling the bit buffer."""
     table_entries: Positive = Field(default=512, le=1 << 20)
     """Symbols that the canonical gap and code tables of one unit hold together."""
     table_writes_per_cycle: Positive = Field(default=4, le=1 << 16)
+    """Table entries written in a cycle while a layer's code tables are loaded."""
     output_queue: Positive = Field(default=8, le=1 << 16)
     """Entries that may wait between a decode unit and each processing element."""
 

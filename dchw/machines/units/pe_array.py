@@ -42,7 +42,9 @@ class PeArray(Unit):
     resource: ClassVar[str] = "array"
 
     elements: Positive = Field(le=1 << 14)
+    """Processing elements; output row r belongs to element r mod ``elements``."""
     lanes: Positive = Field(default=1, le=1 << 16)
+    """Multiply-accumulators of one element, a pixel each."""
     queue_depth: Positive = Field(default=8, le=1 << 16)
     """Broadcast columns that may wait in front of each element."""
     tile: Positive = Field(default=1, le=1 << 24)
@@ -50,6 +52,7 @@ class PeArray(Unit):
     accumulators: Positive = Field(default=256, le=1 << 24)
     """Accumulators of one element: rows x pixels of a pass must fit."""
     hazard_cycles: NonNegative = Field(default=0, le=1 << 10)
+    """Cycles between two entries of an element for the same row, where accumulators have no bypass."""
 
     @property
     def macs_per_cycle(self) -> int:

@@ -33,8 +33,11 @@ class Sram(Unit):
     size_bytes: Size = Field(le=1 << 32)
     """Capacity over all banks, written with its unit (``512 KiB``)."""
     banks: Positive = Field(default=1, le=1 << 12)
+    """Banks that work side by side; readers beyond them share in fixed time slots."""
     word_bits: Positive = Field(default=64, le=1 << 12)
+    """Width of one bank's word."""
     ports: Literal["1RW", "1R1W"] = "1RW"
+    """Of a bank: one port for reads and writes, or one of each."""
     access_cycles: Positive = Field(default=1, le=1 << 10)
     """Cycles from address to data, stated here and checked against the table's access time at the clock."""
 

@@ -27,6 +27,7 @@ class Vector(Unit):
     resource: ClassVar[str] = "vector"
 
     values_per_cycle: Positive = Field(le=1 << 16)
+    """Values through the output path in a cycle."""
 
     def cycles(self, values: int) -> int:
         """Cycles to move so many values through."""

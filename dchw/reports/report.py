@@ -1,0 +1,90 @@
+"""`dchw.report`: runs that are at hand as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dchw.quantities import DchwError
+from dchw.reports import ReportTables, write_report
+from dchw.run.comparison import comparison_row
+from dchw.run.simulation import SimResult
+
+if TYPE_CHECKING:
+    from dchw.dram.idle import IdleState
+
+
+def report(
+    results: SimResult | Iterable[SimResult] | Mapping[str, SimResult],
+    path: str | Path,
+    *,
+    fps: float | None = None,
+    dram_idle: IdleState = "self-refresh",
+) -> ReportTables:
+    """Write runs of one network on one machine as a self-contained HTML report.
+
+    Parameters
+    ----------
+    results
+        One run, or several in different storage formats, as `simulate` gives them or `compare` hands to ``on_result``
+        (a mapping by format will do). The first is "before" and the last "after" compression.
+    path
+        The HTML file.
+    fps
+        Also give the energy of a frame at so many frames per second.
+    dram_idle
+        What the DRAM does between frames: ``"self-refresh"`` or ``"power-down"``.
+
+    Returns
+    -------
+    ReportTables
+        The tables that the report is made of, as DataFrames.
+
+    Raises
+    ------
+    DchwError
+        For runs of several networks or machines, for two of one storage format, for what is no run, and where the file
+        cannot be written.
+
+    Examples
+    --------
+    >>> import dchw, numpy as np, pathlib, tempfile
+    >>> weight = np.random.default_rng(0).standard_normal((64, 128), dtype=np.float32)
+    >>> network = dchw.compress(dchw.Network.from_arrays("fc", weights={"fc": weight}), dchw.Recipe(density=0.1))
+    >>> runs = [dchw.simulate(network, "phone-lpddr5x", storage) for storage in ("dense-int8", "shared")]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tables = dchw.report(runs, pathlib.Path(folder, "fc.html"))
+    >>> list(tables.comparison["storage"])
+    ['dense-int8', 'shared']
+    """
+    import pandas as pd
+
+    runs = _runs(results)
+    first = runs[0]
+    network, machine = first.network, first.workload.machine
+    assert network is not None
+    by_storage: dict[str, SimResult] = {}
+    for run in runs:
+        if run.network is not network or run.workload.machine != machine:
+            raise DchwError(
+                f"report: expected runs of one network on one machine; got {first.workload.network} on {machine.name} "
+                f"and {run.workload.network} on {run.workload.machine.name}; write a report of each"
+            )
+        if by_storage.setdefault(run.workload.storage, run) is not run:
+            raise DchwError(f"report: expected one run a storage format; got two of {run.workload.storage}; leave one")
+    frame = pd.DataFrame([comparison_row(network, run) for run in runs])
+    return write_report(path, network, machine, by_storage, frame, command="dchw.report", fps=fps, dram_idle=dram_idle)
+
+
+def _runs(results: object) -> list[SimResult]:
+    if isinstance(results, SimResult):
+        results = [results]
+    elif isinstance(results, Mapping):
+        results = list(results.values())
+    found = list(results) if isinstance(results, Iterable) and not isinstance(results, str) else [results]
+    wrong = [run for run in found if not isinstance(run, SimResult) or run.network is None]
+    if wrong or not found:
+        got = "none" if not found else type(wrong[0]).__name__
+        raise DchwError(f"report: expected runs as dchw.simulate gives them; got {got}; simulate first")
+    return [run for run in found if isinstance(run, SimResult)]
