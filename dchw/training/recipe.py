@@ -140,7 +140,7 @@ def papers_method(recipe: Recipe, weights: Mapping[str, str], *, epochs: int, st
 
 def built_in_recipes() -> dict[str, str]:
     """Names that `load_recipe` knows without a file, and what each trains."""
-    return {name: "pruned, shared and fine-tuned on the bundled digits" for name in ARCHITECTURES}
+    return dict.fromkeys(ARCHITECTURES, "pruned, shared and fine-tuned on the bundled digits")
 
 
 def load_recipe(name_or_path: str) -> TrainingRecipe:
