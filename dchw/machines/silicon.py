@@ -51,12 +51,14 @@ class Silicon(Config):
     """Device type of SRAM cells and periphery (``dchw.sram``)."""
     logic: Literal["horowitz-45nm", "aladdin-40nm"] = "horowitz-45nm"
     """The family of all logic (`dchw.technology.logic`): headline energies, or energies that go with area and clock."""
-    scaling: Literal["inverter", "published-arithmetic"] = "inverter"
-    """How arithmetic energies move to nodes their table does not hold; everything else scales as an inverter."""
+    scaling: Literal["inverter", "published"] = "inverter"
+    """How energies of arithmetic and SRAM reach nodes their table does not hold; all else scales as an inverter."""
     temperature_k: Positive = Field(default=330, ge=MIN_TEMPERATURE_K, le=MAX_TEMPERATURE_K)
     """Junction temperature in kelvin, at which leakage is taken."""
     ungated_share: float = Field(default=0.1, ge=0, le=1)
     """Share of a unit's clock energy that an idle cycle still pays (assumed)."""
+    gated_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of register bits whose clock stops in cycles that do not write them (assumed; ranges reach 20 % lower)."""
 
     def parts(self, clock_hz: int) -> Parts:
         """What units are composed of on this silicon, sized for a clock."""
@@ -70,7 +72,7 @@ class Silicon(Config):
             scaling=Scaling(self.scaling),
             clock_period_ns=1e9 / clock_hz,
         )
-        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k)
+        return Parts(logic=logic, cell=self.sram_cell, temperature_k=self.temperature_k, gated_share=self.gated_share)
 
     def alternatives(self) -> dict[str, tuple[Silicon, ...]]:
         """Silicon of the same node with one choice made otherwise, by what is chosen.

@@ -268,7 +268,7 @@ class Logic:
 
     @cached_property
     def _published(self) -> dict[LogicOperation, list[_Listed]]:
-        return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED_ARITHMETIC else {}
+        return _horowitz("tpuv4i_table2") if self.scaling is Scaling.PUBLISHED else {}
 
     def _listed(self, figure: Figure | None, quantity: Quantity) -> Figure | None:
         return None if figure is None else scaled(figure, quantity, self.family_node_nm, self.node_nm)

@@ -6,10 +6,10 @@ Two named methods:
     A simulated fan-out-of-4 inverter at nominal supply (Stillmaker & Baas 2017): Table 2 from 45 nm down to 7 nm, the
     polynomials of the same paper above 45 nm; nodes between by a straight line in log-log. Real blocks gain less than
     an inverter, so the nominal value of a shrink is its lower bound: ``low == nominal``, and ``high`` follows designs.
-``published-arithmetic``
-    Energies of synthesised units published at 7 nm (TPUv4i), for the operations listed there; from 7 nm to the node
-    of the logic family on the line in log-log between both published energies, so that machines of several nodes
-    compare. Everything else falls back to ``inverter``.
+``published``
+    Energies published at 7 nm (TPUv4i), for the arithmetic and the SRAM reads listed there; from 7 nm to the node of
+    the logic family on the line in log-log between both published energies, so that machines of several nodes
+    compare (SRAM: `dchw.technology.published_sram`). Everything else falls back to ``inverter``.
 
 The far end of the range, per quantity:
 
@@ -46,7 +46,7 @@ class Scaling(StrEnum):
     """How figures reach a node their source does not list."""
 
     INVERTER = "inverter"
-    PUBLISHED_ARITHMETIC = "published-arithmetic"
+    PUBLISHED = "published"
 
 
 class Quantity(StrEnum):
@@ -110,8 +110,8 @@ def scaled(figure: Figure, quantity: Quantity, from_nm: float, to_nm: float) -> 
 
 
 def check_method(method: Scaling, node_nm: float) -> None:
-    """Raise where ``published-arithmetic`` is asked for above the nodes that its two tables span."""
-    if method is Scaling.PUBLISHED_ARITHMETIC and not PUBLISHED_NODE_NM <= node_nm <= LARGEST_PUBLISHED_NODE_NM:
+    """Raise where ``published`` is asked for above the nodes that its two tables span."""
+    if method is Scaling.PUBLISHED and not PUBLISHED_NODE_NM <= node_nm <= LARGEST_PUBLISHED_NODE_NM:
         raise DchwError(
             f"scaling method {method!s}: expected {PUBLISHED_NODE_NM} to {LARGEST_PUBLISHED_NODE_NM} nm, between the "
             f"nodes its tables list; got {node_nm:g} nm; use {Scaling.INVERTER!s} there"

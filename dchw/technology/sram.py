@@ -13,6 +13,7 @@ Outside the grid:
   width;
 - fewer than 8 words: flip-flops and a read multiplexer, from ``logic``;
 - below 22 nm: the 22 nm macro scaled by ``scaling`` (inverter, the lower bound), and the source says so;
+- with scaling ``published``: energies of published tables (`dchw.technology.published_sram`), CACTI's in their range;
 - other temperatures: leakage times the ratio CACTI gives for the node and device type; nothing else changes.
 
 Ranges hold CACTI's own error against products and, off the grid, the cross-validated error.
@@ -32,8 +33,9 @@ from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 from dchw.technology.figure import Confidence, Figure, combine
 from dchw.technology.logic import Logic
+from dchw.technology.published_sram import PUBLISHED_BITS, published_access
 from dchw.technology.registers import register_words
-from dchw.technology.scaling import MIN_NODE_NM, Quantity, inverter_factor
+from dchw.technology.scaling import MIN_NODE_NM, Quantity, Scaling, check_method, inverter_factor
 
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "access_time_ns", "cycle_time_ns", "area_mm2")
 UNITS = ("pJ", "pJ", "mW", "ns", "ns", "mm2")
@@ -148,6 +150,7 @@ def sram(
     cell: str = "itrs-lop",
     ports: str = "1RW",
     temperature_k: float = TABLE_TEMPERATURE_K,
+    scaling: str = Scaling.INVERTER,
 ) -> SramMacro:
     """One SRAM macro from an interpolated CACTI table: energies, leakage, times and area, each with range and source.
 
@@ -165,6 +168,9 @@ def sram(
         ``"1RW"`` or ``"1R1W"``.
     temperature_k
         Temperature in K; only leakage follows it.
+    scaling
+        ``"inverter"``: CACTI's figures, scaled below 22 nm. ``"published"``, 7 to 40 nm: energies per access from the
+        tables that list SRAM beside arithmetic (Horowitz 2014 at 45 nm, TPUv4i at 7 nm); all else as before.
 
     Returns
     -------
@@ -183,7 +189,25 @@ def sram(
     >>> 5 < ram.read_energy_pj < 10
     True
     """
-    return _macro(size_bytes, word_bits, node_nm, cell, ports, temperature_k)
+    _check_choice("scaling", scaling, tuple(Scaling))
+    macro = _macro(size_bytes, word_bits, node_nm, cell, ports, temperature_k)
+    return macro if scaling == Scaling.INVERTER else _published(macro)
+
+
+@lru_cache(maxsize=4096)
+def _published(macro: SramMacro) -> SramMacro:
+    """The macro with published energies per access; below 8 words it is flip-flops, which no SRAM table covers."""
+    check_method(Scaling.PUBLISHED, macro.node_nm)
+    if macro.words < _MIN_SRAM_WORDS:
+        return macro
+    width = PUBLISHED_BITS if macro.size_bytes * 8 >= PUBLISHED_BITS * _MIN_SRAM_WORDS else macro.word_bits
+    same = _macro(macro.size_bytes, width, macro.node_nm, macro.cell, macro.ports, macro.temperature_k)
+    reference = same.read_energy_pj * PUBLISHED_BITS / width
+
+    def priced(modelled: Figure) -> Figure:
+        return published_access(modelled, modelled.nominal / reference, macro.size_bytes, macro.node_nm)
+
+    return replace(macro, read=priced(macro.read), write=priced(macro.write))
 
 
 @lru_cache(maxsize=4096)

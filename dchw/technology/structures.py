@@ -14,24 +14,62 @@ from types import MappingProxyType
 from dchw.quantities import DchwError, nearest
 from dchw.technology.figure import Figure, combine, slowest
 from dchw.technology.logic import Block
-from dchw.technology.parts import Parts, Structure, at_least
+from dchw.technology.parts import Parts, Structure, Table, at_least
 
 DECODE_STYLES = ("bit_serial", "table", "multi_symbol")
 NUMBER_FORMATS = ("integer", "float")
+FLIP_FLOP_QUEUE_BITS = 1024
+"""Queues of more bits are SRAM: EIE's largest file of registers holds 64 words of 16 bits."""
+WIDEST_QUEUE_MACRO_BITS = 128
+"""Width of the widest macro with a read and a write port in the table; narrower words than 8 bits are padded."""
+ADDRESS_BITS = 14
+"""Words an element addresses: 128 KiB of 64 bits, EIE's share of its weight memory."""
 
 
 def fifo(parts: Parts, *, depth: int, bits: int) -> Structure:
-    """Queue of flip-flops with a write and a read pointer: events ``push`` and ``pop``."""
+    """Queue with a write and a read pointer: events ``push`` and ``pop``.
+
+    Flip-flops up to ``FLIP_FLOP_QUEUE_BITS``; larger queues are a small SRAM that is written and read in one cycle,
+    with words side by side where one is wider than a macro.
+    """
     at_least("fifo", "depth", depth, 1)
     at_least("fifo", "bits", bits, 1)
     pointer_bits = max(1, (depth - 1).bit_length())
-    store, counter = parts.register_table(depth, bits), parts.logic.count(pointer_bits)
+    store, counter = _queue_words(parts, depth, bits), parts.logic.count(pointer_bits)
     return parts.structure(
         {"push": store.write_pj + counter.energy_pj, "pop": store.read_pj + counter.energy_pj},
         blocks=(counter, counter),
         tables=(store,),
         path=(store.delay_ns,),
         register_bits=2 * pointer_bits,
+    )
+
+
+def _queue_words(parts: Parts, depth: int, bits: int) -> Table:
+    if depth * bits <= FLIP_FLOP_QUEUE_BITS:
+        return parts.register_table(depth, bits)
+    copies = math.ceil(bits / WIDEST_QUEUE_MACRO_BITS)
+    width = max(8, math.ceil(bits / copies))
+    one = parts.macro_table(parts.sram(math.ceil(depth * width / 8), width, "1R1W"))
+    return one.side_by_side(copies)
+
+
+def entry_fetch(parts: Parts, *, word_bits: int, entry_bits: int) -> Structure:
+    """A word of stored entries in a register, its address, and the entry picked out of it: event ``entry_select``.
+
+    Every entry is picked and registered; the word and its address change once per word, so an entry pays its share.
+    """
+    at_least("entry fetch", "word bits", word_bits, 1)
+    at_least("entry fetch", "entry bits", entry_bits, 1)
+    word, address = parts.logic.register(word_bits), parts.logic.count(ADDRESS_BITS)
+    entries = max(1, word_bits // entry_bits)
+    select, register = parts.logic.mux(entries, entry_bits), parts.logic.register(entry_bits)
+    shared = (word.energy_pj + address.energy_pj) * (1 / entries)
+    return parts.structure(
+        {"entry_select": combine((select.energy_pj, register.energy_pj, shared))},
+        blocks=(word, address, select, register),
+        path=(select.delay_ns,),
+        register_bits=word_bits + ADDRESS_BITS + entry_bits,
     )
 
 

@@ -114,7 +114,7 @@ def test_wider_never_costs_less(bits: int, listed: tuple[Logic, LogicOperation])
 
 
 def test_published_arithmetic_at_7_nm() -> None:
-    logic = Logic(family="horowitz-45nm", node_nm=7, scaling=Scaling.PUBLISHED_ARITHMETIC)
+    logic = Logic(family="horowitz-45nm", node_nm=7, scaling=Scaling.PUBLISHED)
     assert logic.multiply(8).energy_pj.nominal == 0.07
     assert logic.add(32).energy_pj.nominal == 0.03
     assert logic.float_multiply(32).energy_pj.nominal == 1.31
@@ -125,7 +125,7 @@ def test_published_arithmetic_at_7_nm() -> None:
 
 
 def test_published_arithmetic_between_its_nodes_by_hand() -> None:
-    logic = Logic(family="horowitz-45nm", node_nm=16, scaling=Scaling.PUBLISHED_ARITHMETIC)
+    logic = Logic(family="horowitz-45nm", node_nm=16, scaling=Scaling.PUBLISHED)
     share = math.log(16 / 7) / math.log(45 / 7)
     got = logic.float_multiply(16).energy_pj
     assert got.nominal == pytest.approx(0.34 ** (1 - share) * 1.1**share)  # TPUv4i at 7 nm, Horowitz at 45
@@ -137,7 +137,7 @@ def test_published_arithmetic_between_its_nodes_by_hand() -> None:
 @pytest.mark.parametrize("operation", ["add", "multiply", "float_add", "float_multiply"])
 def test_a_larger_node_is_never_cheaper_in_arithmetic(operation: str) -> None:
     def at(node: float) -> float:
-        logic = Logic(family="horowitz-45nm", node_nm=node, scaling=Scaling.PUBLISHED_ARITHMETIC)
+        logic = Logic(family="horowitz-45nm", node_nm=node, scaling=Scaling.PUBLISHED)
         return float(getattr(logic, operation)(16).energy_pj.nominal)
 
     energies = [at(node) for node in (7, 10, 16, 22, 32, 40)]
@@ -145,7 +145,7 @@ def test_a_larger_node_is_never_cheaper_in_arithmetic(operation: str) -> None:
 
 
 def test_published_arithmetic_falls_back_to_the_inverter_for_the_rest() -> None:
-    logic = Logic(family="aladdin-40nm", node_nm=7, scaling=Scaling.PUBLISHED_ARITHMETIC)
+    logic = Logic(family="aladdin-40nm", node_nm=7, scaling=Scaling.PUBLISHED)
     assert "TPUv4i" in logic.multiply(8).energy_pj.source
     assert "inverter scaling" in logic.register(8).energy_pj.source
 
@@ -174,6 +174,6 @@ def test_errors() -> None:
     with pytest.raises(DchwError, match="expected a positive number of nanoseconds; got 0"):
         Logic(clock_period_ns=0)
     with pytest.raises(DchwError, match="expected 7 to 40 nm"):
-        Logic(node_nm=65, scaling=Scaling.PUBLISHED_ARITHMETIC)
+        Logic(node_nm=65, scaling=Scaling.PUBLISHED)
     with pytest.raises(DchwError, match="expected at least 1 input and 1 bit; got 0 and 4"):
         ALADDIN.mux(0, 4)

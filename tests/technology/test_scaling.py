@@ -84,12 +84,12 @@ def test_out_of_range_says_the_range() -> None:
 
 
 def test_published_arithmetic_is_for_the_nodes_between_its_tables() -> None:
-    check_method(Scaling.PUBLISHED_ARITHMETIC, 7)
-    check_method(Scaling.PUBLISHED_ARITHMETIC, 16)
+    check_method(Scaling.PUBLISHED, 7)
+    check_method(Scaling.PUBLISHED, 16)
     check_method(Scaling.INVERTER, 16)
     with pytest.raises(DchwError) as error:
-        check_method(Scaling.PUBLISHED_ARITHMETIC, 65)
+        check_method(Scaling.PUBLISHED, 65)
     assert str(error.value) == (
-        "scaling method published-arithmetic: expected 7 to 40 nm, between the nodes its tables list; got 65 nm; use "
+        "scaling method published: expected 7 to 40 nm, between the nodes its tables list; got 65 nm; use "
         "inverter there"
     )

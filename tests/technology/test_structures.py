@@ -13,6 +13,7 @@ from dchw.technology.logic import Block, Logic
 from dchw.technology.parts import Parts
 from dchw.technology.structures import (
     codebook_unit,
+    entry_fetch,
     fifo,
     huffman_decode_unit,
     index_accumulator,
@@ -197,8 +198,8 @@ def test_clock_of_gated_and_ungated_registers() -> None:
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 64), st.integers(1, 64))
-def test_queues_grow_with_depth_and_width(depth: int, bits: int) -> None:
+@given(st.integers(1, 30), st.integers(1, 32))
+def test_queues_of_registers_grow_with_depth_and_width(depth: int, bits: int) -> None:
     base, deeper, wider = (
         fifo(PARTS, depth=d, bits=b) for d, b in ((depth, bits), (depth + 1, bits), (depth, bits + 1))
     )
@@ -206,6 +207,26 @@ def test_queues_grow_with_depth_and_width(depth: int, bits: int) -> None:
     assert wider.area_mm2.nominal > base.area_mm2.nominal
     assert wider.energy_pj["push"].nominal > base.energy_pj["push"].nominal
     assert deeper.clock_pj.nominal >= base.clock_pj.nominal
+
+
+def test_a_queue_of_tiles_is_an_sram() -> None:
+    """Eight tiles of 4 x 256 bits in flip-flops would be 8,192 clocked bits an element."""
+    tiles = fifo(PARTS, depth=32, bits=256)
+    assert [macro.word_bits for macro in tiles.macros] == [128, 128]
+    assert {macro.ports for macro in tiles.macros} == {"1R1W"}
+    assert tiles.register_bits == 10  # two pointers of 5 bits
+    edge, beyond = fifo(PARTS, depth=64, bits=16), fifo(PARTS, depth=65, bits=16)
+    assert (len(edge.macros), len(beyond.macros)) == (0, 1)
+    assert tiles.area_mm2.nominal < PARTS.register_table(32, 256).area_mm2.nominal
+
+
+def test_an_entry_is_picked_out_of_its_word() -> None:
+    """Eight entries of 8 bits: a multiplexer and a register each, an eighth of the word's register and address."""
+    fetch = entry_fetch(PARTS, word_bits=64, entry_bits=8)
+    share = (energy(LOGIC.register(64)) + energy(LOGIC.count(14))) / 8
+    picked = energy(LOGIC.mux(8, 8)) + energy(LOGIC.register(8))
+    assert fetch.energy_pj["entry_select"].nominal == pytest.approx(picked + share)
+    assert fetch.register_bits == 64 + 14 + 8
 
 
 @pytest.mark.parametrize(

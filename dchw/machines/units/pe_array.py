@@ -17,7 +17,7 @@ Not modelled: partial sums leaving the element before a pass ends.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,9 @@ from dchw.formats import Need
 from dchw.machines.silicon import NumberFormat
 from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
-from dchw.technology.figure import Figure
-from dchw.technology.parts import Parts
-from dchw.technology.structures import fifo, index_accumulator, mac, merged
+from dchw.technology.figure import Figure, combine
+from dchw.technology.parts import Parts, Table
+from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
 from dchw.vocabulary import Event
 
 INDEX_BITS = 16
@@ -51,6 +51,11 @@ class PeArray(Unit):
     """Most output pixels (or batch columns) that one entry is multiplied with; below ``lanes`` some lanes stay idle."""
     accumulators: Positive = Field(default=256, le=1 << 24)
     """Accumulators of one element: rows x pixels of a pass must fit."""
+    accumulator_store: Literal["registers", "sram"] | None = None
+    """What accumulators are built of; left out, registers up to 64 words a lane and SRAM from there on."""
+    activation_registers: NonNegative = Field(default=0, le=1 << 16)
+    """Words of activations an element keeps in registers in front of the activation SRAM (EIE's source file). They
+    cost area, leakage and clock; reads are priced as the SRAM's, which is an upper bound."""
     hazard_cycles: NonNegative = Field(default=0, le=1 << 10)
     """Cycles between two entries of an element for the same row, where accumulators have no bypass."""
 
@@ -90,8 +95,9 @@ class PeArray(Unit):
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index where needed.
 
-        A queue holds ``queue_depth`` tiles, one word per group of lanes; in lockstep one queue serves all elements.
-        Multiplying in floating point needs operands of one width, the wider one.
+        A queue holds ``queue_depth`` tiles, one word per group of lanes, in flip-flops or, where tiles are large, in a
+        small SRAM; in lockstep one queue serves all elements. Multiplying in floating point needs operands of one
+        width, the wider one. Elements that read stored entries themselves hold a word of them and pick one a cycle.
         """
         formats, lockstep = setting.formats, not setting.positions
         indexed = Need.INDEX in setting.needs
@@ -106,12 +112,18 @@ class PeArray(Unit):
         queue = fifo(
             parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
         )
-        sums = parts.table(ceil_div(self.accumulators, self.lanes), formats.accumulators.bits)
+        sums = self._accumulator_table(parts, formats.accumulators.bits)
         memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
         index = index_accumulator(parts, bits=INDEX_BITS)
         lanes = self.lanes * self.elements
         blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
-        whole = merged(parts, blocks + [(index, self.elements)] * indexed, {})
+        blocks += [(index, self.elements)] * indexed
+        if self.activation_registers:
+            held = register_file(parts, entries=self.activation_registers, bits=formats.activations.bits)
+            blocks.append((held, self.elements))
+        reading = indexed and not (Need.DECODER in setting.needs and setting.decode_at_use)
+        fetch = entry_fetch(parts, word_bits=setting.weight_word_bits, entry_bits=setting.entry_bits)
+        whole = merged(parts, blocks + [(fetch, self.elements)] * reading, {})
         energy: dict[str, Figure] = {
             Event.QUEUE_WRITE: queue.energy_pj["push"],
             Event.QUEUE_READ: queue.energy_pj["pop"],
@@ -119,7 +131,8 @@ class PeArray(Unit):
             Event.ACCUMULATOR_ACCESS: sums.read_pj + sums.write_pj,
         }
         if indexed:
-            energy[Event.INDEX_ACCUMULATE] = index.energy_pj["index_accumulate"]
+            picked = (fetch.energy_pj["entry_select"],) * reading
+            energy[Event.INDEX_ACCUMULATE] = combine((index.energy_pj["index_accumulate"], *picked))
         return UnitCosts(
             energy_pj=energy,
             leakage_mw=whole.leakage_mw,
@@ -127,3 +140,14 @@ class PeArray(Unit):
             clock_pj=whole.clock_pj,
             delay_ns=whole.delay_ns,
         )
+
+    def _accumulator_table(self, parts: Parts, bits: int) -> Table:
+        """One lane's accumulators."""
+        words = ceil_div(self.accumulators, self.lanes)
+        match self.accumulator_store:
+            case "registers":
+                return parts.register_table(words, bits)
+            case "sram":
+                return parts.macro_table(parts.sram(ceil_div(words * bits, 8), bits))
+            case None:
+                return parts.table(words, bits)

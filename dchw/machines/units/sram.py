@@ -20,7 +20,6 @@ from dchw.quantities import ceil_div
 from dchw.technology.banks import banked
 from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
-from dchw.technology.sram import sram
 from dchw.vocabulary import Event
 
 
@@ -76,14 +75,7 @@ class Sram(Unit):
         Where every reader has a bank, banks lie beside their readers and a read crosses no interconnect.
         """
         readers = self.readers(setting)
-        bank = sram(
-            size_bytes=self.size_bytes // self.banks,
-            word_bits=self.word_bits,
-            node_nm=parts.logic.node_nm,
-            cell=parts.cell,
-            ports=self.ports,
-            temperature_k=parts.temperature_k,
-        )
+        bank = parts.sram(self.size_bytes // self.banks, self.word_bits, self.ports)
         whole = banked(bank, self.banks)
         reading = bank if self.banks >= readers > 1 else whole
         energy: dict[str, Figure] = {Event.SRAM_READ: reading.read, Event.SRAM_WRITE: whole.write}

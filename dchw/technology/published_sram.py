@@ -1,0 +1,79 @@
+"""Energy of an SRAM access from published tables, by size and node, for machines whose arithmetic comes from them too.
+
+Two tables list reads of 64 bits for 8 KiB, 32 KiB and 1 MiB: Horowitz (ISSCC 2014) at 45 nm and TPUv4i's Table II at
+7 nm. Between sizes, and between the two nodes, a read lies on the line in log-log; above 1 MiB the last line goes on.
+Below 8 KiB the line goes to a register file of 0.5 to 1 KiB, taken at the geometric middle: a fifth of the access to a
+cache, as in Deep Compression's table (1 and 5 pJ for 32 bits). Eyeriss has a sixth, of a larger buffer.
+
+Published reads hardly fall from 45 to 7 nm where an inverter's energy falls tenfold, and CACTI's macros are cheaper
+than either; which of them holds for a given chip is not known, so a range spans all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+from dchw.technology.figure import SOURCE_JOINT, Confidence, Figure
+from dchw.technology.published import published_energy
+from dchw.technology.scaling import PUBLISHED_NODE_NM
+
+PUBLISHED_BITS = 64
+"""Width of the published accesses."""
+_TABLES = {PUBLISHED_NODE_NM: "tpuv4i_table2", 45: "horowitz_isscc14"}
+_SIZES = {8 << 10: "8KB", 32 << 10: "32KB", 1 << 20: "1MB"}
+_REGISTER_FILE_BYTES = math.sqrt(0.5 * 1.0) * 1024
+_CAUSE = "SRAM access energy: published tables against CACTI scaled"
+
+
+def published_read(size_bytes: float, node_nm: float) -> Figure:
+    """pJ of a 64-bit read of an SRAM of ``size_bytes`` at 7 to 45 nm, without a range of its own."""
+    sources, logs = [], []
+    for node in _TABLES:
+        source, curve = _curve(node)
+        sources.append(source)
+        logs.append(_on_line(curve, math.log(size_bytes)))
+    share = math.log(node_nm / PUBLISHED_NODE_NM) / math.log(45 / PUBLISHED_NODE_NM)
+    exact = node_nm == PUBLISHED_NODE_NM
+    value = math.exp(logs[0] * (1 - share) + logs[1] * share)
+    at = "by size in log-log" if exact else f"by size and node in log-log to {node_nm:g} nm"
+    note = f"64-bit reads {at}, below 8 KiB towards a register file"
+    source = SOURCE_JOINT.join((*(sources[:1] if exact else sources), note))
+    return Figure(value, value, value, "pJ", source, Confidence.INTERPOLATED)
+
+
+def published_access(modelled: Figure, share: float, size_bytes: float, node_nm: float) -> Figure:
+    """``share`` of a published 64-bit read in place of the energy ``modelled`` by CACTI and node scaling.
+
+    ``share`` is what CACTI gives for the access (its width, a write) over a 64-bit read of the same size. The range
+    spans the published value and the modelled range.
+    """
+    read = published_read(size_bytes, node_nm) * share
+    source = SOURCE_JOINT.join((read.source, "width and writes in CACTI's ratio"))
+    low, high = min(read.nominal, modelled.low), max(read.nominal, modelled.high)
+    return Figure(read.nominal, low, high, "pJ", source, Confidence.DERIVED).because(_CAUSE)
+
+
+@cache
+def _curve(node: int) -> tuple[str, tuple[tuple[float, float], ...]]:
+    """Source, and (log size, log pJ) ascending, of the published reads at a node and the register file below them."""
+    names = {size: f"sram_{name}_read" for size, name in _SIZES.items()}
+    listed = {size: published_energy(_TABLES[node], name, PUBLISHED_BITS) for size, name in names.items()}
+    points = tuple((math.log(size), math.log(figure.nominal)) for size, figure in listed.items())
+    small = (math.log(_REGISTER_FILE_BYTES), points[1][1] + math.log(_register_file_share()))
+    return listed[8 << 10].source.rsplit(",", 1)[0], (small, *points)
+
+
+def _register_file_share() -> float:
+    """Access to a register file over one to the cache of the same table, which EIE gives as 32 KiB."""
+    file, whole = (
+        published_energy("deep_compression_table", name, 32) for name in ("register_file_access", "sram_cache_access")
+    )
+    return file.nominal / whole.nominal
+
+
+def _on_line(points: tuple[tuple[float, float], ...], at: float) -> float:
+    """The piecewise line through ``points``; its outer pieces go on beyond both ends."""
+    right = next((i for i, (x, _) in enumerate(points) if x >= at and i > 0), len(points) - 1)
+    (x0, y0), (x1, y1) = points[right - 1], points[right]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
