@@ -65,12 +65,15 @@ class Digest:
         self._sum = hashlib.sha256(repr(settings).encode())
         self.kernels: dict[int, Any] = {}
         """Every kernel that is reached, by the identity of its function."""
+        self._functions: set[FunctionType] = set()
+        self._package = ""
 
     def of_kernel(self, dispatcher: Any) -> None:
         function = dispatcher.py_func
         if id(function) in self.kernels:
             return
         self.kernels[id(function)] = dispatcher
+        self._package = self._package or function.__module__.partition(".")[0]
         self._add(function.__qualname__, sorted(dispatcher.targetoptions.items()), getattr(dispatcher, "inlined", None))
         self._of_function(function)
         for cell in function.__closure__ or ():
@@ -103,8 +106,12 @@ class Digest:
             if value.__name__.partition(".")[0] == __package__:
                 for name in attributes:
                     self._of_value(getattr(value, name, None))
-        elif isinstance(value, FunctionType):
-            self._of_function(value)
+        elif isinstance(value, FunctionType) and value not in self._functions:
+            self._functions.add(value)
+            if value.__module__.partition(".")[0] == self._package:
+                self._of_function(value)
+            else:  # named like a field that a kernel uses: kernels call nothing that is plain Python elsewhere
+                self._add(value.__module__, value.__qualname__)
         else:
             self._add(type(value).__qualname__, getattr(value, "__qualname__", None) or repr(value))
 

@@ -8,6 +8,7 @@ what was accepted and answered. What channels do with bursts is `dchw.dram`'s af
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
 from dchw.engines.result import MemoryTimes
 from dchw.machines.units.dram import Dram
-from dchw.program.program import Program
+from dchw.program.program import Program, Requests
 from dchw.vocabulary import Event, Stream
 
 Ints = npt.NDArray[np.int64]
@@ -51,10 +52,17 @@ class MemoryState(NamedTuple):
 
 
 def memory_state(program: Program) -> MemoryState:
-    """The idle memory of a program; one without ports where the program has no memory node."""
+    """The idle memory of a program; one without ports, which stays idle, where the program has no memory node."""
     node = program.memory
-    asked = node.requests if node is not None else ()
-    memory: Dram = node.memory if node is not None else _UNUSED
+    return _no_memory() if node is None else _state(node.memory, node.requests, program.clock_hz)
+
+
+@cache
+def _no_memory() -> MemoryState:
+    return _state(build(Dram, {"fixed": {"clock": "1 Hz", "bytes_per_cycle": 1, "latency": 0}}, where="memory"), (), 1)
+
+
+def _state(memory: Dram, asked: tuple[Requests, ...], clock_hz: int) -> MemoryState:
     counts = [len(requests.address) for requests in asked]
     reg = np.zeros(REG_SIZE, np.int64)
     port = np.zeros((len(asked), PORT_SIZE), np.int64)
@@ -66,15 +74,12 @@ def memory_state(program: Program) -> MemoryState:
         request[:, ADDRESS] = np.concatenate([requests.address for requests in asked])
         request[:, BURSTS] = request[:, LEFT] = np.concatenate([requests.bursts for requests in asked])
         request[:, IS_WRITE] = np.concatenate([requests.is_write for requests in asked])
-    ratio = memory.clocks_per_cycle(program.clock_hz)
+    ratio = memory.clocks_per_cycle(clock_hz)
     reg[RATIO_UP], reg[RATIO_DOWN] = ratio.numerator, ratio.denominator
     reg[TURN], reg[LAST_PORT], reg[BURST_BYTES] = -1, len(asked) - 1, memory.burst_bytes
     bits = address_map(memory.part, memory.order, memory.channels)
     channels = channel_state(memory.part, memory.controller, channels=memory.channels)
     return MemoryState(reg, port, request, bits, np.full(memory.channels, -1), channels)
-
-
-_UNUSED = build(Dram, {"fixed": {"clock": "1 Hz", "bytes_per_cycle": 1, "latency": 0}}, where="memory")
 
 
 @kernel

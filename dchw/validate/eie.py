@@ -26,7 +26,7 @@ import pandas as pd
 from dchw.compile import kernel
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
 from dchw.compression.relative_index import encode_runs
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.engines.result import Timing
 from dchw.formats import Entries
 from dchw.graph.network import Network, placeholder
@@ -305,7 +305,7 @@ class WholeRun:
         """Pack, decode, lower and run one layer with random codes and activations."""
         workload = map_network(_network(layer, _rng(layer, seed)), target, "shared")
         program = lower(workload, warm=True)
-        timing = fast.run(program, record=True)
+        timing = fast_engine.run(program, record=True)
         work = workload.stages[0].layer
         assert isinstance(work.weights, Entries)
         key = work.weights.job.astype(np.int64) * target.pe_array.elements + work.weights.element

@@ -26,9 +26,9 @@ from dchw.compile import kernel
 from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
 from dchw.engines import reference
-from dchw.engines.fast import engine as fast
-from dchw.engines.fast import firings as fk
-from dchw.engines.fast import tables as ft
+from dchw.engines.fast import engine as fast_engine
+from dchw.engines.fast.firings import advance
+from dchw.engines.fast.flatten import flatten
 from dchw.formats import Entries
 from dchw.graph.network import Network, placeholder
 from dchw.lowering.lower import lower
@@ -75,18 +75,18 @@ def least_seconds(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
 
 def whole_seconds(program: Any) -> float:
     """Processor time of a whole run of a program of which nothing is known yet."""
-    return least_seconds(lambda: fast.run(replace(program)))
+    return least_seconds(lambda: fast_engine.run(replace(program)))
 
 
 def kernel_seconds(program: Any) -> tuple[float, float]:
     """Processor time of the kernels alone, without checking and laying out; share of firings done with a fork."""
     best, share = float("inf"), 0.0
     for _ in range(ROUNDS):
-        tables = fast.flatten(program)
+        tables = flatten(program)
         begin = time.process_time()
-        fk.advance(tables, 10**12)
+        advance(tables, 10**12)
         best = min(best, time.process_time() - begin)
-        share = float(tables.run[ft.WITH_FORKS] / tables.run[ft.DONE])
+        share = float(tables.run.with_forks / tables.run.done)
     return best, share
 
 
@@ -97,7 +97,7 @@ def test_engines(decoders: int, benchmark: Any) -> None:
     program = broadcast_program(work, depth=DEPTH, decoders=decoders)
     small = broadcast_program(work[:REFERENCE_COLUMNS], depth=DEPTH, decoders=decoders)
     firings, few = (sum(len(node.occupied) for node in each.nodes) for each in (program, small))
-    result = fast.run(program)
+    result = fast_engine.run(program)
     if decoders == 0:
         assert result.cycles == fused(work, DEPTH)
     fused(work, DEPTH)
@@ -112,7 +112,7 @@ def test_engines(decoders: int, benchmark: Any) -> None:
         f"fast / reference {slow * firings / alone:,.0f}x kernels, {slow * firings / whole:,.0f}x whole; "
         f"fused recurrence {formula * 1e3:.2f} ms, {alone / formula:.0f}x faster than the kernels"
     )
-    benchmark.pedantic(lambda: fast.run(program), rounds=3)
+    benchmark.pedantic(lambda: fast_engine.run(program), rounds=3)
 
 
 def fc6(active: float, inputs: int = 9216) -> CompressedNetwork:
@@ -142,7 +142,7 @@ def test_fc6(storage: str, active: float, benchmark: Any) -> None:
         sum(len(node.occupied) for node in each.nodes if isinstance(node, FiringNode)) for each in (program, small)
     )
     slow = least_seconds(lambda: reference.run(small), 1) / few
-    fast.run(program)
+    fast_engine.run(program)
     (alone, share), whole = kernel_seconds(program), whole_seconds(program)
     plain = least_seconds(lambda: int(entries.row.sum()), ROUNDS)
     print(
@@ -151,17 +151,17 @@ def test_fc6(storage: str, active: float, benchmark: Any) -> None:
         f"plain pass {plain * 1e3:.2f} ms; {whole / plain:.1f} passes; reference {1 / slow / 1e3:.1f} k firings/s; "
         f"fast / reference {slow * firings / alone:,.0f}x kernels, {slow * firings / whole:,.0f}x whole"
     )
-    benchmark.pedantic(lambda: fast.run(program), rounds=3)
+    benchmark.pedantic(lambda: fast_engine.run(program), rounds=3)
 
 
 def test_memory(benchmark: Any) -> None:
     """One line: bursts/s and requests/s through the memory node with four channels of LPDDR5X-8533."""
     memory = build(Dram, {"standard": "LPDDR5X-8533", "channels": 4}, where="dram")
     program = stream(memory, 20_000, 8)
-    clocks = fast.run(program).memory.clocks
+    clocks = fast_engine.run(program).memory.clocks
     alone, _ = kernel_seconds(program)
     print(
         f"\nLPDDR5X-8533 x 4: 20,000 requests, 160,000 bursts, {clocks:,} memory clocks in {alone * 1e3:.1f} ms = "
         f"{160_000 / alone / 1e6:.2f} M bursts/s"
     )
-    benchmark.pedantic(lambda: fast.run(program), rounds=3)
+    benchmark.pedantic(lambda: fast_engine.run(program), rounds=3)

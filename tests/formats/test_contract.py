@@ -15,7 +15,7 @@ from dchw import formats
 from dchw.compression.compressed import CompressedLayer
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.formats import DenseWeights, Entries, Need, PackedLayer, PackShape, Parameters, StorageFormat, register_format
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
@@ -143,7 +143,7 @@ def test_a_new_format_computes_what_its_weights_say(form: StorageFormat, name: s
 @pytest.mark.parametrize("name", NETWORKS)
 def test_engines_agree_on_a_new_format(form: StorageFormat, name: str) -> None:
     program = lower(map_network(NETWORKS[name], small_machine(), form.name))
-    assert first_difference(fast.run(program, record=True), reference.run(program, record=True), program) is None
+    assert first_difference(fast_engine.run(program, record=True), reference.run(program, record=True), program) is None
 
 
 def test_a_new_format_is_a_row_of_a_comparison_and_of_its_report(form: StorageFormat, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedNetwork
 from dchw.config import build
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.engines.result import Timing
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Network, placeholder
@@ -65,4 +65,4 @@ def timed(
     """One run with every start and finish."""
     workload = map_network(network, target, storage)
     program = lower(workload, warm=warm)
-    return fast.run(program, record=True), program, workload
+    return fast_engine.run(program, record=True), program, workload

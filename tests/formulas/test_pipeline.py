@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.validate.eie import broadcast_cycles
 from tests.formulas.layers import machine_with, product, random_codes, timed
 from tests.formulas.test_work_bound import per_element
@@ -77,7 +77,7 @@ def test_whole_runs_equal_the_recurrence_and_a_loop_over_cycles(
 @pytest.mark.parametrize("storage", ["shared", "huffman"])
 def test_formulas_hold_in_the_reference_engine_too(storage: str) -> None:
     _, program, _ = timed(product(random_codes(20, 40, 0.3)), machine_with(), storage, warm=True)
-    one, other = fast.run(program, record=True), reference.run(program, record=True)
+    one, other = fast_engine.run(program, record=True), reference.run(program, record=True)
     assert first_difference(one, other, program) is None
 
 

@@ -13,7 +13,7 @@ import dchw
 from dchw.compression.compressed import CompressedNetwork
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.formats import STORAGE_FORMATS, Need
 from dchw.graph import forward
 from dchw.lowering.lower import lower
@@ -62,7 +62,7 @@ def test_engines_agree_on_whole_layers(name: str, style: str, placement: str, st
         data["huffman"]["rate"] = RATE
     target = type(small_machine()).model_validate(data)
     program = lower(map_network(NETWORKS[name], target, storage))
-    one, other = fast.run(program, record=True), reference.run(program, record=True)
+    one, other = fast_engine.run(program, record=True), reference.run(program, record=True)
     assert first_difference(one, other, program) is None
 
 
@@ -70,7 +70,7 @@ def test_engines_agree_on_whole_layers(name: str, style: str, placement: str, st
 @pytest.mark.parametrize("warm", [False, True])
 def test_engines_agree_without_decoding(storage: str, warm: bool) -> None:
     program = lower(map_network(NETWORKS["conv"], small_machine(), storage), warm=warm)
-    one, other = fast.run(program, record=True), reference.run(program, record=True)
+    one, other = fast_engine.run(program, record=True), reference.run(program, record=True)
     assert first_difference(one, other, program) is None
 
 
@@ -98,7 +98,7 @@ def test_any_machine_runs_without_deadlock(
     except DchwError as error:
         assert "raise weight_sram.size_bytes" in str(error) or "raise dma.staging_bytes" in str(error)  # noqa: PT017
         return
-    timing = fast.run(program)
+    timing = fast_engine.run(program)
     for times in timing.nodes.values():
         assert times.busy + times.stall + times.idle == timing.cycles
 
@@ -153,13 +153,13 @@ def test_a_burst_too_few_is_caught() -> None:
     nodes = tuple(cut if node is memory else node for node in program.nodes)
     planted = dataclasses.replace(program, nodes=nodes)
     with pytest.raises(SimulationError, match="expected exactly"):
-        check_conservation(workload, planted, fast.run(planted), warm=False)
+        check_conservation(workload, planted, fast_engine.run(planted), warm=False)
 
 
 def test_a_cycle_too_many_is_caught() -> None:
     workload = map_network(NETWORKS["fc"], small_machine())
     program = lower(workload)
-    timing = fast.run(program)
+    timing = fast_engine.run(program)
     name, times = next(iter(timing.nodes.items()))
     planted = dataclasses.replace(timing, nodes={**timing.nodes, name: dataclasses.replace(times, busy=times.busy + 1)})
     with pytest.raises(SimulationError, match=r"expected busy \+ stall \+ idle"):

@@ -10,7 +10,7 @@ import pytest
 from dchw.config import build
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.machines.units.dram import Dram
 from dchw.program.check import check
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
@@ -31,7 +31,7 @@ def program_of(*parts: FiringNode | Arbiter | MemoryNode | Link, clock_hz: int =
 
 
 def both(program: Program):
-    one, other = reference.run(program, record=True), fast.run(program, record=True)
+    one, other = reference.run(program, record=True), fast_engine.run(program, record=True)
     assert first_difference(one, other, program) is None
     return other
 
@@ -201,4 +201,4 @@ def test_malformed_programs_are_refused_with_the_reason(fault):
 def test_times_that_could_overflow_are_refused():
     far = Link(name="far", source="a", target="b", items=4, latency=2**60)
     with pytest.raises(SimulationError, match=r"program: times: expected at most 2\*\*61 cycles if all its work"):
-        fast.run(program_of(A, B, far))
+        fast_engine.run(program_of(A, B, far))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.engines.result import Timing
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
@@ -72,13 +72,13 @@ def test_the_reference_engine_follows_the_rules_cycle_by_cycle(program):
 @given(programs)
 @quick
 def test_engines_agree(program):
-    assert_equal(outcome(reference, program), outcome(fast, program), program)
+    assert_equal(outcome(reference, program), outcome(fast_engine, program), program)
 
 
 @given(larger)
 @quick
 def test_engines_agree_on_larger_machines(program):
-    assert_equal(outcome(reference, program), outcome(fast, program), program)
+    assert_equal(outcome(reference, program), outcome(fast_engine, program), program)
 
 
 @given(programs, st.randoms(use_true_random=False))
@@ -93,7 +93,7 @@ def test_the_order_of_processes_cannot_show(program, rng):
 @settings(max_examples=60, deadline=None)
 def test_a_window_keeps_what_happens_inside_it(program, begin, length):
     window = (begin, begin + length)
-    whole, part = outcome(fast, program), outcome(fast, program, window=window)
+    whole, part = outcome(fast_engine, program), outcome(fast_engine, program, window=window)
     if isinstance(whole, str):
         assert part == whole
         return
@@ -111,11 +111,11 @@ def test_a_window_keeps_what_happens_inside_it(program, begin, length):
 def test_recording_changes_nothing_else(program):
     """Unrecorded runs take short cuts: whole runs of firings at once."""
     try:
-        plain = fast.run(program)
+        plain = fast_engine.run(program)
     except SimulationError as error:
-        assert_equal(outcome(fast, program), str(error), program)
+        assert_equal(outcome(fast_engine, program), str(error), program)
         return
-    recorded = fast.run(program, record=True)
+    recorded = fast_engine.run(program, record=True)
     assert first_difference(plain, recorded, program) is None
     assert plain.cycles == recorded.cycles
     assert all(times.start is None for times in plain.nodes.values())
@@ -126,7 +126,7 @@ def test_random_machines_hit_what_parity_is_about():
     stalled = deadlocked = arbitrated = asked = blocked_by_memory = 0
     for seed in range(300):
         program = random_program(Random(seed))
-        result = outcome(fast, program)
+        result = outcome(fast_engine, program)
         if isinstance(result, str):
             deadlocked += 1
             continue
@@ -146,7 +146,7 @@ def test_random_machines_hit_what_parity_is_about():
 def test_progress_reaches_all_firings():
     program = random_program(Random(1))
     total = sum(len(node.occupied) for node in program.nodes if isinstance(node, FiringNode))
-    for engine in (reference, fast):
+    for engine in (reference, fast_engine):
         seen: list[tuple[int, int]] = []
         engine.run(program, on_progress=lambda *count: seen.append(count))  # noqa: B023
         assert seen[-1] == (total, total)
@@ -155,6 +155,6 @@ def test_progress_reaches_all_firings():
 def test_a_malformed_program_is_refused_by_both():
     program = random_program(Random(1))
     wrong = Program(clock_hz=0, layers=program.layers, nodes=program.nodes, links=program.links)
-    for engine in (reference, fast):
+    for engine in (reference, fast_engine):
         with pytest.raises(SimulationError, match=r"clock_hz: expected a positive frequency; got 0"):
             engine.run(wrong)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dchw.config import build
 from dchw.engines import reference
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.machines.units.dram import Dram
 from dchw.program.program import FiringNode, Link, MemoryNode, Program, Requests
 from dchw.quantities import ConfigError
@@ -50,7 +50,7 @@ def random_lpddr_program(rng: Random) -> Program:
 @given(st.randoms(use_true_random=False).map(random_lpddr_program))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_engines_agree(program):
-    assert_equal(outcome(reference, program), outcome(fast, program), program)
+    assert_equal(outcome(reference, program), outcome(fast_engine, program), program)
 
 
 def stream(memory: Dram, count: int, bursts: int, *, writes: bool = False, ports: int = 1) -> Program:
@@ -85,7 +85,7 @@ def stream(memory: Dram, count: int, bursts: int, *, writes: bool = False, ports
 def test_a_stream_takes_the_clocks_that_the_controller_alone_takes(channels):
     """The same bursts, offered clock by clock to the controller itself, are complete at the same clocks."""
     memory = build(Dram, {"standard": "LPDDR5X-8533", "channels": channels}, where="dram")
-    result = fast.run(stream(memory, 100, 8))
+    result = fast_engine.run(stream(memory, 100, 8))
     system = MemorySystem("LPDDR5X-8533", memory.controller, mapping=memory.order, channels=channels)
     first = int(result.memory.offered[0][0])
     clock, burst, done = first, 0, {}
@@ -111,7 +111,7 @@ def test_a_stream_takes_the_clocks_that_the_controller_alone_takes(channels):
 def test_commands_are_counted_by_event_and_by_name():
     plain = {"standard": "LPDDR4-3200", "mapping": "robaracoch", "controller": {"refresh": "noref"}}
     memory = build(Dram, plain, where="dram")
-    commands = fast.run(stream(memory, 16, 4)).memory.commands
+    commands = fast_engine.run(stream(memory, 16, 4)).memory.commands
     assert commands["dram_read"] == commands["RD"] == 64  # one row of 2 KiB
     assert commands["row_activate"] == commands["ACT"] == 1
     assert commands["row_precharge"] == commands["refresh_all_bank"] == commands["forwarded"] == 0
@@ -122,7 +122,7 @@ def test_refresh_runs_to_the_end_even_where_the_memory_is_idle():
     program = stream(memory, 1, 1)
     slow = np.array([100_000], np.int32)
     nodes = [replace(node, occupied=slow) if node.name == "use0" else node for node in program.nodes]
-    result = fast.run(replace(program, nodes=tuple(nodes)))
+    result = fast_engine.run(replace(program, nodes=tuple(nodes)))
     # 100,000 cycles at 800 MHz are 200,000 clocks of 625 ps; one refresh each 6,246 clocks
     assert result.memory.clocks // 6246 == 32
     assert result.memory.commands["refresh_all_bank"] == 32
@@ -130,7 +130,7 @@ def test_refresh_runs_to_the_end_even_where_the_memory_is_idle():
 
 def test_two_ports_take_turns():
     memory = build(Dram, {"standard": "LPDDR5-6400"}, where="dram")
-    result = fast.run(stream(memory, 30, 2, ports=2))
+    result = fast_engine.run(stream(memory, 30, 2, ports=2))
     order = np.argsort(np.concatenate(result.memory.accepted), kind="stable")
     assert (order < 30).tolist()[4:50] == [True, False] * 23
 

@@ -14,9 +14,10 @@ import pytest
 from dchw.config import build
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
-from dchw.engines.fast import firings as fk
-from dchw.engines.fast import tables as ft
+from dchw.engines.fast import engine as fast_engine
+from dchw.engines.fast import firings
+from dchw.engines.fast.flatten import flatten
+from dchw.engines.fast.tables import NEVER_FIRES
 from dchw.machines.units.dram import Dram
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
@@ -120,7 +121,7 @@ FAULTS = {
 def test_a_wrong_table_is_caught_by_name(fault):
     change, name = FAULTS[fault]
     program = congested()
-    right, wrong = reference.run(program, record=True), fast.run(change(program), record=True)
+    right, wrong = reference.run(program, record=True), fast_engine.run(change(program), record=True)
     difference = first_difference(right, wrong, program)
     assert difference is not None
     assert difference.startswith(name), difference
@@ -128,23 +129,23 @@ def test_a_wrong_table_is_caught_by_name(fault):
 
 def test_the_machine_without_a_fault_shows_none():
     program = congested()
-    assert first_difference(reference.run(program, record=True), fast.run(program, record=True), program) is None
+    assert first_difference(reference.run(program, record=True), fast_engine.run(program, record=True), program) is None
 
 
 def test_a_lost_item_is_a_deadlock_that_names_who_waits():
     program = congested()
     given_by = np.append(0, np.arange(N - 1)).astype(np.int32)
-    tables = fast.flatten(with_link(program, "q1", depth=2, given_by=given_by))
-    tables.lists[tables.lists == N - 2] = ft.NEVER_FIRES  # the last item of q1 is never given
-    assert fk.advance(tables, 10**9) == fk.STUCK
+    tables = flatten(with_link(program, "q1", depth=2, given_by=given_by))
+    tables.lists[tables.lists == N - 2] = NEVER_FIRES  # the last item of q1 is never given
+    assert firings.advance(tables, 10**9) == firings.STUCK
     behind = program.links_into("sink")[0]
-    assert tables.link[behind, ft.GIVEN] == N - 1
+    assert tables.link[behind].given == N - 1
     short = Program(
         clock_hz=1, layers=("all",), nodes=(node("a", 1), node("b", 1)),
         links=(Link(name="q", source="a", target="b", items=N, depth=1),
                Link(name="back", source="b", target="a", items=N)),
     )  # fmt: skip
-    for engine in (reference, fast):
+    for engine in (reference, fast_engine):
         with pytest.raises(SimulationError) as caught:
             engine.run(short)
         assert str(caught.value) == (
@@ -156,7 +157,7 @@ def test_a_lost_item_is_a_deadlock_that_names_who_waits():
 
 def plant(monkeypatch: pytest.MonkeyPatch, method: str, wrong: object) -> str:
     program = congested()
-    right = fast.run(program, record=True)
+    right = fast_engine.run(program, record=True)
     monkeypatch.setattr(reference._Queue, method, wrong)
     return first_difference(right, reference.run(program, record=True), program) or ""
 
@@ -191,7 +192,7 @@ def test_slots_held_until_the_giving_are_caught(monkeypatch):
 
 def test_a_wrong_winner_is_caught(monkeypatch):
     program = congested()
-    right = fast.run(program, record=True)
+    right = fast_engine.run(program, record=True)
     monkeypatch.setattr(reference, "_winner", lambda policy, eligible, *rest: max(eligible))
     difference = first_difference(right, reference.run(program, record=True), program)
     assert difference is not None
@@ -204,13 +205,13 @@ def test_most_links_of_random_machines_feel_their_depth_and_latency():
     for seed in range(500):
         program = random_program(Random(seed))
         try:
-            right = fast.run(program, record=True)
+            right = fast_engine.run(program, record=True)
         except SimulationError:
             continue
         blamed = {int(x) for times in right.nodes.values() for x in times.stalled_by if x >= 0}
         for index in blamed:
             link = program.links[index]
-            wrong = fast.run(with_link(program, link.name, depth=link.depth + 1), record=True)
+            wrong = fast_engine.run(with_link(program, link.name, depth=link.depth + 1), record=True)
             seen += 1
             felt += first_difference(right, wrong, program) is not None
     assert seen > 60

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
-from dchw.engines.fast import engine as fast
-from dchw.engines.fast import firings as fk
-from dchw.engines.fast import forks, lanes, runs
-from dchw.engines.fast import tables as ft
+from dchw.engines.fast import engine as fast_engine
+from dchw.engines.fast import firings, forks, lanes, runs
+from dchw.engines.fast.flatten import flatten
 from dchw.engines.result import Timing
 from dchw.program.program import Program
 from dchw.quantities import SimulationError
@@ -46,7 +45,7 @@ def outcome(engine, program: Program) -> Timing | str:
 @given(machines)
 @slow
 def test_forks_and_near_misses_equal_the_reference_engine(program):
-    one, other = outcome(reference, program), outcome(fast, program)
+    one, other = outcome(reference, program), outcome(fast_engine, program)
     if isinstance(one, str) or isinstance(other, str):
         assert one == other
     else:
@@ -56,20 +55,20 @@ def test_forks_and_near_misses_equal_the_reference_engine(program):
 def test_a_lane_that_takes_several_items_at_once_ends_the_run():
     """Found by random machines: a lane whose firing takes the next item too was counted as having taken this one."""
     program = random_fork(Random(716))
-    assert first_difference(reference.run(program), fast.run(program), program) is None
+    assert first_difference(reference.run(program), fast_engine.run(program), program) is None
 
 
 def test_a_lane_that_waited_for_its_decoder_is_woken_by_the_fork_later():
     """Found by random machines: done with the fork meanwhile, it had not said that it waits for the fork as well."""
     program = stopping_fork()
-    assert first_difference(reference.run(program), fast.run(program), program) is None
+    assert first_difference(reference.run(program), fast_engine.run(program), program) is None
 
 
 def shares(program: Program) -> tuple[float, float]:
     """Shares of all firings that are done with a fork, and in runs."""
-    tables = fast.flatten(program)
-    fk.advance(tables, 10**12)
-    return tables.run[ft.WITH_FORKS] / tables.run[ft.DONE], tables.run[ft.IN_RUNS] / tables.run[ft.DONE]
+    tables = flatten(program)
+    firings.advance(tables, 10**12)
+    return tables.run.with_forks / tables.run.done, tables.run.in_runs / tables.run.done
 
 
 def test_random_machines_reach_the_short_cuts_and_miss_them():
@@ -141,8 +140,8 @@ FAULTS = {
     ),
     "decoder occupied one longer": (FORKS, "source_free += service(", "source_free += 1 + service("),
     "decoder's stall forgotten": (FORKS, "source_stall += slot + 1 - source_free", "source_stall += 0"),
-    "decoder's chunk not waited for": (RUNS, "until = min(until, link[ends[end], NEXT_TAKER])", "pass"),
-    "decoder's other target not waited for": (RUNS, "until = min(until, link[ends[end], NEXT_GIVER])", "pass"),
+    "decoder's chunk not waited for": (RUNS, "until = min(until, link[ends[end]].next_taker)", "pass"),
+    "decoder's other target not waited for": (RUNS, "until = min(until, link[ends[end]].next_giver)", "pass"),
     "entry's slot a cycle late": (FORKS, "ring[place] = start + 1", "ring[place] = start + 2"),
     "lanes' latency one longer": (LANES, "visible, latest = free - 1 + hold", "visible, latest = free + hold"),
     "lanes' fork occupied one longer": (
@@ -161,14 +160,14 @@ FAULTS = {
         "service(lists, occupied, constant, begun, until)",
         "service(lists, occupied, constant, begun, begun + 1)",
     ),
-    "lanes' sums not handed over": (LANES, "QUIET], lane", "QUIET] + 1, lane"),
-    "lanes' entries not waited for": (LANES, "quiet if x < 0 else min(quiet, link[x, NEXT_TAKER])", "quiet"),
+    "lanes' sums not handed over": (LANES, ".quiet, lane", ".quiet + 1, lane"),
+    "lanes' entries not waited for": (LANES, "quiet if x < 0 else min(quiet, link[x].next_taker)", "quiet"),
     "lanes' slots not kept": (
         LANES,
         "ring[base + ((item + k) & mask)] = room[BEGIN + k, column] + 1",
         "pass",
     ),
-    "lanes' fill one too many": (LANES, "max(link[x, PEAK], 1)", "max(link[x, PEAK], 2)"),
+    "lanes' fill one too many": (LANES, "max(link[x].peak, 1)", "max(link[x].peak, 2)"),
     "lanes' fill a cycle late": (LANES, "if freed < room[HANDED, k]:", "if freed <= room[HANDED, k]:"),
     "run's slot a cycle early": (RUNS, "ring[place] = start + 1", "ring[place] = start"),
     "run's column forgotten": (RUNS, "start = max(start, other_visible)", "pass"),
@@ -203,11 +202,11 @@ def with_fault(fault: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_a_short_cut_is_caught_by_name(fault, monkeypatch):
-    plain = in_plain_python(fk)
+    plain = in_plain_python(firings)
     plain |= with_fault(fault)  # in place: the functions of the module find them there
-    monkeypatch.setattr(fk, "advance", plain["advance"])
+    monkeypatch.setattr(firings, "advance", plain["advance"])
     for program, result in arrays():
-        different = outcome(fast, program)
+        different = outcome(fast_engine, program)
         difference = different if isinstance(different, str) else first_difference(result, different, program)
         if difference is not None:
             assert re.match(r"(link )?'[^']+': |run: deadlock after .* firings: '", difference), difference

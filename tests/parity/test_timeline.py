@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from dchw.engines.fast import engine as fast
+from dchw.engines.fast import engine as fast_engine
 from dchw.engines.timeline import layer_window, write_timeline
 from dchw.quantities import DchwError, SimulationError
 from tests.parity.machines import Scale, random_program
@@ -68,7 +68,7 @@ def read(path):
 
 def test_every_firing_is_a_slice_and_every_queue_a_counter(tmp_path):
     program = congested()
-    result = fast.run(program, record=True)
+    result = fast_engine.run(program, record=True)
     write_timeline(tmp_path / "run.pftrace", program, result)
     parents, slices, samples = read(tmp_path / "run.pftrace")
     for name, times in result.nodes.items():
@@ -89,12 +89,12 @@ def test_a_window_shows_the_fill_that_was_there_before():
     for seed in range(60):
         program = random_program(Random(seed), Scale(nodes=6, firings=20, links=8))
         try:
-            whole = fast.run(program, record=True)
+            whole = fast_engine.run(program, record=True)
         except SimulationError:
             continue
         begin = whole.cycles // 3
         window = (begin, begin + whole.cycles // 3 + 1)
-        part = fast.run(program, record=True, window=window)
+        part = fast_engine.run(program, record=True, window=window)
         complete = {link.name: samples_of(program, whole, link.name) for link in program.links}
         for link in program.links:
             shown = samples_of(program, part, link.name)
@@ -118,12 +118,12 @@ def test_a_layer_can_be_chosen():
     for seed in range(20):
         program = random_program(Random(seed))
         try:
-            plain = fast.run(program)
+            plain = fast_engine.run(program)
         except SimulationError:
             continue
         layer = int(np.argmax(plain.layer_finish))
         begin, end = layer_window(plain, layer)
-        part = fast.run(program, record=True, window=(begin, end))
+        part = fast_engine.run(program, record=True, window=(begin, end))
         assert all((times.finish > begin).all() and (times.start < end).all() for times in part.nodes.values())
 
 
@@ -131,6 +131,6 @@ def test_a_run_without_times_is_refused(tmp_path):
     program = congested()
     message = r"run.pftrace: expected a recorded run; got one without times; run it with record=True"
     with pytest.raises(DchwError, match=message):
-        write_timeline(tmp_path / "run.pftrace", program, fast.run(program))
+        write_timeline(tmp_path / "run.pftrace", program, fast_engine.run(program))
     with pytest.raises(DchwError, match="cannot be written"):
-        write_timeline(tmp_path, program, fast.run(program, record=True))
+        write_timeline(tmp_path, program, fast_engine.run(program, record=True))

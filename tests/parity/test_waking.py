@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dchw.compile import kernel
-from dchw.engines.fast import engine as fast
-from dchw.engines.fast import firings as fk
-from dchw.engines.fast import forks as fast_forks
-from dchw.engines.fast import tables as ft
+from dchw.engines.fast import engine as fast_engine
+from dchw.engines.fast import firings, forks
+from dchw.engines.fast.flatten import flatten
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
+from dchw.engines.fast.tables import Tables
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 from dchw.program.program import Program
 from dchw.quantities import SimulationError
@@ -35,32 +35,32 @@ slow = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCh
 
 
 @kernel
-def sleeper(t: ft.Tables) -> int:
+def sleeper(t: Tables) -> int:
     """The first firing node that has firings left and all it needs to start the next one, or to hand it over; or -1."""
     node, link, lists = t.node, t.link, t.lists
     for at in range(node.shape[0]):
-        firing = node[at, ft.NEXT]
-        if firing == node[at, ft.COUNT]:
+        firing = node[at].next
+        if firing == node[at].count:
             continue
         blocked = False
-        started = node[at, ft.STARTED]
-        begin = node[at, ft.OUT_OF] if started else node[at, ft.INTO]
-        end = node[at, ft.STOP] if started else node[at, ft.OUT_OF]
+        started = node[at].started
+        begin = node[at].out_of if started else node[at].into
+        end = node[at].stop if started else node[at].out_of
         for place in range(begin, end):
             x = t.ends[place]
             if started:
-                upto, by, next_at = link[x, ft.GIVEN] + 1, link[x, ft.GIVEN_BY], link[x, ft.NEXT_GIVER]
+                upto, by, next_at = link[x].given + 1, link[x].given_by, link[x].next_giver
             else:
-                upto, by, next_at = link[x, ft.TAKEN] + 1, link[x, ft.TAKEN_BY], link[x, ft.NEXT_TAKER]
+                upto, by, next_at = link[x].taken + 1, link[x].taken_by, link[x].next_taker
             if next_at != firing:
                 continue
             while by >= 0 and lists[by + upto] == firing:
                 upto += 1
             if started:
-                needs = upto - 1 - link[x, ft.DEPTH]
-                blocked |= link[x, ft.DEPTH] > 0 and needs >= max(link[x, ft.INITIAL], link[x, ft.TAKEN])
+                needs = upto - 1 - link[x].depth
+                blocked |= link[x].depth > 0 and needs >= max(link[x].initial, link[x].taken)
             else:
-                blocked |= upto > link[x, ft.GIVEN]
+                blocked |= upto > link[x].given
         if not blocked:
             return at
     return -1
@@ -68,16 +68,16 @@ def sleeper(t: ft.Tables) -> int:
 
 def asleep(program: Program) -> list[int]:
     """Firing nodes found asleep, as `firings.advance` goes from one decision to the next."""
-    t = fast.flatten(program)
+    t = flatten(program)
     found = []
     while True:
-        fk._fire(t, 10**12)
+        firings._fire(t, 10**12)
         found += [at for at in [int(sleeper(t))] if at >= 0]
         cycle = FAR
         for a in range(len(t.arbiter)):
-            t.arbiter[a, ft.DIRTY] = 0
-            t.arbiter[a, ft.PENDING] = decide(t, a)
-            cycle = min(cycle, int(t.arbiter[a, ft.PENDING]))
+            t.arbiter[a].dirty = 0
+            t.arbiter[a].pending = decide(t, a)
+            cycle = min(cycle, int(t.arbiter[a].pending))
         clock = next_memory_clock(t)
         if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
             if step(t.memory, FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)):
@@ -86,16 +86,16 @@ def asleep(program: Program) -> list[int]:
             return found
         else:
             for a in range(len(t.arbiter)):
-                while t.arbiter[a, ft.PENDING] == cycle:
+                while t.arbiter[a].pending == cycle:
                     grant(t, a, cycle)
-                    t.arbiter[a, ft.PENDING] = decide(t, a)
+                    t.arbiter[a].pending = decide(t, a)
 
 
 @given(machines)
 @slow
 def test_no_node_sleeps_that_could_go_on(program):
     try:
-        fast.run(program)
+        fast_engine.run(program)
     except SimulationError as error:
         if "deadlock" not in str(error):
             return  # malformed on purpose
@@ -106,7 +106,7 @@ def test_no_node_sleeps_that_could_go_on(program):
 def test_the_checker_sees_a_node_that_nobody_woke(program, monkeypatch):
     """A planted fault: lanes done with their fork do not say that they wait for its next item."""
     assert asleep(program) == []
-    plain = in_plain_python(fk)
-    plain["fork_run"] = in_plain_python(fast_forks, "link[x, WANTED] |= ITEM", "pass")["fork_run"]
-    monkeypatch.setattr(fk, "_fire", plain["_fire"])
+    plain = in_plain_python(firings)
+    plain["fork_run"] = in_plain_python(forks, "link[x].wanted |= ITEM", "pass")["fork_run"]
+    monkeypatch.setattr(firings, "_fire", plain["_fire"])
     assert asleep(program) != []

@@ -2,8 +2,9 @@
 
 Where things are::
 
-    engine.py    a Program becomes tables; advance is called until nothing is left; tables become a Timing
-    tables.py    the tables, column by column; ring buffers, peaks, who is in line; single items of shared nodes
+    engine.py    a run: a Program becomes tables, advance is called until nothing is left, tables become a Timing
+    flatten.py   from a Program to tables
+    tables.py    the tables, field by field; peaks, who is in line; single items of shared nodes
     firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings
     runs.py      short cut: firings of one node that only take, or only give
     forks.py     short cut: a node that feeds many, with all that they do
@@ -12,12 +13,12 @@ Where things are::
 
 *Order does not show.* A firing node is determinate: its times follow from those of the items and slots it moves (T3,
 T4), whatever order nodes are evaluated in. So there is no event queue. A node in line goes on as far as what it needs
-is known, and the end of a link that waited for it gets in line (``WANTED``). Only nodes that choose (arbiters, the
-memory) need a time, and they decide when no firing node can go on: at the earliest cycle that any of them could decide
-at, because what is not known yet follows some decision and is visible later.
+is known, and the end of a link that waited for it gets in line (``LinkRow.wanted``). Only nodes that choose (arbiters,
+the memory) need a time, and they decide when no firing node can go on: at the earliest cycle that any of them could
+decide at, because what is not known yet follows some decision and is visible later.
 
 *A link is a ring.* A place holds an item's visible time and, once it is taken, the time at which its slot is free
-again. ``GIVEN`` and ``TAKEN`` count items; ``lists`` say which firing moves which item. Taking (T3) and giving (T4) are
+again. ``given`` and ``taken`` count items; ``lists`` say which firing moves which item. Taking (T3) and giving (T4) are
 `firings._take` and `firings._give`; how full a queue was at most is `tables.peak_at`.
 
 *Short cuts change nothing but speed.* While no times are recorded, most firings need not be done one by one

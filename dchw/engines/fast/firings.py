@@ -11,64 +11,22 @@ from dchw.engines.fast.forks import fork_run, in_step
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
 from dchw.engines.fast.tables import (
-    CONSTANT,
-    COUNT,
-    DEFERRALS,
     DEFERRED,
-    DEPTH,
-    DIRTY,
-    DONE,
-    FINISH,
-    FORKED,
-    GIVEN,
-    GIVEN_BY,
-    HOLD,
-    IN_RUNS,
-    INITIAL,
-    INTO,
     ITEM,
-    LANES,
-    LATEST_ANSWER,
-    MAIN,
-    MASK,
-    NEXT,
-    NEXT_GIVER,
-    NEXT_TAKER,
     NOT_QUEUED,
-    OCCUPIED,
-    OTHER,
-    OUT_OF,
-    PEAK,
-    PENDING,
-    QUEUE_COUNT,
-    QUEUE_HEAD,
-    QUEUED,
-    QUIET,
-    RECORDING,
-    RING,
     SLOT,
-    SOURCE,
-    SPAN,
-    SPAN_END,
-    SPAN_FINISH,
-    SPAN_IDLE,
-    SPAN_STALL,
-    SPAN_START,
-    START,
-    STARTED,
-    STOP,
-    TAKEN,
-    TAKEN_BY,
-    UPTO,
-    WAITED_FOR,
-    WANTED,
+    ArbiterRow,
     Ints,
     Ints32,
+    LinkRow,
+    NodeRow,
+    Rows,
+    Run,
     Tables,
     defer,
+    keep_firing,
     peak_at,
     queue_deferred,
-    record,
     settle_peaks,
     wake,
     wake_source,
@@ -89,17 +47,17 @@ def advance(t: Tables, budget: int) -> int:
     idle memory channels are run on, and items never taken are counted into the links' peaks.
     """
     run, arbiter = t.run, t.arbiter
-    target = run[DONE] + budget
+    target = run.done + budget
     while True:
         _fire(t, target)
-        if run[QUEUE_COUNT] > 0 or run[DEFERRALS] > 0 or run[DONE] >= target:
+        if run.queue_count > 0 or run.deferrals > 0 or run.done >= target:
             return PAUSED
         cycle = FAR
         for a in range(arbiter.shape[0]):
-            if arbiter[a, DIRTY]:
-                arbiter[a, DIRTY] = 0
-                arbiter[a, PENDING] = decide(t, a)
-            cycle = min(cycle, arbiter[a, PENDING])
+            if arbiter[a].dirty:
+                arbiter[a].dirty = 0
+                arbiter[a].pending = decide(t, a)
+            cycle = min(cycle, arbiter[a].pending)
         clock = next_memory_clock(t)
         if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
             # up to the decision at ``cycle`` nothing unknown can reach the memory
@@ -111,18 +69,18 @@ def advance(t: Tables, budget: int) -> int:
             return STUCK if _run_out(t, budget) else PAUSED
         else:
             for a in range(arbiter.shape[0]):
-                while arbiter[a, PENDING] == cycle:
+                while arbiter[a].pending == cycle:
                     target -= 1
                     grant(t, a, cycle)
-                    arbiter[a, PENDING] = decide(t, a)
+                    arbiter[a].pending = decide(t, a)
 
 
 @lean_kernel
 def _run_out(t: Tables, work: int) -> bool:
     # to the end of the run idle channels refresh, and banks stay open; what was never taken still counts
-    cycles = t.run[LATEST_ANSWER]
+    cycles = t.run.latest_answer
     for at in range(t.node.shape[0]):
-        cycles = max(cycles, t.node[at, FINISH])
+        cycles = max(cycles, t.node[at].finish)
     if t.memory.port.shape[0] > 0 and not run_idle(t.memory.channels, clock_from(t.memory.reg, cycles), work):
         return False
     settle_peaks(t)
@@ -133,15 +91,15 @@ def _run_out(t: Tables, work: int) -> bool:
 def _fire(t: Tables, target: int) -> None:
     # nodes in line go on, each as far as it can, until there are none or DONE reaches the target
     run, node, queue = t.run, t.node, t.queue
-    while run[DONE] < target:
-        if run[QUEUE_COUNT] == 0:
-            if run[DEFERRALS] == 0:
+    while run.done < target:
+        if run.queue_count == 0:
+            if run.deferrals == 0:
                 break
             queue_deferred(run, node, queue)
-        at = queue[run[QUEUE_HEAD]]
-        run[QUEUE_HEAD] = (run[QUEUE_HEAD] + 1) % queue.shape[0]
-        run[QUEUE_COUNT] -= 1
-        node[at, QUEUED] = NOT_QUEUED
+        at = queue[run.queue_head]
+        run.queue_head = (run.queue_head + 1) % queue.shape[0]
+        run.queue_count -= 1
+        node[at].queued = NOT_QUEUED
         _go_on(t, at)
 
 
@@ -149,15 +107,15 @@ def _fire(t: Tables, target: int) -> None:
 def _go_on(t: Tables, at: int) -> None:
     """Let a node fire until it is done or must wait: many firings in one go where `_short_cut` can, else one by one."""
     run, node, span = t.run, t.node, t.span
-    firing, finish, count = node[at, NEXT], node[at, FINISH], node[at, COUNT]
-    started, start, waited_for = node[at, STARTED], node[at, START], node[at, WAITED_FOR]
-    occupied, constant, here = node[at, OCCUPIED], node[at, CONSTANT], node[at, SPAN]
-    stall, idle = span[here, SPAN_STALL], span[here, SPAN_IDLE]
-    span_end, fresh = span[here, SPAN_END], span[here, SPAN_START] < 0
+    firing, finish, count = node[at].next, node[at].finish, node[at].count
+    started, start, waited_for = node[at].started, node[at].start, node[at].waited_for
+    occupied, constant, here = node[at].occupied, node[at].constant, node[at].span
+    stall, idle = span[here].stall, span[here].idle
+    span_end, fresh = span[here].end, span[here].start < 0
     begun, waits = firing, False
     while firing < count and not waits:
         before = firing
-        if not run[RECORDING]:
+        if not run.recording:
             firing, finish, started, start, waited_for, fresh, stalled, idled, waits = _short_cut(
                 t, at, firing, finish, started, start, waited_for, here, span_end, fresh
             )
@@ -171,7 +129,7 @@ def _go_on(t: Tables, at: int) -> None:
                 start, started = begin, 1
                 idle += start - finish
                 if fresh:
-                    span[here, SPAN_START] = start
+                    span[here].start = start
                     fresh = False
             busy_until = start + (constant if constant else t.lists[occupied + firing]) - 1
             handover, stalled_by = _give(t, at, firing, busy_until)
@@ -179,20 +137,20 @@ def _go_on(t: Tables, at: int) -> None:
                 break
             stall += handover - busy_until
             finish = handover + 1
-            if run[RECORDING]:
-                record(t, at, firing, start, finish, waited_for, stalled_by)
+            if run.recording:
+                keep_firing(t, at, firing, start, finish, waited_for, stalled_by)
             firing += 1
             started = 0
         if firing == span_end:
-            span[here, SPAN_STALL], span[here, SPAN_IDLE], span[here, SPAN_FINISH] = stall, idle, finish
+            span[here].stall, span[here].idle, span[here].finish = stall, idle, finish
             if firing < count:
                 here += 1
-                span_end, stall, idle, fresh = span[here, SPAN_END], 0, 0, True
+                span_end, stall, idle, fresh = span[here].end, 0, 0, True
     if firing < count:
-        span[here, SPAN_STALL], span[here, SPAN_IDLE] = stall, idle
-    node[at, NEXT], node[at, FINISH], node[at, STARTED] = firing, finish, started
-    node[at, START], node[at, WAITED_FOR], node[at, SPAN] = start, waited_for, here
-    run[DONE] += firing - begun
+        span[here].stall, span[here].idle = stall, idle
+    node[at].next, node[at].finish, node[at].started = firing, finish, started
+    node[at].start, node[at].waited_for, node[at].span = start, waited_for, here
+    run.done += firing - begun
 
 
 @inlined
@@ -209,35 +167,35 @@ def _behind(lists: Ints32, by: int, item: int, firing: int) -> int:
 def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
     """T3: take all items of a firing; its start, and the link it waited for (-1: none). -1: an item is not known."""
     node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
-    into, out_of = node[at, INTO], node[at, OUT_OF]
+    into, out_of = node[at].into, node[at].out_of
     start, waited_for = finish, -1
     for end in range(into, out_of):
         x = ends[end]
-        if link[x, NEXT_TAKER] != firing:
+        if link[x].next_taker != firing:
             continue
-        upto = _behind(lists, link[x, TAKEN_BY], link[x, TAKEN], firing)
-        if upto > link[x, GIVEN]:
-            link[x, WANTED] |= ITEM
+        upto = _behind(lists, link[x].taken_by, link[x].taken, firing)
+        if upto > link[x].given:
+            link[x].wanted |= ITEM
             return -1, -1
-        link[x, UPTO] = upto
-        visible = ring[link[x, RING] + ((upto - 1) & link[x, MASK])]
+        link[x].upto = upto
+        visible = ring[link[x].ring + ((upto - 1) & link[x].mask)]
         if visible > start:
             start, waited_for = visible, x
     for end in range(into, out_of):
         # each place in the ring turns from the item's time into its slot's
         x = ends[end]
-        if link[x, NEXT_TAKER] != firing:
+        if link[x].next_taker != firing:
             continue
-        upto, by = link[x, UPTO], link[x, TAKEN_BY]
-        link[x, NEXT_TAKER] = lists[by + upto] if by >= 0 else firing + 1
-        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
-        for item in range(link[x, TAKEN], upto):
+        upto, by = link[x].upto, link[x].taken_by
+        link[x].next_taker = lists[by + upto] if by >= 0 else firing + 1
+        base, mask, initial, peak = link[x].ring, link[x].mask, link[x].initial, link[x].peak
+        for item in range(link[x].taken, upto):
             place = base + (item & mask)
             if item >= initial:
-                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x, HOLD], peak)
+                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x].hold, peak)
             ring[place] = start + 1
-        link[x, PEAK], link[x, TAKEN] = peak, upto
-        if link[x, WANTED] & SLOT:
+        link[x].peak, link[x].taken = peak, upto
+        if link[x].wanted & SLOT:
             wake_source(t.run, node, link, t.arbiter, t.queue, x)
     return start, waited_for
 
@@ -246,32 +204,32 @@ def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
 def _give(t: Tables, at: int, firing: int, busy_until: int) -> tuple[int, int]:
     """T4: give all items of a firing; when, and the link that stalled it (-1: none). -1: a slot is not known."""
     node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
-    out_of, stop = node[at, OUT_OF], node[at, STOP]
+    out_of, stop = node[at].out_of, node[at].stop
     handover, stalled_by = busy_until, -1
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x, NEXT_GIVER] != firing:
+        if link[x].next_giver != firing:
             continue
-        upto = _behind(lists, link[x, GIVEN_BY], link[x, GIVEN], firing)
-        link[x, UPTO] = upto
-        needs = upto - 1 - link[x, DEPTH]
-        if link[x, DEPTH] and needs >= link[x, INITIAL]:
-            if needs >= link[x, TAKEN]:
-                link[x, WANTED] |= SLOT
+        upto = _behind(lists, link[x].given_by, link[x].given, firing)
+        link[x].upto = upto
+        needs = upto - 1 - link[x].depth
+        if link[x].depth and needs >= link[x].initial:
+            if needs >= link[x].taken:
+                link[x].wanted |= SLOT
                 return -1, -1
-            visible = ring[link[x, RING] + (needs & link[x, MASK])]
+            visible = ring[link[x].ring + (needs & link[x].mask)]
             if visible > handover:
                 handover, stalled_by = visible, x
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x, NEXT_GIVER] != firing:
+        if link[x].next_giver != firing:
             continue
-        upto, by = link[x, UPTO], link[x, GIVEN_BY]
-        link[x, NEXT_GIVER] = lists[by + upto] if by >= 0 else firing + 1
-        for item in range(link[x, GIVEN], upto):
-            ring[link[x, RING] + (item & link[x, MASK])] = handover + link[x, HOLD]
-        link[x, GIVEN] = upto
-        if link[x, WANTED] & ITEM:
+        upto, by = link[x].upto, link[x].given_by
+        link[x].next_giver = lists[by + upto] if by >= 0 else firing + 1
+        for item in range(link[x].given, upto):
+            ring[link[x].ring + (item & link[x].mask)] = handover + link[x].hold
+        link[x].given = upto
+        if link[x].wanted & ITEM:
             wake_target(t.run, node, link, t.arbiter, t.queue, x)
     return handover, stalled_by
 
@@ -295,31 +253,31 @@ def _short_cut(
     short cut; cycles stalled and idle; and whether the node must wait, or another should go on first.
     """
     run, node, link, ends = t.run, t.node, t.link, t.ends
-    main, other = node[at, MAIN], node[at, OTHER]
-    out_of, stop = node[at, OUT_OF], node[at, STOP]
+    main, other = node[at].main, node[at].other
+    out_of, stop = node[at].out_of, node[at].stop
     # the next firing that takes from a third link, takes at all, gives
     third, takes, gives = span_end, span_end, span_end
-    for end in range(node[at, INTO], out_of):
+    for end in range(node[at].into, out_of):
         x = ends[end]
         if x in (main, other):
-            takes = min(takes, link[x, NEXT_TAKER])
+            takes = min(takes, link[x].next_taker)
         else:
-            third = min(third, link[x, NEXT_TAKER])
+            third = min(third, link[x].next_taker)
     for end in range(out_of, stop):
-        gives = min(gives, link[ends[end], NEXT_GIVER])
-    node[at, QUIET] = 0 if fresh else min(min(third, gives), span_end - 1)
+        gives = min(gives, link[ends[end]].next_giver)
+    node[at].quiet = 0 if fresh else min(min(third, gives), span_end - 1)
     before = firing
     if not started and min(third, gives) > firing:
         firing, finish, waited, first, waits, pulled = take_run(t, at, firing, min(third, gives), finish)
-        run[DONE] += pulled
-        run[IN_RUNS] += firing - before + pulled
+        run.done += pulled
+        run.in_runs += firing - before + pulled
         if firing > before:
             if fresh:
-                t.span[here, SPAN_START] = first
+                t.span[here].start = first
                 fresh = False
-            if main >= 0 and link[main, WANTED] & SLOT:
+            if main >= 0 and link[main].wanted & SLOT:
                 wake_source(run, node, link, t.arbiter, t.queue, main)
-            if other >= 0 and link[other, WANTED] & SLOT:
+            if other >= 0 and link[other].wanted & SLOT:
                 wake_source(run, node, link, t.arbiter, t.queue, other)
         if waits:
             _hurry(run, node, link, t.arbiter, t.queue, main)
@@ -329,11 +287,11 @@ def _short_cut(
     if gives != firing or quiet <= firing:
         return firing, finish, started, start, waited_for, fresh, 0, 0, False
     free = start if started else finish
-    if node[at, LANES] > 0 and not fresh and in_step(node, link, t.lane, at):
+    if node[at].lanes > 0 and not fresh and in_step(node, link, t.lane, at):
         others = min(quiet, span_end - 1)
         for end in range(out_of, stop):
-            if link[ends[end], FORKED] == 0:
-                others = min(others, link[ends[end], NEXT_GIVER])
+            if link[ends[end]].forked == 0:
+                others = min(others, link[ends[end]].next_giver)
         if others > firing:
             firing, freed, held = fork_run(t, at, firing, others, free)
             if firing > before:
@@ -341,13 +299,13 @@ def _short_cut(
                 return firing, freed, 0, start, waited_for, fresh, held, 0, True
     firing, freed, held, waits = give_run(t, at, firing, quiet, free)
     if fresh and (firing > before or waits):
-        t.span[here, SPAN_START] = finish
+        t.span[here].start = finish
         fresh = False
     if firing > before:
-        run[IN_RUNS] += firing - before
+        run.in_runs += firing - before
         for end in range(out_of, stop):
             x = ends[end]
-            if link[x, WANTED] & ITEM and link[x, GIVEN] > link[x, TAKEN]:
+            if link[x].wanted & ITEM and link[x].given > link[x].taken:
                 wake_target(run, node, link, t.arbiter, t.queue, x)
         return firing, freed, 0, start, waited_for, fresh, held, 0, waits
     if waits and not started:
@@ -356,7 +314,7 @@ def _short_cut(
 
 
 @lean_kernel
-def _hurry(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
+def _hurry(run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int) -> None:
     # a target waits for an item of link ``x``: its source must not be deferred any more
-    if x >= 0 and link[x, SOURCE] < node.shape[0] and node[link[x, SOURCE], QUEUED] == DEFERRED:
-        wake(run, node, arbiter, queue, link[x, SOURCE])
+    if x >= 0 and link[x].source < node.shape[0] and node[link[x].source].queued == DEFERRED:
+        wake(run, node, arbiter, queue, link[x].source)

@@ -15,42 +15,12 @@ from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.lanes import BLOCK, DEALT, HANDED, lanes_run
 from dchw.engines.fast.runs import FAR_FIRING, UNSEEN, free_until, service
 from dchw.engines.fast.tables import (
-    CONSTANT,
-    DEPTH,
-    DONE,
-    FINISH,
-    GIVEN,
-    GIVEN_BY,
-    HOLD,
-    INITIAL,
     ITEM,
-    LANE,
-    LANE_ITEMS,
-    LANE_NODE,
-    LANE_OTHER,
-    LANE_RING,
-    LANES,
-    MASK,
-    NEXT,
-    NEXT_GIVER,
-    NEXT_TAKER,
-    OCCUPIED,
-    PEAK,
-    QUIET,
-    RING,
     SLOT,
-    SOURCE,
-    SPAN,
-    SPAN_IDLE,
-    SPAN_STALL,
-    START,
-    STARTED,
-    TAKEN,
-    TAKEN_BY,
-    UPTO,
-    WANTED,
-    WITH_FORKS,
-    Ints,
+    LaneRow,
+    LinkRow,
+    NodeRow,
+    Rows,
     Tables,
     defer,
     risen,
@@ -59,15 +29,15 @@ from dchw.engines.fast.tables import (
 )
 
 SETTLED = -1
-"""In UPTO: a target that stays behind, whose TAKEN and NEXT_TAKER are right already."""
+"""In ``upto``: a target that stays behind, whose ``taken`` and ``next_taker`` are right already."""
 
 
 @lean_kernel
-def in_step(node: Ints, link: Ints, lane: Ints, at: int) -> bool:
+def in_step(node: Rows[NodeRow], link: Rows[LinkRow], lane: Rows[LaneRow], at: int) -> bool:
     """Whether every target of a fork waits for its next item, with nothing to do before."""
-    for p in range(node[at, LANE], node[at, LANE] + node[at, LANES]):
-        x, target = lane[p, LANE_ITEMS], lane[p, LANE_NODE]
-        if link[x, TAKEN] != link[x, GIVEN] or link[x, NEXT_TAKER] != node[target, NEXT] or node[target, STARTED]:
+    for p in range(node[at].lane, node[at].lane + node[at].lanes):
+        x, target = lane[p].items, lane[p].node
+        if link[x].taken != link[x].given or link[x].next_taker != node[target].next or node[target].started:
             return False
     return True
 
@@ -80,8 +50,8 @@ def fork_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
     finish, and cycles stalled. Stops behind the first block of items that some target cannot deal with here.
     """
     node, link, lane, room = t.node, t.link, t.lane, t.room
-    begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
-    item, giver = link[lane[begin, LANE_ITEMS], GIVEN], link[lane[begin, LANE_ITEMS], NEXT_GIVER]
+    begin, end = node[at].lane, node[at].lane + node[at].lanes
+    item, giver = link[lane[begin].items].given, link[lane[begin].items].next_giver
     stalled, done, smooth, begun_at = 0, 0, True, firing
     while smooth and giver < quiet:
         block = item
@@ -114,14 +84,14 @@ def fork_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
                 _leave(t, p, item, dealt, count)
         item += count
     for p in range(begin, end):
-        x = lane[p, LANE_ITEMS]
-        link[x, GIVEN], link[x, NEXT_GIVER] = item, giver
-        if link[x, UPTO] != SETTLED:
-            link[x, TAKEN], link[x, NEXT_TAKER] = item, node[lane[p, LANE_NODE], NEXT]
-            link[x, WANTED] |= ITEM  # it may have waited for something else before
-        link[x, UPTO] = 0
-    t.run[DONE] += done
-    t.run[WITH_FORKS] += done + firing - begun_at
+        x = lane[p].items
+        link[x].given, link[x].next_giver = item, giver
+        if link[x].upto != SETTLED:
+            link[x].taken, link[x].next_taker = item, node[lane[p].node].next
+            link[x].wanted |= ITEM  # it may have waited for something else before
+        link[x].upto = 0
+    t.run.done += done
+    t.run.with_forks += done + firing - begun_at
     return firing, free, stalled
 
 
@@ -134,10 +104,10 @@ def _hand_over(
     Gives the next giver, the fork's next firing, its predecessor's finish, cycles stalled, and the number of items.
     """
     node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
-    begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
-    first = lane[begin, LANE_ITEMS]
-    mask, depth, by = link[first, MASK], link[first, DEPTH], link[first, GIVEN_BY]
-    occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
+    begin, end = node[at].lane, node[at].lane + node[at].lanes
+    first = lane[begin].items
+    mask, depth, by = link[first].mask, link[first].depth, link[first].given_by
+    occupied, constant = node[at].occupied, node[at].constant
     most, count, stall = min(BLOCK, depth) if depth > 0 else BLOCK, 0, 0
     while count < most and giver < quiet:
         after = lists[by + item + count + 1] if by >= 0 else giver + 1
@@ -148,7 +118,7 @@ def _hand_over(
         if item + count >= depth > 0:
             behind, slot = (item + count - depth) & mask, 0
             for p in range(begin, end):
-                slot = max(slot, ring[lane[p, LANE_RING] + behind])
+                slot = max(slot, ring[lane[p].ring + behind])
             if slot >= free:
                 stall += slot + 1 - free
                 free = slot + 1
@@ -164,14 +134,14 @@ def _leave(t: Tables, p: int, item: int, dealt: int, count: int) -> None:
     ``dealt`` items are taken; ~``dealt``, where it has begun with another and not finished.
     """
     node, link, lane, ring = t.node, t.link, t.lane, t.ring
-    x, base, target = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE]
-    mask, hold, by = link[x, MASK], link[x, HOLD], link[x, TAKEN_BY]
+    x, base, target = lane[p].items, lane[p].ring, lane[p].node
+    mask, hold, by = link[x].mask, link[x].hold, link[x].taken_by
     taken = ~dealt + 1 if dealt < 0 else dealt
     for k in range(taken, count):
         ring[base + ((item + k) & mask)] = t.room[HANDED, k] - 1 + hold
-    link[x, TAKEN] = item + taken
-    link[x, NEXT_TAKER] = t.lists[by + item + taken] if by >= 0 else node[target, NEXT]
-    link[x, UPTO] = SETTLED
+    link[x].taken = item + taken
+    link[x].next_taker = t.lists[by + item + taken] if by >= 0 else node[target].next
+    link[x].upto = SETTLED
     wake(t.run, node, t.arbiter, t.queue, target)
 
 
@@ -183,19 +153,19 @@ def _lane_run(t: Tables, at: int, p: int, first: int, dealt: int, count: int) ->
     its other items, which are done on the way where it has nothing else to do.
     """
     node, link, lane, span, ring, lists, room = t.node, t.link, t.lane, t.span, t.ring, t.lists, t.room
-    column, rings, target, x = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE], lane[p, LANE_OTHER]
-    mask, hold, depth = link[column, MASK], link[column, HOLD], link[column, DEPTH]
-    column_by, fill = link[column, TAKEN_BY], link[column, PEAK]
-    occupied, constant, quiet = node[target, OCCUPIED], node[target, CONSTANT], node[target, QUIET]
-    reached, finish, idle, partly = node[target, NEXT], node[target, FINISH], 0, False
+    column, rings, target, x = lane[p].items, lane[p].ring, lane[p].node, lane[p].other
+    mask, hold, depth = link[column].mask, link[column].hold, link[column].depth
+    column_by, fill = link[column].taken_by, link[column].peak
+    occupied, constant, quiet = node[target].occupied, node[target].constant, node[target].quiet
+    reached, finish, idle, partly = node[target].next, node[target].finish, 0, False
     begun_at = reached
     base = mask_other = initial = hold_other = by = depth_other = item = given = peak = 0
     taker, source, next_giver, source_by = FAR_FIRING, -1, 0, -1
     if x >= 0:
-        base, mask_other, initial, hold_other = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, HOLD]
-        by, depth_other, item, given = link[x, TAKEN_BY], link[x, DEPTH], link[x, TAKEN], link[x, GIVEN]
-        peak, taker = max(link[x, PEAK], 1), link[x, NEXT_TAKER]
-        source, next_giver, source_by = link[x, SOURCE], link[x, NEXT_GIVER], link[x, GIVEN_BY]
+        base, mask_other, initial, hold_other = link[x].ring, link[x].mask, link[x].initial, link[x].hold
+        by, depth_other, item, given = link[x].taken_by, link[x].depth, link[x].taken, link[x].given
+        peak, taker = max(link[x].peak, 1), link[x].next_taker
+        source, next_giver, source_by = link[x].source, link[x].next_giver, link[x].given_by
     taken_before, given_before = item, given
     source_quiet, source_firing, source_free, source_stall = UNSEEN, 0, 0, 0
     source_occupied = source_constant = 0
@@ -223,9 +193,9 @@ def _lane_run(t: Tables, at: int, p: int, first: int, dealt: int, count: int) ->
                         if source not in (at, target):
                             source_quiet = free_until(t, source, x)
                         if source_quiet >= 0:
-                            source_firing = node[source, NEXT]
-                            source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
-                            source_occupied, source_constant = node[source, OCCUPIED], node[source, CONSTANT]
+                            source_firing = node[source].next
+                            source_free = node[source].start if node[source].started else node[source].finish
+                            source_occupied, source_constant = node[source].occupied, node[source].constant
                     if next_giver >= source_quiet:
                         break
                     giver_after = lists[source_by + item + 1] if source_by >= 0 else next_giver + 1
@@ -269,21 +239,21 @@ def _lane_run(t: Tables, at: int, p: int, first: int, dealt: int, count: int) ->
             break  # the source serves another target first; to find that out at the next entry would take longer
     done = reached - begun_at
     if done > 0:
-        node[target, NEXT], node[target, FINISH], link[column, PEAK] = reached, finish, fill
+        node[target].next, node[target].finish, link[column].peak = reached, finish, fill
         if idle:
-            span[node[target, SPAN], SPAN_IDLE] += idle
+            span[node[target].span].idle += idle
     if item > taken_before:
-        link[x, TAKEN], link[x, NEXT_TAKER] = item, taker
+        link[x].taken, link[x].next_taker = item, taker
         if item > initial:
-            link[x, PEAK] = peak
+            link[x].peak = peak
         if given > given_before:
-            done += source_firing - node[source, NEXT]
-            node[source, NEXT], node[source, FINISH], node[source, STARTED] = source_firing, source_free, 0
-            span[node[source, SPAN], SPAN_STALL] += source_stall
-            link[x, GIVEN], link[x, NEXT_GIVER] = given, next_giver
-        if link[x, WANTED] & SLOT:
+            done += source_firing - node[source].next
+            node[source].next, node[source].finish, node[source].started = source_firing, source_free, 0
+            span[node[source].span].stall += source_stall
+            link[x].given, link[x].next_giver = given, next_giver
+        if link[x].wanted & SLOT:
             if source < node.shape[0]:
-                link[x, WANTED] &= ~SLOT
+                link[x].wanted &= ~SLOT
                 defer(t.run, node, source)
             else:
                 wake_source(t.run, node, link, t.arbiter, t.queue, x)

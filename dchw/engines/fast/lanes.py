@@ -11,28 +11,12 @@ from __future__ import annotations
 from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.runs import service
 from dchw.engines.fast.tables import (
-    CONSTANT,
-    DEPTH,
-    FINISH,
-    GIVEN_BY,
-    HOLD,
-    LANE,
-    LANE_ITEMS,
-    LANE_NODE,
-    LANE_OTHER,
-    LANE_RING,
-    LANES,
-    MASK,
-    NEXT,
-    NEXT_TAKER,
-    OCCUPIED,
-    PEAK,
-    QUIET,
-    SPAN,
-    SPAN_IDLE,
-    TAKEN_BY,
     Ints,
     Ints32,
+    LaneRow,
+    LinkRow,
+    NodeRow,
+    Rows,
     Tables,
 )
 
@@ -50,16 +34,25 @@ The last: rows in all."""
 
 
 @lean_kernel
-def _lay_out(node: Ints, link: Ints, lane: Ints, lists: Ints32, room: Ints, begin: int, end: int, item: int) -> int:
+def _lay_out(
+    node: Rows[NodeRow],
+    link: Rows[LinkRow],
+    lane: Rows[LaneRow],
+    lists: Ints32,
+    room: Ints,
+    begin: int,
+    end: int,
+    item: int,
+) -> int:
     """Write WORK for the next items; how many of them each target takes with nothing else to do."""
     count = BLOCK
     for p in range(begin, end):
-        count = min(count, _limit(node, link, lane, p) - node[lane[p, LANE_NODE], NEXT])
+        count = min(count, _limit(node, link, lane, p) - node[lane[p].node].next)
     if count < FEWEST:
         return 0
     for p in range(begin, end):
-        target, by, limit = lane[p, LANE_NODE], link[lane[p, LANE_ITEMS], TAKEN_BY], _limit(node, link, lane, p)
-        occupied, constant, begun = node[target, OCCUPIED], node[target, CONSTANT], node[target, NEXT]
+        target, by, limit = lane[p].node, link[lane[p].items].taken_by, _limit(node, link, lane, p)
+        occupied, constant, begun = node[target].occupied, node[target].constant, node[target].next
         for k in range(count):
             until = lists[by + item + k + 1] if by >= 0 else begun + 1
             if not begun < until <= limit:
@@ -71,10 +64,10 @@ def _lay_out(node: Ints, link: Ints, lane: Ints, lists: Ints32, room: Ints, begi
 
 
 @lean_kernel
-def _limit(node: Ints, link: Ints, lane: Ints, p: int) -> int:
+def _limit(node: Rows[NodeRow], link: Rows[LinkRow], lane: Rows[LaneRow], p: int) -> int:
     # the firing of a lane's target before which it moves items of the fork only
-    quiet, x = node[lane[p, LANE_NODE], QUIET], lane[p, LANE_OTHER]
-    return quiet if x < 0 else min(quiet, link[x, NEXT_TAKER])
+    quiet, x = node[lane[p].node].quiet, lane[p].other
+    return quiet if x < 0 else min(quiet, link[x].next_taker)
 
 
 @lean_kernel
@@ -88,22 +81,22 @@ def lanes_run(
     behind the block, unchanged where there is none; cycles stalled; firings of all targets.
     """
     node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
-    begin, end = node[at, LANE], node[at, LANE] + node[at, LANES]
+    begin, end = node[at].lane, node[at].lane + node[at].lanes
     count = _lay_out(node, link, lane, lists, room, begin, end, item)
     if count == 0:
         return item, giver, firing, free, 0, 0
-    first, lanes = lane[begin, LANE_ITEMS], end - begin
-    mask, depth, hold, by = link[first, MASK], link[first, DEPTH], link[first, HOLD], link[first, GIVEN_BY]
-    occupied, constant = node[at, OCCUPIED], node[at, CONSTANT]
+    first, lanes = lane[begin].items, end - begin
+    mask, depth, hold, by = link[first].mask, link[first].depth, link[first].hold, link[first].given_by
+    occupied, constant = node[at].occupied, node[at].constant
     slot, handed = room[SLOT], room[HANDED]
     for k in range(count):
         slot[k] = 0
         if k < depth <= item + k:
             for p in range(begin, end):
-                slot[k] = max(slot[k], ring[lane[p, LANE_RING] + ((item + k - depth) & mask)])
+                slot[k] = max(slot[k], ring[lane[p].ring + ((item + k - depth) & mask)])
     finish, idle = room[FREE], room[IDLE]
     for p in range(lanes):
-        finish[p], idle[p] = node[lane[begin + p, LANE_NODE], FINISH], 0
+        finish[p], idle[p] = node[lane[begin + p].node].finish, 0
     done = stall = 0
     while done < count and giver < quiet:
         after = lists[by + item + done + 1] if by >= 0 else giver + 1
@@ -137,20 +130,20 @@ def lanes_run(
 def _settle(t: Tables, p: int, column: int, item: int, count: int) -> int:
     """Bring queue and target of a lane up to date with ``count`` items from ``item`` on; firings of the target."""
     node, link, lane, ring, room = t.node, t.link, t.lane, t.ring, t.room
-    x, base, target = lane[p, LANE_ITEMS], lane[p, LANE_RING], lane[p, LANE_NODE]
-    mask, depth, most, by = link[x, MASK], link[x, DEPTH], max(link[x, PEAK], 1), link[x, TAKEN_BY]
-    if link[x, PEAK] != depth or depth == 0:  # as `tables.peak_at`
+    x, base, target = lane[p].items, lane[p].ring, lane[p].node
+    mask, depth, most, by = link[x].mask, link[x].depth, max(link[x].peak, 1), link[x].taken_by
+    if link[x].peak != depth or depth == 0:  # as `tables.peak_at`
         for k in range(count):
             while item + k >= most:
                 freed = room[BEGIN + k - most, column] + 1 if k >= most else ring[base + ((item + k - most) & mask)]
                 if freed < room[HANDED, k]:
                     break
                 most += 1
-        link[x, PEAK] = most
+        link[x].peak = most
     for k in range(max(count - mask - 1, 0), count):
         ring[base + ((item + k) & mask)] = room[BEGIN + k, column] + 1
-    begun = node[target, NEXT]
-    node[target, NEXT] = t.lists[by + item + count] if by >= 0 else begun + count
-    t.span[node[target, SPAN], SPAN_IDLE] += room[IDLE, column]
-    node[target, FINISH] = room[FREE, column]
-    return node[target, NEXT] - begun
+    begun = node[target].next
+    node[target].next = t.lists[by + item + count] if by >= 0 else begun + count
+    t.span[node[target].span].idle += room[IDLE, column]
+    node[target].finish = room[FREE, column]
+    return node[target].next - begun

@@ -9,37 +9,8 @@ from __future__ import annotations
 
 from dchw.compile import inlined
 from dchw.engines.fast.tables import (
-    CONSTANT,
-    DEPTH,
-    FINISH,
-    GIVEN,
-    GIVEN_BY,
-    HOLD,
-    INITIAL,
-    INTO,
     ITEM,
-    MAIN,
-    MASK,
-    NEXT,
-    NEXT_GIVER,
-    NEXT_TAKER,
-    OCCUPIED,
-    OTHER,
-    OUT_OF,
-    PEAK,
-    RING,
     SLOT,
-    SOURCE,
-    SPAN,
-    SPAN_END,
-    SPAN_STALL,
-    SPAN_START,
-    START,
-    STARTED,
-    STOP,
-    TAKEN,
-    TAKEN_BY,
-    WANTED,
     Ints32,
     Tables,
     peak_at,
@@ -62,32 +33,32 @@ def service(lists: Ints32, occupied: int, constant: int, firing: int, until: int
 
 @inlined
 def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[int, int, int, int, bool, int]:
-    """Firings before ``quiet`` that give nothing and take from no links but MAIN and OTHER, an item each at most.
+    """Firings before ``quiet`` that give nothing and take from ``main`` and ``other`` only, an item each at most.
 
-    Where an item of MAIN is not there yet and its source has nothing to do but to give it, the source's firing is done
-    on the way: the two nodes and the queue between them are one recurrence then.
+    Where an item of ``main`` is not there yet and its source has nothing to do but to give it, the source's firing is
+    done on the way: the two nodes and the queue between them are one recurrence then.
 
     Gives the next firing, its predecessor's finish, cycles idle, the first start (-1: no firing), whether an item is
     missing, and how many firings of the source were done.
     """
     node, link, span, ring, lists = t.node, t.link, t.span, t.ring, t.lists
-    occupied, constant, main, other = node[at, OCCUPIED], node[at, CONSTANT], node[at, MAIN], node[at, OTHER]
+    occupied, constant, main, other = node[at].occupied, node[at].constant, node[at].main, node[at].other
     base = mask = initial = hold = by = item = given = peak = 0
     other_base = other_mask = other_initial = other_hold = other_by = other_item = other_given = other_peak = 0
     next_main = next_other = FAR_FIRING
     if main >= 0:
         base, mask, initial, hold, by = (
-            link[main, RING], link[main, MASK], link[main, INITIAL], link[main, HOLD], link[main, TAKEN_BY]
+            link[main].ring, link[main].mask, link[main].initial, link[main].hold, link[main].taken_by
         )  # fmt: skip
-        item, given, peak, next_main = link[main, TAKEN], link[main, GIVEN], link[main, PEAK], link[main, NEXT_TAKER]
+        item, given, peak, next_main = link[main].taken, link[main].given, link[main].peak, link[main].next_taker
     if other >= 0:
         other_base, other_mask, other_initial, other_hold, other_by = (
-            link[other, RING], link[other, MASK], link[other, INITIAL], link[other, HOLD], link[other, TAKEN_BY]
+            link[other].ring, link[other].mask, link[other].initial, link[other].hold, link[other].taken_by
         )  # fmt: skip
         other_item, other_given, other_peak, next_other = (
-            link[other, TAKEN], link[other, GIVEN], link[other, PEAK], link[other, NEXT_TAKER]
+            link[other].taken, link[other].given, link[other].peak, link[other].next_taker
         )  # fmt: skip
-    # the source of MAIN, looked at when an item is missing for the first time
+    # the source of ``main``, looked at when an item is missing for the first time
     source, source_firing, source_quiet, source_free, source_stall, pulled = UNSEEN, 0, 0, 0, 0, 0
     source_occupied = source_constant = source_by = next_giver = depth = 0
     idle, first, blocked = 0, -1, False
@@ -105,7 +76,7 @@ def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[
             if other_after == firing:
                 break
             if other_item >= other_given:
-                link[other, WANTED] |= ITEM
+                link[other].wanted |= ITEM
                 blocked = True
                 break
             other_place = other_base + (other_item & other_mask)
@@ -120,18 +91,18 @@ def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[
                 visible = ring[place]
             else:
                 if source == UNSEEN:
-                    source = link[main, SOURCE]
+                    source = link[main].source
                     source_quiet = free_until(t, source, main) if source != at else -1
                     if source_quiet >= 0:
-                        source_firing = node[source, NEXT]
-                        source_free = node[source, START] if node[source, STARTED] else node[source, FINISH]
-                        source_occupied, source_constant = node[source, OCCUPIED], node[source, CONSTANT]
-                        source_by, next_giver, depth = link[main, GIVEN_BY], link[main, NEXT_GIVER], link[main, DEPTH]
+                        source_firing = node[source].next
+                        source_free = node[source].start if node[source].started else node[source].finish
+                        source_occupied, source_constant = node[source].occupied, node[source].constant
+                        source_by, next_giver, depth = link[main].given_by, link[main].next_giver, link[main].depth
                 given_after = next_giver + 1
                 if next_giver < source_quiet and source_by >= 0:
                     given_after = lists[source_by + item + 1]
                 if next_giver >= source_quiet or given_after == next_giver:
-                    link[main, WANTED] |= ITEM
+                    link[main].wanted |= ITEM
                     blocked = True
                     break
                 cycles = source_constant
@@ -168,13 +139,13 @@ def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[
         finish = start + (constant if constant else lists[occupied + firing])
         firing += 1
     if main >= 0:
-        link[main, TAKEN], link[main, PEAK], link[main, NEXT_TAKER] = item, peak, next_main
+        link[main].taken, link[main].peak, link[main].next_taker = item, peak, next_main
     if other >= 0:
-        link[other, TAKEN], link[other, PEAK], link[other, NEXT_TAKER] = other_item, other_peak, next_other
+        link[other].taken, link[other].peak, link[other].next_taker = other_item, other_peak, next_other
     if pulled:
-        link[main, GIVEN], link[main, NEXT_GIVER] = given, next_giver
-        node[source, NEXT], node[source, FINISH], node[source, STARTED] = source_firing, source_free, 0
-        span[node[source, SPAN], SPAN_STALL] += source_stall
+        link[main].given, link[main].next_giver = given, next_giver
+        node[source].next, node[source].finish, node[source].started = source_firing, source_free, 0
+        span[node[source].span].stall += source_stall
     return firing, finish, idle, first, blocked, pulled
 
 
@@ -182,20 +153,20 @@ def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[
 def free_until(t: Tables, at: int, x: int) -> int:
     """The firing before which a node moves items of link ``x`` only; -1 if it must do something else first."""
     node, link, ends, span = t.node, t.link, t.ends, t.span
-    if at >= node.shape[0] or node[at, SPAN] >= span.shape[0]:
+    if at >= node.shape[0] or node[at].span >= span.shape[0]:
         return -1
-    here = node[at, SPAN]
-    if span[here, SPAN_START] < 0:
+    here = node[at].span
+    if span[here].start < 0:
         return -1
-    until = span[here, SPAN_END] - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
-    for end in range(node[at, INTO], node[at, OUT_OF]):
-        until = min(until, link[ends[end], NEXT_TAKER])
-    for end in range(node[at, OUT_OF], node[at, STOP]):
-        if until <= node[at, NEXT]:
+    until = span[here].end - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
+    for end in range(node[at].into, node[at].out_of):
+        until = min(until, link[ends[end]].next_taker)
+    for end in range(node[at].out_of, node[at].stop):
+        if until <= node[at].next:
             break
         if ends[end] != x:
-            until = min(until, link[ends[end], NEXT_GIVER])
-    return until if until > node[at, NEXT] else -1
+            until = min(until, link[ends[end]].next_giver)
+    return until if until > node[at].next else -1
 
 
 @inlined
@@ -206,15 +177,15 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
     finish, cycles stalled, and whether a slot is missing for the very first.
     """
     node, link, ends, ring, lists, need = t.node, t.link, t.ends, t.ring, t.lists, t.scratch
-    occupied, constant, out_of, stop = node[at, OCCUPIED], node[at, CONSTANT], node[at, OUT_OF], node[at, STOP]
+    occupied, constant, out_of, stop = node[at].occupied, node[at].constant, node[at].out_of, node[at].stop
     count = min(quiet - firing, need.shape[0])
     seen = -1  # the list looked at last: links of a fork often share one
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x, NEXT_GIVER] != firing:
-            count = min(count, link[x, NEXT_GIVER] - firing)
+        if link[x].next_giver != firing:
+            count = min(count, link[x].next_giver - firing)
             continue
-        item, by = link[x, GIVEN], link[x, GIVEN_BY]
+        item, by = link[x].given, link[x].given_by
         if by >= 0 and by + item != seen:
             seen = by + item
             single = 1
@@ -225,21 +196,21 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
                 return firing, free, 0, False
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x, NEXT_GIVER] == firing and link[x, DEPTH]:
-            room = max(link[x, TAKEN], link[x, INITIAL]) + link[x, DEPTH] - link[x, GIVEN]
+        if link[x].next_giver == firing and link[x].depth:
+            room = max(link[x].taken, link[x].initial) + link[x].depth - link[x].given
             if room <= 0:
-                link[x, WANTED] |= SLOT
+                link[x].wanted |= SLOT
                 return firing, free, 0, True
             count = min(count, room)
     for turn in range(count):
         need[turn] = 0
     for end in range(out_of, stop):
         x = ends[end]
-        depth = link[x, DEPTH]
-        if link[x, NEXT_GIVER] != firing or depth == 0:
+        depth = link[x].depth
+        if link[x].next_giver != firing or depth == 0:
             continue
-        base, mask, behind = link[x, RING], link[x, MASK], link[x, GIVEN] - depth
-        for turn in range(max(link[x, INITIAL] - behind, 0), count):
+        base, mask, behind = link[x].ring, link[x].mask, link[x].given - depth
+        for turn in range(max(link[x].initial - behind, 0), count):
             need[turn] = max(need[turn], ring[base + ((behind + turn) & mask)])
     stall = 0
     for turn in range(count):
@@ -250,11 +221,11 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
         free = handover + 1
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x, NEXT_GIVER] != firing:
+        if link[x].next_giver != firing:
             continue
-        base, mask, item, hold, by = link[x, RING], link[x, MASK], link[x, GIVEN], link[x, HOLD], link[x, GIVEN_BY]
+        base, mask, item, hold, by = link[x].ring, link[x].mask, link[x].given, link[x].hold, link[x].given_by
         for turn in range(count):
             ring[base + ((item + turn) & mask)] = need[turn] + hold
-        link[x, GIVEN] = item + count
-        link[x, NEXT_GIVER] = lists[by + item + count] if by >= 0 else firing + count
+        link[x].given = item + count
+        link[x].next_giver = lists[by + item + count] if by >= 0 else firing + count
     return firing + count, free, stall, False

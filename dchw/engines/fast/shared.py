@@ -5,31 +5,8 @@ from __future__ import annotations
 
 from dchw.compile import lean_kernel
 from dchw.engines.fast.tables import (
-    CHANNEL_COUNT,
-    CHANNELS,
-    DARK,
-    DARK_LENGTH,
-    DEPTH,
-    GIVEN,
-    GRANTS,
-    HELD,
-    HOLD,
-    LAST,
-    LATEST_ANSWER,
-    MASK,
-    MEMORY_LINKS,
     OLDEST,
-    PERIOD,
-    POLICY,
-    PORTS,
-    PORTS_END,
-    RECORDING,
-    RING,
     ROUND_ROBIN,
-    TAKEN,
-    WAITED,
-    WINDOW_FROM,
-    WINDOW_TO,
     Tables,
     give,
     take,
@@ -54,15 +31,15 @@ from dchw.engines.memory import (
 def _eligible_from(t: Tables, one: int, other: int) -> int:
     # cycle from which a channel can be granted, or FAR while its head or slot is not known
     link, ring = t.link, t.ring
-    head = link[one, TAKEN]
-    if head >= link[one, GIVEN]:
+    head = link[one].taken
+    if head >= link[one].given:
         return FAR
-    cycle = ring[link[one, RING] + (head & link[one, MASK])]
-    needs = link[other, GIVEN] - link[other, DEPTH]
-    if link[other, DEPTH] and needs >= 0:
-        if needs >= link[other, TAKEN]:
+    cycle = ring[link[one].ring + (head & link[one].mask)]
+    needs = link[other].given - link[other].depth
+    if link[other].depth and needs >= 0:
+        if needs >= link[other].taken:
             return FAR
-        cycle = max(cycle, ring[link[other, RING] + (needs & link[other, MASK])])
+        cycle = max(cycle, ring[link[other].ring + (needs & link[other].mask)])
     return cycle
 
 
@@ -71,19 +48,19 @@ def decide(t: Tables, a: int) -> int:
     # the cycle of an arbiter's next grant as far as heads and slots are known (T6, T7); FAR if none is
     row, ends = t.arbiter[a], t.ends
     cycle = FAR
-    for channel in range(row[CHANNEL_COUNT]):
-        place = row[CHANNELS] + 2 * channel
+    for channel in range(row.channel_count):
+        place = row.channels + 2 * channel
         cycle = min(cycle, _eligible_from(t, ends[place], ends[place + 1]))
     if cycle == FAR:
         return FAR
-    free_from = t.port_free[row[PORTS]]
-    for port in range(row[PORTS] + 1, row[PORTS_END]):
+    free_from = t.port_free[row.ports]
+    for port in range(row.ports + 1, row.ports_end):
         free_from = min(free_from, t.port_free[port])
     cycle = max(cycle, free_from)
-    if row[PERIOD]:
-        inside = cycle % row[PERIOD] - row[DARK]
-        if 0 <= inside < row[DARK_LENGTH]:
-            cycle += row[DARK_LENGTH] - inside
+    if row.period:
+        inside = cycle % row.period - row.dark
+        if 0 <= inside < row.dark_length:
+            cycle += row.dark_length - inside
     return cycle
 
 
@@ -91,37 +68,37 @@ def decide(t: Tables, a: int) -> int:
 def grant(t: Tables, a: int, cycle: int) -> None:
     # one grant to the policy's choice among the channels eligible in a cycle
     row, ends, link = t.arbiter[a], t.ends, t.link
-    channels = row[CHANNEL_COUNT]
+    channels = row.channel_count
     winner, oldest = -1, FAR
-    first = row[LAST] + 1 if row[POLICY] == ROUND_ROBIN else 0
+    first = row.last + 1 if row.policy == ROUND_ROBIN else 0
     for turn in range(channels):
         channel = (first + turn) % channels
-        one, other = ends[row[CHANNELS] + 2 * channel], ends[row[CHANNELS] + 2 * channel + 1]
+        one, other = ends[row.channels + 2 * channel], ends[row.channels + 2 * channel + 1]
         if _eligible_from(t, one, other) > cycle:
             continue
-        visible = t.ring[link[one, RING] + (link[one, TAKEN] & link[one, MASK])]
+        visible = t.ring[link[one].ring + (link[one].taken & link[one].mask)]
         if visible < oldest:
             winner, oldest = channel, visible
-        if row[POLICY] != OLDEST:
+        if row.policy != OLDEST:
             break
-    one, other = ends[row[CHANNELS] + 2 * winner], ends[row[CHANNELS] + 2 * winner + 1]
-    row[GRANTS] += 1
-    row[WAITED] += cycle - oldest
+    one, other = ends[row.channels + 2 * winner], ends[row.channels + 2 * winner + 1]
+    row.grants += 1
+    row.waited += cycle - oldest
     take(t, one, cycle)
     give(t, other, cycle)
-    row[LAST] = winner
-    port = row[PORTS]
-    for candidate in range(row[PORTS], row[PORTS_END]):
+    row.last = winner
+    port = row.ports
+    for candidate in range(row.ports, row.ports_end):
         if t.port_free[candidate] < t.port_free[port]:
             port = candidate
-    t.port_free[port] = cycle + row[HELD]
-    if not t.run[RECORDING]:
+    t.port_free[port] = cycle + row.held
+    if not t.run.recording:
         return
-    if cycle < t.run[WINDOW_FROM]:
-        t.granted_place[one, 3] += 1
-    elif cycle < t.run[WINDOW_TO]:
-        t.granted[t.granted_place[one, 0]] = cycle
-        t.granted_place[one, 0] += 1
+    if cycle < t.run.window_from:
+        link[one].granted_before += 1
+    elif cycle < t.run.window_to:
+        t.granted[link[one].granted] = cycle
+        link[one].granted += 1
 
 
 @lean_kernel
@@ -129,9 +106,9 @@ def next_memory_clock(t: Tables) -> int:
     # tells the memory the heads that became visible; its next clock in which something can happen
     state, link = t.memory, t.link
     for port in range(state.port.shape[0]):
-        x = t.ends[t.run[MEMORY_LINKS] + 2 * port]
-        if state.port[port, READY] == FAR and link[x, GIVEN] > link[x, TAKEN]:
-            request_visible(state, port, t.ring[link[x, RING] + (link[x, TAKEN] & link[x, MASK])])
+        x = t.ends[t.run.memory_links + 2 * port]
+        if state.port[port, READY] == FAR and link[x].given > link[x].taken:
+            request_visible(state, port, t.ring[link[x].ring + (link[x].taken & link[x].mask)])
     return next_clock(state) if state.port.shape[0] else FAR
 
 
@@ -141,7 +118,7 @@ def deliver(t: Tables) -> None:
     state, link = t.memory, t.link
     for port in range(state.port.shape[0]):
         row = state.port[port]
-        one, other = t.ends[t.run[MEMORY_LINKS] + 2 * port], t.ends[t.run[MEMORY_LINKS] + 2 * port + 1]
+        one, other = t.ends[t.run.memory_links + 2 * port], t.ends[t.run.memory_links + 2 * port + 1]
         while row[RELEASED] < row[HEAD]:
             clock = state.request[row[FIRST] + row[RELEASED], ACCEPTED_AT]
             take(t, one, cycle_of(state.reg, clock))
@@ -149,5 +126,5 @@ def deliver(t: Tables) -> None:
         while row[DELIVERED] < row[ANSWERED]:
             cycle = cycle_of(state.reg, state.request[row[FIRST] + row[DELIVERED], ANSWERED_AT])
             give(t, other, cycle)
-            t.run[LATEST_ANSWER] = max(t.run[LATEST_ANSWER], cycle + link[other, HOLD])
+            t.run.latest_answer = max(t.run.latest_answer, cycle + link[other].hold)
             row[DELIVERED] += 1

@@ -3,7 +3,10 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,48 +17,191 @@ from dchw.engines.memory import MemoryState
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
 
-# Columns of ``node``: a firing node. ``ends`` of links INTO .. OUT_OF take, OUT_OF .. STOP give. CONSTANT is the
-# occupied time of all firings, or 0: see ``lists`` from OCCUPIED on. NEXT is the firing in hand, since START if
-# STARTED. MAIN and OTHER are the in-links that move most items (-1: none); before firing QUIET no other link moves and
-# no layer ends. A fork's targets are ``lane`` from LANE on.
-INTO, OUT_OF, STOP, COUNT, OCCUPIED, CONSTANT, MAIN, OTHER, LANE, LANES = range(10)
-NEXT, FINISH, STARTED, START, WAITED_FOR, SPAN, QUEUED, QUIET = range(10, 18)
-SPAN_FIRST, RECORD, RECORDED, FIRST_RECORDED, NODE_SIZE = range(18, 23)
-NOT_QUEUED, IN_QUEUE, DEFERRED = range(3)  # QUEUED: a deferred node runs when no other can go on
-# Columns of ``lane``: link from the fork, its ring, its target, the target's other busy in-link (-1: none).
-LANE_ITEMS, LANE_RING, LANE_NODE, LANE_OTHER, LANE_SIZE = range(5)
-# Columns of ``link``. A place in ``ring`` holds an item's visible time, and once it is taken its slot's; there are
-# twice as many as slots, so that both are at hand when a peak is looked at. HOLD is from the cycle a slot is held to
-# the item's visible time. GIVEN_BY and TAKEN_BY are where ``lists`` says which firing moves item 0 (-1: item k counts
-# as firing k's). NEXT_GIVER and NEXT_TAKER are the firings that move the next item. SOURCE and TARGET are firing
-# nodes, or arbiters counted on behind them, or (last) the memory. FORKED links are lanes of a fork.
-RING, MASK, DEPTH, INITIAL, HOLD, GIVEN_BY, TAKEN_BY, SOURCE, TARGET = range(9)
-GIVEN, TAKEN, NEXT_GIVER, NEXT_TAKER, UPTO, PEAK, WANTED, FORKED, LINK_SIZE = range(9, 18)
-ITEM, SLOT = 1, 2  # bits of WANTED: whose end waits for it
-# Columns of ``span``: firings of one node that belong to one layer.
-SPAN_END, SPAN_START, SPAN_FINISH, SPAN_STALL, SPAN_IDLE, SPAN_SIZE = range(6)
-# Columns of ``arbiter``: channel c is ends[CHANNELS + 2 c] -> ends[CHANNELS + 2 c + 1]; its ports are
-# port_free[PORTS .. PORTS_END]. PENDING is the cycle of the next grant as far as known.
-CHANNELS, CHANNEL_COUNT, PORTS, PORTS_END, HELD, POLICY, PERIOD, DARK, DARK_LENGTH = range(9)
-LAST, PENDING, DIRTY, GRANTS, WAITED, ARBITER_SIZE = range(9, 15)
+NOT_QUEUED, IN_QUEUE, DEFERRED = range(3)
+"""Values of ``NodeRow.queued``; a deferred node runs when no other can go on."""
+ITEM, SLOT = 1, 2
+"""Bits of ``LinkRow.wanted``: whose end waits for it."""
 FIXED, ROUND_ROBIN, OLDEST = range(3)
-# Places of ``run``. Of all firings DONE, those done in runs and those done with a fork.
-QUEUE_HEAD, QUEUE_COUNT, DEFERRALS, DONE, RECORDING, WINDOW_FROM, WINDOW_TO, LATEST_ANSWER = range(8)
-MEMORY_LINKS, IN_RUNS, WITH_FORKS, RUN_SIZE = range(8, 12)
+"""Values of ``ArbiterRow.policy``."""
 NEVER_FIRES = np.int32(2**31 - 1)
 """Ends every list of firings."""
+
+Row = TypeVar("Row")
+_Row = TypeVar("_Row", covariant=True)
+
+
+class Rows(Protocol[_Row]):
+    """A table: an array of records with the fields of one class of this module."""
+
+    @property
+    def shape(self) -> tuple[int]: ...
+    @overload
+    def __getitem__(self, at: int) -> _Row: ...
+    @overload
+    def __getitem__(self, at: str) -> Ints: ...
+    def __getitem__(self, at: int | str) -> _Row | Ints: ...
+
+
+def table(kind: type[Row], rows: Sequence[Row]) -> Rows[Row]:
+    """A table of such rows. Its fields are int64; kernels use them by name, whether compiled or not."""
+    names, values, dtype = _fields(cast("Hashable", kind))
+    flat = np.array(list(map(values, rows)), np.int64).reshape(-1, len(names))
+    return cast("Rows[Row]", flat.view(dtype)[:, 0])
+
+
+@cache
+def _fields(kind: Hashable) -> tuple[list[str], Callable[[Any], Any], np.dtype[Any]]:
+    names = list(kind.__annotations__)
+    return names, attrgetter(*names), np.dtype((np.record, [(name, np.int64) for name in names]))
+
+
+class NodeRow:
+    """A firing node."""
+
+    into: int = 0
+    """Links ``ends[into .. out_of]`` are its in-links"""
+    out_of: int = 0
+    """and ``ends[out_of .. stop]`` its out-links."""
+    stop: int = 0
+    count: int = 0
+    """Firings in all."""
+    occupied: int = 0
+    """Where ``lists`` hold the cycles of each firing."""
+    constant: int = 0
+    """Cycles of every firing; 0: see ``occupied``."""
+    main: int = 0
+    """The in-link that moves most items, and the next one; -1: none."""
+    other: int = 0
+    lane: int = 0
+    """A fork's targets are ``lane[lane .. lane + lanes]``."""
+    lanes: int = 0
+    next: int = 0
+    """The firing in hand: the first that is not finished."""
+    finish: int = 0
+    """First cycle behind the one before."""
+    started: int = 0
+    """1 if the firing in hand has taken its items: in ``start``, having waited for link ``waited_for``."""
+    start: int = 0
+    waited_for: int = 0
+    span: int = 0
+    """The span of the firing in hand, and of firing 0."""
+    span_first: int = 0
+    queued: int = 0
+    quiet: int = 0
+    """Before this firing no link but ``main`` and ``other`` moves and no layer ends."""
+    record: int = 0
+    """Its kept firings are ``recorded[record .. record + recorded]``, from ``first_recorded`` on."""
+    recorded: int = 0
+    first_recorded: int = 0
+
+
+class LaneRow:
+    """One out-link of a fork."""
+
+    items: int = 0
+    """The link,"""
+    ring: int = 0
+    """its ring,"""
+    node: int = 0
+    """its target,"""
+    other: int = 0
+    """and the target's other busy in-link; -1: none."""
+
+
+class LinkRow:
+    """A queue. ``ring[ring .. ring + mask]`` hold an item's visible time and, once it is taken, its slot's.
+
+    There are twice as many places as slots, so that both are at hand when a peak is looked at.
+    """
+
+    ring: int = 0
+    mask: int = 0
+    depth: int = 0
+    """0: unbounded."""
+    initial: int = 0
+    hold: int = 0
+    """Cycles from the one a slot is held from to the item's visible time."""
+    given_by: int = 0
+    """Where ``lists`` say which firing gives item 0; -1: firing k gives item k."""
+    taken_by: int = 0
+    source: int = 0
+    """Number of a firing node, of an arbiter, counted on behind them, or (the last) of the memory."""
+    target: int = 0
+    given: int = 0
+    """Items given, and items taken."""
+    taken: int = 0
+    next_giver: int = 0
+    """The firing that gives the next item, and the one that takes the next."""
+    next_taker: int = 0
+    upto: int = 0
+    peak: int = 0
+    wanted: int = 0
+    forked: int = 0
+    """1 if it is a lane of a fork."""
+    granted_first: int = 0
+    """Kept grants of an arbiter's in-link are ``granted[granted_first .. granted]``, behind ``granted_before``."""
+    granted: int = 0
+    granted_before: int = 0
+
+
+class SpanRow:
+    """Firings of one node that belong to one layer."""
+
+    end: int = 0
+    start: int = 0
+    finish: int = 0
+    stall: int = 0
+    idle: int = 0
+
+
+class ArbiterRow:
+    """An arbiter; channel c is ``ends[channels + 2 c]`` to ``ends[channels + 2 c + 1]``."""
+
+    channels: int = 0
+    channel_count: int = 0
+    ports: int = 0
+    """Its ports are ``port_free[ports .. ports_end]``."""
+    ports_end: int = 0
+    held: int = 0
+    policy: int = 0
+    period: int = 0
+    dark: int = 0
+    dark_length: int = 0
+    last: int = 0
+    pending: int = 0
+    """Cycle of the next grant as far as is known; to be worked out anew if ``dirty``."""
+    dirty: int = 0
+    grants: int = 0
+    waited: int = 0
+
+
+class Run:
+    """The run as a whole; there is one."""
+
+    queue_head: int = 0
+    queue_count: int = 0
+    deferrals: int = 0
+    done: int = 0
+    """Firings done; of these ``in_runs`` and ``with_forks`` by short cuts."""
+    recording: int = 0
+    window_from: int = 0
+    window_to: int = 0
+    latest_answer: int = 0
+    memory_links: int = 0
+    in_runs: int = 0
+    with_forks: int = 0
 
 
 class Tables(NamedTuple):
     """The program and its state as flat arrays; see the column names of this module."""
 
-    run: Ints
-    node: Ints
-    link: Ints
+    run: Run
+    node: Rows[NodeRow]
+    link: Rows[LinkRow]
     ends: Ints
-    lane: Ints
-    span: Ints
-    arbiter: Ints
+    lane: Rows[LaneRow]
+    span: Rows[SpanRow]
+    arbiter: Rows[ArbiterRow]
     port_free: Ints
     queue: Ints
     ring: Ints
@@ -63,8 +209,7 @@ class Tables(NamedTuple):
     scratch: Ints  # room of `runs.give_run`
     room: Ints  # and of `lanes.lanes_run`
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
-    granted: Ints  # grants of one link: granted[granted_place[link, 0] .. granted_place[link, 1]]
-    granted_place: Ints  # [link, 4]: next, end, first; grants before the window
+    granted: Ints  # cycles of grants
     memory: MemoryState
 
 
@@ -72,14 +217,14 @@ class Tables(NamedTuple):
 def take(t: Tables, x: int, cycle: int) -> None:
     # a shared node takes a link's head at a cycle, as firing nodes do in `dchw.engines.fast.firings`
     link, ring = t.link, t.ring
-    item = link[x, TAKEN]
-    place = link[x, RING] + (item & link[x, MASK])
-    if item >= link[x, INITIAL]:
-        held_from = ring[place] - link[x, HOLD]
-        link[x, PEAK] = peak_at(ring, link[x, RING], link[x, MASK], link[x, INITIAL], item, held_from, link[x, PEAK])
+    item = link[x].taken
+    place = link[x].ring + (item & link[x].mask)
+    if item >= link[x].initial:
+        held_from = ring[place] - link[x].hold
+        link[x].peak = peak_at(ring, link[x].ring, link[x].mask, link[x].initial, item, held_from, link[x].peak)
     ring[place] = cycle + 1
-    link[x, TAKEN] += 1
-    if link[x, WANTED] & SLOT:
+    link[x].taken += 1
+    if link[x].wanted & SLOT:
         wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
@@ -105,76 +250,80 @@ def risen(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: 
 def give(t: Tables, x: int, cycle: int) -> None:
     # a shared node hands an item over at a cycle
     link = t.link
-    t.ring[link[x, RING] + (link[x, GIVEN] & link[x, MASK])] = cycle + link[x, HOLD]
-    link[x, GIVEN] += 1
-    if link[x, WANTED] & ITEM:
+    t.ring[link[x].ring + (link[x].given & link[x].mask)] = cycle + link[x].hold
+    link[x].given += 1
+    if link[x].wanted & ITEM:
         wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
 
 
 @lean_kernel
-def wake_source(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
-    if link[x, SOURCE] < node.shape[0]:
-        link[x, WANTED] &= ~SLOT
-    wake(run, node, arbiter, queue, link[x, SOURCE])
+def wake_source(
+    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+) -> None:
+    if link[x].source < node.shape[0]:
+        link[x].wanted &= ~SLOT
+    wake(run, node, arbiter, queue, link[x].source)
 
 
 @lean_kernel
-def wake_target(run: Ints, node: Ints, link: Ints, arbiter: Ints, queue: Ints, x: int) -> None:
-    if link[x, TARGET] < node.shape[0]:
-        link[x, WANTED] &= ~ITEM
-    wake(run, node, arbiter, queue, link[x, TARGET])
+def wake_target(
+    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+) -> None:
+    if link[x].target < node.shape[0]:
+        link[x].wanted &= ~ITEM
+    wake(run, node, arbiter, queue, link[x].target)
 
 
 @lean_kernel
-def wake(run: Ints, node: Ints, arbiter: Ints, queue: Ints, at: int) -> None:
+def wake(run: Run, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
     # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
     nodes = node.shape[0]
     if at >= nodes:
         if at - nodes < arbiter.shape[0]:
-            arbiter[at - nodes, DIRTY] = 1
-    elif node[at, LANES] > 0:
+            arbiter[at - nodes].dirty = 1
+    elif node[at].lanes > 0:
         defer(run, node, at)
-    elif node[at, QUEUED] != IN_QUEUE:
-        run[DEFERRALS] -= 1 if node[at, QUEUED] == DEFERRED else 0
-        node[at, QUEUED] = IN_QUEUE
-        queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
-        run[QUEUE_COUNT] += 1
+    elif node[at].queued != IN_QUEUE:
+        run.deferrals -= 1 if node[at].queued == DEFERRED else 0
+        node[at].queued = IN_QUEUE
+        queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
+        run.queue_count += 1
 
 
 @lean_kernel
-def defer(run: Ints, node: Ints, at: int) -> None:
+def defer(run: Run, node: Rows[NodeRow], at: int) -> None:
     """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
-    if node[at, QUEUED] == NOT_QUEUED:
-        node[at, QUEUED] = DEFERRED
-        run[DEFERRALS] += 1
+    if node[at].queued == NOT_QUEUED:
+        node[at].queued = DEFERRED
+        run.deferrals += 1
 
 
 @lean_kernel
-def queue_deferred(run: Ints, node: Ints, queue: Ints) -> None:
+def queue_deferred(run: Run, node: Rows[NodeRow], queue: Ints) -> None:
     """Put the first deferred fork in line, or all other deferred nodes if there is none."""
     for forks in range(1, -1, -1):
         for at in range(node.shape[0]):
-            if node[at, QUEUED] == DEFERRED and (node[at, LANES] > 0) == (forks == 1):
-                node[at, QUEUED] = IN_QUEUE
-                run[DEFERRALS] -= 1
-                queue[(run[QUEUE_HEAD] + run[QUEUE_COUNT]) % queue.shape[0]] = at
-                run[QUEUE_COUNT] += 1
+            if node[at].queued == DEFERRED and (node[at].lanes > 0) == (forks == 1):
+                node[at].queued = IN_QUEUE
+                run.deferrals -= 1
+                queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
+                run.queue_count += 1
                 if forks:
                     return
-        if run[QUEUE_COUNT] > 0:
+        if run.queue_count > 0:
             return
 
 
 @lean_kernel
-def record(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
+def keep_firing(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
     node = t.node
-    if finish <= t.run[WINDOW_FROM]:
-        node[at, FIRST_RECORDED] = firing + 1
-    if finish <= t.run[WINDOW_FROM] or start >= t.run[WINDOW_TO]:
+    if finish <= t.run.window_from:
+        node[at].first_recorded = firing + 1
+    if finish <= t.run.window_from or start >= t.run.window_to:
         return
-    row = t.recorded[node[at, RECORD] + node[at, RECORDED]]
+    row = t.recorded[node[at].record + node[at].recorded]
     row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
-    node[at, RECORDED] += 1
+    node[at].recorded += 1
 
 
 @lean_kernel
@@ -182,11 +331,11 @@ def settle_peaks(t: Tables) -> None:
     """Count items that were given and never taken into the links' peaks."""
     link, ring = t.link, t.ring
     for x in range(link.shape[0]):
-        base, mask, initial, peak = link[x, RING], link[x, MASK], link[x, INITIAL], link[x, PEAK]
-        for item in range(max(link[x, TAKEN], initial), link[x, GIVEN]):
-            held_from = ring[base + (item & mask)] - link[x, HOLD]
+        base, mask, initial, peak = link[x].ring, link[x].mask, link[x].initial, link[x].peak
+        for item in range(max(link[x].taken, initial), link[x].given):
+            held_from = ring[base + (item & mask)] - link[x].hold
             while item - peak >= initial and (
-                item - peak >= link[x, TAKEN] or ring[base + ((item - peak) & mask)] > held_from
+                item - peak >= link[x].taken or ring[base + ((item - peak) & mask)] > held_from
             ):
                 peak += 1
-        link[x, PEAK] = peak
+        link[x].peak = peak

@@ -1,0 +1,222 @@
+"""From a program to the tables that the kernels run on. It knows no units, only nodes and links."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.engines.fast.lanes import BLOCK, ROOM
+from dchw.engines.fast.tables import (
+    DEFERRED,
+    IN_QUEUE,
+    ITEM,
+    NEVER_FIRES,
+    NOT_QUEUED,
+    SLOT,
+    ArbiterRow,
+    LaneRow,
+    LinkRow,
+    NodeRow,
+    Run,
+    SpanRow,
+    Tables,
+    table,
+)
+from dchw.engines.memory import FAR, memory_state
+from dchw.program.check import Facts, check
+from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
+
+LONGEST_GIVING = 256
+"""Most firings that give in one go."""
+_END = np.array([NEVER_FIRES])
+
+
+def flatten(program: Program, facts: Facts | None = None, window: tuple[int, int] | None = None) -> Tables:
+    """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
+
+    ``facts`` are what `check` found out about the program.
+    """
+    facts = facts or check(program)
+    firing, arbiters = kinds(program)
+    memory = [program.memory.name] if program.memory is not None else []
+    names = [*(node.name for node in firing), *(node.name for node in arbiters), *memory]
+    lists = _Lists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
+    nodes, ends, spans = _firing_nodes(program, facts, firing, window, lists)
+    choosing = [_arbiter(node) for node in arbiters]
+    run = Run()
+    ports = 0
+    for row in choosing:
+        row.ports, row.ports_end = ports, ports + row.ports_end
+        ports = row.ports_end
+    for row, name in zip_longest(choosing, names[len(firing) :]):
+        pairs = list(zip(program.links_into(name), program.links_out_of(name), strict=True))
+        if row is None:
+            run.memory_links = len(ends)
+        else:
+            row.channels, row.channel_count, row.last = len(ends), len(pairs), len(pairs) - 1
+        ends += [end for pair in pairs for end in pair]
+    links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists)
+    grants = _keep_grants(program, arbiters, links, window)
+    lanes = _lanes(nodes, links, ends)
+    for node in nodes:
+        node.queued = (DEFERRED if node.lanes else IN_QUEUE) if node.count else NOT_QUEUED
+    queue = [at for at, node in enumerate(nodes) if node.queued == IN_QUEUE]
+    run.queue_count, run.deferrals = len(queue), sum(node.queued == DEFERRED for node in nodes)
+    run.recording = window is not None
+    run.window_from, run.window_to = window or (0, 0)
+    return Tables(
+        run=table(Run, [run])[0],
+        node=table(NodeRow, nodes),
+        link=table(LinkRow, links),
+        ends=np.array(ends, np.int64),
+        lane=table(LaneRow, lanes),
+        span=table(SpanRow, spans),
+        arbiter=table(ArbiterRow, choosing),
+        port_free=np.zeros(ports, np.int64),
+        queue=np.array(queue + [0] * (len(firing) + 1 - len(queue)), np.int64),
+        ring=np.zeros(places, np.int64),
+        lists=lists.joined(),
+        scratch=np.zeros(LONGEST_GIVING, np.int64),
+        room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
+        recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
+        granted=np.zeros(grants, np.int64),
+        memory=memory_state(program),
+    )
+
+
+class _Lists:
+    """Lists of firings and of occupied cycles one behind another; shared ones, or equal ones of one owner, once."""
+
+    def __init__(self, at: int) -> None:
+        self._parts = [np.zeros(at, np.int32)]
+        self._at = at
+        # with the lists themselves, so that nothing else gets their ids
+        self._shared: dict[int, tuple[npt.NDArray[np.int32], int]] = {}
+        self._owned: dict[tuple[str, int], tuple[npt.NDArray[np.int32], int]] = {}
+
+    def add(self, values: npt.NDArray[np.int32], owner: str) -> int:
+        """Where a list begins; behind it stands NEVER_FIRES."""
+        if id(values) not in self._shared:
+            other, place = self._owned.setdefault((owner, len(values)), (values, self._at))
+            if other is values or not np.array_equal(other, values):
+                place = self._at
+                self._parts += [values, _END]
+                self._at += len(values) + 1
+            self._shared[id(values)] = values, place
+        return self._shared[id(values)][1]
+
+    def joined(self) -> npt.NDArray[np.int32]:
+        return np.concatenate(self._parts)
+
+
+def _firing_nodes(
+    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _Lists
+) -> tuple[list[NodeRow], list[int], list[SpanRow]]:
+    nodes: list[NodeRow] = []
+    ends: list[int] = []
+    spans: list[SpanRow] = []
+    kept = 0
+    for item in firing:
+        known = facts.nodes[item.name]
+        takes, gives = program.links_into(item.name), program.links_out_of(item.name)
+        row = NodeRow()
+        row.into, row.out_of = len(ends), len(ends) + len(takes)
+        row.stop = row.out_of + len(gives)
+        row.count, row.constant = len(item.occupied), known.constant
+        if len(item.occupied) and not known.constant:
+            row.occupied = lists.add(known.occupied, item.name)
+        busiest = sorted(takes, key=lambda link: -program.links[link].items)
+        row.main, row.other = [*busiest, -1, -1][:2]
+        row.waited_for, row.span, row.record = -1, len(spans), kept
+        nodes.append(row)
+        ends += takes + gives
+        spans += [_span(end) for end, _, _ in known.spans]
+        kept += _room(item, window)
+    return nodes, ends, spans
+
+
+def _span(end: int) -> SpanRow:
+    row = SpanRow()
+    row.start, row.end = -1, end
+    return row
+
+
+def _room(node: FiringNode, window: tuple[int, int] | None) -> int:
+    # firings of a node that a window can hold: each takes a cycle
+    return min(len(node.occupied), window[1] - window[0]) if window else 0
+
+
+def _arbiter(node: Arbiter) -> ArbiterRow:
+    row = ArbiterRow()
+    row.ports_end, row.held, row.policy = node.ports, node.occupied, list(Policy).index(node.policy)
+    row.period, row.dark, row.dark_length = node.blackout or (0, 0, 0)
+    row.pending, row.dirty = FAR, 1
+    return row
+
+
+def _links(program: Program, facts: Facts, index: dict[str, int], lists: _Lists) -> tuple[list[LinkRow], int]:
+    kinds = {node.name: node for node in program.nodes}
+    rows: list[LinkRow] = []
+    places = 0
+    for item, known in zip(program.links, facts.links, strict=True):
+        source, target, depth, initial = kinds[item.source], kinds[item.target], item.depth, item.initial
+        slots = item.items if depth == UNBOUNDED else min(2 * depth, item.items) + initial
+        size = 1 << max(slots - 1, 0).bit_length()
+        row = LinkRow()
+        row.ring, row.mask, row.depth, row.initial, row.given = places, size - 1, depth, initial, initial
+        row.hold = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
+        row.source, row.target = index[item.source], index[item.target]
+        row.wanted = (0 if isinstance(target, FiringNode) else ITEM) | (0 if isinstance(source, FiringNode) else SLOT)
+        row.given_by = row.taken_by = -1
+        if known.given_by is not None:
+            row.given_by = lists.add(known.given_by, item.source) - initial
+            row.next_giver = int(known.given_by[0] if len(known.given_by) else NEVER_FIRES)
+        if known.taken_by is not None:
+            row.taken_by = lists.add(known.taken_by, item.target)
+            row.next_taker = int(known.taken_by[0] if len(known.taken_by) else NEVER_FIRES)
+        rows.append(row)
+        places += size
+    return rows, places
+
+
+def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[LaneRow]:
+    """Find forks: out-links of one node with one depth, latency and list of givers, each a busy link of its target."""
+    lanes: list[LaneRow] = []
+    for node in nodes:
+        alike: dict[tuple[int, ...], dict[int, int]] = {}
+        for x in ends[node.out_of : node.stop]:
+            out = links[x]
+            if out.initial == 0 and out.target < len(nodes) and x in (nodes[out.target].main, nodes[out.target].other):
+                same = out.depth, out.hold, out.given_by, out.mask
+                alike.setdefault(same, {}).setdefault(out.target, x)
+        fork = max(alike.values(), key=len, default={})
+        if len(fork) > 1:
+            node.lane, node.lanes = len(lanes), len(fork)
+            for target, x in fork.items():
+                links[x].forked = 1
+                other = nodes[target].main + nodes[target].other - x
+                row = LaneRow()
+                row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
+                lanes.append(row)
+    return lanes
+
+
+def _keep_grants(
+    program: Program, arbiters: list[Arbiter], links: list[LinkRow], window: tuple[int, int] | None
+) -> int:
+    # room for the grants of each in-link of an arbiter inside a window; in all
+    at = 0
+    for node in arbiters:
+        for link in program.links_into(node.name):
+            room = min(program.links[link].items, (window[1] - window[0]) * node.ports) if window else 0
+            links[link].granted = links[link].granted_first = at
+            at += room
+    return at
+
+
+def kinds(program: Program) -> tuple[list[FiringNode], list[Arbiter]]:
+    """A program's firing nodes and its arbiters, each in program order."""
+    firing = [node for node in program.nodes if isinstance(node, FiringNode)]
+    return firing, [node for node in program.nodes if isinstance(node, Arbiter)]
