@@ -7,7 +7,6 @@ that lets items pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy.typing as npt
@@ -25,7 +24,8 @@ class Nodes:
 
     def __init__(self, builder: ProgramBuilder, machine: Machine) -> None:
         self._builder, self._machine = builder, machine
-        self._copies: dict[str, NodeBuilder] = {}
+        self._elements: dict[int, NodeBuilder] = {}
+        self._decoders: dict[int, NodeBuilder] = {}
 
     @cached_property
     def weight_dma(self) -> NodeBuilder:
@@ -84,17 +84,17 @@ class Nodes:
 
     def element(self, index: int) -> NodeBuilder:
         """One processing element that works on its own."""
-        return self._copy(f"pe[{index}]", self._machine.name_of(self._machine.pe_array))
+        if index not in self._elements:
+            unit = self._machine.name_of(self._machine.pe_array)
+            self._elements[index] = self._builder.node(f"pe[{index}]", unit)
+        return self._elements[index]
 
     def decoder(self, index: int) -> NodeBuilder:
         """One decode unit."""
-        unit = self._machine.name_of(self._machine.huffman)
-        return self._copy(f"{unit}[{index}]", unit)
-
-    def _copy(self, name: str, unit: str) -> NodeBuilder:
-        if name not in self._copies:
-            self._copies[name] = self._builder.node(name, unit)
-        return self._copies[name]
+        if index not in self._decoders:
+            unit = self._machine.name_of(self._machine.huffman)
+            self._decoders[index] = self._builder.node(f"{unit}[{index}]", unit)
+        return self._decoders[index]
 
 
 class Lowering:
@@ -108,39 +108,21 @@ class Lowering:
         self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class StageLowering:
     """A stage that is being appended to a program."""
 
-    lowering: Lowering
-    stage: Stage
-    index: int
-    """Of the stage within the workload."""
-
-    @property
-    def machine(self) -> Machine:
-        """What it runs on."""
-        return self.lowering.machine
-
-    @property
-    def builder(self) -> ProgramBuilder:
+    def __init__(self, lowering: Lowering, stage: Stage, index: int) -> None:
+        """``index``: of the stage within the workload."""
+        self.stage, self.index = stage, index
+        self.machine: Machine = lowering.machine
+        self.builder: ProgramBuilder = lowering.builder
         """Where links are made."""
-        return self.lowering.builder
-
-    @property
-    def nodes(self) -> Nodes:
+        self.nodes: Nodes = lowering.nodes
         """The machine's nodes."""
-        return self.lowering.nodes
-
-    @property
-    def work(self) -> LayerWork:
+        self.work: LayerWork = stage.layer
         """What the machine does for the layer."""
-        return self.stage.layer
-
-    @property
-    def layer(self) -> int:
+        self.layer: int = lowering.layers.index(stage.layer.name)
         """Index of the layer within the program."""
-        return self.lowering.layers.index(self.stage.layer.name)
 
     def does(self, node: NodeBuilder, what: Work, amount: int, stream: Stream | None = None) -> None:
         """Note what a node's firings of this stage do."""

@@ -63,7 +63,7 @@ def elements(
     else:
         chunks = _ChunksByElement(at, decoding)
     for index, node in enumerate(nodes):
-        at.fire(node, made.occupied[made.offsets[index] : made.offsets[index + 1]])
+        node.append(made.occupied[made.offsets[index] : made.offsets[index + 1]], at.layer)
         queue = column_queue(at, node)
         queue.give(columns)
         queue.take(job_firing[index])

@@ -31,7 +31,7 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
         held = chunks_held(workload.machine, [stage.layer for stage in workload.stages])
     result: Indices | None = None
     for index, stage in enumerate(workload.stages):
-        at = StageLowering(lowering=lowering, stage=stage, index=index)
+        at = StageLowering(lowering, stage, index)
         delivery = weights.lower(at)
         fills = tensors.load(at)
         new_input = result is not None and stage.layer.name != workload.stages[index - 1].layer.name

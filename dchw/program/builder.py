@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ from dchw.vocabulary import Stream
 
 _LIMIT = 2**31
 Indices = npt.NDArray[np.int64]
-OptionalList = TypeVar("OptionalList", npt.NDArray[np.int32], npt.NDArray[np.int32] | None)
+Row = npt.NDArray[np.int32]
+"""int32[n]"""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -38,7 +40,7 @@ class NodeBuilder:
     work: Counter[tuple[int, Work, Stream | None]] = field(default_factory=Counter)
     """What the firings so far do, by (layer, what, stream)."""
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    layer: list[tuple[int, int]] = field(default_factory=list)
+    layers: list[tuple[int, int]] = field(default_factory=list)
     """(layer, firings) of each append."""
 
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
@@ -46,25 +48,33 @@ class NodeBuilder:
 
         Raises DchwError where a firing would take 2**31 cycles or more: its counter would wrap.
         """
-        given = np.atleast_1d(np.asarray(occupied))
-        if given.size and int(given.max()) >= _LIMIT:
+        cycles = np.asarray(occupied)
+        if cycles.dtype != np.int32 and cycles.size and int(cycles.max()) >= _LIMIT:
             raise DchwError(
-                f"node {self.name!r}: expected firings of less than 2**31 cycles; got {int(given.max()):,}; lower "
+                f"node {self.name!r}: expected firings of less than 2**31 cycles; got {int(cycles.max()):,}; lower "
                 "pe_array.tile or raise what the node works with at a time"
             )
-        cycles = given.astype(np.int32, copy=False)
+        first = self.append(_row(cycles), layer)
+        return np.arange(first, self.count, dtype=np.int64)
+
+    def append(self, cycles: Row, layer: int) -> int:
+        """As `fire`, for a row that is made already; the index of the first."""
         if self.place < 0:
             self.place = next(self.places)
         first = self.count
         self.count += cycles.size
-        self.occupied.append(cycles)
         if self.count >= _LIMIT:
             raise DchwError(
                 f"node {self.name!r}: expected less than 2**31 firings; got {self.count:,}; run fewer layers or a "
                 "smaller batch at a time"
             )
-        self.layer.append((layer, cycles.size))
-        return np.arange(first, self.count, dtype=np.int64)
+        self.occupied.append(cycles)
+        self.layers.append((layer, cycles.size))
+        return first
+
+    def layer_of_firings(self) -> npt.NDArray[np.int32]:
+        """int32[firings]: the layer of each."""
+        return np.repeat(*np.array(self.layers, np.int32).T)
 
     def does(self, layer: int, what: Work, amount: int, stream: Stream | None = None) -> None:
         """Note what firings of a layer do, as whoever appends them goes through it."""
@@ -92,16 +102,17 @@ class LinkBuilder:
     depth: int
     latency: int
     initial: int
-    given: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    taken: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    given: list[Row] = field(default_factory=list)
+    taken: list[Row] = field(default_factory=list)
 
     def give(self, firings: npt.ArrayLike) -> None:
-        """Append items given by these firings of the source."""
-        self.given.append(np.atleast_1d(np.asarray(firings, dtype=np.int32)))
+        """Append items given by these firings of the source. The list is kept as it is, and links that are given one
+        and the same share it."""
+        self.given.append(_row(firings))
 
     def take(self, firings: npt.ArrayLike) -> None:
-        """Append items taken by these firings of the target."""
-        self.taken.append(np.atleast_1d(np.asarray(firings, dtype=np.int32)))
+        """Append items taken by these firings of the target; kept as in `give`."""
+        self.taken.append(_row(firings))
 
 
 @dataclass(eq=False)
@@ -141,7 +152,7 @@ class ProgramBuilder:
         """``memory``: the machine's unit that the memory node belongs to."""
         self.memory = MemoryBuilder(name="memory", unit=memory)
         self._nodes: dict[str, NodeBuilder] = {}
-        self._links: dict[str, LinkBuilder] = {}
+        self._links: dict[tuple[str, str, str], LinkBuilder] = {}
         self._ports: dict[str, PortBuilder] = {}
         self._places = itertools.count()
 
@@ -159,17 +170,21 @@ class ProgramBuilder:
 
         Raises SimulationError where it was made with another depth, latency or number of initial items.
         """
-        name = f"{source.name} -> {target.name} ({what})"
-        made = self._links.get(name)
+        made = self._links.get((source.name, target.name, what))
         if made is None:
-            made = self._links[name] = LinkBuilder(
-                name=name, source=source, target=target, depth=depth, latency=latency, initial=initial
+            made = self._links[source.name, target.name, what] = LinkBuilder(
+                name=f"{source.name} -> {target.name} ({what})",
+                source=source,
+                target=target,
+                depth=depth,
+                latency=latency,
+                initial=initial,
             )
-        known, asked = (made.depth, made.latency, made.initial), (depth, latency, initial)
-        if known != asked:
+        elif made.depth != depth or made.latency != latency or made.initial != initial:
+            known, asked = (made.depth, made.latency, made.initial), (depth, latency, initial)
             raise SimulationError(
-                f"link {name!r}: expected depth, latency and initial items {known} as it was made; got {asked}; state "
-                "them in one place"
+                f"link {made.name!r}: expected depth, latency and initial items {known} as it was made; got {asked}; "
+                "state them in one place"
             )
         return made
 
@@ -179,14 +194,14 @@ class ProgramBuilder:
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
-        one = _OneOfEqual()
-        links = [made for link in self._links.values() if (made := _link(link, one)) is not None]
+        lists = _Lists(self._links.values())
+        links = [made for link in self._links.values() if (made := _link(link, lists)) is not None]
         firing = [
             FiringNode(
                 name=node.name,
                 unit=node.unit,
-                occupied=one(_joined(node.occupied, np.int32)),
-                layer=one(np.repeat(*np.array(node.layer, np.int32).T)),
+                occupied=lists.one_of_equal(_joined(node.occupied, np.int32)),
+                layer=lists.one_of_equal(node.layer_of_firings()),
             )
             for node in sorted(self._nodes.values(), key=lambda node: node.place)
             if node.count
@@ -202,8 +217,8 @@ class ProgramBuilder:
         return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, work=dict(work))
 
 
-def _link(link: LinkBuilder, one: _OneOfEqual) -> Link | None:
-    given, taken = _joined(link.given, np.int32), _joined(link.taken, np.int32)
+def _link(link: LinkBuilder, lists: _Lists) -> Link | None:
+    given, taken = lists.joined(link.given), lists.joined(link.taken)
     source, target = link.source, link.target
     items = taken.size if isinstance(target, NodeBuilder) else given.size
     initial = min(link.initial, items)
@@ -224,22 +239,58 @@ def _link(link: LinkBuilder, one: _OneOfEqual) -> Link | None:
         depth=link.depth,
         latency=link.latency,
         initial=initial,
-        given_by=one(_compact(given, source.count)) if isinstance(source, NodeBuilder) else None,
-        taken_by=one(_compact(taken, target.count)) if isinstance(target, NodeBuilder) else None,
+        given_by=lists.compact(given, source.count) if isinstance(source, NodeBuilder) else None,
+        taken_by=lists.compact(taken, target.count) if isinstance(target, NodeBuilder) else None,
     )
 
 
-class _OneOfEqual:
-    """Equal lists as one array: most processing elements take the same items in the same firings."""
+class _Lists:
+    """Lists of a program: parts joined, and equal ones one array, because most processing elements take the same items
+    in the same firings.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], npt.NDArray[np.int32]] = {}
+    Parts are let go as they are joined, so that a list is held once when it is finished; links that were given the
+    same parts share what comes of them.
+    """
 
-    def __call__(self, values: OptionalList) -> OptionalList:
-        if values is None or not values.size:
+    def __init__(self, links: Iterable[LinkBuilder]) -> None:
+        self._uses = Counter(_identity(parts) for link in links for parts in (link.given, link.taken))
+        self._shared: dict[tuple[int, ...], Row] = {}
+        self._known: dict[tuple[int, int, int], Row] = {}
+
+    def joined(self, parts: list[Row]) -> Row:
+        """The parts of a link's list one behind the other."""
+        key = _identity(parts)  # while others are to come that hold the same parts, nothing else gets their ids
+        self._uses[key] -= 1
+        values = self._shared.pop(key, None)
+        if values is None:
+            values = self.one_of_equal(_joined(parts, np.int32))
+        parts.clear()
+        if self._uses[key]:
+            self._shared[key] = values
+        return values
+
+    def one_of_equal(self, values: Row) -> Row:
+        """The first list that was equal to this one."""
+        if not values.size:
             return values
         known = self._known.setdefault((values.size, int(values[0]), int(values[-1])), values)
         return known if known is values or np.array_equal(known, values) else values
+
+    def compact(self, firings: Row, count: int) -> Row | None:
+        """Firing of each item; None where item k belongs to firing k throughout."""
+        if firings.size == count and (not count or (firings[0] == 0 and firings[-1] == count - 1)):
+            return None if np.array_equal(firings, np.arange(count)) else firings
+        return firings
+
+
+def _identity(parts: list[Row]) -> tuple[int, ...]:
+    return tuple(map(id, parts))
+
+
+def _row(values: npt.ArrayLike) -> Row:
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype == np.int32:
+        return values
+    return np.atleast_1d(np.asarray(values, dtype=np.int32))
 
 
 def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
@@ -247,10 +298,3 @@ def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
     joined = np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)
     parts.clear()
     return joined
-
-
-def _compact(firings: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32] | None:
-    """Firing of each item; None where item k belongs to firing k throughout."""
-    if firings.size == count and np.array_equal(firings, np.arange(count)):
-        return None
-    return firings
