@@ -74,10 +74,11 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indi
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])
     at.does(node, Work.VALUES, values.sum())
+    taken_by = firings[::slices]
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
         link.give(handover.firings)
-        link.take(firings[::slices])
+        link.take(taken_by)
     if behind:
         reached = firings[np.arange(behind) * firings.size // behind]
         blocks_for(at, node).take(reached)

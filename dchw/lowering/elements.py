@@ -190,9 +190,10 @@ def _entry_cycles(machine: Machine, work: LayerWork, *, fetched_by_element: bool
 
 def _runs(work: LayerWork, elements: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """int32[elements, jobs] first entry and int32[elements, jobs] number of entries of each element's runs."""
+    from dchw.lowering.firings import runs_of_elements
+
     entries = work.entries
-    jobs = work.activity.shape[1]
-    begin, length = np.zeros((elements, jobs), np.int32), np.zeros((elements, jobs), np.int32)
-    begin[entries.run_element, entries.run_job] = np.cumsum(entries.run_count) - entries.run_count
-    length[entries.run_element, entries.run_job] = entries.run_count
+    shape = elements, work.activity.shape[1]
+    begin, length = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    runs_of_elements(entries.run_element, entries.run_job, entries.run_count, begin, length)
     return begin, length

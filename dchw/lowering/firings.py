@@ -11,6 +11,16 @@ from dchw.compile import kernel
 
 
 @kernel
+def runs_of_elements(element: Any, job: Any, count: Any, begin: Any, length: Any) -> None:
+    """Put the first entry and the entries of each run, in chunk order, at its place in int32[elements, jobs]."""
+    at = 0
+    for run in range(count.size):
+        begin[element[run], job[run]] = at
+        length[element[run], job[run]] = count[run]
+        at += count[run]
+
+
+@kernel
 def element_firings(
     activity: Any,
     run_begin: Any,

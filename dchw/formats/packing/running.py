@@ -38,18 +38,16 @@ class SectionRuns:
 
     layout: RunLayout
     position: Int32s
-    """int32[weights]: place of each within its run, in job order."""
+    """int32[weights]: place of each within its run."""
     code: Uint16s
     run_offsets: Int64s
     """int64[runs + 1] into both."""
-    runs: Int64s
-    """int64[runs]: index in job order, section by section."""
     jobs: Int32s
-    """int32[runs]: job of each of them."""
+    """int32[runs]: job of each run."""
     sizes: Int32s
-    """int32[runs]: places of each."""
+    """int32[runs]: places of each run."""
     sections: Int64s
-    """int64[sections + 1] into both."""
+    """int64[sections + 1] into the runs."""
     last_job: Int32s
     """int32[sections]: the last job with a weight; -1: there is none."""
 
@@ -58,13 +56,10 @@ class SectionRuns:
 class RunningEntries:
     """Entries with gaps that run on through the runs of each chunk, section by section."""
 
-    section_runs: SectionRuns
     chunk_rows: Int32s
     """int32[5, chunks], as `chunks_of_rows` takes them."""
     chunk_entries: Int64s
     """int64[chunks + 1] into the entries."""
-    run_count: Int32s
-    """int32[runs]: entries of each run, in job order."""
     gap: Uint16s
     code: Uint16s
 
@@ -74,17 +69,17 @@ def section_runs(layer: CompressedLayer, shape: PackShape) -> SectionRuns:
     layout = run_layout(layer.geometry, shape)
     position, code, run_offsets = collect_runs(layer, layout, coded=True)
     count = layout.jobs * layout.slots
-    runs, jobs, sizes = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count, np.int32)
+    jobs, sizes = np.empty(count, np.int32), np.empty(count, np.int32)
     sections = np.zeros(layout.slot_bounds.shape[0], np.int64)
     last_job = np.empty(sections.size - 1, np.int32)
-    _by_section(run_offsets, layout.slots, layer.geometry.columns, layout.slot_bounds, layout.rows_on,
-                runs, jobs, sizes, sections, last_job)  # fmt: skip
+    to_position, to_code, to_offsets = np.empty_like(position), np.empty_like(code), np.zeros_like(run_offsets)
+    _by_section(position, code, run_offsets, layout.slots, layer.geometry.columns, layout.slot_bounds, layout.rows_on,
+                to_position, to_code, to_offsets, jobs, sizes, sections, last_job)  # fmt: skip
     return SectionRuns(
         layout=layout,
-        position=position,
-        code=code,
-        run_offsets=run_offsets,
-        runs=runs,
+        position=to_position,
+        code=to_code,
+        run_offsets=to_offsets,
         jobs=jobs,
         sizes=sizes,
         sections=sections,
@@ -97,32 +92,27 @@ def running_entries(stored: SectionRuns, index_bits: int) -> RunningEntries:
     layout, shape = stored.layout, stored.layout.shape
     most = stored.code.size + (layout.geometry.weights >> index_bits) + 1
     gap, codes = np.empty(most, np.uint16), np.empty(most, np.uint16)
-    counts = np.zeros(stored.runs.size, np.int32)
     rows = np.zeros((5, most // shape.chunk_entries + shape.sections + 1), np.int32)
     chunk_entries = np.zeros(rows.shape[1] + 1, np.int64)
-    chunks, entries = _run_on(stored.position, stored.code, stored.run_offsets, stored.runs, stored.jobs, stored.sizes,
+    chunks, entries = _run_on(stored.position, stored.code, stored.run_offsets, stored.jobs, stored.sizes,
                               stored.sections, stored.last_job, 1 << index_bits, shape.chunk_entries,
-                              shape.section_decoders, rows, chunk_entries, counts, gap, codes)  # fmt: skip
+                              shape.section_decoders, rows, chunk_entries, gap, codes)  # fmt: skip
     return RunningEntries(
-        section_runs=stored,
         chunk_rows=rows[:, :chunks],
         chunk_entries=chunk_entries[: chunks + 1],
-        run_count=counts,
         gap=gap[:entries],
         code=codes[:entries],
     )
 
 
 def in_chunk_order(entries: RunningEntries) -> StoredRuns:
-    """The same entries as they lie in DRAM."""
+    """The same entries as they lie in DRAM, where no run is told from the next."""
     order = np.lexsort((entries.chunk_rows[0], entries.chunk_rows[1]))
-    cut = chunks_of_rows(entries.chunk_rows[:, order])
-    run_order, chunk_runs = entries.section_runs.layout.run_order(cut)
     return StoredRuns(
-        chunks=cut,
-        run_order=run_order,
-        run_count=entries.run_count[run_order],
-        chunk_runs=chunk_runs,
+        chunks=chunks_of_rows(entries.chunk_rows[:, order]),
+        run_order=np.zeros(0, np.int64),
+        run_count=np.zeros(0, np.int32),
+        chunk_runs=np.zeros(order.size + 1, np.int64),
         chunk_entries=offsets_of(np.diff(entries.chunk_entries)[order]),
         gap=gathered(entries.gap, entries.chunk_entries, order),
         code=gathered(entries.code, entries.chunk_entries, order),
@@ -156,18 +146,23 @@ def place_entries(
 
 @kernel
 def _by_section(
+    position: Int32s,
+    code: Uint16s,
     run_offsets: Int64s,
     slots: int,
     columns: int,
     slot_bounds: Int32s,
     rows_on: Int32s,
-    runs: Int64s,
+    to_position: Int32s,
+    to_code: Uint16s,
+    to_offsets: Int64s,
     jobs: Int32s,
     sizes: Int32s,
     section_offsets: Int64s,
     last_job: Int32s,
 ) -> None:
     n = 0
+    at = np.int64(0)
     sections, groups = slot_bounds.shape[0] - 1, slot_bounds.shape[1]
     for section in range(sections):
         last_job[section] = -1
@@ -175,12 +170,15 @@ def _by_section(
             for job in range(group * columns, (group + 1) * columns):
                 for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
                     run = np.int64(job) * slots + slot
-                    runs[n] = run
                     jobs[n] = job
                     sizes[n] = rows_on[group, slot]
-                    n += 1
-                    if run_offsets[run + 1] > run_offsets[run]:
+                    for i in range(run_offsets[run], run_offsets[run + 1]):
+                        to_position[at] = position[i]
+                        to_code[at] = code[i]
+                        at += 1
                         last_job[section] = job
+                    n += 1
+                    to_offsets[n] = at
         section_offsets[section + 1] = n
 
 
@@ -189,7 +187,6 @@ def _run_on(
     position: Int32s,
     code: Uint16s,
     run_offsets: Int64s,
-    runs: Int64s,
     jobs: Int32s,
     sizes: Int32s,
     section_offsets: Int64s,
@@ -199,19 +196,16 @@ def _run_on(
     decoders: int,
     rows: Int32s,
     entry_offsets: Int64s,
-    counts: Int32s,
     gap: Uint16s,
     codes: Uint16s,
 ) -> tuple[int, int]:
-    # fills rows of chunks section by section, with their entries, and entries of runs; (chunks, entries)
+    # fills rows of chunks section by section, with their entries; (chunks, entries)
     chunk = 0
     at = np.int64(0)
     for section in range(section_offsets.size - 1):
         turn = 0
         is_open = False
         base = last = begin = np.int64(0)
-        cursor = np.int64(0)  # of the runs, the one that holds the place of the newest filler
-        cursor_base = np.int64(0)
         end = section_offsets[section + 1]
         for k in range(section_offsets[section], end):
             job = jobs[k]
@@ -223,22 +217,15 @@ def _run_on(
                 base = np.int64(0)
                 last = np.int64(-1)
                 begin = at
-                cursor = np.int64(k)
-                cursor_base = np.int64(0)
-            for i in range(run_offsets[runs[k]], run_offsets[runs[k] + 1]):
+            for i in range(run_offsets[k], run_offsets[k + 1]):
                 place = base + position[i]
                 while place - last - 1 >= step:
                     last += step
-                    while cursor_base + sizes[cursor] <= last:
-                        cursor_base += sizes[cursor]
-                        cursor += 1
-                    counts[runs[cursor]] += 1
                     gap[at] = step - 1
                     codes[at] = 0
                     at += 1
                 gap[at] = place - last - 1
                 codes[at] = code[i]
-                counts[runs[k]] += 1
                 at += 1
                 last = place
             base += sizes[k]

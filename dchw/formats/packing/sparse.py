@@ -45,7 +45,7 @@ class StoredRuns:
 
     chunks: Chunks
     run_order: Int64s
-    """Index of each run in job order."""
+    """Index of each run in job order; empty, as what counts runs, where gaps run on and nothing tells runs apart."""
     run_count: Int32s
     chunk_runs: Int64s
     """int64[chunks + 1] into the runs."""
@@ -145,8 +145,8 @@ def assemble(
     """
     stream, value_data, value_offsets = values
     pointer_bits = int(runs.run_count.max(initial=0)).bit_length() if pointers else 0
-    pointer_data, pointer_offsets = pack_fields(runs.run_count if pointers else runs.run_count * 0,
-                                                runs.chunk_runs, pointer_bits)  # fmt: skip
+    pointed = (runs.run_count, runs.chunk_runs) if pointers else (runs.run_count[:0], runs.chunk_runs * 0)
+    pointer_data, pointer_offsets = pack_fields(*pointed, pointer_bits)
     listed = {
         "jobs": runs.chunks.jobs,
         "entries": np.diff(runs.chunk_entries),
