@@ -9,7 +9,7 @@ import numpy as np
 
 from dchw.lowering.context import StageLowering
 from dchw.lowering.tensors import Fills, behind_room, blocks_for, room_for
-from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.program import Work
 from dchw.quantities import ceil_div
 
@@ -19,10 +19,10 @@ class Handover:
     """A node that hands over its sums at the end of every pass that completes its tile."""
 
     node: NodeBuilder
-    firings: Indices
+    firings: Firings
 
 
-def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Indices:
+def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Row:
     """Firings of the broadcast: one that opens each pass, then one per active job; those of the jobs, in order.
 
     ``fills`` are the blocks of the stage's tensors on their way into the activation SRAM; ``previous`` is the vector
@@ -52,7 +52,7 @@ def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Indices:
             room_for(at, at.nodes.broadcast).give(along[np.maximum(passed, reached)])
     if fills.give_back:
         room_for(at, at.nodes.broadcast).give(np.full(fills.give_back, along[-1]))
-    return np.asarray(first + firings[:, 1:][work.activity > 0], dtype=np.int64)
+    return np.asarray(first + firings[:, 1:][work.activity > 0], dtype=np.int32)  # one list for all that listen
 
 
 def column_queue(at: StageLowering, node: NodeBuilder) -> LinkBuilder:
@@ -74,7 +74,7 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indi
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])
     at.does(node, Work.VALUES, values.sum())
-    taken_by = firings[::slices]
+    taken_by = firings[::slices].astype(np.int32)
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
         link.give(handover.firings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, NodeBuilder
+from dchw.program.builder import Firings, Indices, NodeBuilder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,11 +20,11 @@ class ChunkUser:
     """Who works through the chunks of a layer: the firing of each active job, pass by pass."""
 
     node: NodeBuilder
-    job_firing: list[Indices]
+    job_firing: Sequence[Firings]
     """Per pass: firing of each active job."""
     active: list[Indices]
     """Per pass: the active jobs."""
-    last: Indices
+    last: Firings
     """Firing that ends each pass."""
 
     def span(

@@ -22,7 +22,7 @@ from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.program import Work
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
@@ -227,20 +227,16 @@ class Decoding:
             words = -(-8 * np.diff(offsets) // self._machine.weight_sram.word_bits)
             at.does(node, Work.WORDS_READ, int(words.sum()) * self._decodes, stream)
 
-    def _firing(self, unit: int | npt.NDArray[np.int32], index: npt.ArrayLike, group: npt.ArrayLike) -> Indices:
+    def _firing(self, unit: int | Row, index: npt.ArrayLike, group: npt.ArrayLike) -> Indices:
         """Firings of decode units in passes, counted from the first of a pass by ``group``."""
         return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
 
-    def giving(
-        self, entry: npt.NDArray[np.int32], in_pass: npt.NDArray[np.int32]
-    ) -> tuple[npt.NDArray[np.int32], Indices]:
+    def giving(self, entry: Row, in_pass: Row) -> tuple[Row, Row]:
         """Decode unit of each entry, and the firing of it that hands the entry over in a pass."""
         unit = self._entry_unit[entry]
-        return unit, self._firing(unit, in_pass, self._group[entry])
+        return unit, self._firing(unit, in_pass, self._group[entry]).astype(np.int32)
 
-    def hand_entries(
-        self, element: NodeBuilder, unit: npt.NDArray[np.int32], given_by: Indices, taken_by: Indices
-    ) -> None:
+    def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
         alone = self._work.packed.shape.section_decoders == 1
         for index in unit[:1] if alone else np.unique(unit):

@@ -7,6 +7,7 @@ cycle.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,84 +21,80 @@ from dchw.lowering.decoding import Decoding
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, NodeBuilder
+from dchw.program.builder import Indices, NodeBuilder, Row
 from dchw.program.program import Work
 from dchw.quantities import DchwError, ceil_div
 
 LONGEST = 2**31
+BLOCK = 1 << 22
+"""Entries of a pass, over all passes, up to which processing elements are gone through together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ElementFirings:
-    """What all processing elements do for a stage; firings count from each element's first of the stage."""
+    """What some processing elements do for a stage; firings count from each element's first of the stage."""
 
-    occupied: npt.NDArray[np.int32]
+    occupied: Row
     """Cycles of each firing, one element behind the other."""
     offsets: Indices
     """int64[elements + 1] into them."""
-    job_firing: Indices
-    """int64[elements, active jobs of all passes]."""
-    entry: npt.NDArray[np.int32]
+    job_firing: Row
+    """int32[elements, active jobs of all passes]."""
+    entry: Row
     """Entries handed over one by one, by their index in the layer, one element behind the other."""
-    entry_firing: Indices
-    entry_pass: npt.NDArray[np.int32]
+    entry_firing: Row
+    entry_pass: Row
     entry_offsets: Indices
     """int64[elements + 1] into the three."""
-    drained: Indices
-    """int64[elements, passes]: the hand-over that ends each pass."""
+    drained: Row
+    """int32[elements, passes]: the hand-over that ends each pass."""
 
 
 def elements(
-    at: StageLowering, weights: WeightStream, delivery: Delivery, held: int, columns: Indices
+    at: StageLowering, weights: WeightStream, delivery: Delivery, held: int, columns: Row
 ) -> tuple[list[Handover], Decoding | None]:
     """Append every element's firings for a stage; ``columns`` are those of the broadcast."""
-    work, nodes = at.work, [at.nodes.element(index) for index in range(at.machine.pe_array.elements)]
-    decoding = Decoding(at, weights, delivery, held, None) if work.needs(Need.DECODER) else None
-    one_by_one = decoding is not None and not decoding.at_load
-    made = _firings(at, nodes[0], by_itself=not one_by_one)
-    first = np.array([node.count for node in nodes], np.int64)
-    job_firing, drained = made.job_firing + first[:, None], made.drained + first[:, None]
-    if decoding is not None and one_by_one:
-        unit, given = decoding.giving(made.entry, made.entry_pass)
-        taken = made.entry_firing + np.repeat(first, np.diff(made.entry_offsets))
-    else:
-        chunks = _ChunksByElement(at, decoding)
-    for index, node in enumerate(nodes):
-        node.append(made.occupied[made.offsets[index] : made.offsets[index + 1]], at.layer)
-        queue = column_queue(at, node)
-        queue.give(columns)
-        queue.take(job_firing[index])
-        if decoding is not None and one_by_one:
-            mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
-            decoding.hand_entries(node, unit[mine], given[mine], taken[mine])
-        else:
-            chunks.hand(weights, delivery, node, index, job_firing[index], drained[index])
+    decoding = Decoding(at, weights, delivery, held, None) if at.work.needs(Need.DECODER) else None
+    one_by_one = decoding if decoding is not None and not decoding.at_load else None
+    chunks = _ChunksByElement(at, weights, delivery, decoding) if one_by_one is None else None
+    last_block = at.work.tiling.last_block
+    handovers: list[Handover] = []
+    for made in _firings(at, by_itself=one_by_one is None):
+        nodes = [at.nodes.element(len(handovers) + index) for index in range(made.drained.shape[0])]
+        first = np.array([node.count for node in nodes], np.int32)[:, None]
+        job_firing, drained = made.job_firing + first, made.drained + first
+        if one_by_one is not None:
+            unit, given_by = one_by_one.giving(made.entry, made.entry_pass)
+            taken_by = made.entry_firing + np.repeat(first[:, 0], np.diff(made.entry_offsets))
+        for index, node in enumerate(nodes):
+            node.append(made.occupied[made.offsets[index] : made.offsets[index + 1]], at.layer)
+            queue = column_queue(at, node)
+            queue.give(columns)
+            queue.take(job_firing[index])
+            if one_by_one is not None:
+                mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
+                one_by_one.hand_entries(node, unit[mine], given_by[mine], taken_by[mine])
+            elif chunks is not None:
+                chunks.hand(node, len(handovers), job_firing[index], drained[index])
+            handovers.append(Handover(node=node, firings=drained[index, last_block:]))
     if decoding is None:
         drop_chunks(at, weights, delivery)
-    last = drained[:, work.tiling.last_block :]
-    return [Handover(node=node, firings=mine) for node, mine in zip(nodes, last, strict=True)], decoding
+    return handovers, decoding
 
 
 class _ChunksByElement:
     """Whole chunks to the elements whose runs they hold, from the weight SRAM or from decode units."""
 
-    def __init__(self, at: StageLowering, decoding: Decoding | None) -> None:
-        self._at, self._decoding, self._active = at, decoding, active_jobs(at.work)
+    def __init__(self, at: StageLowering, weights: WeightStream, delivery: Delivery, decoding: Decoding | None) -> None:
+        self._at, self._weights, self._delivery, self._decoding = at, weights, delivery, decoding
+        self._active = active_jobs(at.work)
         self._passes = np.cumsum([jobs.size for jobs in self._active])[:-1]
         packed = at.work.packed
         section = packed.chunk_decoder // packed.shape.section_decoders
         self._order = np.argsort(section, kind="stable")
         self._bounds = np.searchsorted(section[self._order], np.arange(packed.shape.sections + 1))
 
-    def hand(
-        self,
-        weights: WeightStream,
-        delivery: Delivery,
-        node: NodeBuilder,
-        element: int,
-        job_firing: Indices,
-        last: Indices,
-    ) -> None:
+    def hand(self, node: NodeBuilder, element: int, job_firing: Row, last: Row) -> None:
         """Those of one element; ``job_firing`` are its firings of active jobs, ``last`` those that end a pass."""
         by_pass = np.split(job_firing, self._passes) if self._passes.size else [job_firing]
         user = ChunkUser(node=node, job_firing=by_pass, active=self._active, last=last)
@@ -107,68 +104,39 @@ class _ChunksByElement:
         if self._decoding is not None:
             self._decoding.hand_chunks(user, mine)
             return
-        take_chunks(self._at, weights, delivery, user, mine)
-        wait_for_tables(self._at, delivery, node, int(np.append(by_pass[0], last)[0]))
+        take_chunks(self._at, self._weights, self._delivery, user, mine)
+        wait_for_tables(self._at, self._delivery, node, int(np.append(by_pass[0], last)[0]))
 
 
-def _firings(at: StageLowering, node: NodeBuilder, *, by_itself: bool) -> ElementFirings:
+def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
+    """The firings of all elements, block by block of elements: of one-by-one entries no more are held than needed."""
     from dchw.lowering.firings import element_firings
 
     machine, work, array = at.machine, at.work, at.machine.pe_array
+    begin, length = _runs(work, array.elements)
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
-    occupied, offsets, job_firing, entry, entry_firing, entry_pass, entry_offsets, drained, done = element_firings(
-        work.activity,
-        *_runs(work, array.elements),
-        work.entries.row,
-        _entry_cycles(machine, work, fetched_by_element=by_itself),
-        array.hazard_cycles,
-        drain(work, machine),
-        by_itself,
-        array.lanes,
-        pixels,
-    )
-    _check_longest(work, int(done[2]))
-    at.does(node, Work.ENTRIES, done[0])
-    at.does(node, Work.PRODUCTS, done[1])
-    at.does(node, Work.GROUPS, array.elements * work.activity.sum(dtype=np.int64))
-    return ElementFirings(
-        occupied=occupied,
-        offsets=offsets,
-        job_firing=job_firing,
-        entry=entry,
-        entry_firing=entry_firing,
-        entry_pass=entry_pass,
-        entry_offsets=entry_offsets,
-        drained=drained,
-    )
-
-
-def _share_chunks(
-    at: StageLowering,
-    weights: WeightStream,
-    delivery: Delivery,
-    decoding: Decoding | None,
-    nodes: list[NodeBuilder],
-    first: Indices,
-    job_firing: Indices,
-    drained: Indices,
-) -> None:
-    """Chunks to the elements whose runs they hold, from the weight SRAM or from the decode units."""
-    work, active = at.work, active_jobs(at.work)
-    passes = np.cumsum([jobs.size for jobs in active])[:-1]
-    section = work.packed.chunk_decoder // work.packed.shape.section_decoders
-    for element, node in enumerate(nodes):
-        user = ChunkUser(
-            node=node, job_firing=np.split(job_firing[element], passes), active=active, last=drained[element]
+    floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
+    step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
+    for first in range(0, array.elements, step):
+        block = slice(first, first + step)
+        *rows, done = element_firings(work.activity, begin[block], length[block], work.entries.row, floor,
+                                      array.hazard_cycles, ends, by_itself, array.lanes, pixels)  # fmt: skip
+        occupied, offsets, job_firing, entry, entry_firing, entry_pass, entry_offsets, drained = rows
+        _check_longest(work, int(done[2]))
+        node = at.nodes.element(first)
+        at.does(node, Work.ENTRIES, done[0])
+        at.does(node, Work.PRODUCTS, done[1])
+        at.does(node, Work.GROUPS, drained.shape[0] * work.activity.sum(dtype=np.int64))
+        yield ElementFirings(
+            occupied=occupied,
+            offsets=offsets,
+            job_firing=job_firing,
+            entry=entry,
+            entry_firing=entry_firing,
+            entry_pass=entry_pass,
+            entry_offsets=entry_offsets,
+            drained=drained,
         )
-        mine = np.flatnonzero(section == element * work.packed.shape.sections // work.packed.shape.elements)
-        if decoding is None:
-            take_chunks(at, weights, delivery, user, mine)
-            wait_for_tables(at, delivery, node, int(first[element]))
-        else:
-            decoding.hand_chunks(user, mine)
-    if decoding is None:
-        drop_chunks(at, weights, delivery)
 
 
 def _check_longest(work: LayerWork, cycles: int) -> None:

@@ -42,10 +42,10 @@ def element_firings(
     ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass.
 
     Firings count from each element's first. Gives (occupied int32[n] and where each element's begin in it
-    int64[elements + 1]; first firing of each active job over all passes int64[elements, ...]; of each entry its index
-    int32[m], firing int64[m] and pass int32[m], empty with ``whole_runs``, and where each element's begin
-    int64[elements + 1]; firing of each pass's hand-over int64[elements, passes]; int64[3]: entries worked, products,
-    most cycles of a firing).
+    int64[elements + 1]; first firing of each active job over all passes int32[elements, ...]; of each entry its index
+    int32[m], firing int32[m] and pass int32[m], empty with ``whole_runs``, and where each element's begin
+    int64[elements + 1]; firing of each pass's hand-over int32[elements, passes]; int64[3]: entries worked, products,
+    most cycles of a firing). ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
     """
     passes, jobs = activity.shape
     elements = run_begin.shape[0]
@@ -76,11 +76,11 @@ def element_firings(
         offsets[element + 1] = offsets[element] + firings
         entry_offsets[element + 1] = entry_offsets[element] + (0 if whole_runs else entries)
     occupied = np.empty(offsets[elements], np.int32)
-    job_firing = np.empty((elements, active), np.int64)
+    job_firing = np.empty((elements, active), np.int32)
     entry_index = np.empty(entry_offsets[elements], np.int32)
-    entry_firing = np.empty(entry_offsets[elements], np.int64)
+    entry_firing = np.empty(entry_offsets[elements], np.int32)
     entry_pass = np.empty(entry_offsets[elements], np.int32)
-    drained = np.empty((elements, passes), np.int64)
+    drained = np.empty((elements, passes), np.int32)
     done = np.zeros(3, np.int64)
     e = 0
     for element in range(elements):

@@ -20,13 +20,13 @@ from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices
+from dchw.program.builder import Indices, Row
 from dchw.program.program import Work
 from dchw.quantities import ceil_div
 
 
 def lockstep(
-    at: StageLowering, weights: WeightStream, delivery: Delivery, held: int, columns: Indices
+    at: StageLowering, weights: WeightStream, delivery: Delivery, held: int, columns: Row
 ) -> tuple[Handover, Decoding | None]:
     """Append the array's firings for a stage; ``columns`` are those of the broadcast."""
     machine, work, array = at.machine, at.work, at.machine.pe_array

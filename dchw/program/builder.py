@@ -24,6 +24,8 @@ _LIMIT = 2**31
 Indices = npt.NDArray[np.int64]
 Row = npt.NDArray[np.int32]
 """int32[n]"""
+Firings = Indices | Row
+"""Indices of firings: 32 bits hold them, 64 those that are still to be worked out."""
 
 
 @dataclass(eq=False, kw_only=True)
