@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dchw.formats import Need
-from dchw.lowering.decoding import kept_decoded
+from dchw.lowering.weights import kept_decoded
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Flow, Unit
 from dchw.mapping.stages import LayerWork, Stage

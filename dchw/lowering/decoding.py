@@ -18,7 +18,7 @@ import numpy.typing as npt
 from dchw.formats.packing.layout import run_layout
 from dchw.lowering.chunks import ChunkUser, needed_chunks
 from dchw.lowering.context import StageLowering
-from dchw.lowering.weights import Delivery, WeightStream, decoded_bytes
+from dchw.lowering.weights import Delivery, WeightStream, kept_decoded
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
@@ -42,11 +42,6 @@ def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
             "parts of half the weight SRAM; raise weight_sram.size_bytes or lower huffman.chunk_entries"
         )
     return held
-
-
-def kept_decoded(machine: Machine, work: LayerWork) -> bool:
-    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
-    return decoded_bytes(work) * 2 <= machine.weight_sram.size_bytes
 
 
 def _largest_chunk(work: LayerWork) -> int:

@@ -3,8 +3,9 @@
 Regions of a layer lie one behind another in DRAM, each from a block boundary on. Blocks are asked for in the order in
 which chunks need them (tables first, then chunk by chunk: pointers, gaps, codes), each block once per round. A chunk is
 *delivered* when its last block is in; a block's room is free when every chunk with a byte in it is used up, block by
-block in the order of asking. A layer that needs several passes and fits half of the buffer is fetched in one round and
-kept until its last pass; otherwise every pass is a round of its own.
+block in the order of asking. A layer that needs several passes and fits the buffer is fetched in one round and stays,
+chunk by chunk, until its last pass; one that is decoded at load and kept decoded is fetched once. Otherwise every pass
+is a round of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
+from dchw.mapping.rooms import resident_room
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, NodeBuilder
 from dchw.quantities import DchwError, ceil_div
@@ -94,9 +96,9 @@ class WeightStream:
         blocks = _chunk_blocks(work, self._machine)
         passes = work.tiling.passes
         total = tables.stream.size + blocks.stream.size
-        blocked = work.tiling.blocks > 1
-        rounds = 1 if passes == 1 or blocked or total <= self._capacity // 2 else passes
-        self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1 and not blocked)
+        once = work.tiling.blocks > 1 or (self._at_load and kept_decoded(self._machine, work))
+        rounds = 1 if passes == 1 or once or total <= self._capacity else passes
+        self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1 and not once)
         base = self._place(work)
         deliver, tables_firing = at.nodes.deliver, None
         if tables.stream.size:
@@ -200,6 +202,11 @@ class WeightStream:
                 f"layer {work.name!r}: its chunks need {most} blocks of {self._machine.dma.request_bytes} B at once, "
                 f"but the {size} holds {self._capacity}; raise {name}, or lower huffman.chunk_entries or huffman.units"
             )
+
+
+def kept_decoded(machine: Machine, work: LayerWork) -> bool:
+    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
+    return decoded_bytes(work) <= resident_room(machine, decoded=True)
 
 
 def decoded_bytes(work: LayerWork) -> int:

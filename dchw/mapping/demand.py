@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import Need, PackedLayer, storage_format
+from dchw.formats import Need, PackedLayer, StorageFormat, storage_format
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.search import Demand
@@ -15,7 +15,8 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
     form, geometry = storage_format(packed.storage), layer.geometry
     array, sram = machine.pe_array, machine.activation_sram
     jobs = geometry.columns * geometry.groups
-    decoded = Need.DECODER in form.needs
+    coded = Need.DECODER in form.needs
+    decoded = coded and machine.huffman.placement is Placement.LOAD
     per_group = ceil_div(array.lanes * machine.formats.activations.bits, sram.banks * sram.word_bits)
     rows_of_group = geometry.out_channels // geometry.groups
     entries_a_row = packed.entries / geometry.out_channels
@@ -27,7 +28,7 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
             work = max(entries_a_row * rows / min(array.elements, rows), jobs / groups) * groups
         else:
             work = broadcast * groups * array.dense_cycles(min(rows, rows_of_group), pixels)
-        if decoded and machine.huffman.placement is Placement.USE:
+        if coded and not decoded:
             work = max(work, entries_a_row * rows / machine.huffman.units)
         drain = array.drain_cycles(ceil_div(rows, array.elements), pixels)
         return max(work, broadcast * groups * per_group) + drain
@@ -39,7 +40,17 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
         batch=batch,
         weight_bytes=packed.total_bytes,
         table_bytes=tables,
+        resident_bytes=_decoded_bytes(packed, form, layer, array.elements) if decoded else packed.total_bytes,
+        decoded=decoded,
         input_bytes=input_bytes,
-        cuttable=not decoded,
+        cuttable=not coded,
         cycles=cycles,
     )
+
+
+def _decoded_bytes(packed: PackedLayer, form: StorageFormat, layer: CompressedLayer, elements: int) -> int:
+    """Entries at fixed width and column starts, each as wide as the most entries of a column in an element ask for."""
+    geometry = layer.geometry
+    rows = geometry.out_channels // geometry.groups
+    starts = geometry.columns * geometry.groups * min(elements, rows) * ceil_div(rows, elements).bit_length()
+    return ceil_div(packed.entries * form.entry_bits(packed) + (starts if form.positions else 0), 8)

@@ -7,8 +7,9 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
             for block of columns:                            a block stays in the weight SRAM ...
                 for tile of pixels in the band:              ... while all tiles of the band go by
 
-- A part that fits half of the weight SRAM is one block; the other half fills with the next. One that does not is cut
-  into blocks of columns that do; sums of all tiles of the band then wait in the accumulators.
+- A part that fits the weight SRAM is one block: it stays for all tiles of the band, and leaves chunk by chunk with the
+  last of them while the next part follows. One that does not is cut into blocks of columns that fit half of it; sums of
+  all tiles of the band then wait in the accumulators (`dchw.mapping.rooms`).
 - With bands outermost, a band of the input that fits half of the activation SRAM stays for all parts; weights are
   fetched once a band. With parts outermost, a part stays for all bands, and the input is fetched once a part, unless
   all of it fits.
@@ -16,7 +17,7 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
   kernel reaches over; the overlap is fetched again.
 
 Among all of these the one with the fewest DRAM bytes is taken, among equals the one with the fewest cycles.
-`simple_choice` is the order to beat: all rows that fit half of the weight SRAM, tiles as wide as the array takes them,
+`simple_choice` is the order to beat: all rows that fit the weight SRAM, tiles as wide as the array takes them,
 and weights again for every tile where they do not fit.
 """
 
@@ -29,6 +30,7 @@ from enum import Enum
 
 from dchw.graph.geometry import Geometry
 from dchw.machines.machine import Machine
+from dchw.mapping.rooms import block_room, resident_room
 from dchw.quantities import DchwError, ceil_div
 
 
@@ -43,6 +45,10 @@ class Demand:
     """All weight regions of the layer as packed, tables included."""
     table_bytes: int
     """Of these, what every part of rows needs again: codebooks and code tables."""
+    resident_bytes: int
+    """What all weights take in the weight SRAM where they stay."""
+    decoded: bool
+    """Whether they lie there decoded, at fixed width."""
     input_bytes: int
     """The input tensor; 0 where it is on the chip already."""
     cuttable: bool
@@ -114,7 +120,8 @@ class Search:
     def __init__(self, demand: Demand, machine: Machine) -> None:
         self.demand = demand
         self._array = machine.pe_array
-        self._weight_room = machine.weight_sram.size_bytes // 2
+        self._weight_room = resident_room(machine, decoded=demand.decoded)
+        self._block_room = block_room(machine)
         # an eighth is for tensors that are read behind the layer
         self._input_room = machine.activation_sram.size_bytes // 2 * 7 // 8
         self._value_bits = machine.formats.activations.bits
@@ -144,11 +151,11 @@ class Search:
         )
 
     def simple(self) -> Choice:
-        """Rows that fit half of the weight SRAM, the widest tile, and weights again every tile where none fit."""
+        """Rows that fit the weight SRAM, the widest tile, and weights again every tile where none fit."""
         demand = self.demand
-        wanted = ceil_div(demand.weight_bytes + demand.weight_bytes // 8, self._weight_room)
         alone = self._tiles(demand.geometry.out_channels)[:1] == [demand.pixels]
-        parts = 1 if alone or demand.weight_bytes <= self._weight_room else min(wanted, self._steps)
+        wanted = ceil_div(demand.resident_bytes, self._weight_room)
+        parts = 1 if alone else min(wanted, self._steps)
         rows = min(ceil_div(self._steps, parts) * self._unit, demand.geometry.out_channels)
         while not (tiles := self._tiles(rows)):
             if rows <= self._unit:
@@ -261,8 +268,8 @@ class Search:
 
     def _part_bytes(self, rows: int) -> int:
         demand = self.demand
-        own = demand.weight_bytes - demand.table_bytes
-        return demand.table_bytes + ceil_div(own * rows, demand.geometry.out_channels)
+        tables = 0 if demand.decoded else demand.table_bytes
+        return tables + ceil_div((demand.resident_bytes - tables) * rows, demand.geometry.out_channels)
 
     def _blocks(self, rows: int, tile: int, band_tiles: int) -> int | None:
         """Blocks of columns in which a part is worked; None where the band's sums do not fit the accumulators."""
@@ -272,8 +279,7 @@ class Search:
         pixels = min(band_tiles * tile, self.demand.pixels)
         if not self.demand.cuttable or ceil_div(rows, self._array.elements) * pixels > self._array.accumulators:
             return None
-        # a block and the next one share the buffer, in whole requests and chunks: an eighth is kept for their ends
-        return ceil_div(size, self._weight_room - self._weight_room // 8)
+        return ceil_div(size, self._block_room)
 
     def _too_many_rows(self) -> DchwError:
         rows = ceil_div(min(self._unit, self.demand.geometry.out_channels), self._array.elements)

@@ -27,6 +27,8 @@ def demand(geometry: Geometry, row_bytes: int, *, input_bytes: int | None = None
         batch=1,
         weight_bytes=row_bytes * geometry.out_channels,
         table_bytes=0,
+        resident_bytes=row_bytes * geometry.out_channels,
+        decoded=False,
         input_bytes=2 * values if input_bytes is None else input_bytes,
         cuttable=cuttable,
         cycles=lambda rows, pixels: float(geometry.columns * ceil_div(rows, 4) * ceil_div(pixels, 4)),
@@ -60,7 +62,7 @@ def test_costs_are_those_of_a_literal_walk_and_the_best_is_the_least(
             part=choice.part_rows,
             band=choice.tile * choice.band_tiles,
             bands_outermost=choice.bands_outermost,
-            weight_room=target.weight_sram.size_bytes // 2,
+            weight_room=target.weight_sram.size_bytes // 8 * 7,
             input_room=target.activation_sram.size_bytes // 2 * 7 // 8,
         )
         total = cost.weight_bytes + cost.input_bytes
@@ -97,7 +99,7 @@ def test_a_layer_whose_part_does_not_fit_is_worked_in_blocks_of_columns() -> Non
 @pytest.mark.parametrize("storage", ["dense-int8", "shared", "csr", "palette"])
 def test_both_engines_agree_on_blocks_bands_and_parts(storage: str) -> None:
     network = convolution(Geometry(in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9)))
-    size = {"csr": "16 KiB", "shared": "4 KiB"}.get(storage, "2 KiB")
+    size = {"csr": "16 KiB", "shared": "4 KiB", "palette": "1 KiB"}.get(storage, "2 KiB")
     target = machine_with(weight_sram__size_bytes=size, activation_sram__size_bytes="2 KiB", **SMALL)
     timing, program, workload = timed(network, target, storage)
     assert len(workload.stages) > 1
@@ -140,7 +142,7 @@ def test_a_wide_layer_reads_what_was_promised() -> None:
     row = result.mapping_frame().iloc[0]
     assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(result.dram_read_bytes, rel=0.01)
     assert result.dram_read_bytes < 8.0e6
-    assert row["simple_bytes"] > 37.0e6
+    assert row["simple_bytes"] > 33.0e6
     assert row["least_bytes"] == pytest.approx(2.36e6 + 2 * 512 * 784, rel=0.01)
 
 
@@ -150,3 +152,25 @@ def test_more_rows_than_accumulators_are_worked_in_parts() -> None:
     assert timing.cycles > 0
     assert sum(stage.layer.geometry.out_channels for stage in workload.stages) == 300
     assert max(stage.layer.tiling.rows for stage in workload.stages) <= 64
+
+
+def test_a_part_may_fill_the_weight_sram_and_decoding_at_load_fetches_it_once() -> None:
+    # VGG-16's conv3_2 at 30 % is 164 KB coded and 332 KB decoded: at use it stays whole, at load in two parts, or whole
+    # where half of the weight SRAM holds what was decoded
+    geometry = Geometry(in_channels=256, out_channels=256, kernel=(3, 3), padding=(1, 1), in_size=(28, 28))
+    weight = np.random.default_rng(0).standard_normal((256, 256, 3, 3), dtype=np.float32)
+    net = dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry})
+    network = dchw.compress(net, dchw.Recipe(density=0.3, codebook_bits=5))
+    phone = dchw.machine("phone-lpddr5x")
+    tight = phone.replace("weight_sram.size_bytes", "256 KiB")  # more than half of it is taken
+    at_load = phone.replace("huffman.placement", "load")
+    for target, parts in (
+        (phone, 1),
+        (tight, 1),
+        (at_load, 2),
+        (at_load.replace("weight_sram.size_bytes", "1 MiB"), 1),
+    ):
+        result = dchw.simulate(network, target, "huffman", arithmetic="none")
+        row = result.mapping_frame().iloc[0]
+        assert ceil_div(256, row["part_rows"]) == parts
+        assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(result.dram_read_bytes, rel=0.01)
