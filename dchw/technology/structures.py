@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from dchw.quantities import DchwError, nearest
+from dchw.technology.banks import banked
 from dchw.technology.figure import Figure, combine, slowest
 from dchw.technology.logic import Block
 from dchw.technology.parts import Parts, Structure, Table, at_least
@@ -22,6 +23,8 @@ FLIP_FLOP_QUEUE_BITS = 1024
 """Queues of more bits are SRAM: EIE's largest file of registers holds 64 words of 16 bits."""
 WIDEST_QUEUE_MACRO_BITS = 128
 """Width of the widest macro with a read and a write port in the table; narrower words than 8 bits are padded."""
+LARGEST_QUEUE_MACRO_BYTES = 1 << 16
+"""Size of the largest of them; a longer queue is several, one of which is accessed at a time."""
 ADDRESS_BITS = 14
 """Words an element addresses: 128 KiB of 64 bits, EIE's share of its weight memory."""
 
@@ -50,8 +53,10 @@ def _queue_words(parts: Parts, depth: int, bits: int) -> Table:
         return parts.register_table(depth, bits)
     copies = math.ceil(bits / WIDEST_QUEUE_MACRO_BITS)
     width = max(8, math.ceil(bits / copies))
-    one = parts.macro_table(parts.sram(math.ceil(depth * width / 8), width, "1R1W"))
-    return one.side_by_side(copies)
+    size = math.ceil(depth * width / 8)
+    banks = math.ceil(size / LARGEST_QUEUE_MACRO_BYTES)
+    macro = parts.sram(math.ceil(size / banks), width, "1R1W")
+    return parts.macro_table(banked(macro, banks)).side_by_side(copies)
 
 
 def entry_fetch(parts: Parts, *, word_bits: int, entry_bits: int) -> Structure:
