@@ -34,7 +34,7 @@ def costs_of(storage: str) -> Mapping[str, UnitCosts]:
 
 def check(result: SimResult, report: CostReport) -> None:
     workload = result.workload
-    check_complete(report, result.counts, costs_of(workload.storage), result.timing, workload.machine.dram.part)
+    check_complete(report, result.counts, costs_of(workload.storage), result.timing, workload.machine.dram)
 
 
 @pytest.mark.parametrize("storage", FORMATS)
@@ -104,6 +104,27 @@ def test_an_event_without_an_energy_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(accounting, "unit_costs", without_macs)
     with pytest.raises(SimulationError, match="expected an energy for mac in pe_array; got none"):
         simulate(tiny_network(), "phone-lpddr5x", "dense-int8")
+
+
+def test_controller_and_phy_are_left_out_or_stated_and_the_scope_says_which() -> None:
+    net = tiny_network()
+    spread = {"low": 1, "nominal": 2, "high": 3}
+    phone = dchw.machine("phone-lpddr5x")
+    plain, stated = (
+        dchw.simulate(net, machine) for machine in (phone, phone.replace("dram.controller_and_phy", spread))
+    )
+    rows = [row for row in stated.costs.rows if row.event == "controller_and_phy"]
+    bits = 8 * int(stated.timing.memory.size_bytes.sum()) if stated.timing.memory else 0
+    assert math.fsum(row.count for row in rows) == bits > 0
+    assert math.fsum(row.energy_pj for row in rows) == pytest.approx(2 * bits)
+    assert stated.energy_pj - plain.energy_pj == pytest.approx(2 * bits)
+    assert {row.each.confidence for row in rows} == {Confidence.ASSUMED}
+    assert plain.costs.scope.endswith("without controller and PHY")
+    assert stated.costs.scope.endswith("with controller and PHY, assumed 1 / 2 / 3 pJ per bit")
+    cut = replace(stated.costs, rows=tuple(row for row in stated.costs.rows if row is not rows[0]))
+    machine = stated.workload.machine
+    with pytest.raises(SimulationError, match="controller_and_phy"):
+        check_complete(cut, stated.counts, unit_costs(machine, "huffman"), stated.timing, machine.dram)
 
 
 def test_clocks_at_work_and_idle_cover_the_whole_run() -> None:

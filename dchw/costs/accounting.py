@@ -10,13 +10,13 @@ from types import MappingProxyType
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption
-from dchw.dram.energy import activity, energy_rows
+from dchw.dram.energy import CONTROLLER_AND_PHY, activity, energy_rows
 from dchw.dram.options import FixedMemory
-from dchw.dram.standard import Standard
 from dchw.engines.result import Timing
 from dchw.formats import Need, storage_format
 from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
+from dchw.machines.units.dram import Dram
 from dchw.machines.units.unit import MEMORY, Face, UnitCosts
 from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
@@ -65,7 +65,7 @@ def account(
         alternatives=partial(_choices, machine, storage, tuple(counts), program, timing, rows),
         warnings=_too_slow(machine, priced),
     )
-    check_complete(report, counts, priced, timing, machine.dram.part)
+    check_complete(report, counts, priced, timing, machine.dram)
     return report
 
 
@@ -146,9 +146,9 @@ def check_complete(
     counts: Iterable[EventCount],
     costs: Mapping[str, UnitCosts],
     timing: Timing,
-    part: Standard | FixedMemory,
+    dram: Dram,
 ) -> None:
-    """Every event, clock, leakage, area and what the memory ``part`` did has its rows, with equal counts.
+    """Every event, clock, leakage, area and what the memory did has its rows, with equal counts.
 
     Raises SimulationError for what is missing. A fixed memory has no energies, and its scope says so.
     """
@@ -156,13 +156,15 @@ def check_complete(
     for count in counts:
         key = (count.unit, str(count.event), count.layer, _stream_name(count))
         expected[key] = expected.get(key, 0) + count.count
-    memory = timing.memory
+    memory, part = timing.memory, dram.part
     if memory is not None and not isinstance(part, FixedMemory):
         for done in energy_rows(part, activity(part, memory.channels, memory.clocks)):
             expected[MEMORY, done.event, "", ""] = done.count
         for event in (Event.DRAM_READ, Event.DRAM_WRITE):
             if bursts := memory.commands.get(event, 0):
                 expected[MEMORY, event, "", ""] = bursts
+        if dram.controller_and_phy is not None:
+            expected[MEMORY, CONTROLLER_AND_PHY, "", ""] = 8.0 * int(memory.size_bytes.sum())
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for row in report.rows:
         # bursts of the memory are shared out over layers and streams

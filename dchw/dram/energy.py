@@ -22,8 +22,8 @@ currents are known, input and output may be given as DRAMPower has it, by the ed
     commands             each rising edge of a command and address line, and V^2 / R while it is high, counted command
                          by command from its code, row, column and bank (`dchw.dram.codes`)
 
-Without currents, the assumed energy per streamed bit is divided as the standard file says. Not in either: the
-controller and PHY on the chip, power-down, temperature.
+Without currents, the assumed energy per streamed bit is divided as the standard file says. Not in either:
+power-down and temperature, and the controller and PHY on the chip unless a machine states them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail, SignalEdges
+from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail, SignalEdges, Spread
 from dchw.dram.device import account_power
 from dchw.dram.lines import account_lines
 from dchw.dram.options import FixedMemory
@@ -48,6 +48,8 @@ WRITE_IO = "dram_write_io"
 CLOCK_IO = "dram_clock_io"
 COMMAND_EDGES = "dram_command_edges"
 COMMAND_LEVELS = "dram_command_levels"
+CONTROLLER_AND_PHY = "controller_and_phy"
+"""Row of the chip's own side of the interface, per bit moved, where a machine states it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,16 +266,31 @@ def energy_rows(std: Standard, done: Activity) -> tuple[EnergyRow, ...]:
     )
 
 
-def scope(part: Standard | FixedMemory) -> str:
-    """What the energy of a memory covers, in words for every table that shows it."""
+def controller_and_phy(spread: Spread) -> Figure:
+    """pJ per bit that the controller and PHY on the chip take, as a machine states it."""
+    source = "controller and PHY as the machine states them, no public figure"
+    return Figure(spread.nominal, spread.low, spread.high, "pJ", source, Confidence.ASSUMED).because(
+        "DRAM: controller and PHY"
+    )
+
+
+def scope(part: Standard | FixedMemory, interface: Spread | None = None) -> str:
+    """What the energy of a memory covers, in words for every table that shows it.
+
+    ``interface`` is what a machine states of its controller and PHY, in pJ per bit.
+    """
     if isinstance(part, FixedMemory):
         return "fixed memory: no DRAM energy is counted"
+    chip = "without controller and PHY"
+    if interface is not None:
+        span = f"{interface.low:g} / {interface.nominal:g} / {interface.high:g}"
+        chip = f"with controller and PHY, assumed {span} pJ per bit"
     model = part.energy
     if isinstance(model, AssumedEnergy):
         bit = model.streaming_pj_per_bit
         return (
             f"{part.name} device, I/O and background: assumed {bit.low:g} / {bit.nominal:g} / {bit.high:g} pJ per bit "
-            "at streaming peak, no public currents; without controller and PHY"
+            f"at streaming peak, no public currents; {chip}"
         )
     io = "without I/O rail"
     if isinstance(model.io, SignalEdges):
@@ -282,7 +299,7 @@ def scope(part: Standard | FixedMemory) -> str:
             io = "I/O of data, strobe and clock lines from counted edges, without command and address lines"
     elif model.io is not None:
         io = "with I/O rail"
-    return f"{part.name} device and background from {model.confidence} currents, {io}; without controller and PHY"
+    return f"{part.name} device and background from {model.confidence} currents, {io}; {chip}"
 
 
 def total_pj(rows: tuple[EnergyRow, ...]) -> float:

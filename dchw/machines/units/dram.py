@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from dchw.config import Positive
 from dchw.dram.address import address_map
+from dchw.dram.currents import Spread
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard
@@ -46,6 +47,10 @@ class Dram(Unit):
     Default: what the standard's file says."""
     controller: Controller = Controller()
     """How the memory controller of every channel works."""
+    controller_and_phy: Spread | None = None
+    """Energy of the controller and PHY on the chip in pJ per bit moved: ``low``, ``nominal`` and ``high``.
+
+    Left out by default, and every result says so: no figure of a phone's chip is public. 1, 2 and 3 are plausible."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Dram:
