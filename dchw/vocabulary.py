@@ -33,6 +33,7 @@ class Event(StrEnum):
     DMA_REQUEST = "dma_request"
     SRAM_READ = "sram_read"  # one word
     SRAM_WRITE = "sram_write"  # one word
+    POINTER_READ = "pointer_read"  # one pointer out of a memory of its own
     TABLE_WRITE = "table_write"  # one entry of a decode table or codebook
     SYMBOL_DECODE = "symbol_decode"  # one gap or one code out of a Huffman stream
     DECODE_STEP = "decode_step"  # one code bit (bit-serial) or one look-up of several symbols (multi-symbol)

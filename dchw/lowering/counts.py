@@ -180,7 +180,7 @@ class _Counting:
 
     def _fetch(self) -> None:
         """Fixed-width entries of active columns, run by run or column by column, each from a word boundary on; and in
-        every pass all of what tells where runs begin."""
+        every pass what tells where runs begin."""
         work, sram = self._work, self._machine.weight_sram
         if work.form.positions:
             runs = work.entries
@@ -189,9 +189,14 @@ class _Counting:
         else:
             words = int(self._active.sum()) * sram.words(work.rows * work.entry_bits)
         self._add(self._machine.weight_sram, Event.SRAM_READ, words, work.form.values)
-        for stream in work.form.run_regions:
-            size = sram.words(work.packed.packed_bytes.get(stream, 0) * 8)
-            self._add(self._machine.weight_sram, Event.SRAM_READ, size * work.tiling.passes, stream)
+        for stream in work.form.run_regions & work.packed.packed_bytes.keys():
+            if stream is Stream.POINTERS and sram.pointer_memory is not None:
+                # where a run begins and where it ends, one read each
+                reads = 2 * int(self._active.sum()) * self._machine.pe_array.elements
+                self._add(sram, Event.POINTER_READ, reads, stream)
+                continue
+            size = sram.words(work.packed.packed_bytes[stream] * 8)
+            self._add(sram, Event.SRAM_READ, size * work.tiling.passes, stream)
 
     def _decode(self, used: int) -> None:
         machine, work, coded = self._machine, self._work, self._work.coded

@@ -32,9 +32,11 @@ from dchw.formats import Entries
 from dchw.graph.network import Network, placeholder
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine, machine
+from dchw.machines.units.unit import MEMORY
 from dchw.mapping.workload import map_network
 from dchw.program.program import Program
 from dchw.quantities import ceil_div
+from dchw.run.simulation import priced
 from dchw.tables import read_table
 from dchw.validate import Check
 
@@ -49,6 +51,8 @@ MATCHED_LIMIT_PCT = 5.0
 
 PUBLISHED_GAIN_256 = 3.25
 """Throughput of 256 elements over 64, as the paper prints it; its Table V gives 5.2, of which the clock is 1.5."""
+PUBLISHED_CHIP_MW = 590
+"""EIE, Table V: 64 elements at 45 nm and 800 MHz."""
 
 
 def checks() -> list[Check]:
@@ -182,6 +186,7 @@ def whole_runs(layers: list[EieLayer], target: Machine, seed: int = 0) -> Check:
                 "recurrence_cycles": again,
                 "actual_us": _us(run.cycles, target),
                 "published_us": layer.actual_us,
+                "chip_mw": run.chip_mw,
             }
         )
     table = pd.DataFrame(rows)
@@ -194,6 +199,9 @@ def whole_runs(layers: list[EieLayer], target: Machine, seed: int = 0) -> Check:
             f"Seed {seed}. entries and packed_mib are of the whole layer; packed_mib includes pointers, for which EIE "
             "has an SRAM of its own.",
             "Inputs of more than 4,096 values run in one pass here and in several in EIE (less than 1 % of the time).",
+            "chip_mw is the energy of a run without DRAM over its time. The published "
+            f"{PUBLISHED_CHIP_MW} mW are at full rate and 8 entries a word; columns of fewer entries read a word and "
+            "two pointers for less work.",
         ),
     )
 
@@ -299,6 +307,8 @@ class WholeRun:
     fillers: int
     packed_bytes: int
     resident: bool
+    chip_mw: float
+    """Average power of everything on the chip."""
 
     @classmethod
     def of(cls, layer: EieLayer, target: Machine, seed: int) -> WholeRun:
@@ -306,6 +316,8 @@ class WholeRun:
         workload = map_network(_network(layer, _rng(layer, seed)), target, "shared")
         program = lower(workload, warm=True)
         timing = fast_engine.run(program, record=True)
+        costs = priced(workload, program, timing, engine="fast", warm=True).costs
+        on_chip_pj = sum(row.energy_pj for row in costs.rows if row.category != MEMORY)
         work = workload.stages[0].layer
         assert isinstance(work.weights, Entries)
         key = work.weights.job.astype(np.int64) * target.pe_array.elements + work.weights.element
@@ -318,6 +330,7 @@ class WholeRun:
             fillers=work.packed.fillers,
             packed_bytes=work.packed.total_bytes,
             resident=all("dma.weights" not in node.name for node in program.nodes),
+            chip_mw=on_chip_pj / costs.seconds * 1e-9,
         )
 
 

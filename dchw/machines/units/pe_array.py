@@ -31,9 +31,6 @@ from dchw.technology.parts import Parts, Table
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
 from dchw.vocabulary import Event
 
-INDEX_BITS = 16
-"""Width of a running row index: up to 65,536 rows."""
-
 
 class PeArray(Unit):
     """Parameters of the array."""
@@ -97,7 +94,8 @@ class PeArray(Unit):
 
         A queue holds ``queue_depth`` tiles, one word per group of lanes, in flip-flops or, where tiles are large, in a
         small SRAM; in lockstep one queue serves all elements. Multiplying in floating point needs operands of one
-        width, the wider one. Elements that read stored entries themselves hold a word of them and pick one a cycle.
+        width, the wider one. Elements that read stored entries themselves hold a word of them and pick one a cycle. A
+        running index tells an element's accumulators apart.
         """
         formats, lockstep = setting.formats, not setting.positions
         indexed = Need.INDEX in setting.needs
@@ -114,7 +112,7 @@ class PeArray(Unit):
         )
         sums = self._accumulator_table(parts, formats.accumulators.bits)
         memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
-        index = index_accumulator(parts, bits=INDEX_BITS)
+        index = index_accumulator(parts, bits=max(1, (self.accumulators - 1).bit_length()))
         lanes = self.lanes * self.elements
         blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
         blocks += [(index, self.elements)] * indexed

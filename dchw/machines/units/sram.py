@@ -13,13 +13,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from dchw.config import Positive, Size
+from dchw.config import Config, Positive, Size
 from dchw.formats import Need
 from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
 from dchw.quantities import ceil_div
 from dchw.technology.banks import banked
-from dchw.technology.figure import Figure
+from dchw.technology.figure import Figure, slowest
 from dchw.technology.parts import Parts
+from dchw.technology.structures import merged
 from dchw.vocabulary import Event
 
 
@@ -97,8 +98,25 @@ class ActivationSram(Sram):
         return {**super().links(setting), "columns": Port(direction=Direction.OUT, bits=bits)}
 
 
+class PointerMemory(Config):
+    """An array of its own for stored pointers, read at random: where a column's entries begin and where they end."""
+
+    size_bytes: Size = Field(le=1 << 30)
+    """Capacity over all banks, written with its unit."""
+    banks: Positive = Field(le=1 << 14)
+    """Two an element let the begin and the end be read in one cycle, as in EIE."""
+    word_bits: Positive = Field(le=64)
+    """Width of a pointer."""
+
+
 class WeightSram(Sram):
     """The buffer of weights: coded chunks, fixed-width entries or plain weights, read by whoever decodes or works."""
+
+    works_with: ClassVar[str] = "pe_array"
+
+    pointer_memory: PointerMemory | None = None
+    """Where elements read stored pointers; without one they come with the weights. It is filled as part of this
+    buffer, at this buffer's energy per word."""
 
     def readers(self, setting: Setting) -> int:
         """Decode units that read chunks at use, elements that read their own entries, or the lockstep array."""
@@ -114,3 +132,27 @@ class WeightSram(Sram):
             "chunks": chunks,
             "tables": Port(direction=Direction.OUT, bits=self.word_bits),
         }
+
+    def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
+        """The weights' macros, and those of the pointers: a read with the counter that addresses it and a register."""
+        weights, memory = super().costs(parts, setting), self.pointer_memory
+        if memory is None:
+            return weights
+        bank = parts.sram(memory.size_bytes // memory.banks, memory.word_bits)
+        address_bits = max(1, (bank.words - 1).bit_length())
+        held = parts.structure(
+            {},
+            blocks=(parts.logic.register(memory.word_bits), parts.logic.count(address_bits)),
+            tables=(parts.macro_table(bank),),
+            path=(bank.access,),
+            register_bits=memory.word_bits + address_bits,
+        )
+        logic = parts.logic.register(memory.word_bits).energy_pj + parts.logic.count(address_bits).energy_pj
+        whole = merged(parts, [(held, memory.banks)], {})
+        return UnitCosts(
+            energy_pj={**weights.energy_pj, Event.POINTER_READ: bank.read + logic},
+            leakage_mw=weights.leakage_mw + whole.leakage_mw,
+            area_mm2=weights.area_mm2 + whole.area_mm2,
+            clock_pj=whole.clock_pj,
+            delay_ns=slowest(delay for delay in (weights.delay_ns, bank.access) if delay is not None),
+        )
