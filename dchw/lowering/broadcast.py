@@ -31,14 +31,13 @@ def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Row:
     has passed it.
     """
     work, sram = at.work, at.machine.activation_sram
-    vector_bits = at.machine.pe_array.lanes * at.machine.formats.activations.bits
-    per_group = ceil_div(vector_bits, sram.banks * sram.word_bits)
+    per_group = sram.feed_cycles(at.machine.pe_array.lanes, at.machine.formats.activations.bits, at.work.side_by_side)
     passes = work.tiling.passes
     cycles = np.ones((passes, work.activity.shape[1] + 1), np.int32)
     cycles[:, 1:] = work.activity.astype(np.int32) * per_group
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
-    at.does(at.nodes.broadcast, Work.GROUPS, int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
+    at.does(at.nodes.broadcast, Work.GROUPS, at.work.side_by_side * int(work.activity.sum(dtype=np.int64)))
     if previous is not None:
         ready = at.builder.link(at.nodes.vector, at.nodes.broadcast, what="inputs complete")
         ready.give([previous])

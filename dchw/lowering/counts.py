@@ -135,7 +135,8 @@ class _Counting:
         machine, work = self._machine, self._work
         sram, bits = machine.activation_sram, machine.formats.activations.bits
         words = sram.words(machine.pe_array.lanes * bits)
-        self._add(self._machine.activation_sram, Event.SRAM_READ, int(self._groups.sum()) * words, Stream.ACTIVATIONS)
+        broadcast = work.side_by_side * int(self._groups.sum())
+        self._add(self._machine.activation_sram, Event.SRAM_READ, broadcast * words, Stream.ACTIVATIONS)
         for size in self._stage.loads.values():
             self._add(self._machine.activation_sram, Event.SRAM_WRITE, sram.words(size * 8), Stream.ACTIVATIONS)
         self._add(
@@ -149,19 +150,21 @@ class _Counting:
         self._add(self._machine.pe_array, Event.MAC, products)
         self._add(self._machine.pe_array, Event.ACCUMULATOR_ACCESS, products + self._work.output_values)
 
+    def _queue(self) -> None:
+        queued = self._work.queues(self._machine.pe_array.elements) * int(self._groups.sum())
+        self._add(self._machine.pe_array, Event.QUEUE_WRITE, queued, Stream.ACTIVATIONS)
+        self._add(self._machine.pe_array, Event.QUEUE_READ, queued, Stream.ACTIVATIONS)
+
     def _lockstep(self) -> int:
         work = self._work
-        # one queue in front of the lockstep array
-        self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()), Stream.ACTIVATIONS)
-        self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()), Stream.ACTIVATIONS)
+        self._queue()
         self._multiply(int(self._lanes.sum()) * work.rows)
         return int(self._active.sum()) * work.rows
 
     def _sparse(self) -> int:
-        work, elements = self._work, self._machine.pe_array.elements
+        work = self._work
         per_job = np.bincount(work.entries.job, minlength=self._active.size)
-        self._add(self._machine.pe_array, Event.QUEUE_WRITE, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
-        self._add(self._machine.pe_array, Event.QUEUE_READ, int(self._groups.sum()) * elements, Stream.ACTIVATIONS)
+        self._queue()
         self._multiply(int((per_job * self._lanes).sum()))
         return int((per_job * self._active).sum())
 

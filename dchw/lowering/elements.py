@@ -116,6 +116,7 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
     begin, length = _runs(work, array.elements)
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
     floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
+    at.does(at.nodes.element(0), Work.GROUPS, work.queues(array.elements) * work.activity.sum(dtype=np.int64))
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
@@ -126,7 +127,6 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
         node = at.nodes.element(first)
         at.does(node, Work.ENTRIES, done[0])
         at.does(node, Work.PRODUCTS, done[1])
-        at.does(node, Work.GROUPS, drained.shape[0] * work.activity.sum(dtype=np.int64))
         yield ElementFirings(
             occupied=occupied,
             offsets=offsets,

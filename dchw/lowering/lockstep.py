@@ -44,7 +44,7 @@ def lockstep(
         cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
         at.does(node, Work.ENTRIES, work.rows * groups.size)
         at.does(node, Work.PRODUCTS, work.rows * np.minimum(groups * array.lanes, pixels).sum())
-        at.does(node, Work.GROUPS, groups.sum())
+        at.does(node, Work.GROUPS, work.side_by_side * groups.sum())
         parts += [np.repeat(cycles, steps), ends[index : index + 1]]
         starts.append(count + steps * np.arange(groups.size))
         count += steps * groups.size + 1

@@ -7,6 +7,7 @@ from dchw.formats import Need, PackedLayer, StorageFormat, storage_format
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.search import Demand
+from dchw.mapping.tiling import groups_side_by_side
 from dchw.quantities import ceil_div
 
 
@@ -14,24 +15,26 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
     """The demand of a whole layer; cycles are estimates that order choices of equal traffic."""
     form, geometry = storage_format(packed.storage), layer.geometry
     array, sram = machine.pe_array, machine.activation_sram
-    jobs = geometry.columns * geometry.groups
+    side = groups_side_by_side(geometry, array.elements)
+    jobs = geometry.columns * (1 if side else geometry.groups)
     coded = Need.DECODER in form.needs
     decoded = coded and machine.huffman.placement is Placement.LOAD
-    per_group = ceil_div(array.lanes * machine.formats.activations.bits, sram.banks * sram.word_bits)
+    bits = machine.formats.activations.bits
     rows_of_group = geometry.out_channels // geometry.groups
     entries_a_row = packed.entries / geometry.out_channels
 
     def cycles(rows: int, pixels: int) -> float:
         groups = array.lane_groups(pixels)
-        broadcast = jobs * rows / geometry.out_channels if geometry.groups > 1 else jobs
+        broadcast = jobs * rows / geometry.out_channels if geometry.groups > 1 and not side else jobs
+        feed = sram.feed_cycles(array.lanes, bits, ceil_div(rows, rows_of_group) if side else 1)
         if form.positions:
             work = max(entries_a_row * rows / min(array.elements, rows), jobs / groups) * groups
         else:
-            work = broadcast * groups * array.dense_cycles(min(rows, rows_of_group), pixels)
+            work = broadcast * groups * array.dense_cycles(rows if side else min(rows, rows_of_group), pixels)
         if coded and not decoded:
             work = max(work, entries_a_row * rows / machine.huffman.units)
         drain = array.drain_cycles(ceil_div(rows, array.elements), pixels)
-        return max(work, broadcast * groups * per_group) + drain
+        return max(work, broadcast * groups * feed) + drain
 
     tables = sum(size for stream, size in packed.packed_bytes.items() if stream not in packed.chunk_bytes)
     return Demand(
@@ -51,6 +54,8 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
 def _decoded_bytes(packed: PackedLayer, form: StorageFormat, layer: CompressedLayer, elements: int) -> int:
     """Entries at fixed width and column starts, each as wide as the most entries of a column in an element ask for."""
     geometry = layer.geometry
-    rows = geometry.out_channels // geometry.groups
-    starts = geometry.columns * geometry.groups * min(elements, rows) * ceil_div(rows, elements).bit_length()
+    rows, jobs = geometry.out_channels // geometry.groups, geometry.columns * geometry.groups
+    if groups_side_by_side(geometry, elements):
+        rows, jobs = geometry.out_channels, geometry.columns
+    starts = jobs * min(elements, rows) * ceil_div(rows, elements).bit_length()
     return ceil_div(packed.entries * form.entry_bits(packed) + (starts if form.positions else 0), 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.mapping.search import Choice, Search, Stays
 from dchw.mapping.stages import LayerWork
-from dchw.mapping.tiling import Tiling
+from dchw.mapping.tiling import Tiling, groups_side_by_side
 from dchw.quantities import ceil_div
 
 
@@ -28,13 +29,24 @@ class Part:
     weights: Unpacked
 
 
-def row_parts(layer: CompressedLayer, rows: int) -> list[tuple[CompressedLayer, slice]]:
-    """The layer whole, or in parts of so many rows, with the groups each part reads."""
+def as_worked(layer: CompressedLayer, elements: int) -> CompressedLayer:
+    """The layer as it is packed: one matrix of all rows where its groups are worked side by side."""
+    geometry = layer.geometry
+    if not groups_side_by_side(geometry, elements):
+        return layer
+    return replace(layer, geometry=replace(geometry, in_channels=geometry.in_channels // geometry.groups, groups=1))
+
+
+def row_parts(layer: CompressedLayer, rows: int, elements: int) -> list[tuple[CompressedLayer, slice]]:
+    """The layer as it is packed, whole or in parts of so many rows, with the groups each part reads."""
     geometry = layer.geometry
     if rows >= geometry.out_channels:
-        return [(layer, slice(0, geometry.groups))]
+        return [(as_worked(layer, elements), slice(0, geometry.groups))]
     bounds = [*range(0, geometry.out_channels, rows), geometry.out_channels]
-    return [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
+    parts = [_rows_of(layer, first, end) for first, end in pairwise(bounds)]
+    if groups_side_by_side(geometry, elements):  # a part of one group is one product as well
+        return [(as_worked(part, elements), groups) for part, groups in parts]
+    return parts
 
 
 def stage_works(
@@ -62,7 +74,7 @@ def stage_works(
                 (first, end),
                 choice,
                 machine,
-                input_span=(0, 0) if there else search.span(choice, first, end),
+                input_span=(0, 0) if there else search.span(choice, first, end, part.groups),
                 input_stays=follows and band_stays,
                 covered=outputs / (demand.geometry.out_channels * demand.pixels),
             )
@@ -102,7 +114,9 @@ def _layer_work(
         blocks=choice.blocks,
     )
     mine = columns[part.groups, :, band[0] : band[1]]
-    flat = mine.reshape(-1, tiling.pixels)
+    side_by_side = len(mine) if geometry.groups == 1 else 1
+    # lanes that are zero in all groups side by side are skipped
+    flat = np.asarray(np.any(mine, axis=0)) if side_by_side > 1 else mine.reshape(-1, tiling.pixels)
     return LayerWork(
         name=part.layer.name,
         geometry=geometry,
@@ -110,15 +124,18 @@ def _layer_work(
         weights=part.weights,
         tiling=tiling,
         activity=activity_of(flat, tiling, machine.pe_array.lanes),
-        input_nonzeros=int(np.count_nonzero(flat)),
+        input_nonzeros=int(np.count_nonzero(mine)),
         multiplications=part.layer.nonzeros * tiling.pixels,
         input_span=input_span,
         input_stays=input_stays,
         covered=covered,
+        side_by_side=side_by_side,
     )
 
 
-def activity_of(columns: FloatArray, tiling: Tiling, lanes: int) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
+def activity_of(
+    columns: npt.NDArray[Any], tiling: Tiling, lanes: int
+) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
     """[passes, jobs]: groups of lanes with a non-zero activation among the inputs [jobs, pixels], block by block."""
     jobs = columns.shape[0]
     most = ceil_div(tiling.tile, lanes)

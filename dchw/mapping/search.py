@@ -13,6 +13,8 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
 - With bands outermost, a band of the input that fits half of the activation SRAM stays for all parts; weights are
   fetched once a band. With parts outermost, a part stays for all bands, and the input is fetched once a part, unless
   all of it fits.
+- Parts of a layer with groups of channels read the channels of their own groups. Groups of fewer rows than elements are
+  worked side by side, and a queue holds the pixels of all rows of its element (`dchw.machines.units.pe_array`).
 - An input that the layer before left on the chip costs nothing. Bands of a convolution overlap by the rows that its
   kernel reaches over; the overlap is fetched again.
 
@@ -31,6 +33,7 @@ from enum import Enum
 from dchw.graph.geometry import Geometry
 from dchw.machines.machine import Machine
 from dchw.mapping.rooms import block_room, resident_room
+from dchw.mapping.tiling import groups_side_by_side
 from dchw.quantities import DchwError, ceil_div
 
 
@@ -227,16 +230,19 @@ class Search:
 
     def input_stays(self, choice: Choice) -> Stays:
         """How much of the input stays on the chip once it is fetched."""
-        if choice.part_rows >= self.demand.geometry.out_channels:
+        if choice.part_rows >= self.demand.geometry.out_channels or self.demand.geometry.groups > 1:
             return Stays.NOTHING  # nothing reads it again
         if self.demand.input_bytes <= self._input_room:
             return Stays.WHOLE
         largest = max(self.band_bytes(*band) for band in self.bands(choice))
         return Stays.BAND if choice.bands_outermost and largest <= self._input_room else Stays.NOTHING
 
-    def span(self, choice: Choice, first: int, end: int) -> tuple[int, int]:
-        """(first byte, bytes) of the input fetched for a band when it is not there."""
-        whole, pixels = self.demand.input_bytes, self.demand.pixels
+    def span(self, choice: Choice, first: int, end: int, groups: slice) -> tuple[int, int]:
+        """(first byte, bytes) of the input fetched for a band when it is not there; ``groups`` of a part are read."""
+        whole, pixels, of = self.demand.input_bytes, self.demand.pixels, self.demand.geometry.groups
+        if of > 1:
+            start, size = whole * groups.start // of, whole * groups.stop // of - whole * groups.start // of
+            return start + size * first // pixels, size * end // pixels - size * first // pixels
         stays = self.input_stays(choice)
         if stays is Stays.WHOLE:
             return 0, whole
@@ -250,6 +256,8 @@ class Search:
         whole, stays = self.demand.input_bytes, self.input_stays(choice)
         if stays is Stays.BAND:
             return sum(self.band_bytes(*band) for band in bands)
+        if self.demand.geometry.groups > 1:
+            return whole
         return whole if stays is Stays.WHOLE else whole * parts
 
     def _parts(self) -> list[int]:
@@ -257,13 +265,16 @@ class Search:
         return [min(steps * self._unit, rows) for steps in _shares(self._steps)]
 
     def _tiles(self, rows: int) -> list[int]:
-        """Widths of a tile, the widest first: all that fits, then halves of it down to the lanes."""
-        array = self._array
-        most = min(array.tile, array.accumulators // ceil_div(rows, array.elements), self.demand.pixels)
+        """Widths of a tile, the widest first: all that fits and whole groups of lanes, then halves of it."""
+        array, widest = self._array, self._array.tile
+        if groups_side_by_side(self.demand.geometry, array.elements):
+            widest = max(widest // ceil_div(rows, array.elements), 1)
+        most = min(widest, array.accumulators // ceil_div(rows, array.elements), self.demand.pixels)
         out: list[int] = []
         while most >= 1 and (not out or most >= array.lanes):
-            out.append(most)
-            most //= 2
+            whole = most // array.lanes * array.lanes
+            out += [most, whole] if 0 < whole < most else [most]
+            most = (whole or most) // 2
         return out
 
     def _part_bytes(self, rows: int) -> int:

@@ -42,6 +42,9 @@ class LayerWork:
     """Whether the stage behind this one reads the same part of the input again."""
     covered: float
     """Share of the layer's outputs that are done with this stage."""
+    side_by_side: int = 1
+    """Groups of channels that every job broadcasts a column of, each to the elements that hold its rows; ``geometry``
+    is then that of one product of all their rows."""
 
     @property
     def form(self) -> StorageFormat:
@@ -68,6 +71,13 @@ class LayerWork:
     def rows(self) -> int:
         """Output rows of one group: weights of a column."""
         return self.geometry.out_channels // self.geometry.groups
+
+    def queues(self, elements: int) -> int:
+        """Queues that a broadcast group of lanes is put into, over all groups of channels side by side."""
+        if not self.form.positions:
+            return self.side_by_side
+        # consecutive rows lie on different elements: none of them holds two rows of one group
+        return elements if self.side_by_side == 1 else self.rows
 
     @property
     def blocks_of_chunks(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -50,6 +50,11 @@ class Tiling:
         return [jobs * block // self.blocks for block in range(self.blocks + 1)]
 
 
+def groups_side_by_side(geometry: Geometry, elements: int) -> bool:
+    """Whether groups of channels are worked as one product: where one of them leaves elements without a row."""
+    return geometry.groups > 1 and geometry.out_channels // geometry.groups < elements
+
+
 def step_tiling(name: str, geometry: Geometry, batch: int, array: PeArray) -> Tiling:
     """Passes of a layer worked step by step: the widest tile within one step that cuts the batch evenly."""
     rows = ceil_div(geometry.out_channels, array.elements)

@@ -28,7 +28,7 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, products
 from dchw.mapping.demand import demand_of
-from dchw.mapping.parts import Part, activity_of, row_parts, stage_works
+from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.search import Explanation, Search
 from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages
@@ -290,7 +290,8 @@ def _run_layer(
     input_bytes: int,
 ) -> tuple[list[LayerWork], FloatArray | None, Explanation | None]:
     """What the machine does for a layer: its parts of rows and bands of pixels, in the order that was searched."""
-    packed = pack(layer, storage, shape, value_bits=VALUE_BITS)
+    whole = as_worked(layer, machine.pe_array.elements)
+    packed = pack(whole, storage, shape, value_bits=VALUE_BITS)
     if not layer.nonzeros and packed.entries == 0:
         # nothing to fetch and nothing to multiply: the operations behind it read its biases
         return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs), None
@@ -302,8 +303,12 @@ def _run_layer(
     explanation = search.explain()
     choice = explanation.choice
     parts = []
-    for part, groups in row_parts(layer, choice.part_rows):
-        regions = packed if part is layer else pack(part, storage, shape, value_bits=VALUE_BITS)
+    for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
+        regions = (
+            packed
+            if choice.part_rows >= layer.geometry.out_channels
+            else pack(part, storage, shape, value_bits=VALUE_BITS)
+        )
         parts.append(Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
     works = stage_works(parts, columns, search, choice, machine)
     if arithmetic is Arithmetic.NONE:

@@ -16,6 +16,7 @@ from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
 from dchw.formats import STORAGE_FORMATS, Need
 from dchw.graph import forward
+from dchw.graph.geometry import Geometry
 from dchw.lowering.lower import lower
 from dchw.mapping import workload as mapping
 from dchw.mapping.workload import map_network
@@ -213,3 +214,35 @@ def test_too_small_a_buffer_is_one_clear_sentence() -> None:
 def test_unknown_storage_names_the_nearest() -> None:
     with pytest.raises(DchwError, match="did you mean 'huffman'"):
         dchw.simulate(NETWORKS["fc"], small_machine(), "hufman")
+
+
+@pytest.mark.parametrize("storage", STORAGE_FORMATS)
+@pytest.mark.parametrize("groups", [12, 6, 3])
+def test_groups_side_by_side_are_one_product_in_both_engines(groups: int, storage: str) -> None:
+    # three, two and one rows an element, each with the activations of its own group; a queue holds 8 pixels in all
+    network = convolution(channels=12, rows=12, groups=groups, density=0.6)
+    target = small_machine(weight_sram__size_bytes="4 KiB", huffman__chunk_entries=8)
+    workload = map_network(network, target, storage)
+    side = groups if 12 // groups < 4 else 1
+    assert sum(work.side_by_side for work in workload.works("conv")) == (side if side > 1 else len(workload.stages))
+    assert all(work.tiling.rows * work.tiling.tile <= 8 for work in workload.works("conv") if side > 1)
+    program = lower(workload)
+    one, other = fast_engine.run(program, record=True), reference.run(program, record=True)
+    assert first_difference(one, other, program) is None
+    check_conservation(workload, program, one, warm=False)
+
+
+def test_a_depthwise_layer_is_as_fast_as_the_activation_sram_feeds_it() -> None:
+    # MobileNetV2's 144 channels of 56 x 56: 9 columns x 56 x 56 pixels x 144 channels at 64 values of 16 bits a cycle
+    geometry = Geometry(in_channels=144, out_channels=144, kernel=(3, 3), padding=(1, 1), groups=144, in_size=(56, 56))
+    weight = {"c": np.random.default_rng(0).standard_normal((144, 1, 3, 3), dtype=np.float32)}
+    x = {"c": np.random.default_rng(1).standard_normal((1, 144, 56, 56))}
+    network = dchw.compress(dchw.Network.from_arrays("n", weight, inputs=x, geometry={"c": geometry}))
+    least = 144 * 9 * 56 * 56 // 64
+    for storage in ("dense-int8", "huffman"):
+        result = dchw.simulate(network, "phone-lpddr5x", storage)
+        assert least <= result.cycles + 500 <= 1.04 * least
+        assert result.bound.bound_by == "activation SRAM"
+        assert result.dram_read_bytes == pytest.approx(2 * 144 * 56 * 56, rel=0.01)
+        expected = forward.forward(network.decompress())["c"]
+        np.testing.assert_allclose(result.outputs["c"], expected, atol=2e-2 * np.abs(expected).max())

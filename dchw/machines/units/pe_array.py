@@ -10,6 +10,10 @@ whose activations are all zero are not broadcast. Two successive entries of an e
 Dense mode (weights without positions): all elements work a column in lockstep; lanes that the tile leaves free take
 further rows, so that no multiplier idles for lack of pixels: a column of R rows and n pixels takes
 ``ceil(R / (P x max(1, floor(V / n))))`` cycles per group of V pixels.
+Groups of channels with fewer rows than there are elements (depthwise layers) are worked side by side as one product:
+each column is broadcast for all of them, each group's activations to the elements that hold its rows, at the rate at
+which the activation SRAM reads. A queue then holds the activations of all groups of its element, so that rows per
+element x pixels are at most ``tile``; lanes are skipped where all groups are zero.
 After the last column of a pass an element hands over its accumulators, V a cycle.
 Not modelled: partial sums leaving the element before a pass ends.
 """

@@ -90,7 +90,15 @@ class Sram(Unit):
 
 
 class ActivationSram(Sram):
-    """The buffer of activations: a word per group of lanes is broadcast to all elements."""
+    """The buffer of activations: a word per group of lanes is broadcast to all elements.
+
+    Where groups of channels are worked side by side, a word of each goes to the elements of its own, as many a cycle as
+    all banks give. The links are then as wide as the banks; their wires are not priced apart.
+    """
+
+    def feed_cycles(self, lanes: int, bits: int, groups: int = 1) -> int:
+        """Cycles in which one group of lanes is broadcast, of each of so many groups of channels side by side."""
+        return ceil_div(groups * lanes * bits, self.banks * self.word_bits)
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Blocks in from the DMA, columns of activations out to the array."""
