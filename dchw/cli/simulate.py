@@ -76,22 +76,22 @@ def command(
         )
     if out is not None:
         write_frame(result.to_frame(), out)
-    unknown = [name for name in layer if name not in result.program.layers]
+    unknown = [name for name in layer if name not in result.outline.layers]
     if unknown:
-        raise DchwError(f"{file}: no layer {unknown[0]!r}; {nearest(unknown[0], result.program.layers)}")
+        raise DchwError(f"{file}: no layer {unknown[0]!r}; {nearest(unknown[0], result.outline.layers)}")
     if timeline is not None:
         from dchw.engines.timeline import layer_window, write_timeline
 
         timing = result.timing
         if layer:
-            spans = [layer_window(timing, result.program.layers.index(name)) for name in layer]
+            spans = [layer_window(timing, result.outline.layers.index(name)) for name in layer]
             window = (min(first for first, _ in spans), max(end for _, end in spans))
             timing = run_program(result.program, engine, record=True, window=window)
         write_timeline(timeline, result.program, timing)
     if dram_trace is not None:
         from dchw.engines.memory_trace import write_program_trace
 
-        write_program_trace(dram_trace, result.program, result.timing, layers=layer or None)
+        write_program_trace(dram_trace, result.outline, result.timing, layers=layer or None)
     energy = result.costs.by("category")
     summary = {
         "network": network.name,
@@ -109,7 +109,6 @@ def command(
         "area_mm2": result.costs.area_mm2,
         "bound_by": result.bound.bound_by,
         "bound": str(result.bound),
-        "program_digest": result.timing.program_digest,
         "notes": list(result.notes),
         "warnings": list(result.costs.warnings),
     }
@@ -121,7 +120,13 @@ def command(
         events: dict[str, int] = {}
         for count in result.counts:
             events[f"{count.unit}.{count.event}"] = events.get(f"{count.unit}.{count.event}", 0) + count.count
-        content = {**summary, "events": events, "layers": result.layers_frame().to_dict("records")}
+        digest = result.timing.program_digest
+        content = {
+            **summary,
+            "program_digest": digest,
+            "events": events,
+            "layers": result.layers_frame().to_dict("records"),
+        }
         if memory is not None:
             content["memory"] = {**memory.figures(), **memory.details()}
         print_json("simulate", content)

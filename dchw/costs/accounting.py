@@ -18,7 +18,7 @@ from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
 from dchw.machines.units.dram import Dram
 from dchw.machines.units.unit import MEMORY, Face, UnitCosts
-from dchw.program.program import FiringNode, Program
+from dchw.program.outline import Outline
 from dchw.quantities import SimulationError
 from dchw.technology.figure import Confidence, Figure
 from dchw.vocabulary import Event, Stream
@@ -45,7 +45,7 @@ def account(
     machine: Machine,
     storage: str,
     counts: Sequence[EventCount],
-    program: Program,
+    program: Outline,
     timing: Timing,
     dram_rows: Iterable[CostRow],
     dram_scope: str,
@@ -72,7 +72,7 @@ def account(
 def _priced(
     machine: Machine,
     counts: Sequence[EventCount],
-    program: Program,
+    program: Outline,
     timing: Timing,
     costs: Mapping[str, UnitCosts],
 ) -> list[CostRow]:
@@ -114,7 +114,7 @@ def _choices(
     machine: Machine,
     storage: str,
     counts: Sequence[EventCount],
-    program: Program,
+    program: Outline,
     timing: Timing,
     rows: Sequence[CostRow],
 ) -> tuple[Assumption, ...]:
@@ -219,9 +219,9 @@ def _clock_rows(unit: str, face: Face, clock_pj: Figure, busy: float, cycles: in
     ]
 
 
-def _busy_cycles(program: Program, timing: Timing, unit: str) -> float:
+def _busy_cycles(program: Outline, timing: Timing, unit: str) -> float:
     """Cycles a unit works, as the mean over its copies."""
-    names = [node.name for node in program.nodes if isinstance(node, FiringNode) and node.unit == unit]
+    names = [node.name for node in program.of_unit(unit)]
     return sum(timing.nodes[name].busy for name in names) / max(len(names), 1)
 
 

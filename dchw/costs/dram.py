@@ -20,12 +20,12 @@ from dchw.dram.energy import (
 from dchw.dram.options import FixedMemory
 from dchw.engines.result import MemoryTimes
 from dchw.machines.machine import Machine
-from dchw.program.program import Program
+from dchw.program.outline import Outline
 from dchw.technology.figure import Figure
 from dchw.vocabulary import Event, Stream
 
 
-def dram_account(machine: Machine, memory: MemoryTimes | None, program: Program) -> tuple[list[CostRow], str]:
+def dram_account(machine: Machine, memory: MemoryTimes | None, program: Outline) -> tuple[list[CostRow], str]:
     """The DRAM rows of a machine's cost report and their scope; bursts are shared out by layer and stream."""
     unit, part = machine.name_of(machine.dram), machine.dram.part
     face = machine.dram.face(unit)
@@ -51,7 +51,7 @@ def dram_account(machine: Machine, memory: MemoryTimes | None, program: Program)
     return rows, scope(part, stated)
 
 
-def _places(amounts: NDArray[np.int64], program: Program) -> Iterator[tuple[float, tuple[str, str]]]:
+def _places(amounts: NDArray[np.int64], program: Outline) -> Iterator[tuple[float, tuple[str, str]]]:
     """What is not zero of an array by stream and layer, with the names of its layer and stream."""
     streams = [stream.value for stream in Stream]
     for number, layer in zip(*amounts.nonzero(), strict=True):

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dchw.engines.result import Timing
+from dchw.program.outline import Outline
 from dchw.program.program import Program
 from dchw.quantities import DchwError
 from dchw.traces import requests, write_trace
 
 
 def write_program_trace(
-    path: str | Path, program: Program, timing: Timing, *, layers: Collection[str] | None = None
+    path: str | Path, program: Program | Outline, timing: Timing, *, layers: Collection[str] | None = None
 ) -> int:
     """Write a run's DRAM requests, those of ``layers`` only if given; the number of requests.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.program.program import Program
+from dchw.program.windows import Windowed
 
 IntArray = npt.NDArray[np.int64]
 
@@ -101,12 +102,13 @@ class Timing:
     """int64[layers]: last finish of any firing of each layer; -1 where a layer has none."""
     arbiters: Mapping[str, ArbiterTimes] = field(default_factory=dict)
     memory: MemoryTimes | None = None
-    program: Program | None = field(default=None, repr=False)
+    program: Program | Windowed | None = field(default=None, repr=False)
     """What was run."""
     window: tuple[int, int] | None = None
     """First cycle and end of what was recorded; None: nothing was."""
 
     @property
     def program_digest(self) -> str:
-        """`Program.digest` of what was run; empty if that is not known."""
+        """`Program.digest` of what was run; empty if that is not known. What was run in windows is lowered anew for
+        it, window by window."""
         return self.program.digest if self.program is not None else ""

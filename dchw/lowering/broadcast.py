@@ -22,13 +22,12 @@ class Handover:
     firings: Firings
 
 
-def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Row:
+def broadcast(at: StageLowering, fills: Fills, new_input: bool) -> Row:
     """Firings of the broadcast: one that opens each pass, then one per active job; those of the jobs, in order.
 
-    ``fills`` are the blocks of the stage's tensors on their way into the activation SRAM; ``previous`` is the vector
-    firing that completes what the stage needs from the one before, None where it needs nothing. A block of the input is
-    waited for when the stage has come as far as the block lies in its tensor, and its room is given back when the stage
-    has passed it.
+    ``fills`` are the blocks of the stage's tensors on their way into the activation SRAM; ``new_input``: whether the
+    stage needs the results of the one before. A block of the input is waited for when the stage has come as far as the
+    block lies in its tensor, and its room is given back when the stage has passed it.
     """
     work, sram = at.work, at.machine.activation_sram
     per_group = sram.feed_cycles(at.machine.pe_array.lanes, at.machine.formats.activations.bits, at.work.side_by_side)
@@ -38,10 +37,8 @@ def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Row:
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
     at.does(at.nodes.broadcast, Work.GROUPS, at.work.side_by_side * int(work.activity.sum(dtype=np.int64)))
-    if previous is not None:
-        ready = at.builder.link(at.nodes.vector, at.nodes.broadcast, what="inputs complete")
-        ready.give([previous])
-        ready.take([first])
+    if new_input:
+        inputs_complete(at).take([first])
     along = first + firings.ravel()
     if fills.share.size:
         reached = (fills.share * along.size).astype(np.int64)
@@ -54,9 +51,20 @@ def broadcast(at: StageLowering, fills: Fills, previous: int | None) -> Row:
     return np.asarray(first + firings[:, 1:][work.activity > 0], dtype=np.int32)  # one list for all that listen
 
 
+def inputs_complete(at: StageLowering) -> LinkBuilder:
+    """From the last result of a layer to the first pass of the next one."""
+    return at.builder.link(at.nodes.vector, at.nodes.broadcast, what="inputs complete")
+
+
 def column_queue(at: StageLowering, node: NodeBuilder) -> LinkBuilder:
     """Broadcast columns that wait in front of an element, or of the lockstep array."""
     return at.builder.link(at.nodes.broadcast, node, what="columns", depth=at.machine.pe_array.queue_depth)
+
+
+def results_of(at: StageLowering, behind: int) -> int:
+    """Firings of the vector unit in which a stage's tiles leave it (`collect`)."""
+    tiles = at.work.tiling.tiles
+    return tiles * max(1, ceil_div(ceil_div(behind, tiles), max(behind_room(at.machine) // 2, 1)))
 
 
 def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indices:
@@ -68,7 +76,7 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indi
     pixels = np.array([work.tiling.pixels_in(index) for index in range(tiles)])
     shares = stage.vector_values * np.cumsum(pixels) // work.tiling.pixels
     values = pixels * work.geometry.out_channels + np.diff(shares, prepend=0)
-    slices = max(1, ceil_div(ceil_div(behind, tiles), max(behind_room(machine) // 2, 1)))
+    slices = results_of(at, behind) // tiles
     upto = values[:, None] * np.arange(slices + 1) // slices
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])

@@ -54,34 +54,34 @@ def needed_chunks(work: LayerWork, taken_in: int, used_in: int) -> Indices:
 
 
 def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, user: ChunkUser, ids: Indices) -> None:
-    """Let a user take its chunks when they are delivered and give their room back."""
+    """Let a user take its chunks when they are delivered, and note when it is done with them."""
     work, packed = at.work, at.work.packed
-    latency = at.machine.weight_sram.access_cycles - 1
-    for index, taken_in, used_in, chunks in delivery.rounds_by_block(work):
+    for _, taken_in, used_in, chunks in delivery.rounds_by_block(work):
         wanted = np.intersect1d(chunks, needed_chunks(work, taken_in, used_in), assume_unique=True)
         mine = np.intersect1d(ids, wanted, assume_unique=True)
         first, end = packed.chunk_first_job[mine], packed.chunk_end_job[mine]
         take, _ = user.span(taken_in, first, end)
         _, done = user.span(used_in, first, end)
-        link = at.builder.link(at.nodes.deliver, user.node, what="chunks", latency=latency)
-        link.give(delivery.chunk_firing[index][mine])
-        link.take(take)
-        weights.used_up(delivery, user.node, index, mine, done)
-
-
-def drop_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
-    """Give the room of chunks that nobody needs back as soon as they are in."""
-    for index, taken_in, used_in, chunks in delivery.rounds_by_block(at.work):
-        unused = np.setdiff1d(chunks, needed_chunks(at.work, taken_in, used_in), assume_unique=True)
-        weights.used_up(delivery, at.nodes.deliver, index, unused, delivery.chunk_firing[index][unused])
+        at.builder.link(at.nodes.deliver, user.node, what="chunks", latency=at.chunk_latency).take(take)
+        weights.used_up(user.node, done)
 
 
 def wait_for_tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, firing: int) -> None:
     """Biases and scales must be there before the first multiplication."""
     if delivery.tables is not None:
-        link = at.builder.link(at.nodes.deliver, node, what="tables")
-        link.give([delivery.tables])
-        link.take([firing])
+        at.builder.link(at.nodes.deliver, node, what="tables").take([firing])
+
+
+def chunks_by_element(work: LayerWork) -> list[Indices]:
+    """Chunks that hold runs of each processing element, in order."""
+    shape = work.packed.shape
+    section = work.packed.chunk_decoder // shape.section_decoders
+    order = np.argsort(section, kind="stable")
+    bounds = np.searchsorted(section[order], np.arange(shape.sections + 1))
+    return [
+        order[bounds[one] : bounds[one + 1]]
+        for one in (element * shape.sections // shape.elements for element in range(shape.elements))
+    ]
 
 
 def active_jobs(work: LayerWork) -> list[Indices]:

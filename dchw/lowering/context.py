@@ -121,6 +121,8 @@ class StageLowering:
         """The machine's nodes."""
         self.work: LayerWork = stage.layer
         """What the machine does for the layer."""
+        self.chunk_latency = self.machine.weight_sram.access_cycles - 1
+        """Latency of what is read from the weight SRAM."""
         self.layer: int = lowering.layers.index(stage.layer.name)
         """Index of the layer within the program."""
 

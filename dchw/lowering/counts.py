@@ -18,7 +18,8 @@ from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Flow, Unit
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
-from dchw.program.program import FiringNode, Program
+from dchw.program.outline import Outline, outline_of
+from dchw.program.program import Program
 from dchw.quantities import ceil_div
 from dchw.vocabulary import Event, Stream
 
@@ -39,8 +40,9 @@ class EventCount:
     count: int
 
 
-def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]:
+def count_events(workload: Workload, program: Program | Outline) -> tuple[EventCount, ...]:
     """Events of all units on the chip, per layer."""
+    program = outline_of(program)
     counts: Counter[tuple[str, str, str, Stream | None]] = Counter()
     for stage in workload.stages:
         _Counting(workload, stage, decodes_of(workload, program, stage.layer), counts).count()
@@ -52,22 +54,19 @@ def count_events(workload: Workload, program: Program) -> tuple[EventCount, ...]
     )
 
 
-def decodes_of(workload: Workload, program: Program, work: LayerWork) -> int:
+def decodes_of(workload: Workload, program: Outline, work: LayerWork) -> int:
     """How often the decode units go through a layer's chunks: once a pass at use; at load once if the layer is kept
     decoded, and not at all where it is in the SRAM from the run before."""
     machine = workload.machine
     if machine.huffman.placement is Placement.USE or not work.needs(Need.DECODER):
         return work.tiling.passes
     unit, layer = machine.name_of(machine.huffman), program.layers.index(work.name)
-    if not any(
-        isinstance(node, FiringNode) and node.unit == unit and bool((node.layer == layer).any())
-        for node in program.nodes
-    ):
+    if not any(node.firings[layer] for node in program.of_unit(unit)):
         return 0
     return 1 if kept_decoded(machine, work) else work.tiling.passes
 
 
-def _requests(workload: Workload, program: Program, counts: Counter[tuple[str, str, str, Stream | None]]) -> None:
+def _requests(workload: Workload, program: Outline, counts: Counter[tuple[str, str, str, Stream | None]]) -> None:
     """What crosses the DMA, and the words its answers fill."""
     machine = workload.machine
     staged = workload.decodes_at_load

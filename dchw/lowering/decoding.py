@@ -44,6 +44,16 @@ def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
     return held
 
 
+def times_decoded(machine: Machine, work: LayerWork, delivery: Delivery) -> int:
+    """How often the decode units go through a layer's chunks: once a pass at use; at load once if the layer is kept
+    decoded, and not at all where it is in the SRAM from the run before."""
+    if machine.huffman.placement is Placement.USE:
+        return work.tiling.passes
+    if delivery.rounds == 0:
+        return 0
+    return 1 if kept_decoded(machine, work) else work.tiling.passes
+
+
 def _largest_chunk(work: LayerWork) -> int:
     return int(np.diff(work.coded.chunk_offsets).max(initial=1))
 
@@ -107,16 +117,14 @@ class Decoding:
         machine, work = at.machine, at.work
         self.at_load = machine.huffman.placement is Placement.LOAD
         packed, self._ends = work.packed, ends
-        passes = work.tiling.passes
         self._check_tables()
         self._resident = self.at_load and kept_decoded(machine, work)
-        decodes = 1 if self._resident or (delivery.rounds == 0 and self.at_load) else passes
-        self._decodes = decodes
+        self._decodes = times_decoded(machine, work, delivery)
         self._held = held
         self._first = np.full(machine.huffman.units, -1, np.int64)  # firing of each unit's first pass
         self._per_pass = np.zeros(machine.huffman.units, np.int64)
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
-        if self.at_load and delivery.rounds == 0:
+        if self._decodes == 0:
             return  # decoded entries are in the SRAM from the run before
         self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(work.coded.chunk_offsets))
         order = np.argsort(packed.chunk_decoder, kind="stable")
@@ -199,15 +207,12 @@ class Decoding:
         self._first[unit] = int(load) + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
-        latency = self._machine.weight_sram.access_cycles - 1
-        link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=latency)
+        link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency)
         if delivery.tables is not None:
-            link.give([delivery.tables])
             link.take([load])
-        for index, taken_in, used_in in delivery.rounds_of(self._decodes):
-            link.give(delivery.chunk_firing[index][ids])
+        for _, taken_in, used_in in delivery.rounds_of(self._decodes):
             link.take(self._firing(unit, taken_in, before[:-1]))
-            weights.used_up(delivery, node, index, ids, self._firing(unit, used_in, before[1:] - 1))
+            weights.used_up(node, self._firing(unit, used_in, before[1:] - 1))
 
     def _note_work(self) -> None:
         """The symbols of all chunks and, where they come out of the weight SRAM, the words they lie in."""

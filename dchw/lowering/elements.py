@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drain, drop_chunks, take_chunks, wait_for_tables
+from dchw.lowering.chunks import ChunkUser, active_jobs, chunks_by_element, drain, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding
 from dchw.lowering.weights import Delivery, WeightStream
@@ -77,8 +77,6 @@ def elements(
             elif chunks is not None:
                 chunks.hand(node, len(handovers), job_firing[index], drained[index])
             handovers.append(Handover(node=node, firings=drained[index, last_block:]))
-    if decoding is None:
-        drop_chunks(at, weights, delivery)
     return handovers, decoding
 
 
@@ -89,18 +87,13 @@ class _ChunksByElement:
         self._at, self._weights, self._delivery, self._decoding = at, weights, delivery, decoding
         self._active = active_jobs(at.work)
         self._passes = np.cumsum([jobs.size for jobs in self._active])[:-1]
-        packed = at.work.packed
-        section = packed.chunk_decoder // packed.shape.section_decoders
-        self._order = np.argsort(section, kind="stable")
-        self._bounds = np.searchsorted(section[self._order], np.arange(packed.shape.sections + 1))
+        self._chunks = chunks_by_element(at.work)
 
     def hand(self, node: NodeBuilder, element: int, job_firing: Row, last: Row) -> None:
         """Those of one element; ``job_firing`` are its firings of active jobs, ``last`` those that end a pass."""
         by_pass = np.split(job_firing, self._passes) if self._passes.size else [job_firing]
         user = ChunkUser(node=node, job_firing=by_pass, active=self._active, last=last)
-        shape = self._at.work.packed.shape
-        section = element * shape.sections // shape.elements
-        mine = self._order[self._bounds[section] : self._bounds[section + 1]]
+        mine = self._chunks[element]
         if self._decoding is not None:
             self._decoding.hand_chunks(user, mine)
             return

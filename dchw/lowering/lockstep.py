@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drain, drop_chunks, take_chunks, wait_for_tables
+from dchw.lowering.chunks import ChunkUser, active_jobs, drain, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
@@ -58,7 +58,6 @@ def lockstep(
     chunks = np.arange(work.packed.chunks)
     if decoding is None:
         take_chunks(at, weights, delivery, user, chunks)
-        drop_chunks(at, weights, delivery)
         wait_for_tables(at, delivery, node, int(first))
     elif decoding.at_load:
         decoding.hand_chunks(user, chunks)

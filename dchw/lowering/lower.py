@@ -5,42 +5,127 @@
 
 Weights that need no decoding go from ``deliver`` straight to the processing elements; weights without positions go to
 the one node ``pe_array`` that works all elements in lockstep. Where weights are decoded while they load, decode units
-hand over whole chunks. What each stage adds is written in `dchw.lowering.weights` (DRAM to weight SRAM) and
-`dchw.lowering.compute` (decoding, broadcast, multiplication, results).
+hand over whole chunks. What each stage adds is written in `dchw.lowering.weights` and `dchw.lowering.feeding` (DRAM to
+weight SRAM, and on), `dchw.lowering.tensors`, and `dchw.lowering.compute` (decoding, broadcast, multiplication,
+results).
+
+What moves blocks between DRAM and SRAM does so for the whole network: little, because it fires once a block. What
+computes fires once an entry and pass, and is lowered stage by stage, window by window, where a run wants it so.
 """
 
 from __future__ import annotations
 
-from dchw.lowering.compute import lower_compute
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dchw.lowering.broadcast import inputs_complete, results_of
+from dchw.lowering.compute import lower_compute, starts
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.lowering.decoding import chunks_held
-from dchw.lowering.tensors import Tensors
-from dchw.lowering.weights import WeightStream
+from dchw.lowering.feeding import feed
+from dchw.lowering.tensors import Fills, Tensors, hand_over
+from dchw.lowering.weights import Delivery, WeightStream
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
 from dchw.program.program import Program
+from dchw.program.windows import Window, Windowed
+
+WINDOW_FIRINGS = 1 << 21
+"""Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
 
 
 def lower(workload: Workload, *, warm: bool = False) -> Program:
     """The program of a whole workload. ``warm``: weights that fit stay in the weight SRAM from the run before."""
-    lowering = Lowering(workload, warm=warm)
-    weights = WeightStream(lowering)
-    tensors = Tensors(lowering, weights.end)
-    held = 0
-    if workload.decodes_at_load:
-        held = chunks_held(workload.machine, [stage.layer for stage in workload.stages])
-    result: Indices | None = None
-    for index, stage in enumerate(workload.stages):
-        at = StageLowering(lowering, stage, index)
-        delivery = weights.lower(at)
-        fills = tensors.load(at)
-        new_input = result is not None and stage.layer.name != workload.stages[index - 1].layer.name
-        previous = int(result[-1]) if result is not None and new_input else None
-        result = lower_compute(at, weights, delivery, fills, previous, held)
-        tensors.store(at, result)
-    return lowering.builder.freeze(
-        clock_hz=workload.machine.clock_hz,
-        layers=lowering.layers,
-        memory=workload.machine.dram,
-        notes=(*workload.notes, *weights.notes),
+    stages = _Stages(workload, warm)
+    for index in range(len(workload.stages)):
+        stages.compute(stages.move(index))
+    return stages.builder.freeze(
+        clock_hz=workload.machine.clock_hz, layers=stages.layers, memory=workload.machine.dram, notes=stages.notes
     )
+
+
+class LoweredWindows(Windowed):
+    """The same program window by window, so that memory does not grow with the work of a network."""
+
+    def __init__(self, workload: Workload, *, warm: bool = False, firings: int = WINDOW_FIRINGS) -> None:
+        """``firings``: how many a window has at least."""
+        self.workload, self.warm, self.firings = workload, warm, firings
+        self.clock_hz = workload.machine.clock_hz
+        self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
+        self.notes: tuple[str, ...] = ()
+
+    def whole(self) -> Program:
+        """The program in one piece, lowered anew."""
+        return lower(self.workload, warm=self.warm)
+
+    def windows(self) -> Iterator[Window]:
+        """The windows, lowered one at a time as they are asked for."""
+        stages = _Stages(self.workload, self.warm)
+        self.notes = stages.notes
+        moves = [stages.move(index) for index in range(len(self.workload.stages))]
+        coming: list[dict[str, str | None]] = [{}]  # from the last stage on: who fires behind it, waiting for what
+        for move in moves[:0:-1]:
+            coming.append({**coming[-1], **starts(move.at, move.delivery, move.fills, stages.new_input(move.at.index))})
+        begun = 0
+        for number, move in enumerate(moves):
+            stages.compute(move)
+            last = number == len(moves) - 1
+            if last or stages.builder.firings - begun >= self.firings:
+                begun = stages.builder.firings
+                yield stages.builder.window(
+                    layers=self.layers,
+                    clock_hz=self.clock_hz,
+                    memory=self.workload.machine.dram,
+                    coming=coming[len(moves) - 1 - number],
+                )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Move:
+    """What a stage moves between DRAM and SRAM, lowered."""
+
+    at: StageLowering
+    delivery: Delivery
+    fills: Fills
+    completed_by: Indices
+    """Result of the stage that completes each block it stores."""
+
+
+class _Stages:
+    """Lowers stages in order: for each what it moves, and, then or later, what it computes."""
+
+    def __init__(self, workload: Workload, warm: bool) -> None:
+        self._workload = workload
+        self._lowering = lowering = Lowering(workload, warm=warm)
+        self.builder, self.layers = lowering.builder, lowering.layers
+        self._weights = WeightStream(lowering)
+        self._tensors = Tensors(lowering, self._weights.end)
+        self.notes = (*workload.notes, *self._weights.notes)
+        self._held = 0
+        if workload.decodes_at_load:
+            self._held = chunks_held(workload.machine, [stage.layer for stage in workload.stages])
+
+    def move(self, index: int) -> _Move:
+        """Append what a stage moves."""
+        at = StageLowering(self._lowering, self._workload.stages[index], index)
+        self.builder.rank = (index, 0)
+        delivery = self._weights.lower(at)
+        feed(at, self._weights, delivery)
+        fills = self._tensors.load(at)
+        self.builder.rank = (index, 2)
+        completed_by = self._tensors.store(at, results_of(at, fills.behind))
+        return _Move(at=at, delivery=delivery, fills=fills, completed_by=completed_by)
+
+    def compute(self, move: _Move) -> None:
+        """Append what a stage computes, behind the stages before it."""
+        self.builder.rank = (move.at.index, 1)
+        at, new_input = move.at, self.new_input(move.at.index)
+        done = lower_compute(at, self._weights, move.delivery, move.fills, new_input, self._held)
+        hand_over(at, done, move.completed_by)
+        if self.new_input(at.index + 1):
+            inputs_complete(at).give(done[-1:])
+
+    def new_input(self, index: int) -> bool:
+        """Whether a stage needs the results of the one before: the first of every layer but the first."""
+        stages = self._workload.stages
+        return 0 < index < len(stages) and stages[index].layer.name != stages[index - 1].layer.name

@@ -82,20 +82,20 @@ class Tensors:
             self._fetch(at, blocks.address[order], blocks.bursts[order], own[order])
         return Fills(share=blocks.turn[own], stays=stays, give_back=give_back, behind=int((~own).sum()))
 
-    def store(self, at: StageLowering, results: Indices) -> None:
-        """Write a stage's tensors; ``results`` are the vector firings of its tiles."""
+    def store(self, at: StageLowering, results: int) -> Indices:
+        """Write a stage's tensors, which come in so many results of the vector unit; which of these completes each
+        block, for whoever makes their firings to `hand_over`."""
         builder, nodes, stores = at.builder, at.nodes, at.stage.stores
         starts = [self._allocate(size) for size in stores.values()]  # shares of a tensor lie one behind another
         for name, start in zip(stores, starts, strict=True):
             self._at.setdefault(name, start)
-        blocks = self._side_by_side(starts, list(stores.values()), results.size)
+        blocks = self._side_by_side(starts, list(stores.values()), results)
         n = blocks.address.size
+        completed_by = blocks.turn.astype(np.int64)
         if n == 0:
-            return
+            return completed_by
         write = at.fire(nodes.output_dma, np.ones(n))
-        values = builder.link(nodes.vector, nodes.output_dma, what="results")
-        values.give(results[blocks.turn.astype(np.int64)])
-        values.take(write)
+        _results(at).take(write)
         outstanding = builder.link(
             nodes.outputs_done, nodes.output_dma, what="outstanding", initial=self._machine.dma.outstanding
         )
@@ -107,6 +107,7 @@ class Tensors:
         outstanding.give(done)
         if at.stage.completes:
             self._announce(at, list(stores), blocks.whose, done)
+        return completed_by
 
     def _announce(self, at: StageLowering, names: Sequence[str], whose: Indices, done: Indices) -> None:
         """Tell those who load a tensor again that it is in DRAM."""
@@ -164,6 +165,16 @@ class Tensors:
         start = self._address
         self._address += self._machine.dma.blocks(size) * self._machine.dma.request_bytes
         return start
+
+
+def hand_over(at: StageLowering, results: Indices, completed_by: Indices) -> None:
+    """Let the results of a stage, vector firings, give the blocks that they complete (`Tensors.store`)."""
+    if completed_by.size:
+        _results(at).give(results[completed_by])
+
+
+def _results(at: StageLowering) -> LinkBuilder:
+    return at.builder.link(at.nodes.vector, at.nodes.output_dma, what="results")
 
 
 def blocks_for(at: StageLowering, reader: NodeBuilder) -> LinkBuilder:

@@ -20,7 +20,7 @@ from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
 from dchw.mapping.rooms import resident_room
 from dchw.mapping.stages import LayerWork, distinct_parts
-from dchw.program.builder import Indices, NodeBuilder
+from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
@@ -116,13 +116,16 @@ class WeightStream:
                                                     released.size - 1)]  # fmt: skip
         return Delivery(rounds=rounds, tables=tables_firing, chunk_firing=chunk_firing, release_firing=release_firing)
 
-    def used_up(
-        self, delivery: Delivery, user: NodeBuilder, round_index: int, chunks: npt.ArrayLike, firings: Indices
-    ) -> None:
-        """Note that ``user`` is done with these chunks at these firings of its."""
-        done = self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")
-        done.give(firings)
-        done.take(delivery.release_firing[round_index][np.asarray(chunks)])
+    def used_up(self, user: NodeBuilder, firings: Indices) -> None:
+        """Note that ``user`` is done with a chunk at each of these firings of its, in the order of `free_behind`."""
+        self._used_up(user).give(firings)
+
+    def free_behind(self, delivery: Delivery, user: NodeBuilder, round_index: int, chunks: npt.ArrayLike) -> None:
+        """Give the room of these chunks back once ``user`` is done with them."""
+        self._used_up(user).take(delivery.release_firing[round_index][np.asarray(chunks)])
+
+    def _used_up(self, user: NodeBuilder) -> LinkBuilder:
+        return self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")
 
     def _fetch(self, at: StageLowering, blocks: _Blocks, base: dict[Stream, int], wanted_by: Indices) -> Indices:
         """Ask for blocks and put them into the SRAM; the firings of the release node, one per block."""

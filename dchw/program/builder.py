@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests, Work
+from dchw.program.windows import Window
 from dchw.quantities import DchwError, SimulationError
 from dchw.vocabulary import Stream
 
@@ -24,6 +25,7 @@ _LIMIT = 2**31
 Indices = npt.NDArray[np.int64]
 Row = npt.NDArray[np.int32]
 """int32[n]"""
+Place = tuple[int, int, int]
 Firings = Indices | Row
 """Indices of firings: 32 bits hold them, 64 those that are still to be worked out."""
 
@@ -34,10 +36,10 @@ class NodeBuilder:
 
     name: str
     unit: str
-    places: itertools.count[int]
+    place_of_next: Callable[[], Place]
     """Where the next node that begins to fire stands in the program."""
-    place: int = -1
-    """-1 before the first firing."""
+    place: Place | None = None
+    """None before the first firing."""
     count: int = 0
     work: Counter[tuple[int, Work, Stream | None]] = field(default_factory=Counter)
     """What the firings so far do, by (layer, what, stream)."""
@@ -61,8 +63,8 @@ class NodeBuilder:
 
     def append(self, cycles: Row, layer: int) -> int:
         """As `fire`, for a row that is made already; the index of the first."""
-        if self.place < 0:
-            self.place = next(self.places)
+        if self.place is None:
+            self.place = self.place_of_next()
         first = self.count
         self.count += cycles.size
         if self.count >= _LIMIT:
@@ -76,7 +78,7 @@ class NodeBuilder:
 
     def layer_of_firings(self) -> npt.NDArray[np.int32]:
         """int32[firings]: the layer of each."""
-        return np.repeat(*np.array(self.layers, np.int32).T)
+        return np.repeat(*np.array(self.layers, np.int32).reshape(-1, 2).T)
 
     def does(self, layer: int, what: Work, amount: int, stream: Stream | None = None) -> None:
         """Note what firings of a layer do, as whoever appends them goes through it."""
@@ -106,6 +108,8 @@ class LinkBuilder:
     initial: int
     given: list[Row] = field(default_factory=list)
     taken: list[Row] = field(default_factory=list)
+    spare: int = 0
+    """Items given in windows that were cut off, beyond those taken there."""
 
     def give(self, firings: npt.ArrayLike) -> None:
         """Append items given by these firings of the source. The list is kept as it is, and links that are given one
@@ -122,12 +126,14 @@ class PortBuilder:
     """Requests of one memory port so far."""
 
     name: str
+    frozen: bool = False
     columns: dict[str, list[npt.NDArray[Any]]] = field(
         default_factory=lambda: {name: [] for name in ("address", "bursts", "is_write", "stream", "layer")}
     )
 
     def ask(self, address: Indices, bursts: npt.NDArray[np.int32], is_write: bool, stream: Any, layer: int) -> None:
         """Append requests."""
+        assert not self.frozen, "all requests are known from the first window on"
         n = address.size
         for name, value in (
             ("address", address),
@@ -140,6 +146,7 @@ class PortBuilder:
 
     def freeze(self) -> Requests:
         """All requests as arrays."""
+        self.frozen = True
         kinds = {"address": np.int64, "bursts": np.int32, "is_write": np.bool_, "stream": np.uint8, "layer": np.int32}
         return Requests(**{name: _joined(self.columns[name], kind) for name, kind in kinds.items()})
 
@@ -156,13 +163,16 @@ class ProgramBuilder:
         self._nodes: dict[str, NodeBuilder] = {}
         self._links: dict[tuple[str, str, str], LinkBuilder] = {}
         self._ports: dict[str, PortBuilder] = {}
+        self._requests: tuple[Requests, ...] | None = None
         self._places = itertools.count()
+        self.rank = (0, 0)
+        """What is appended: nodes stand in the order of the rank in which they first fire."""
 
     def node(self, name: str, unit: str) -> NodeBuilder:
         """A new node; SimulationError where the name is taken."""
         if name in self._nodes or name == self.memory.name:
             raise SimulationError(f"node {name!r}: expected to be made once; got a second; keep the first one's handle")
-        made = self._nodes[name] = NodeBuilder(name=name, unit=unit, places=self._places)
+        made = self._nodes[name] = NodeBuilder(name=name, unit=unit, place_of_next=self._place)
         return made
 
     def link(
@@ -175,7 +185,7 @@ class ProgramBuilder:
         made = self._links.get((source.name, target.name, what))
         if made is None:
             made = self._links[source.name, target.name, what] = LinkBuilder(
-                name=f"{source.name} -> {target.name} ({what})",
+                name=link_name(source, target, what),
                 source=source,
                 target=target,
                 depth=depth,
@@ -189,6 +199,14 @@ class ProgramBuilder:
                 "state them in one place"
             )
         return made
+
+    def _place(self) -> Place:
+        return (*self.rank, next(self._places))
+
+    @property
+    def firings(self) -> int:
+        """Firings of all nodes so far."""
+        return sum(node.count for node in self._nodes.values())
 
     def port(self, name: str) -> PortBuilder:
         """The memory port of that name, made when first asked for."""
@@ -205,18 +223,83 @@ class ProgramBuilder:
                 occupied=lists.one_of_equal(_joined(node.occupied, np.int32)),
                 layer=lists.one_of_equal(node.layer_of_firings()),
             )
-            for node in sorted(self._nodes.values(), key=lambda node: node.place)
-            if node.count
+            for node in self._in_order()
         ]
         ports = tuple(port.freeze() for port in self._ports.values() if port.columns["address"])
         nodes: tuple[Any, ...] = tuple(firing)
         if ports:
             nodes = (*firing, MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=ports))
+        return Program(
+            clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, work=self._work()
+        )
+
+    def window(
+        self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, coming: Mapping[str, str | None]
+    ) -> Window:
+        """What was appended since the last window; ``coming`` as `Window.coming`, and empty for the last one."""
+        lists = _Lists(self._links.values())
+        waiting = [node for node in self._nodes.values() if node.place is None and node.name in coming]
+        listed = {self.memory.name, *(node.name for node in (*self._in_order(), *waiting))}
+        links = [
+            _piece(link, lists)
+            for link in self._links.values()
+            if link.source.name in listed and link.target.name in listed
+        ]
+        nodes: list[Any] = [
+            FiringNode(
+                name=node.name,
+                unit=node.unit,
+                occupied=lists.one_of_equal(_joined(node.occupied, np.int32)),
+                layer=node.layer_of_firings(),
+            )
+            for node in (*self._in_order(), *waiting)
+        ]
+        for node in self._nodes.values():
+            node.layers.clear()
+        if self._ports and self._requests is None:
+            self._requests = tuple(port.freeze() for port in self._ports.values())
+        if self._requests is not None:
+            nodes.append(
+                MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=self._requests)
+            )
+        piece = Program(clock_hz=clock_hz, layers=layers, nodes=tuple(nodes), links=tuple(links), work=self._work())
+        surplus = (
+            {} if coming else {link.name: link.initial + link.spare for link in self._links.values() if link.initial}
+        )
+        return Window(piece=piece, coming=coming, surplus=surplus)
+
+    def _in_order(self) -> list[NodeBuilder]:
+        firing = [(node.place, node) for node in self._nodes.values() if node.place is not None]
+        return [node for _, node in sorted(firing, key=lambda one: one[0])]
+
+    def _work(self) -> dict[tuple[str, int, Work, Stream | None], int]:
         work: Counter[tuple[str, int, Work, Stream | None]] = Counter()
         for node in self._nodes.values():
             for (layer, what, stream), amount in node.work.items():
                 work[node.unit, layer, what, stream] += amount
-        return Program(clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, work=dict(work))
+        return dict(work)
+
+
+def link_name(source: End, target: End, what: str) -> str:
+    """The name of the link that carries ``what`` from one node to another."""
+    return f"{source.name} -> {target.name} ({what})"
+
+
+def _piece(link: LinkBuilder, lists: _Lists) -> Link:
+    given, taken = lists.joined(link.given), lists.joined(link.taken)
+    source, target = link.source, link.target
+    link.spare += given.size - taken.size
+    return Link(
+        name=link.name,
+        source=source.name,
+        target=target.name,
+        items=max(given.size, taken.size),
+        depth=link.depth,
+        latency=link.latency,
+        initial=link.initial,
+        given_by=given if isinstance(source, NodeBuilder) else None,
+        taken_by=taken if isinstance(target, NodeBuilder) else None,
+    )
 
 
 def _link(link: LinkBuilder, lists: _Lists) -> Link | None:

@@ -96,6 +96,26 @@ def check(program: Program) -> Facts:
     return facts
 
 
+def check_piece(piece: Program) -> Facts:
+    """Check the lists of a piece of a program (`dchw.program.windows`), or of what is left of several.
+
+    Every firing and item of a list must be there, and one behind the other; that both ends of a link come to the same
+    number of items shows in the whole run only.
+    """
+    by_name = {node.name: node for node in piece.nodes}
+    once = _Once()
+    links = []
+    for link in piece.links:
+        source, target = by_name[link.source], by_name[link.target]
+        given_by = _check_list(link, source, link.given_by, "given", link.depth, once)
+        taken_by = _check_list(link, target, link.taken_by, "taken", link.depth + link.initial, once)
+        links.append(LinkFacts(given_by=given_by, taken_by=taken_by))
+    nodes = {
+        node.name: _check_firings(node, len(piece.layers), once) for node in piece.nodes if isinstance(node, FiringNode)
+    }
+    return Facts(nodes=nodes, links=tuple(links))
+
+
 def _time_bound(program: Program, facts: Facts) -> int:
     # a number of machine cycles that no run of the program can exceed; all memory work counted by its own limit
     total = 1 + sum((link.latency + 2) * link.items for link in program.links)

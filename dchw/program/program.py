@@ -54,9 +54,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -209,18 +210,102 @@ class Program:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the run's timing, as hexadecimal text."""
-        state = hashlib.sha256()
-        for part in (self.clock_hz, self.layers, *self.nodes, *self.links):
-            fields = getattr(part, "__dataclass_fields__", None)
-            values = [part] if fields is None else [getattr(part, name) for name in fields]
-            for value in values:
-                if isinstance(value, tuple) and value and isinstance(value[0], Requests):
-                    arrays = [getattr(r, name) for r in value for name in Requests.__dataclass_fields__]
-                else:
-                    arrays = [value]
-                for item in arrays:
-                    state.update(
-                        np.ascontiguousarray(item).data if isinstance(item, np.ndarray) else repr(item).encode()
-                    )
+        """SHA-256 of everything that decides the run's timing, as hexadecimal text: `Digest`."""
+        found = Digest()
+        found.add(self)
+        return found.hexadecimal()
+
+
+class Digest:
+    """What decides a program's timing, as one number, whether the program comes in one piece or in several.
+
+    SHA-256 over clock, layers, and nodes and links by their names; lists go in as int32, lowest byte first, and whole:
+    also where they say that item k belongs to firing k. Of arbiters and the memory the order of links goes in as well.
+    """
+
+    def __init__(self) -> None:
+        self._piece: Program | None = None
+        self._count: dict[str, int] = {}
+        self._lists: dict[tuple[str, str], _ListDigest] = {}
+
+    def add(self, piece: Program) -> None:
+        """Add a program, or a piece behind the pieces before it."""
+        begun = dict(self._count)
+        for node in piece.nodes:
+            if isinstance(node, FiringNode):
+                self._count[node.name] = begun.get(node.name, 0) + len(node.occupied)
+                self._list(node.name, "occupied").add(node.occupied)
+                self._list(node.name, "layer").add(node.layer)
+        for link in piece.links:
+            for side, end, by in (("given", link.source, link.given_by), ("taken", link.target, link.taken_by)):
+                if end in self._count:
+                    held = link.initial if side == "given" else 0
+                    listed = self._list(link.name, side, held)
+                    listed.add(np.arange(begun.get(end, 0), self._count[end]) if by is None else by)
+        self._piece = replace(
+            piece,
+            nodes=tuple(node for node in piece.nodes if not isinstance(node, FiringNode)),
+            links=tuple(replace(link, given_by=None, taken_by=None) for link in piece.links),
+        )
+        self._units = {node.name: node.unit for node in piece.nodes}
+
+    def _list(self, owner: str, what: str, held: int = 0) -> _ListDigest:
+        return self._lists.setdefault((owner, what), _ListDigest(held))
+
+    def hexadecimal(self, surplus: Mapping[str, int] = MappingProxyType({})) -> str:
+        """The digest; ``surplus`` items given at the end of a link are no part of the program."""
+        piece, state = self._piece, hashlib.sha256()
+        assert piece is not None
+        parts: list[tuple[Any, ...]] = [(piece.clock_hz, piece.layers)]
+        for name in sorted(name for name, count in self._count.items() if count):
+            lists = [self._list(name, what).hexadecimal() for what in ("occupied", "layer")]
+            parts.append((name, self._units[name], *lists))
+        for node in sorted(piece.nodes, key=lambda node: node.name):
+            ends = [piece.links[index].name for index in (*piece.links_into(node.name), *piece.links_out_of(node.name))]
+            if isinstance(node, MemoryNode):
+                columns = [getattr(asked, name) for asked in node.requests for name in Requests.__dataclass_fields__]
+                parts.append((node.name, node.unit, repr(node.memory), ends, *(_sha256(column) for column in columns)))
+            elif isinstance(node, Arbiter):
+                parts.append((repr(node), ends))
+        for link in sorted(piece.links, key=lambda link: link.name):
+            given, taken = (self._lists.get((link.name, side)) for side in ("given", "taken"))
+            spare = surplus.get(link.name, 0)
+            count = 0 if given is None else given.count
+            initial = link.initial - max(spare - count, 0)
+            if count - min(spare, count) + initial == 0 and (taken is None or taken.count == 0):
+                continue
+            lists = [
+                "" if one is None else one.hexadecimal(less) for one, less in ((given, min(spare, count)), (taken, 0))
+            ]
+            parts.append((link.name, link.source, link.target, link.depth, link.latency, initial, *lists))
+        for part in parts:
+            state.update(repr(part).encode())
         return state.hexdigest()
+
+
+class _ListDigest:
+    """SHA-256 of a list that comes in parts, but for its last items, which may turn out to be no part of it."""
+
+    def __init__(self, held: int) -> None:
+        self._held, self._state = held, hashlib.sha256()
+        self._tail = np.empty(0, "<i4")
+        self.count = 0
+
+    def add(self, values: IntArray) -> None:
+        """Append values."""
+        self.count += len(values)
+        rows = np.ascontiguousarray(values, "<i4")
+        if self._held:
+            rows = np.concatenate([self._tail, rows])
+            rows, self._tail = np.split(rows, [max(len(rows) - self._held, 0)])
+        self._state.update(np.ascontiguousarray(rows).data)
+
+    def hexadecimal(self, less: int = 0) -> str:
+        """The digest of all values but the last ``less``."""
+        state = self._state.copy()
+        state.update(np.ascontiguousarray(self._tail[: len(self._tail) - less]).data)
+        return state.hexdigest()
+
+
+def _sha256(values: IntArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

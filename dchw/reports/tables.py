@@ -196,7 +196,7 @@ def _traffic(results: Mapping[str, SimResult]) -> pd.DataFrame:
 def _layers(results: Mapping[str, SimResult]) -> pd.DataFrame:
     """A layer adds the cycles from the last finish of the layers before it to its own; they sum to the last finish."""
     layers = _stacked({name: result.layers_frame() for name, result in results.items()})
-    clock_hz = next(iter(results.values())).program.clock_hz
+    clock_hz = next(iter(results.values())).outline.clock_hz
     layers["start_us"] = layers["start_cycle"] / clock_hz * 1e6
     layers["finish_us"] = layers["finish_cycle"] / clock_hz * 1e6
     finish = layers.groupby("storage", sort=False)["finish_cycle"]

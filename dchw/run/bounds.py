@@ -21,7 +21,8 @@ from dchw.formats import Need
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
-from dchw.program.program import FiringNode, Program
+from dchw.program.outline import Outline, outline_of
+from dchw.program.program import Program
 from dchw.quantities import ceil_div
 
 Cycles = npt.NDArray[np.float64]
@@ -83,9 +84,9 @@ class Bound:
         return f"{name}{self.resource}, at work {min(self.share, 1.0):.0%} of the time{allows}"
 
 
-def layer_bounds(workload: Workload, program: Program, timing: Timing) -> tuple[Bound, ...]:
+def layer_bounds(workload: Workload, program: Program | Outline, timing: Timing) -> tuple[Bound, ...]:
     """One `Bound` a layer, in the program's order."""
-    resources = _work(workload, program, timing)
+    resources = _work(workload, outline_of(program), timing)
     ends = np.maximum.accumulate(np.maximum(timing.layer_finish, 0))
     own = np.diff(ends, prepend=0)
     if own.size:
@@ -100,9 +101,11 @@ def layer_bounds(workload: Workload, program: Program, timing: Timing) -> tuple[
     )
 
 
-def run_bound(workload: Workload, program: Program, timing: Timing) -> Bound:
+def run_bound(workload: Workload, program: Program | Outline, timing: Timing) -> Bound:
     """The `Bound` of the whole run: each resource's work over all layers, and what they are bound by."""
-    totals = {resource: float(cycles.sum()) for resource, cycles in _work(workload, program, timing).items()}
+    totals = {
+        resource: float(cycles.sum()) for resource, cycles in _work(workload, outline_of(program), timing).items()
+    }
     shares: dict[str, float] = {}
     for bound in layer_bounds(workload, program, timing):
         shares[bound.bound_by] = shares.get(bound.bound_by, 0.0) + bound.own_cycles / max(timing.cycles, 1)
@@ -113,13 +116,11 @@ def _ordered(work: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(((k, v) for k, v in work.items() if v > 0), key=lambda item: -item[1]))
 
 
-def _work(workload: Workload, program: Program, timing: Timing) -> dict[str, Cycles]:
+def _work(workload: Workload, program: Outline, timing: Timing) -> dict[str, Cycles]:
     """Cycles of every layer per resource."""
     layers = len(program.layers)
     found: dict[str, Cycles] = {}
-    for node in program.nodes:
-        if not isinstance(node, FiringNode):
-            continue
+    for node in program.firing:
         busy = timing.nodes[node.name].by_layer[:, 0].astype(np.float64)
         unit = workload.machine.units[node.unit]
         word = unit.resource or unit.face(node.unit).label

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dchw.engines.result import Timing
 from dchw.mapping.workload import Workload
+from dchw.program.outline import Outline
 from dchw.program.program import Program
 from dchw.quantities import SimulationError, ceil_div
 from dchw.vocabulary import Event, Stream
 
 
-def check_conservation(workload: Workload, program: Program, timing: Timing, *, warm: bool) -> None:
+def check_conservation(workload: Workload, program: Program | Outline, timing: Timing, *, warm: bool) -> None:
     """What must hold of every run; raises SimulationError for what does not.
 
     Every node's busy, stall and idle cycles add up to the total. The bytes of the DRAM commands that were issued are

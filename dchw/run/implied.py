@@ -19,7 +19,8 @@ from dchw.lowering.counts import EventCount
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Unit
 from dchw.mapping.workload import Workload
-from dchw.program.program import FiringNode, Program, Work
+from dchw.program.outline import Outline, outline_of
+from dchw.program.program import Program, Work
 from dchw.quantities import SimulationError
 from dchw.vocabulary import Event, Stream
 
@@ -27,7 +28,7 @@ Key = tuple[str, str, str, Stream | None]
 """Layer, unit, event, stream."""
 
 
-def check_counts(workload: Workload, program: Program, counts: Sequence[EventCount]) -> None:
+def check_counts(workload: Workload, program: Program | Outline, counts: Sequence[EventCount]) -> None:
     """Raise SimulationError where a count is not what the firings of its layer imply."""
     counted: Counter[Key] = Counter()
     requested: Counter[str] = Counter()
@@ -38,24 +39,24 @@ def check_counts(workload: Workload, program: Program, counts: Sequence[EventCou
     for key, implied in implied_counts(workload, program).items():
         if counted[key] != implied:
             raise _wrong(key, implied, counted[key])
-    for layer, asked in _requests(workload, program).items():
+    for layer, asked in _requests(outline_of(program)).items():
         if requested[layer] != asked:
             key = layer, workload.machine.name_of(workload.machine.dma), Event.DMA_REQUEST, None
             raise _wrong(key, asked, requested[layer])
 
 
-def implied_counts(workload: Workload, program: Program) -> dict[Key, int]:
+def implied_counts(workload: Workload, program: Program | Outline) -> dict[Key, int]:
     """Events that the firings of a program imply."""
     implied: dict[Key, int] = {}
     for index, name in enumerate(program.layers):
-        _Implied(workload, program, index, name, implied).collect()
+        _Implied(workload, outline_of(program), index, name, implied).collect()
     return implied
 
 
 class _Implied:
     """What one layer's firings imply."""
 
-    def __init__(self, workload: Workload, program: Program, layer: int, name: str, implied: dict[Key, int]) -> None:
+    def __init__(self, workload: Workload, program: Outline, layer: int, name: str, implied: dict[Key, int]) -> None:
         self._machine, self._program, self._layer, self._name = workload.machine, program, layer, name
         self._works = workload.works(name)
         self._implied = implied
@@ -104,17 +105,12 @@ class _Implied:
         return self._program.work.get((self._machine.name_of(unit), self._layer, what, stream), 0)
 
 
-def _requests(workload: Workload, program: Program) -> dict[str, int]:
+def _requests(program: Outline) -> dict[str, int]:
     """Firings of a layer that ask the memory for something."""
-    memory = program.memory
-    if memory is None:
+    if program.memory is None:
         return {}
-    asking = {link.source for link in program.links if link.target == memory.name}
-    totals = np.zeros(len(program.layers), np.int64)
-    for node in program.nodes:
-        if isinstance(node, FiringNode) and node.name in asking:
-            totals += np.bincount(node.layer, minlength=totals.size)
-    return {name: int(total) for name, total in zip(program.layers, totals, strict=True)}
+    totals = sum(node.firings for node in program.firing if node.name in program.asking)
+    return {name: int(total) for name, total in zip(program.layers, np.asarray(totals), strict=True)}
 
 
 def _wrong(key: Key, implied: int, counted: int) -> SimulationError:

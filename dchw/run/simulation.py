@@ -19,12 +19,14 @@ from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.coverage import Coverage
 from dchw.graph.network import Array, FloatArray
 from dchw.lowering.counts import EventCount, count_events
-from dchw.lowering.lower import lower
+from dchw.lowering.lower import LoweredWindows, lower
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.stages import distinct_parts
 from dchw.mapping.workload import Workload, map_network
-from dchw.program.program import FiringNode, Program
+from dchw.program.outline import Outline, Outlined, outline_of
+from dchw.program.program import Program
+from dchw.program.windows import Windowed
 from dchw.quantities import DchwError, nearest, seconds_of
 from dchw.run.bounds import Bound, layer_bounds, run_bound
 from dchw.run.conservation import check_conservation
@@ -43,7 +45,10 @@ class SimResult:
     """What a run gives. Times are machine cycles from the first request to the last result."""
 
     workload: Workload
-    program: Program
+    lowered: Program | Outlined
+    """What was run: in one piece, or in windows."""
+    outline: Outline
+    """Who was in it, and how often who did what."""
     timing: Timing
     counts: tuple[EventCount, ...]
     costs: costs.CostReport
@@ -51,6 +56,11 @@ class SimResult:
     warm: bool
     network: CompressedNetwork | None = field(default=None, repr=False)
     """What was simulated, for reports; None where a run came from a program or a study."""
+
+    @cached_property
+    def program(self) -> Program:
+        """The program that was run, in one piece: lowered again, and held, where it was run in windows."""
+        return self.lowered if isinstance(self.lowered, Program) else self.lowered.whole()
 
     @property
     def cycles(self) -> int:
@@ -65,7 +75,7 @@ class SimResult:
     @property
     def seconds(self) -> float:
         """Duration of the run."""
-        return seconds_of(self.timing.cycles, self.program.clock_hz)
+        return seconds_of(self.timing.cycles, self.outline.clock_hz)
 
     @property
     def energy_pj(self) -> float:
@@ -100,7 +110,7 @@ class SimResult:
     @property
     def memory(self) -> MemoryRun | None:
         """What the DRAM did: rows, read latencies, banks, queues; None where nothing was asked of it."""
-        memory, node = self.timing.memory, self.program.memory
+        memory, node = self.timing.memory, self.outline.memory
         if memory is None or node is None:
             return None
         dram = node.memory
@@ -121,7 +131,7 @@ class SimResult:
     @cached_property
     def bound(self) -> Bound:
         """What bounds the whole run; ``layers_frame()`` says it of every layer."""
-        return run_bound(self.workload, self.program, self.timing)
+        return run_bound(self.workload, self.outline, self.timing)
 
     def stream_bytes(self) -> dict[Stream, int]:
         """DRAM bytes per stream, whole bursts, both ways."""
@@ -167,29 +177,28 @@ class SimResult:
         import pandas as pd
 
         rows = []
-        for node in self.program.nodes:
-            if isinstance(node, FiringNode):
-                times = self.timing.nodes[node.name]
-                rows.append(
-                    {
-                        "unit": node.unit,
-                        "node": node.name,
-                        "firings": times.firings,
-                        "busy_cycles": times.busy,
-                        "stall_cycles": times.stall,
-                        "idle_cycles": times.idle,
-                    }
-                )
+        for node in self.outline.firing:
+            times = self.timing.nodes[node.name]
+            rows.append(
+                {
+                    "unit": node.unit,
+                    "node": node.name,
+                    "firings": times.firings,
+                    "busy_cycles": times.busy,
+                    "stall_cycles": times.stall,
+                    "idle_cycles": times.idle,
+                }
+            )
         return pd.DataFrame(rows)
 
     def layers_frame(self) -> pd.DataFrame:
         """Per layer: first start, last finish, DRAM bytes, entries, fillers, products, and what bounds it."""
         import pandas as pd
 
-        bounds = layer_bounds(self.workload, self.program, self.timing)
+        bounds = layer_bounds(self.workload, self.outline, self.timing)
         memory = self.timing.memory
         rows = []
-        for index, name in enumerate(self.program.layers):
+        for index, name in enumerate(self.outline.layers):
             works = [stage.layer for stage in self.workload.stages if stage.layer.name == name]
             parts = distinct_parts(works)
             moved = memory.size_bytes[:, :, index] if memory is not None else np.zeros((1, 2), np.int64)
@@ -341,22 +350,32 @@ def run_workload(
     window: tuple[int, int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
-    """Lower, run, count, check and price what was mapped; parameters and errors as for `simulate`."""
-    program = lower(workload, warm=warm)
+    """Lower, run, count, check and price what was mapped; parameters and errors as for `simulate`.
+
+    Lowering goes along with the run, window by window; a recorded run is lowered in one piece.
+    """
+    program = lower(workload, warm=warm) if record else Outlined(LoweredWindows(workload, warm=warm))
     timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
     return priced(workload, program, timing, engine=engine, warm=warm)
 
 
-def priced(workload: Workload, program: Program, timing: Timing, *, engine: Engine, warm: bool) -> SimResult:
+def priced(workload: Workload, lowered: Program | Outlined, timing: Timing, *, engine: Engine, warm: bool) -> SimResult:
     """The account of a run whose time is known, checked for what must hold of every run."""
-    target = workload.machine
+    target, program = workload.machine, outline_of(lowered)
     counts = count_events(workload, program)
     check_counts(workload, program, counts)
     rows, scope = dram_account(target, timing.memory, program)
     report = costs.account(target, workload.storage, counts, program, timing, rows, scope, _work(workload))
     check_conservation(workload, program, timing, warm=warm)
     return SimResult(
-        workload=workload, program=program, timing=timing, counts=counts, costs=report, engine=engine, warm=warm
+        workload=workload,
+        lowered=lowered,
+        outline=program,
+        timing=timing,
+        counts=counts,
+        costs=report,
+        engine=engine,
+        warm=warm,
     )
 
 
@@ -370,7 +389,7 @@ def _work(workload: Workload) -> costs.Work:
 
 
 def run_program(
-    program: Program,
+    program: Program | Windowed,
     engine: str,
     *,
     record: bool = False,

@@ -76,7 +76,7 @@ def measure_run(network: dchw.CompressedNetwork, machine: str, storage: str) -> 
     except dchw.DchwError as error:
         return row | {"refusal": " ".join(str(error).split()[:_REFUSAL_WORDS])}
     return row | {
-        "digest": run.program.digest,
+        "digest": run.timing.program_digest,
         "cycles": str(run.cycles),
         "energy_pj": repr(float(run.energy_pj)),
         "dram_read_bytes": str(run.dram_read_bytes),

@@ -4,6 +4,7 @@ Where things are::
 
     engine.py    a run: a Program becomes tables, advance is called until nothing is left, tables become a Timing
     flatten.py   from a Program to tables
+    windows.py   a program in windows: what is carried from one set of tables to the next
     tables.py    the tables, field by field; peaks, who is in line; single items of shared nodes
     firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings
     runs.py      short cut: firings of one node that only take, or only give
@@ -34,7 +35,8 @@ again. ``given`` and ``taken`` count items; ``lists`` say which firing moves whi
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.
 
-*Memory and time.* The tables are bounded by the program (its lists and unbounded links) and by rings of twice the depth
-of each queue; a recorded run adds what falls into its window. A call of ``advance`` does a bounded amount of work, so
-that progress can be told and Ctrl-C is heard.
+*Memory and time.* The tables are bounded by what is known of the program (its lists and unbounded links) and by rings
+of twice the depth of each queue; a program in windows (`dchw.program.windows`) is known a few pieces at a time. A
+recorded run is one of the whole program and adds what falls into its window of time. A call of ``advance`` does a
+bounded amount of work, so that progress can be told and Ctrl-C is heard.
 """

@@ -10,17 +10,19 @@ from dchw.engines.deadlock import deadlock_error
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
 from dchw.engines.fast.tables import Tables
+from dchw.engines.fast.windows import run_windows
 from dchw.engines.memory import memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check
 from dchw.program.program import Program
+from dchw.program.windows import Windowed
 
 FIRINGS_PER_CALL = 4_000_000
 """Firings between two calls of ``on_progress``; Ctrl-C is heard between them."""
 
 
 def run(
-    program: Program,
+    program: Program | Windowed,
     *,
     record: bool = False,
     window: tuple[int, int] | None = None,
@@ -29,8 +31,14 @@ def run(
     """Run a program; equal to the reference engine in everything it returns.
 
     ``record`` keeps every start and finish, those inside ``window`` (first cycle, end) if given. ``on_progress`` is
-    called with firings done and firings in all. Raises SimulationError for a malformed program and for a deadlock.
+    called with firings done and firings in all. A program in windows is run window by window, one whose times are
+    recorded in one piece. Raises SimulationError for a malformed program and for a deadlock.
     """
+    if isinstance(program, Windowed):
+        timing = None if record else run_windows(program, calls=FIRINGS_PER_CALL, on_progress=on_progress)
+        if timing is not None:
+            return timing
+        program = program.whole()  # recorded times, and the story of a deadlock, need all of it
     facts = check(program)
     kept = (window or (0, 2**62)) if record else None
     tables = flatten(program, facts, kept)

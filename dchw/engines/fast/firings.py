@@ -34,7 +34,7 @@ from dchw.engines.fast.tables import (
 )
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 
-PAUSED, STUCK = range(2)
+PAUSED, STUCK, MORE = range(3)
 MEMORY_WORK = 64
 """Firings that take as long as what the memory does between two answers."""
 
@@ -43,6 +43,7 @@ MEMORY_WORK = 64
 def advance(t: Tables, budget: int) -> int:
     """Run until about ``budget`` more firings are done (PAUSED) or nothing can go on (STUCK: finished or deadlock).
 
+    MORE: a node has come to its last known firing, and what it does next, which a later window says, could matter.
     Grants and what the memory does count as firings, so that a call takes some tenths of a second at most. At the end
     idle memory channels are run on, and items never taken are counted into the links' peaks.
     """
@@ -52,6 +53,8 @@ def advance(t: Tables, budget: int) -> int:
         _fire(t, target)
         if run.queue_count > 0 or run.deferrals > 0 or run.done >= target:
             return PAUSED
+        if run.unfinished and _wanting(t):
+            return MORE
         cycle = FAR
         for a in range(arbiter.shape[0]):
             if arbiter[a].dirty:
@@ -66,6 +69,8 @@ def advance(t: Tables, budget: int) -> int:
             if step(t.memory, limit):
                 deliver(t)
         elif cycle == FAR:
+            if run.unfinished:
+                return MORE
             return STUCK if _run_out(t, budget) else PAUSED
         else:
             for a in range(arbiter.shape[0]):
@@ -73,6 +78,20 @@ def advance(t: Tables, budget: int) -> int:
                     target -= 1
                     grant(t, a, cycle)
                     arbiter[a].pending = decide(t, a)
+
+
+@lean_kernel
+def _wanting(t: Tables) -> bool:
+    # whether a node could go on if more of its firings were known
+    node, link = t.node, t.link
+    if t.run.exhausted == 0:
+        return False
+    for at in range(node.shape[0]):
+        if node[at].coming and node[at].next == node[at].count:
+            x = node[at].awaits
+            if x < 0 or link[x].given > link[x].taken:
+                return True
+    return False
 
 
 @lean_kernel
@@ -151,6 +170,8 @@ def _go_on(t: Tables, at: int) -> None:
     node[at].next, node[at].finish, node[at].started = firing, finish, started
     node[at].start, node[at].waited_for, node[at].span = start, waited_for, here
     run.done += firing - begun
+    if begun < firing == count:
+        run.exhausted += 1
 
 
 @inlined

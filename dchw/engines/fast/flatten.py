@@ -24,7 +24,7 @@ from dchw.engines.fast.tables import (
     Tables,
     table,
 )
-from dchw.engines.memory import FAR, memory_state
+from dchw.engines.memory import FAR, MemoryState, memory_state
 from dchw.program.check import Facts, check
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
@@ -33,15 +33,20 @@ LONGEST_GIVING = 256
 _END = np.array([NEVER_FIRES])
 
 
-def flatten(program: Program, facts: Facts | None = None, window: tuple[int, int] | None = None) -> Tables:
+def flatten(
+    program: Program,
+    facts: Facts | None = None,
+    window: tuple[int, int] | None = None,
+    memory: MemoryState | None = None,
+) -> Tables:
     """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
 
-    ``facts`` are what `check` found out about the program.
+    ``facts`` are what `check` found out about the program; ``memory``: its memory, where that is not idle.
     """
     facts = facts or check(program)
     firing, arbiters = kinds(program)
-    memory = [program.memory.name] if program.memory is not None else []
-    names = [*(node.name for node in firing), *(node.name for node in arbiters), *memory]
+    names = [*(node.name for node in firing), *(node.name for node in arbiters)]
+    names += [program.memory.name] if program.memory is not None else []
     lists = _Lists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
     nodes, ends, spans = _firing_nodes(program, facts, firing, window, lists)
     choosing = [_arbiter(node) for node in arbiters]
@@ -82,7 +87,7 @@ def flatten(program: Program, facts: Facts | None = None, window: tuple[int, int
         room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(grants, np.int64),
-        memory=memory_state(program),
+        memory=memory_state(program) if memory is None else memory,
     )
 
 

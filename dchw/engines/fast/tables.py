@@ -89,6 +89,9 @@ class NodeRow:
     queued: int = 0
     quiet: int = 0
     """Before this firing no link but ``main`` and ``other`` moves and no layer ends."""
+    coming: int = 0
+    """1 if later windows have more firings; until then the next one may want an item of link ``awaits`` (-1: none)."""
+    awaits: int = 0
     record: int = 0
     """Its kept firings are ``recorded[record .. record + recorded]``, from ``first_recorded`` on."""
     recorded: int = 0
@@ -136,6 +139,8 @@ class LinkRow:
     upto: int = 0
     peak: int = 0
     wanted: int = 0
+    surplus: int = 0
+    """Of the items given in all, those that nobody needs."""
     forked: int = 0
     """1 if it is a lane of a fork."""
     granted_first: int = 0
@@ -188,6 +193,10 @@ class Run:
     window_to: int = 0
     latest_answer: int = 0
     memory_links: int = 0
+    unfinished: int = 0
+    """1 if there are later windows."""
+    exhausted: int = 0
+    """Firing nodes that have come to their last known firing."""
     in_runs: int = 0
     with_forks: int = 0
 
@@ -332,7 +341,7 @@ def settle_peaks(t: Tables) -> None:
     link, ring = t.link, t.ring
     for x in range(link.shape[0]):
         base, mask, initial, peak = link[x].ring, link[x].mask, link[x].initial, link[x].peak
-        for item in range(max(link[x].taken, initial), link[x].given):
+        for item in range(max(link[x].taken, initial), link[x].given - link[x].surplus):
             held_from = ring[base + (item & mask)] - link[x].hold
             while item - peak >= initial and (
                 item - peak >= link[x].taken or ring[base + ((item - peak) & mask)] > held_from
