@@ -17,13 +17,7 @@ def fold_batch_normalisation(network: Network) -> Network:
     One is left alone where the layer's output is read elsewhere too, its weights are shared, or its channels
     are not the layer's outputs. The folded layer's weights are no longer those of the module, which ``notes`` says.
     """
-    readers = Counter(source for op in network.operations for source in op.inputs)
-    shared = {op.shares for op in network.operations}  # other uses would change too
-    normalisations = {
-        op.inputs[0]: op
-        for op in network.operations
-        if op.kind is OperationKind.NORMALISATION and op.attributes["form"] == "batch"
-    }
+    normalisations = foldable(network)
     renamed: dict[str, str] = {}
     operations: list[Operation] = []
     notes = list(network.notes)
@@ -32,7 +26,7 @@ def fold_batch_normalisation(network: Network) -> Network:
             continue
         changed = dataclasses.replace(op, inputs=tuple(renamed.get(source, source) for source in op.inputs))
         normalisation = normalisations.get(op.name)
-        if normalisation is not None and readers[op.name] == 1 and _per_channel(op) and op.name not in shared:
+        if normalisation is not None:
             assert op.weight is not None
             scale, shift = normalisation.attributes["scale"], normalisation.attributes["shift"]
             weight = op.weight * scale.reshape(-1, *(1,) * (op.weight.ndim - 1))
@@ -48,6 +42,22 @@ def fold_batch_normalisation(network: Network) -> Network:
     if renamed:
         notes.append(f"{len(renamed)} batch normalisations are folded into the layers before them")
     return dataclasses.replace(network, operations=tuple(operations), notes=tuple(notes))
+
+
+def foldable(network: Network) -> dict[str, Operation]:
+    """The batch normalisations that can be folded, by the name of the layer that each directly follows."""
+    readers = Counter(source for op in network.operations for source in op.inputs)
+    shared = {op.shares for op in network.operations}  # other uses would change too
+    operations = {op.name: op for op in network.operations}
+    return {
+        op.inputs[0]: op
+        for op in network.operations
+        if op.kind is OperationKind.NORMALISATION
+        and op.attributes["form"] == "batch"
+        and readers[op.inputs[0]] == 1
+        and op.inputs[0] not in shared
+        and _per_channel(operations[op.inputs[0]])
+    }
 
 
 def _per_channel(op: Operation) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.recipe import Recipe, compress
 from dchw.graph.network import Network
-from dchw.quantities import DchwError
+from dchw.quantities import DchwError, nearest
 from dchw.training.batches import Inputs
 from dchw.training.parametrizations import codes_and_codebook, materialise
 from dchw.training.weights import weights_of
@@ -35,6 +36,21 @@ def parameters_of(module: nn.Module, network: Network) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layer.parameter for layer in network.layers if layer.parameter in own))
 
 
+def chosen(parameters: Collection[str], skip: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of the layers' parameters that are compressed, and those that ``skip``, names and patterns, leaves out.
+
+    Raises DchwError for a pattern that fits no layer, and where nothing is left to compress.
+    """
+    names = {parameter: parameter.removesuffix(".weight") for parameter in parameters}
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) or name == pattern for name in names.values()):
+            raise DchwError(f"recipe: skip: {pattern}: no such layer; {nearest(pattern, names.values())}")
+    left = tuple(p for p, name in names.items() if any(fnmatchcase(name, x) or name == x for x in skip))
+    if names and len(left) == len(names):
+        raise DchwError("recipe: skip: expected a layer that stays; got patterns that fit all; leave one out")
+    return tuple(p for p in names if p not in left), left
+
+
 def compressed_from_module(
     module: nn.Module,
     examples: Inputs,
@@ -43,6 +59,7 @@ def compressed_from_module(
     name: str,
     codebook_formats: Mapping[str, ValueFormat] | None = None,
     bias_formats: Mapping[str, ValueFormat] | None = None,
+    skipped: Collection[str] = (),
     keep_examples: bool = False,
     results: Mapping[str, Any] | None = None,
     description: Mapping[str, Any] | None = None,
@@ -50,7 +67,8 @@ def compressed_from_module(
     """The compressed network of a module whose weights are shared, weight for weight what the module computes with.
 
     ``storage`` chooses representations; what it leaves open takes the fewest bytes. The formats are by the name of a
-    layer's parameter. ``description`` (how the module was trained) becomes the compressed network's recipe, ``results``
+    layer's parameter. ``skipped`` names parameters that are not shared and hold values of float16, which are kept.
+    ``description`` (how the module was trained) becomes the compressed network's recipe, ``results``
     what was measured on it. Raises DchwError for a module with a layer that is not shared, and for formats that cannot
     hold the module's values.
     """
@@ -62,7 +80,10 @@ def compressed_from_module(
     shared |= _tied_to(plain, shared)
     network = network_of(plain, examples, name=name, keep_examples=keep_examples)
     bits, codebook_format, bias_format = {}, {}, {}
+    skip = _tied_to(plain, set(skipped))
     for layer in network.layers:
+        if layer.parameter in skip:
+            continue
         if layer.parameter not in shared:
             raise DchwError(
                 f"layer {layer.name!r}: expected its weight to be shared; {layer.parameter} is no parameter that "
@@ -72,8 +93,9 @@ def compressed_from_module(
         bits[layer.name] = max(np.unique(layer.weight[layer.weight != 0]).size.bit_length(), 1)
         codebook_format[layer.name] = (codebook_formats or {}).get(layer.parameter, ValueFormat.FLOAT32)
         bias_format[layer.name] = (bias_formats or {}).get(layer.parameter, ValueFormat.FLOAT32)
-    chosen = {"codebook_bits": bits, "codebook_format": codebook_format, "bias_format": bias_format}
-    compressed = compress(network, (storage or Recipe()).model_copy(update=chosen))
+    chosen_forms = {"codebook_bits": bits, "codebook_format": codebook_format, "bias_format": bias_format}
+    left = tuple(layer.name for layer in network.layers if layer.parameter in skip)
+    compressed = compress(network, (storage or Recipe()).model_copy(update={**chosen_forms, "skip": left}))
     for held in compressed.layers:
         wanted = network.layer(held.name)
         _check_held(held, wanted.weight, "weights", held.weight)

@@ -33,6 +33,11 @@ class Method(Config):
 
     dense: Training | None = None
     """Training before anything is pruned; without it the module is taken as trained."""
+    skip: tuple[str, ...] = ()
+    """Names or patterns of layers that are neither pruned nor shared: they train along and are kept as float16."""
+    fold_normalisation: bool = False
+    """True: once the dense training is done, batch normalisation becomes part of the layers before it, as it is in
+    inference; their biases then train, and are stored, in its place. False: it trains along and is kept in float32."""
     pruning: Pruning
     """How weights are pruned and retrained."""
     sharing: Sharing
@@ -119,6 +124,7 @@ def papers_method(recipe: Recipe, weights: Mapping[str, str], *, epochs: int, st
     default_bits = {"convolution": CONVOLUTION_BITS, "linear": LINEAR_BITS}
     bits = {name: recipe.for_layer("codebook_bits", name, default_bits[kind]) for name, kind in weights.items()}
     return Method(
+        skip=recipe.skip,
         pruning=Pruning(
             density={name: recipe.for_layer("density", name, 1.0) for name in weights},
             schedule=Schedule.ITERATIVE,
@@ -133,7 +139,7 @@ def papers_method(recipe: Recipe, weights: Mapping[str, str], *, epochs: int, st
             training=stretch(parts["share"], 0.0005),
             seed=recipe.seed,
         ),
-        storage=recipe.model_copy(update={"density": None, "init": "linear", "seed": 0}),
+        storage=recipe.model_copy(update={"density": None, "init": "linear", "seed": 0, "skip": ()}),
         example_images=1,
     )
 

@@ -19,7 +19,8 @@ from dchw.quantities import DchwError
 from dchw.training.batches import Batches, Inputs, seeded
 from dchw.training.checkpoint import Checkpoint
 from dchw.training.compaction import Compact, compact
-from dchw.training.export import compressed_from_module
+from dchw.training.export import compressed_from_module, example_of, network_of
+from dchw.training.folding import Pair, fold, pairs_of
 from dchw.training.loop import (
     Loss,
     Objective,
@@ -33,7 +34,7 @@ from dchw.training.loop import (
 from dchw.training.parametrizations import attach_masks, materialise, rebuild
 from dchw.training.pruning import prune, remove_dead_weights
 from dchw.training.recipe import Method
-from dchw.training.sharing import begin_sharing, finetune
+from dchw.training.sharing import begin_sharing, finetune, round_to_half
 from dchw.training.weights import by_name, weights_of
 
 Evaluate = Callable[[nn.Module], float]
@@ -100,6 +101,8 @@ class Course:
     device: str = "cpu"
     parameters: tuple[str, ...] | None = None
     """Names of the parameters that are compressed; None: `weights_of` knows."""
+    skipped: tuple[str, ...] = ()
+    """Names of the layers' parameters that are not compressed: they end as values of float16."""
     examples: Inputs
     """What the graph is captured with, and what is kept of the data in the compressed file."""
     checkpoint: Checkpoint = field(default_factory=lambda: Checkpoint(path=None))
@@ -109,6 +112,8 @@ class Course:
     teacher: nn.Module | None = None
     values: dict[str, float] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
+    folded: tuple[Pair, ...] = ()
+    """Normalisations that are part of the layers before them by now."""
     _pending: dict[str, Any] | None = field(default=None, init=False)
 
     def run(self, stages: Sequence[str] = STAGES) -> None:
@@ -133,6 +138,11 @@ class Course:
             self._measure("dense", self.module)
             if self.method.distillation is not None:
                 self.teacher = copy.deepcopy(self.module).requires_grad_(False)
+            if self.method.fold_normalisation:
+                self.module.eval()
+                network = network_of(self.module, example_of(self.examples, 1), name=self.name)
+                self.folded = pairs_of(self.module, network)
+                fold(self.module, self.folded)
             attach_masks(self.module, self.parameters)
         standing, watched = self._standing(PRUNE)
         prune(
@@ -175,6 +185,7 @@ class Course:
         )
         self.small.expand(self.module)
         self.small, self.teacher = None, None
+        round_to_half(self.module, self.skipped)
         self._measure("shared", self.module)
 
     def _done(self, entered: bool) -> None:
@@ -244,6 +255,7 @@ class Course:
                 "stage": stage,
                 "standing": standing_state(standing),
                 "watched": dict(watched),
+                "folded": [list(pair) for pair in self.folded],
                 "module": self.module.state_dict(),
                 "small": None if self.small is None else self.small.state(),
                 "teacher": None if self.teacher is None else self.teacher.state_dict(),
@@ -259,6 +271,8 @@ class Course:
             if saved["teacher"] is not None:
                 self.teacher = copy.deepcopy(self.module).requires_grad_(False)
                 self.teacher.load_state_dict(saved["teacher"])
+            self.folded = tuple((layer, normalisation) for layer, normalisation in saved["folded"])
+            fold(self.module, self.folded)
             rebuild(self.module, saved["module"], self.parameters)
             if saved["small"] is not None:
                 self.small = Compact.again(self.module, saved["small"])
@@ -298,6 +312,7 @@ def finished(course: Course, *, description: Mapping[str, Any], results: Mapping
         method.storage,
         name=course.network_name or course.name,
         codebook_formats={weight.parameter: codebook_formats[weight.name] for weight in weights},
+        skipped=course.skipped,
         bias_formats={weight.parameter: bias_formats[weight.name] for weight in weights},
         keep_examples=method.example_images > 0,
         results=results,

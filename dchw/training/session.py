@@ -19,7 +19,7 @@ from dchw.importers.load import load_network
 from dchw.importers.safetensors_file import save_checkpoint
 from dchw.quantities import DchwError
 from dchw.training.checkpoint import Checkpoint, read
-from dchw.training.export import network_of, parameters_of
+from dchw.training.export import chosen, network_of, parameters_of
 from dchw.training.loop import Progress, no_progress
 from dchw.training.material import Material
 from dchw.training.recipe import TrainingRecipe
@@ -72,6 +72,7 @@ def train_compressed(
     batches = material.batches(seed)
     examples = material.examples(batches, max(recipe.example_images, 1))
     network = network_of(module, examples, name=material.name)
+    parameters, skipped = chosen(parameters_of(module, network), recipe.skip)
     course = Course(
         module=module,
         method=recipe,
@@ -81,7 +82,8 @@ def train_compressed(
         device=device,
         name=f"{recipe.name}, seed {seed}",
         network_name=material.name,
-        parameters=parameters_of(module, network),
+        parameters=parameters,
+        skipped=skipped,
         examples=examples,
         checkpoint=Checkpoint(path=checkpoint, plan=plan_of(recipe, module, batches, seed=seed, dense=_digest(dense))),
         progress=progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -126,3 +126,12 @@ def round_values(module: nn.Module, sharing: Sharing) -> None:
             if weight.bias is not None:
                 bias = round_to_format(weight.bias.detach().cpu().numpy(), bias_formats[name])
                 weight.bias.copy_(torch.from_numpy(bias))
+
+
+def round_to_half(module: nn.Module, parameters: Collection[str]) -> None:
+    """Round parameters to values of float16, in place: the layers that a recipe leaves out."""
+    held = dict(module.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name in parameters:
+            values = round_to_format(held[name].detach().cpu().numpy(), ValueFormat.FLOAT16)
+            held[name].copy_(torch.from_numpy(values))

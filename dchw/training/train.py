@@ -15,7 +15,7 @@ from dchw.compression.recipe import Recipe
 from dchw.quantities import ConfigError, DchwError
 from dchw.training.batches import Batches, Batching, GivenBatches
 from dchw.training.checkpoint import Checkpoint
-from dchw.training.export import example_of, network_of, parameters_of
+from dchw.training.export import chosen, example_of, network_of, parameters_of
 from dchw.training.loop import Distillation, Loss, Progress, no_progress
 from dchw.training.parametrizations import materialise
 from dchw.training.recipe import Method, load_recipe, papers_method
@@ -113,7 +113,8 @@ def train(
     examples = example_of(source.first.inputs, 1)
     method, name = _method(recipe), name or getattr(recipe, "name", None) or type(module).__name__
     network = network_of(prepared, examples, name=name)  # what cannot be followed shows before the training
-    parameters = parameters_of(prepared, network)
+    skip = recipe.skip if isinstance(recipe, Recipe) else method.skip if method is not None else ()
+    parameters, skipped = chosen(parameters_of(prepared, network), skip)
     if method is None:
         assert isinstance(recipe, Recipe)
         linear = {layer.parameter for layer in network.layers if layer.weight.ndim == 2}
@@ -121,7 +122,7 @@ def train(
             weight.name: "linear" if weight.parameter in linear else "convolution"
             for weight in weights_of(prepared, parameters)
         }
-        recipe.check_layers(kinds)
+        recipe.model_copy(update={"skip": ()}).check_layers(kinds)
         method = papers_method(
             recipe, kinds, epochs=DEFAULT_EPOCHS if epochs is None else epochs, steps_per_epoch=source.steps(Batching())
         )
@@ -143,6 +144,7 @@ def train(
         device=device,
         name=name,
         parameters=parameters,
+        skipped=skipped,
         examples=example_of(source.first.inputs, max(method.example_images, 1)),
         checkpoint=Checkpoint(
             path=None if checkpoint is None else Path(checkpoint), plan=plan_of(method, prepared, source, seed=seed)

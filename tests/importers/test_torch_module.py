@@ -312,13 +312,13 @@ def test_the_example_is_dropped_on_request():
 
 def test_the_core_form_of_the_graph_is_understood_too():
     """Older versions of torch export fewer, more primitive operations; so does a full decomposition."""
-    from dchw.importers.torch import module as torch_module
+    from dchw.importers.torch import capture
 
-    original = torch_module._functional
+    original = capture._functional
     for module in (Nested, Residual):
         made, plain, example = captured(module)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch_module, "_functional", lambda program: original(program).run_decompositions())
+            patch.setattr(capture, "_functional", lambda program: original(program).run_decompositions())
             network = Network.from_module(made, example)
         assert [layer.geometry for layer in network.layers] == [layer.geometry for layer in plain.layers]
         assert [layer.name for layer in network.layers] == [layer.name for layer in plain.layers]
@@ -379,3 +379,54 @@ def test_an_unknown_architecture():
     with pytest.raises(DchwError) as caught:
         build("lenet5")
     assert str(caught.value) == "architecture 'lenet5' is unknown; did you mean 'lenet-5'?"
+
+
+class Branching(nn.Module):
+    """Does another thing with an even number of examples, and something of its own with the examples' number."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc, self.how = nn.Linear(3, 4), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "parity" and x.shape[0] % 2 == 0:
+            x = -x
+        if self.how == "scaled":
+            x = x / x.shape[0]
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("how", ["parity", "scaled"])
+def test_what_depends_on_the_number_of_examples_is_never_captured_for_a_stand_in(how):
+    """The stand-in for the batch size is odd and large: what it would give must not pass for one example's result."""
+    module, x = Branching(how).eval(), torch.randn(1, 3)
+    network = Network.from_module(module, x)
+    got = forward(network, {"x": x.numpy()})[network.operations[-1].name]
+    np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=1e-5)
+    said = {"parity": "captured at a batch size of 1, the only one the module allows"}
+    assert network.notes == (
+        said.get(how, "what it computes depends on the number of examples: it is captured for one"),
+    )
+
+
+class MaskedByPlace(nn.Module):
+    """A mask made anew for every example, filled in place, and dropout in place behind a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.dropout = nn.Linear(5, 5), nn.Dropout(0.5, inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = x.new_zeros(5)
+        mask[2:4] = -3.0
+        steps = torch.arange(5, device=x.device)[None].expand(x.shape[0], -1).cumsum(-1)
+        return self.fc(self.dropout(x.flatten(1))) + mask + steps.diff(dim=-1, prepend=steps[:, :1])
+
+
+def test_constants_made_in_the_forward_pass_are_computed_not_rewritten(monkeypatch):
+    monkeypatch.delattr(torch.export.ExportedProgram, "run_decompositions")
+    module, x = MaskedByPlace().eval(), torch.randn(2, 5)
+    network = Network.from_module(module, x[:1])
+    assert {op.kind.value for op in network.operations} == {"input", "identity", "linear", "constant", "add"}
+    got = forward(network, {"x": x.numpy()})[network.operations[-1].name]
+    np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)

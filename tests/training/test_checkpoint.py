@@ -52,6 +52,7 @@ EVERYTHING = {
     "sharing": {"training": STRETCH, "shared_values": 5, "reassign": True, "codebook_format": "float16"},
     "example_images": 2,
 }
+FOLDED = {**PAPERS, "fold_normalisation": True, "distillation": {"temperature": 2, "weight": 0.5}, "skip": ["scores"]}
 EPOCHS = 8
 
 
@@ -114,8 +115,8 @@ def stopping_in_step(steps: int) -> Callable[[Any, Any], torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("kind", "settings_"),
-    [(Normalised, PAPERS), (Normalised, EVERYTHING), (Attentive, PAPERS), (Tied, PAPERS)],
-    ids=["normalised", "everything", "attentive", "tied"],
+    [(Normalised, PAPERS), (Normalised, EVERYTHING), (Normalised, FOLDED), (Attentive, PAPERS), (Tied, PAPERS)],
+    ids=["normalised", "everything", "folded", "attentive", "tied"],
 )
 def test_stopped_after_any_epoch_it_ends_with_the_same_bits(
     kind: type[nn.Module], settings_: dict[str, Any], tmp_path: Path

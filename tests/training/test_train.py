@@ -17,8 +17,11 @@ from torch.nn import functional
 
 import dchw
 from dchw.config import build
+from dchw.graph.forward import forward
 from dchw.quantities import ConfigError, DchwError
 from dchw.training.batches import Batching, GivenBatches, seeded
+from dchw.training.export import network_of
+from dchw.training.folding import fold, pairs_of
 from dchw.training.loop import Distillation
 from dchw.training.parametrizations import attach_masks, codes_and_codebook, materialise, rebuild, share_weights
 from dchw.training.recipe import Method, spread
@@ -335,3 +338,58 @@ def test_a_loaders_own_generator_goes_on_where_it_was() -> None:
     second = GivenBatches(loader(), seed=0)
     second.restore(first.state())
     assert [next(iter(second.sample(8))).targets.numel(), order(second, 2), order(second, 3)] == [8, *expected[2:]]
+
+
+@pytest.mark.parametrize("pattern", ["conv", "c*"])
+def test_a_layer_that_is_left_out_trains_along_and_is_kept_as_float16(pattern: str) -> None:
+    module = Normalised()
+    for recipe in (dchw.Recipe(density=0.5, codebook_bits=2, skip=(pattern,)), method(skip=[pattern])):
+        out = trained(module, recipe, epochs=6)
+        assert isinstance(out.module, Normalised)
+        weight = out.module.conv.weight.detach()
+        assert torch.equal(weight, weight.half().float())
+        assert weight.count_nonzero() == weight.numel()
+        assert not torch.allclose(weight, module.conv.weight, atol=1e-3)  # it has trained
+        assert np.array_equal(out.compressed.layer("conv").weight, weight.numpy())
+        assert out.module.scores.weight.unique().numel() <= 8
+        assert "conv.weight" in out.kept
+
+
+def test_leaving_out_what_is_not_there_or_everything_is_refused() -> None:
+    with pytest.raises(DchwError, match="recipe: skip: none: no such layer; did you mean 'conv'"):
+        trained(Normalised(), dchw.Recipe(skip=("none",)))
+    with pytest.raises(DchwError, match="got patterns that fit all"):
+        trained(Normalised(), dchw.Recipe(skip=("*",)))
+
+
+def test_normalisation_can_be_folded_before_weights_are_shared() -> None:
+    out = trained(Normalised(), method(fold_normalisation=True, dense=STRETCH))
+    assert isinstance(out.module, Normalised)
+    assert isinstance(out.module.norm, nn.Identity)
+    assert out.module.conv.bias is not None
+    assert len(np.unique(out.compressed.layer("conv").weight)) <= 8
+    assert not any(op.kind == "normalisation" for op in out.compressed.graph.operations)
+    inputs = plain_batches()[0][0]
+    network = out.compressed.decompress()
+    got = forward(network, {network.operations[0].name: inputs.numpy()})[network.operations[-1].name]
+    np.testing.assert_allclose(got, out.module(inputs).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_folding_changes_nothing_of_what_a_module_computes() -> None:
+    torch.manual_seed(3)
+    norms = [nn.BatchNorm2d(3), nn.BatchNorm2d(4, affine=False), nn.BatchNorm1d(5)]
+    for norm in norms:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    first, second = nn.Conv2d(2, 3, 3, bias=False), nn.Conv2d(3, 4, 1)
+    last = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), norms[2])
+    module = nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1], last).eval()
+    inputs = torch.randn(3, 2, 6, 6)
+    expected = module(inputs)
+    pairs = pairs_of(module, network_of(module, inputs[:1], name="net"))
+    assert pairs == (("0", "1"), ("3", "4"), ("5.1", "5.2"))
+    fold(module, pairs)
+    assert not any("BatchNorm" in type(part).__name__ for part in module.modules())
+    torch.testing.assert_close(module(inputs), expected)

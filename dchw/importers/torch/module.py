@@ -8,12 +8,7 @@ were given.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import inspect
-import logging
-import warnings
-from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +19,8 @@ from torch.nn.utils import parametrize, prune
 from dchw.graph.network import Array, Network
 from dchw.importers.fold import fold_batch_normalisation
 from dchw.importers.torch import layer_rules, pool_rules, rules, shape_rules  # noqa: F401  (they register themselves)
-from dchw.importers.torch.walk import GraphWalk, aliases, changed_by
+from dchw.importers.torch.capture import exported, first_line
+from dchw.importers.torch.walk import GraphWalk
 from dchw.quantities import DchwError
 
 Example = torch.Tensor | Array
@@ -47,7 +43,7 @@ def network_from_module(
     name = name or type(module).__name__
     examples = _examples(name, example_input)
     prepared = _prepared(name, module)
-    program, batch = _exported(name, prepared, examples)
+    program, batch = exported(name, prepared, examples)
     walk = GraphWalk(name, prepared, program, batch)
     operations, notes, left_out = walk.run()
     inputs = [op.name for op in operations if op.kind == "input"]
@@ -95,7 +91,7 @@ def _prepared(name: str, module: nn.Module) -> nn.Module:
         prepared = copy.deepcopy(module, computed)
     except Exception as error:
         raise DchwError(
-            f"module {name}: it cannot be copied ({_first_line(error)}); detach its tensors first"
+            f"module {name}: it cannot be copied ({first_line(error)}); detach its tensors first"
         ) from error
     prepared = prepared.cpu().float().eval()
     for part in list(prepared.modules()):
@@ -125,75 +121,6 @@ def _fix_parametrized(part: nn.Module) -> None:
     del part.parametrizations
     for name, value in values.items():
         part.register_parameter(name, nn.Parameter(value))
-
-
-def _exported(
-    name: str, module: nn.Module, examples: tuple[torch.Tensor, ...]
-) -> tuple[torch.export.ExportedProgram, int | None]:
-    """The exported program, and its batch size where the module allows only that one (None: free)."""
-    with _quiet():
-        if len({example.shape[0] for example in examples}) == 1:
-            # torch treats a size of 1 as a constant, so a free batch axis takes two examples
-            doubled = tuple(torch.cat([e, e]) if e.shape[0] == 1 else e for e in examples)
-            axes = _free_batch(module, len(examples))
-            with contextlib.suppress(Exception):  # whatever went wrong, the fixed batch below says it better
-                return _functional(torch.export.export(module, doubled, dynamic_shapes=axes, strict=False)), None
-        try:
-            return _functional(torch.export.export(module, examples, strict=False)), examples[0].shape[0]
-        except Exception as error:
-            raise DchwError(
-                f"module {name}: torch.export could not follow its forward pass on an input of shape "
-                f"{tuple(examples[0].shape)} ({_first_line(error)}); check the example's shape and remove control flow "
-                "that depends on data"
-            ) from error
-
-
-def _free_batch(module: nn.Module, count: int) -> tuple[Any, ...]:
-    """What tells torch.export that the first axis of every input is free; ``*inputs`` take theirs as one tuple."""
-    each = tuple({0: torch.export.Dim("batch")} for _ in range(count))
-    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        return each
-    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*each[:named], each[named:])
-
-
-def _functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without in-place operations that would change values which are read under another name.
-
-    Rewriting a program takes many times as long as exporting it. Where the value that changes is no view and no view
-    of it is read later, its new value simply replaces it (`GraphWalk`), and the program can stay as it is.
-    """
-    place = {node: i for i, node in enumerate(program.graph.nodes)}
-    for node in program.graph.nodes:
-        for changed in changed_by(node):
-            views = [user for user in changed.users if aliases(user) and place[user] < place[node]]
-            read_later = any(place[reader] > place[node] for view in views for reader in view.users)
-            if changed.op != "call_function" or aliases(changed) or read_later:
-                rewritten: torch.export.ExportedProgram = program.run_decompositions({})
-                return rewritten
-    return program
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".;:") if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Export without torch's warnings and log lines, and without the fused attention that hides its operations."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    disabled = logging.root.manager.disable
-    torch.backends.mha.set_fastpath_enabled(False)
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 class _BatchFirstAttention(nn.Module):

@@ -22,7 +22,7 @@ def _same(walk: Walk, node: fx.Node, a: Arguments) -> Any:
 
 @rule("dropout", "feature_dropout", "alpha_dropout")
 def _identity(walk: Walk, node: fx.Node, a: Arguments) -> Any:
-    source = walk.value(a["input"])
+    source = walk.value(next(iter(a.values())))  # in place it has another name
     return walk.emit(node, Kind.IDENTITY, [source]) if isinstance(source, Result) else None
 
 

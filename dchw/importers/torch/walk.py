@@ -6,6 +6,7 @@ weight is always an array. Shapes come from the exported program, with the batch
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
 from collections.abc import Sequence
@@ -17,14 +18,18 @@ from torch import fx, nn
 from dchw.graph.coverage import LeftOut
 from dchw.graph.operations import Operation, OperationKind
 from dchw.importers.builder import GraphBuilder
+from dchw.importers.torch.aten import FILLED, arguments_of, changed_by, identity_of, target_of, tensors_of
+from dchw.importers.torch.batch import Batch, Free, Only, StandIn, split
 from dchw.importers.torch.registry import Constant, Fixed, Layout, Result, rule
 from dchw.quantities import DchwError
 
 
 class GraphWalk:
-    """State of one pass over an exported program. ``batch``: its fixed batch size, None where that is free."""
+    """State of one pass over an exported program. ``batch``: its batch size, None where that is a symbol in it."""
 
-    def __init__(self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: int | None) -> None:
+    def __init__(
+        self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: Batch | None
+    ) -> None:
         self.name = name
         self.builder = GraphBuilder(f"module {name}")
         self.notes: list[str] = []
@@ -32,14 +37,14 @@ class GraphWalk:
         self._modules = dict(module.named_modules(remove_duplicate=False))
         self._learned = dict(module.named_parameters(remove_duplicate=False))
         self._parameters = {**self._learned, **dict(module.named_buffers(remove_duplicate=False))}
-        self._batch: Any = batch
+        self._batch = batch
         self._values: dict[fx.Node, Any] = {}
         self._constants: dict[int, Result] = {}
         self._holders: dict[tuple[Any, ...], tuple[str | None, Any]] = {}
         self._tables: dict[tuple[Any, ...], str] = {}
         self._again: Counter[str] = Counter()
-        if batch is not None:
-            self.notes.append(f"captured at a batch size of {batch}, the only one the module allows")
+        if isinstance(batch, Only):
+            self.notes.append(f"captured at a batch size of {batch.size}, the only one the module allows")
 
     def run(self) -> tuple[tuple[Operation, ...], tuple[str, ...], tuple[LeftOut, ...]]:
         """All operations in order, what there is to note about them, and the parameters that none of them reads."""
@@ -58,7 +63,7 @@ class GraphWalk:
                     self._values[node] = Constant(held.detach(), (origin,))
                 elif node.name in signature.user_inputs and isinstance(node.meta.get("val"), torch.Tensor):
                     if self._batch is None:
-                        self._batch = node.meta["val"].shape[0]
+                        self._batch = Free(node.meta["val"].shape[0])
                     self._values[node] = self.emit(
                         node, OperationKind.INPUT, [], name=str(node.target), shape=self.shape(node)
                     )
@@ -75,7 +80,7 @@ class GraphWalk:
         if self._again:
             used = ", ".join(f"{name} ({count + 1} times)" for name, count in self._again.items())
             self.notes.append(f"stored once and used several times: {used}")
-        return tuple(self.builder.operations), tuple(self.notes), self._left_out(stored)
+        return tuple(self.builder.operations), tuple(dict.fromkeys(self.notes)), self._left_out(stored)
 
     def _left_out(self, stored: dict[str, str]) -> tuple[LeftOut, ...]:
         """Learned parameters that no operation of the program reads, each tensor once."""
@@ -111,7 +116,7 @@ class GraphWalk:
 
     def axis(self, node: fx.Node, axis: int) -> int | None:
         """The axis of an operation's value that is one of torch's; 0 is the batch axis, None one it is merged with."""
-        held, rank = self.batch(node), len(_tensors(node.meta["val"])[0].shape)
+        held, rank = self.batch(node), len(tensors_of(node.meta["val"])[0].shape)
         axis %= rank
         if held is None or (held[1] > 1 and axis == held[0]):
             return None
@@ -157,10 +162,38 @@ class GraphWalk:
     def value(self, argument: Any) -> Any:
         """What an argument stands for: a Result, a Constant, a list of those, or a plain value."""
         if isinstance(argument, fx.Node):
-            return self._values.get(argument)
+            if isinstance(argument.meta.get("val"), torch.SymInt):
+                self.notes.append(_FOR_ONE)
+                assert self._batch is not None
+                return self._batch.single(argument.meta["val"])
+            held = self._values.get(argument)
+            if isinstance(held, Constant) and self._per_example(argument):
+                self._values[argument] = held = self._of_one_example(argument, held)
+            return held
         if isinstance(argument, list | tuple):
             return [self.value(item) for item in argument]
         return argument
+
+    def _raw(self, argument: Any) -> Any:
+        """As `value`, but constants are there for as many examples as the program was exported for."""
+        if isinstance(argument, list | tuple):
+            return [self._raw(item) for item in argument]
+        return self._values.get(argument) if isinstance(argument, fx.Node) else argument
+
+    def _per_example(self, node: fx.Node) -> bool:
+        shape = node.meta["val"].shape if isinstance(node.meta.get("val"), torch.Tensor) else ()
+        held = self._values[node]
+        return isinstance(self._batch, StandIn) and held.tensor.shape == shape and any(map(self._batch.depends, shape))
+
+    def _of_one_example(self, node: fx.Node, constant: Constant) -> Constant | Result:
+        """A constant that the program has for every example, once; where the examples' differ it is not computed."""
+        held = self.batch(node)
+        assert held is not None
+        first = constant.tensor.narrow(held[0], 0, held[1])
+        repeated = [size // part for size, part in zip(constant.tensor.shape, first.shape, strict=True)]
+        if torch.equal(first.repeat(repeated), constant.tensor):
+            return Constant(first, constant.origins)
+        return self.other(node)
 
     def operand(self, node: fx.Node, argument: Any) -> Result:
         """The name of an operation that gives an argument's value; constants become operations of their own."""
@@ -198,9 +231,9 @@ class GraphWalk:
         attributes = dict(attributes or {})
         sources = [source] if isinstance(source, str) else list(source)
         name, parameter = self._owner(node, weight)
-        key = (kind, _identity(weight.tensor), layout)
+        key = (kind, identity_of(weight.tensor), layout)
         holder, held_bias = self._holders.get(key, (None, None))
-        added = None if bias is None else _identity(bias.tensor)
+        added = None if bias is None else identity_of(bias.tensor)
         if holder is not None and (bias is None or held_bias == added or kind is not OperationKind.RECURRENT):
             self._again[holder] += 1
             attributes |= {"shares": holder} | ({} if held_bias == added else {"bias": False})
@@ -214,7 +247,7 @@ class GraphWalk:
         original = self._parameters.get(parameter or "")
         placed = self._place_in_parameter(kind, tensor, original) if layout is None else {}
         if layout is not None:
-            whole = original is not None and _identity(weight.tensor) == _identity(original)
+            whole = original is not None and identity_of(weight.tensor) == identity_of(original)
             placed = {"origin": layout.back(weight.tensor)} if whole else {"computed": True}
         attributes |= placed
         if "computed" in placed:
@@ -244,7 +277,7 @@ class GraphWalk:
     def table(self, node: fx.Node, source: str, weight: Constant) -> Result:
         """Append an embedding, or a second use of a table or of a layer's weights."""
         name, parameter = self._owner(node, weight)
-        key = _identity(weight.tensor)
+        key = identity_of(weight.tensor)
         holder = self._holders.get((OperationKind.LINEAR, key, None), (None, None))[0]
         if holder is not None:
             self._again[holder] += 1
@@ -266,7 +299,7 @@ class GraphWalk:
         }
         sources = [x for x in flat if isinstance(x, Result)]
         name = self.builder.free_name(self._path_name(node))
-        return Result(self.builder.other(name, _target(node), sources, self.shape(node), parameters))
+        return Result(self.builder.other(name, target_of(node), sources, self.shape(node), parameters))
 
     def _place_in_parameter(
         self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor | None
@@ -294,18 +327,19 @@ class GraphWalk:
                 return collection[index]
             return collection if index == 0 else self.other(node)
         value = node.meta.get("val")
-        arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
+        arguments = [self._raw(argument) for argument in (*node.args, *node.kwargs.values())]
         flat = [x for argument in arguments for x in (argument if isinstance(argument, list) else [argument])]
-        looked_up = _target(node) == "embedding"  # with constant numbers: the whole table is still a parameter
+        looked_up = target_of(node) == "embedding"  # with constant numbers: the whole table is still a parameter
         foldable = not looked_up and isinstance(value, torch.Tensor | list | tuple)
-        if foldable and not any(isinstance(x, Result) for x in flat):
+        filled = target_of(node) in FILLED  # of its first argument only type and sizes matter
+        if foldable and (filled or not any(isinstance(x, Result) for x in flat)):
             folded = self._folded(node, flat)
             if folded is not None:
                 return folded
         if not isinstance(value, torch.Tensor | list | tuple):
             return None  # sizes and assertions
-        known = rule.get(_target(node))
-        result = None if known is None else known(self, node, _arguments(node))
+        known = rule.get(target_of(node))
+        result = None if known is None else known(self, node, arguments_of(node))
         if result is None:
             return self.other(node)
         self._check(node, result)
@@ -314,29 +348,41 @@ class GraphWalk:
     def _check(self, node: fx.Node, result: Any) -> None:
         """Whether the shapes that follow from what a rule made of a node are those that torch gave it."""
         names = result if isinstance(result, list) else [result]
-        for name, tensor in zip(names, _tensors(node.meta["val"]), strict=False):
+        for name, tensor in zip(names, tensors_of(node.meta["val"]), strict=False):
             known = isinstance(name, Result) and not isinstance(name, Fixed)
             if known and self.builder.shape(name) != self.shape(tensor):
                 raise DchwError(
-                    f"module {self.name}: {name!r} ({_target(node)}) gives {self.builder.shape(name)} here and "
+                    f"module {self.name}: {name!r} ({target_of(node)}) gives {self.builder.shape(name)} here and "
                     f"{self.shape(tensor)} in torch; report it with the module"
                 )
 
     def _folded(self, node: fx.Node, flat: list[Any]) -> Any:
-        """The value of a node that no input reaches, computed now; None where it depends on the batch size."""
-        free = isinstance(self._batch, torch.SymInt) and any(
-            isinstance(dim, torch.SymInt) for x in _tensors(node.meta["val"]) for dim in x.shape
-        )
-        if free and (len(node.args) == 0 or _target(node) not in _FILLED):
+        """The value of a node that no input reaches, computed now; None where it cannot be.
+
+        Where it depends on the batch size it is computed for all examples of a stand-in, and for one where the size is
+        a symbol and nothing but it is filled in.
+        """
+        batch = self._batch
+        assert batch is not None
+        sizes = [dim for x in tensors_of(node.meta["val"]) for dim in x.shape]
+        free = any(map(batch.depends, sizes))
+        whole = isinstance(batch, StandIn)
+        if free and (
+            len(node.args) == 0 or (math.prod(sizes) > _MOST_VALUES if whole else target_of(node) not in FILLED)
+        ):
             return None
         origins = tuple(dict.fromkeys(origin for x in flat if isinstance(x, Constant) for origin in x.origins))
 
         def plain(argument: Any) -> Any:
-            value = self.value(argument)
+            value = self._raw(argument)
             if isinstance(argument, list | tuple):
                 return [plain(item) for item in argument]
             if isinstance(argument, fx.Node) and isinstance(argument.meta.get("val"), torch.SymInt):
-                return int(argument.meta["val"].node.expr.subs(self._batch.node.expr, 1))  # one example's
+                return batch.single(argument.meta["val"])
+            if isinstance(value, Result):
+                like = argument.meta["val"]
+                shape = [int(size) if whole else batch.single(size) for size in like.shape]
+                return torch.empty(shape, dtype=like.dtype)
             return value.tensor if isinstance(value, Constant) else value
 
         with torch.no_grad():
@@ -350,25 +396,8 @@ class GraphWalk:
     def _split(self, node: fx.Node | torch.Tensor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
         """Shape without the batch axis, and (place, parts of an example in it) of that axis."""
         value = node.meta["val"] if isinstance(node, fx.Node) else node
-        sizes: list[Any] = list(_tensors(value)[0].shape)
-        if isinstance(self._batch, torch.SymInt):
-            symbol = self._batch.node.expr
-            expressions = [d.node.expr if isinstance(d, torch.SymInt) else d for d in sizes]
-            single = [int(e.subs(symbol, 1)) if not isinstance(e, int) else e for e in expressions]
-            held = [
-                (i, single[i])
-                for i, e in enumerate(expressions)
-                if not isinstance(e, int) and e - single[i] * symbol == 0
-            ]
-        else:
-            single = [int(d) for d in sizes]
-            held = [(i, 1) for i, d in enumerate(single) if d == self._batch]
-        if not held:
-            return tuple(single), None
-        place, parts = held[0]
-        if parts == 1:
-            del single[place]
-        return tuple(single), (place, parts)
+        assert self._batch is not None
+        return split(self._batch, tensors_of(value)[0].shape)
 
     def _owner(self, node: fx.Node, weight: Constant) -> tuple[str, str | None]:
         """Name of a layer, and the parameter its weight is (None: computed from several)."""
@@ -391,64 +420,12 @@ class GraphWalk:
         module = self._modules.get(path)
         if path and module is not None and not list(module.children()):
             return path
-        return ".".join(part for part in (path, _target(node)) if part)
+        return ".".join(part for part in (path, target_of(node)) if part)
 
 
-def _target(node: fx.Node) -> str:
-    """torch's name of an operation, without name space, overload and in-place mark: ``conv2d``."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return getattr(node.target, "__name__", str(node.target))
-    return str(schema.name).split("::")[-1].rstrip("_")
-
-
-def changed_by(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose value an operation changes in place: its argument, and what that changed in place before."""
-    schema, changed = getattr(node.target, "_schema", None), []
-    while schema is not None and schema.arguments and node.args and isinstance(node.args[0], fx.Node):
-        info = schema.arguments[0].alias_info
-        if info is None or not info.is_write:
-            break
-        node = node.args[0]
-        changed.append(node)
-        schema = getattr(node.target, "_schema", None)
-    return changed
-
-
-def aliases(node: fx.Node) -> bool:
-    """Whether an operation may give another view of its argument's memory."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return True
-    if any(argument.alias_info is not None and argument.alias_info.is_write for argument in schema.arguments):
-        return False
-    return _target(node) in _MAY_ALIAS or any(value.alias_info is not None for value in schema.returns)
-
-
-_MAY_ALIAS = ("reshape", "flatten", "contiguous", "to", "dropout", "feature_dropout", "unflatten", "squeeze", "type_as")
-"""Operations that give a view or a copy, as they see fit, or their argument itself."""
-
-
-def _arguments(node: fx.Node) -> dict[str, Any]:
-    """A node's arguments by name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        raise DchwError(f"operation {node.name}: no schema for {node.target}; report it with the module")
-    given = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
-    return {a.name: given.get(a.name, a.default_value if a.has_default_value() else None) for a in schema.arguments}
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [value] if isinstance(value, torch.Tensor) else [x for x in value if isinstance(x, torch.Tensor)]
-
-
-def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Equal for tensors that are the same values in the same place."""
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-
-
-_FILLED = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like")
-"""Operations that give one value, whose batch axis can be made 1."""
+_FOR_ONE = "what it computes depends on the number of examples: it is captured for one"
+_MOST_VALUES = 2**26
+"""So many values of a constant that every example has its own of are computed at most."""
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
