@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from dchw.config import Config, Frequency, load_yaml
 from dchw.formats import Need
 from dchw.formats.packing.layout import Pointers
+from dchw.machines.loop_order import LoopOrder
 from dchw.machines.silicon import NumberFormats, Silicon
 from dchw.machines.units.codebook import CodebookLookup
 from dchw.machines.units.dma import Dma
@@ -63,6 +64,8 @@ class Machine(Config):
     """Array of processing elements that multiply and accumulate."""
     vector: Vector
     """Output path: biases, activations, pooling and what else is no product with weights."""
+    mapping: tuple[LoopOrder, ...] = ()
+    """Orders of loops that are not to be searched; of several for a layer the first counts."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Machine:

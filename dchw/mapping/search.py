@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dchw.graph.geometry import Geometry
+from dchw.machines.loop_order import order_for
 from dchw.machines.machine import Machine
 from dchw.mapping.rooms import block_room, resident_room
 from dchw.mapping.tiling import groups_side_by_side
@@ -115,6 +116,8 @@ class Explanation:
     """Everything once: no order can read less."""
     considered: int
     """Orders that the buffers allow."""
+    given: tuple[str, ...] = ()
+    """What of the choice was fixed by hand (`dchw.machines.loop_order.LoopOrder`)."""
 
 
 class Search:
@@ -122,6 +125,7 @@ class Search:
 
     def __init__(self, demand: Demand, machine: Machine) -> None:
         self.demand = demand
+        self._given = order_for(demand.name, machine.mapping)
         self._array = machine.pe_array
         self._weight_room = resident_room(machine, decoded=demand.decoded)
         self._block_room = block_room(machine)
@@ -142,7 +146,7 @@ class Search:
         """The best order beside the simple one and the least that any order must read."""
         found = [(self.cost(choice), choice) for choice in self.choices()]
         if not found:
-            raise self._too_many_rows()
+            raise self._nothing_fits()
         cost, choice = min(found, key=lambda pair: (*pair[0].key, -pair[1].part_rows, pair[1].blocks, -pair[1].tile))
         return Explanation(
             layer=self.demand.name,
@@ -151,6 +155,7 @@ class Search:
             simple=self.cost(self.simple()),
             least_bytes=self.demand.weight_bytes + self.demand.input_bytes,
             considered=len(found),
+            given=tuple(self._given.given),
         )
 
     def simple(self) -> Choice:
@@ -172,19 +177,17 @@ class Search:
         """Every order that the machine's buffers allow; of orders that are the same, one."""
         pixels = self.demand.pixels
         for rows in self._parts():
-            for tile in self._tiles(rows):
+            for tile in self._allowed_tiles(rows):
                 tiles = ceil_div(pixels, tile)
-                for band in _shares(tiles):
+                for band in self._bands(tile, tiles):
                     blocks = self._blocks(rows, tile, band)
                     if blocks is None:
                         continue
-                    whole = rows >= self.demand.geometry.out_channels
-                    orders = (False,) if whole or band >= tiles else (False, True)
-                    for bands_outermost in orders:
+                    for bands_outermost in self._orders(rows, band >= tiles):
                         choice = Choice(
                             part_rows=rows, tile=tile, band_tiles=band, blocks=blocks, bands_outermost=bands_outermost
                         )
-                        if band < tiles and not bands_outermost and self._stays(choice):
+                        if band < tiles and not bands_outermost and self._stays(choice) and not self._given.given:
                             continue  # what stays for a band stays for the next: one band
                         yield choice
 
@@ -261,8 +264,23 @@ class Search:
         return whole if stays is Stays.WHOLE else whole * parts
 
     def _parts(self) -> list[int]:
-        rows = self.demand.geometry.out_channels
+        rows, given = self.demand.geometry.out_channels, self._given.part_rows
+        if given is not None:
+            return [min(given, rows)] if given >= rows or given % self._unit == 0 else []
         return [min(steps * self._unit, rows) for steps in _shares(self._steps)]
+
+    def _bands(self, tile: int, tiles: int) -> list[int]:
+        """Tiles of a band."""
+        given = self._given.band_pixels
+        if given is None:
+            return _shares(tiles)
+        return [min(ceil_div(given, tile), tiles)] if given >= self.demand.pixels or given % tile == 0 else []
+
+    def _orders(self, rows: int, one_band: bool) -> tuple[bool, ...]:
+        """Whether bands are outermost, both ways where that is not the same."""
+        if self._given.outermost is not None:
+            return (self._given.outermost == "bands",)
+        return (False,) if rows >= self.demand.geometry.out_channels or one_band else (False, True)
 
     def _tiles(self, rows: int) -> list[int]:
         """Widths of a tile, the widest first: all that fits and whole groups of lanes, then halves of it."""
@@ -277,6 +295,13 @@ class Search:
             most = (whole or most) // 2
         return out
 
+    def _allowed_tiles(self, rows: int) -> list[int]:
+        tiles, given = self._tiles(rows), self._given.tile_pixels
+        if given is None:
+            return tiles
+        wanted = min(given, self.demand.pixels)
+        return [wanted] if tiles and wanted <= tiles[0] else []
+
     def _part_bytes(self, rows: int) -> int:
         demand = self.demand
         tables = 0 if demand.decoded else demand.table_bytes
@@ -284,13 +309,25 @@ class Search:
 
     def _blocks(self, rows: int, tile: int, band_tiles: int) -> int | None:
         """Blocks of columns in which a part is worked; None where the band's sums do not fit the accumulators."""
-        size = self._part_bytes(rows)
-        if size <= self._weight_room or band_tiles == 1:
+        size, given = self._part_bytes(rows), self._given.column_blocks
+        if given in (None, 1) and (size <= self._weight_room or band_tiles == 1):
             return 1
         pixels = min(band_tiles * tile, self.demand.pixels)
         if not self.demand.cuttable or ceil_div(rows, self._array.elements) * pixels > self._array.accumulators:
             return None
-        return ceil_div(size, self._block_room)
+        least = ceil_div(size, self._block_room)
+        return least if given is None else given if least <= given <= self.demand.geometry.columns else None
+
+    def _nothing_fits(self) -> DchwError:
+        if not self._given.given:
+            return self._too_many_rows()
+        asked = ", ".join(f"{key} {value}" for key, value in self._given.given.items())
+        kind = "whole groups" if self.demand.geometry.groups > 1 else "whole rows of all elements"
+        return DchwError(
+            f"layer {self.demand.name!r}: expected an order of loops that the buffers allow, with parts of {kind} "
+            f"({self._unit}) and bands of whole tiles; got {asked} from the machine's mapping; change or leave out one "
+            "of them"
+        )
 
     def _too_many_rows(self) -> DchwError:
         rows = ceil_div(min(self._unit, self.demand.geometry.out_channels), self._array.elements)

@@ -34,7 +34,7 @@ from dchw.mapping.search import Explanation, Search
 from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages
 from dchw.mapping.tensors import plan_tensors
 from dchw.mapping.tiling import step_tiling
-from dchw.quantities import DchwError, ceil_div
+from dchw.quantities import DchwError, ceil_div, nearest
 
 VALUE_BITS = 32
 """Codebook values and biases travel as float32, so that the simulated outputs can be checked against float32."""
@@ -150,6 +150,7 @@ def map_network(
     if network.coverage.reasons:
         notes.append(network.coverage.sentence())
     notes += _not_computed(not_computed) + _steps_note(network.graph)
+    _check_given(machine, [one.layer for one in explanations])
     if not works:
         raise DchwError(f"network {network.name}: expected at least one compressed layer; got none; compress it first")
     read = {name for op in graph.operations for name in op.inputs}
@@ -167,6 +168,16 @@ def map_network(
         notes=tuple(notes),
         coverage=network.coverage,
     )
+
+
+def _check_given(machine: Machine, searched: Sequence[str]) -> None:
+    """Refuse orders that are given for no layer."""
+    for order in machine.mapping:
+        if not any(order.fits(name) for name in searched):
+            raise DchwError(
+                f"machine {machine.name}, mapping of {order.layers!r}: expected the name or a pattern of "
+                f"layers whose order is searched; got none of the network's; {nearest(order.layers, searched)}"
+            )
 
 
 def _not_computed(operations: Sequence[Operation]) -> list[str]:

@@ -243,6 +243,7 @@ class SimResult:
                     "simple_bytes": one.simple.weight_bytes + one.simple.input_bytes,
                     "least_bytes": one.least_bytes,
                     "orders": one.considered,
+                    "given": ", ".join(one.given),
                 }
                 for one in self.workload.mapping
             ]

@@ -174,3 +174,38 @@ def test_a_part_may_fill_the_weight_sram_and_decoding_at_load_fetches_it_once() 
         row = result.mapping_frame().iloc[0]
         assert ceil_div(256, row["part_rows"]) == parts
         assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(result.dram_read_bytes, rel=0.01)
+
+
+def test_an_order_may_be_given_by_layer_and_is_shown_as_given() -> None:
+    geometry = Geometry(in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9))
+    network, target = convolution(geometry), machine_with(weight_sram__size_bytes="4 KiB", **SMALL)
+    order = {"part_rows": 8, "tile_pixels": 9, "band_pixels": 27, "column_blocks": 1, "outermost": "bands"}
+    result = dchw.simulate(network, target.replace("mapping", [{"layers": "*", **order}]), "dense-int8")
+    row = result.mapping_frame().iloc[0]
+    assert {key: row[key] for key in order} == order
+    assert row["given"] == "part_rows, tile_pixels, band_pixels, column_blocks, outermost"
+    assert [stage.layer.tiling.pixels for stage in result.workload.stages] == [27] * 9
+    assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(result.dram_read_bytes, rel=0.1)
+    searched = dchw.simulate(network, target, "dense-int8")
+    assert searched.mapping_frame().iloc[0]["given"] == ""
+    assert searched.dram_read_bytes < result.dram_read_bytes
+    partly = dchw.simulate(network, target.replace("mapping", [{"layers": "c", "tile_pixels": 3}]), "dense-int8")
+    assert {stage.layer.tiling.tile for stage in partly.workload.stages} == {3}
+    np.testing.assert_array_equal(partly.outputs["c"], searched.outputs["c"])
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ({"layers": "c", "part_rows": 5}, r"layer 'c'.*got part_rows 5 from the machine's mapping"),
+        ({"layers": "c", "tile_pixels": 17}, r"got tile_pixels 17"),
+        ({"layers": "c", "tile_pixels": 4, "band_pixels": 6}, r"bands of whole tiles"),
+        ({"layers": "d*", "tile_pixels": 4}, r"mapping of 'd\*': expected the name or a pattern of layers"),
+        ({"layers": "c", "tile_pixel": 4}, r"tile_pixels"),
+        ({"layers": "c", "outermost": "rows"}, r"parts"),
+    ],
+)
+def test_an_order_that_is_none_is_answered_in_one_sentence(order: dict[str, object], message: str) -> None:
+    network = convolution(Geometry(in_channels=4, out_channels=24, in_size=(9, 9)))
+    with pytest.raises(dchw.DchwError, match=message):
+        dchw.simulate(network, machine_with(**SMALL).replace("mapping", [order]), "dense-int8")
