@@ -99,7 +99,7 @@ def _priced(
         )
     for unit, cost in costs.items():
         if cost.clock_pj is not None:
-            busy = _busy_cycles(program, timing, machine.units[unit].works_with or unit)
+            busy = _busy_cycles(program, timing, machine.worker(unit))
             rows += _clock_rows(unit, faces[unit], cost.clock_pj, busy, timing.cycles, machine)
         # 1 mW for one second is 1e9 pJ
         leakage = cost.leakage_mw.converted("pJ", 1e9)

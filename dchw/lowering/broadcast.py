@@ -10,8 +10,8 @@ import numpy as np
 from dchw.lowering.context import StageLowering
 from dchw.lowering.tensors import Fills, behind_room, blocks_for, room_for
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
-from dchw.program.program import Work
 from dchw.quantities import ceil_div
+from dchw.vocabulary import Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,13 +30,15 @@ def broadcast(at: StageLowering, fills: Fills, new_input: bool) -> Row:
     block lies in its tensor, and its room is given back when the stage has passed it.
     """
     work, sram = at.work, at.machine.activation_sram
-    per_group = sram.feed_cycles(at.machine.pe_array.lanes, at.machine.formats.activations.bits, at.work.side_by_side)
+    lanes, bits = at.machine.pe_array.lanes, at.machine.formats.activations.bits
+    per_group = sram.feed_cycles(lanes, bits, work.side_by_side)
     passes = work.tiling.passes
     cycles = np.ones((passes, work.activity.shape[1] + 1), np.int32)
     cycles[:, 1:] = work.activity.astype(np.int32) * per_group
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
-    at.does(at.nodes.broadcast, Work.GROUPS, at.work.side_by_side * int(work.activity.sum(dtype=np.int64)))
+    vectors = work.side_by_side * (int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
+    at.flow.activation_reads[Stream.ACTIVATIONS] += vectors * sram.words(lanes * bits)
     if new_input:
         inputs_complete(at).take([first])
     along = first + firings.ravel()
@@ -80,7 +82,11 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indi
     upto = values[:, None] * np.arange(slices + 1) // slices
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])
-    at.does(node, Work.VALUES, values.sum())
+    outputs = int(pixels.sum()) * work.geometry.out_channels
+    at.flow.outputs += outputs
+    at.flow.vector_values += int(values.sum())
+    written = machine.activation_sram.words(outputs * machine.formats.activations.bits)
+    at.flow.activation_writes[Stream.OUTPUTS] += written
     taken_by = firings[::slices].astype(np.int32)
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
@@ -91,7 +97,7 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indi
         blocks_for(at, node).take(reached)
         room_for(at, node).give(reached)
     if stage.product_macs:
-        at.does(node, Work.PRODUCTS, stage.product_macs)
+        at.flow.activation_products += stage.product_macs
         last = at.fire(node, [ceil_div(stage.product_macs, machine.pe_array.macs_per_cycle)])
         firings = np.append(firings[:-1], last)
     return firings

@@ -16,8 +16,9 @@ from dchw.lowering.decoding import times_decoded
 from dchw.lowering.elements import elements
 from dchw.lowering.lockstep import lockstep
 from dchw.lowering.tensors import Fills
-from dchw.lowering.weights import Delivery, WeightStream
+from dchw.lowering.weights import Delivery, WeightStream, pointers_apart
 from dchw.program.builder import Indices, link_name
+from dchw.vocabulary import Stream
 
 
 def lower_compute(
@@ -27,6 +28,7 @@ def lower_compute(
 
     ``fills`` and ``new_input`` are those of `broadcast`; ``held`` is `chunks_held` of the whole workload.
     """
+    _note_tables(at)
     columns = broadcast(at, fills, new_input)
     if at.work.form.positions:
         results, decoding = elements(at, weights, delivery, held, columns)
@@ -63,3 +65,22 @@ def starts(at: StageLowering, delivery: Delivery, fills: Fills, new_input: bool)
             waits = delivery.tables is not None
             found[node.name] = link_name(nodes.deliver, node, "chunks") if waits else None
     return found
+
+
+def _note_tables(at: StageLowering) -> None:
+    """What is read of tables once for the stage, and in every pass of what tells where runs begin."""
+    work, sram, flow = at.work, at.machine.weight_sram, at.flow
+    sizes = work.packed.packed_bytes
+    if work.needs(Need.CODEBOOK):
+        stored = sizes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits
+        flow.codebook_values += stored + 1  # code 0 is not stored
+    for stream, size in sizes.items():
+        if work.form.needs and stream not in work.packed.chunk_bytes:
+            flow.weight_reads[stream] += sram.words(8 * size)
+    if work.needs(Need.DECODER) and at.machine.huffman.at_use:
+        return
+    for stream in work.form.run_regions & sizes.keys():
+        if stream is not Stream.POINTERS or not pointers_apart(at.machine, work):
+            flow.weight_reads[stream] += sram.words(8 * sizes[stream]) * work.tiling.passes
+    if work.needs(Need.DECODER):
+        flow.weight_reads[Stream.POINTERS] += sram.words(work.starts_bits) * work.tiling.passes

@@ -15,8 +15,7 @@ from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, NodeBuilder, ProgramBuilder
-from dchw.program.program import Work
-from dchw.vocabulary import Stream
+from dchw.program.flow import Flow
 
 
 class Nodes:
@@ -125,10 +124,8 @@ class StageLowering:
         """Latency of what is read from the weight SRAM."""
         self.layer: int = lowering.layers.index(stage.layer.name)
         """Index of the layer within the program."""
-
-    def does(self, node: NodeBuilder, what: Work, amount: int, stream: Stream | None = None) -> None:
-        """Note what a node's firings of this stage do."""
-        node.does(self.layer, what, amount, stream)
+        self.flow: Flow = lowering.builder.flow(self.layer, stage.layer.form.values)
+        """What the stage's firings do."""
 
     def fire(self, node: NodeBuilder, occupied: npt.ArrayLike) -> Indices:
         """Append firings of this stage to a node; their indices."""

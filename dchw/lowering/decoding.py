@@ -23,7 +23,7 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
-from dchw.program.program import Work
+from dchw.program.flow import Decoded
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
@@ -215,17 +215,26 @@ class Decoding:
             weights.used_up(node, self._firing(unit, used_in, before[1:] - 1))
 
     def _note_work(self) -> None:
-        """The symbols of all chunks and, where they come out of the weight SRAM, the words they lie in."""
-        at, coded = self._at, self._work.coded
-        node = at.nodes.decoder(int(self._work.packed.chunk_decoder[0]))
-        symbols = int(np.diff(coded.chunk_offsets).sum())
-        for stream in coded.bits:
-            at.does(node, Work.SYMBOLS, symbols * self._decodes, stream)
+        """What the units read, decode and, at load, write."""
+        machine, work, flow, times = self._machine, self._work, self._at.flow, self._decodes
+        coded, sram = work.coded, machine.weight_sram
+        look_ups = machine.huffman.look_ups(coded.of(Stream.GAPS), coded.of(Stream.CODES), coded.chunk_offsets)
+        for stream, bits in coded.bits.items():
+            flow.decoded[stream] = Decoded(
+                symbols=coded.symbols,
+                bits=int(bits.sum(dtype=np.int64)),
+                look_ups=look_ups,
+                times=times,
+            )
+        symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
+        flow.table_symbols += symbols * int(np.count_nonzero(self._first >= 0))
         if self.at_load:
+            flow.weight_writes[work.form.values] += sram.words(coded.symbols * work.entry_bits) * times
+            flow.weight_writes[Stream.POINTERS] += sram.words(work.starts_bits) * times
             return
-        for stream, offsets in self._work.packed.chunk_bytes.items():
-            words = -(-8 * np.diff(offsets) // self._machine.weight_sram.word_bits)
-            at.does(node, Work.WORDS_READ, int(words.sum()) * self._decodes, stream)
+        for stream, offsets in work.packed.chunk_bytes.items():
+            words = -(-8 * np.diff(offsets) // sram.word_bits)
+            flow.weight_reads[stream] += int(words.sum()) * times
 
     def _firing(self, unit: int | Row, index: npt.ArrayLike, group: npt.ArrayLike) -> Indices:
         """Firings of decode units in passes, counted from the first of a pass by ``group``."""

@@ -18,11 +18,10 @@ from dchw.lowering.broadcast import Handover, column_queue
 from dchw.lowering.chunks import ChunkUser, active_jobs, chunks_by_element, drain, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding
-from dchw.lowering.weights import Delivery, WeightStream
+from dchw.lowering.weights import Delivery, WeightStream, pointers_apart
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, NodeBuilder, Row
-from dchw.program.program import Work
 from dchw.quantities import DchwError, ceil_div
 
 LONGEST = 2**31
@@ -109,17 +108,21 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
     begin, length = _runs(work, array.elements)
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
     floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
-    at.does(at.nodes.element(0), Work.GROUPS, work.queues(array.elements) * work.activity.sum(dtype=np.int64))
+    at.flow.queued += work.queues(array.elements) * int(work.activity.sum(dtype=np.int64))
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
         *rows, done = element_firings(work.activity, begin[block], length[block], work.entries.row, floor,
-                                      array.hazard_cycles, ends, by_itself, array.lanes, pixels)  # fmt: skip
+                                      array.hazard_cycles, ends, by_itself, array.lanes, pixels,
+                                      work.entry_bits, machine.weight_sram.word_bits)  # fmt: skip
         occupied, offsets, job_firing, entry, entry_firing, entry_pass, entry_offsets, drained = rows
         _check_longest(work, int(done[2]))
-        node = at.nodes.element(first)
-        at.does(node, Work.ENTRIES, done[0])
-        at.does(node, Work.PRODUCTS, done[1])
+        at.flow.entries += int(done[0])
+        at.flow.products += int(done[1])
+        if by_itself:
+            at.flow.weight_reads[work.form.values] += int(done[3])
+            if pointers_apart(machine, work):
+                at.flow.pointer_reads += 2 * job_firing.size
         yield ElementFirings(
             occupied=occupied,
             offsets=offsets,

@@ -32,6 +32,8 @@ def element_firings(
     whole_runs: bool,
     lanes: int,
     pixels: Any,
+    entry_bits: int,
+    word_bits: int,
 ) -> Any:
     """Firings of all processing elements over all passes of a layer, one element behind the other.
 
@@ -39,13 +41,14 @@ def element_firings(
     entries), ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions
     to one row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the
     column and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
-    ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass.
+    ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass. Entries of ``entry_bits`` lie, where elements read
+    whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on.
 
     Firings count from each element's first. Gives (occupied int32[n] and where each element's begin in it
     int64[elements + 1]; first firing of each active job over all passes int32[elements, ...]; of each entry its index
     int32[m], firing int32[m] and pass int32[m], empty with ``whole_runs``, and where each element's begin
-    int64[elements + 1]; firing of each pass's hand-over int32[elements, passes]; int64[3]: entries worked, products,
-    most cycles of a firing). ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
+    int64[elements + 1]; firing of each pass's hand-over int32[elements, passes]; int64[4]: entries worked, products,
+    most cycles of a firing, words of the runs). ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
     """
     passes, jobs = activity.shape
     elements = run_begin.shape[0]
@@ -81,7 +84,7 @@ def element_firings(
     entry_firing = np.empty(entry_offsets[elements], np.int32)
     entry_pass = np.empty(entry_offsets[elements], np.int32)
     drained = np.empty((elements, passes), np.int32)
-    done = np.zeros(3, np.int64)
+    done = np.zeros(4, np.int64)
     e = 0
     for element in range(elements):
         first = offsets[element]
@@ -114,6 +117,7 @@ def element_firings(
                         e += 1
                         f += 1
                 done[2] = max(done[2], total)
+                done[3] += (np.int64(run_length[element, j]) * entry_bits + word_bits - 1) // word_bits
                 if whole_runs:
                     occupied[f] = total
                     f += 1

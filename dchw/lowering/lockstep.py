@@ -21,7 +21,6 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, Row
-from dchw.program.program import Work
 from dchw.quantities import ceil_div
 
 
@@ -42,9 +41,12 @@ def lockstep(
         pixels = work.tiling.pixels_in(index)
         groups = work.activity[index][work.activity[index] > 0].astype(np.int64)
         cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
-        at.does(node, Work.ENTRIES, work.rows * groups.size)
-        at.does(node, Work.PRODUCTS, work.rows * np.minimum(groups * array.lanes, pixels).sum())
-        at.does(node, Work.GROUPS, work.side_by_side * groups.sum())
+        at.flow.entries += work.rows * groups.size
+        at.flow.products += work.rows * int(np.minimum(groups * array.lanes, pixels).sum())
+        at.flow.queued += work.side_by_side * int(groups.sum())
+        if decoding is None or decoding.at_load:
+            words = machine.weight_sram.words(work.rows * work.entry_bits)
+            at.flow.weight_reads[work.form.values] += words * groups.size
         parts += [np.repeat(cycles, steps), ends[index : index + 1]]
         starts.append(count + steps * np.arange(groups.size))
         count += steps * groups.size + 1

@@ -65,6 +65,7 @@ class Tensors:
     def load(self, at: StageLowering) -> Fills:
         """Fetch a stage's tensors."""
         stage, step = at.stage, self._machine.dma.request_bytes
+        at.flow.activation_writes[Stream.ACTIVATIONS] += sum(self._words(size) for size in stage.loads.values())
         starts = []
         for name in stage.loads:
             if name not in self._at:
@@ -86,6 +87,7 @@ class Tensors:
         """Write a stage's tensors, which come in so many results of the vector unit; which of these completes each
         block, for whoever makes their firings to `hand_over`."""
         builder, nodes, stores = at.builder, at.nodes, at.stage.stores
+        at.flow.activation_reads[Stream.OUTPUTS] += sum(self._words(size) for size in stores.values())
         starts = [self._allocate(size) for size in stores.values()]  # shares of a tensor lie one behind another
         for name, start in zip(stores, starts, strict=True):
             self._at.setdefault(name, start)
@@ -100,6 +102,7 @@ class Tensors:
             nodes.outputs_done, nodes.output_dma, what="outstanding", initial=self._machine.dma.outstanding
         )
         outstanding.take(write)
+        at.flow.requests[Stream.OUTPUTS] += n
         builder.port("outputs").ask(blocks.address, blocks.bursts, True, STREAMS.index(Stream.OUTPUTS), at.layer)
         builder.link(nodes.output_dma, builder.memory, what="requests", depth=REQUEST_QUEUE).give(write)
         done = at.fire(nodes.outputs_done, np.ones(n))
@@ -150,6 +153,7 @@ class Tensors:
             nodes.activation_fill, nodes.activation_dma, what="outstanding", initial=machine.dma.outstanding
         )
         outstanding.take(request)
+        at.flow.requests[Stream.ACTIVATIONS] += address.size
         builder.port("activations").ask(address, bursts, False, STREAMS.index(Stream.ACTIVATIONS), at.layer)
         builder.link(nodes.activation_dma, builder.memory, what="requests", depth=REQUEST_QUEUE).give(request)
         cycles = machine.activation_sram.fill_cycles(machine.dma.request_bytes)
@@ -160,6 +164,9 @@ class Tensors:
             if mine.any():
                 room_for(at, reader).take(request[mine])
                 blocks_for(at, reader).give(fill[mine])
+
+    def _words(self, size: int) -> int:
+        return self._machine.activation_sram.words(8 * size)
 
     def _allocate(self, size: int) -> int:
         start = self._address

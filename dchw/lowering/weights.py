@@ -141,6 +141,7 @@ class WeightStream:
         starts = np.array([base.get(stream, 0) for stream in STREAMS], np.int64)
         address = starts[blocks.stream] + blocks.block * machine.dma.request_bytes
         builder.port("weights").ask(address, blocks.bursts, False, blocks.stream, at.layer)
+        self._note_blocks(at, blocks)
         builder.link(nodes.weight_dma, builder.memory, what="requests", depth=REQUEST_QUEUE).give(ask)
         fill = at.fire(nodes.weight_fill, np.full(n, machine.weight_sram.fill_cycles(machine.dma.request_bytes)))
         builder.link(builder.memory, nodes.weight_fill, what="weights").take(fill)
@@ -151,6 +152,16 @@ class WeightStream:
         release = at.fire(nodes.release, np.ones(n))
         room.give(release)
         return release
+
+    def _note_blocks(self, at: StageLowering, blocks: _Blocks) -> None:
+        """Requests of every stream, and the words their answers fill: of the weight SRAM or of the staging buffer."""
+        machine, kinds = self._machine, len(STREAMS)
+        filled = -(-blocks.bursts.astype(np.int64) * machine.dram.burst_bytes * 8 // machine.weight_sram.word_bits)
+        words = np.bincount(blocks.stream, weights=filled, minlength=kinds)
+        into = at.flow.staged if self._at_load else at.flow.weight_writes
+        for index in np.flatnonzero(requests := np.bincount(blocks.stream, minlength=kinds)):
+            at.flow.requests[STREAMS[index]] += int(requests[index])
+            into[STREAMS[index]] += int(words[index])
 
     def _place(self, work: LayerWork) -> dict[Stream, int]:
         if id(work.packed) not in self._at:
@@ -205,6 +216,11 @@ class WeightStream:
                 f"layer {work.name!r}: its chunks need {most} blocks of {self._machine.dma.request_bytes} B at once, "
                 f"but the {size} holds {self._capacity}; raise {name}, or lower huffman.chunk_entries or huffman.units"
             )
+
+
+def pointers_apart(machine: Machine, work: LayerWork) -> bool:
+    """Whether elements look pointers up in a memory of their own."""
+    return machine.weight_sram.pointer_memory is not None and Stream.POINTERS in work.packed.regions
 
 
 def kept_decoded(machine: Machine, work: LayerWork) -> bool:

@@ -123,6 +123,11 @@ class Machine(Config):
             f"machine {self.name}: expected one of its own units; got a {type(unit).__name__}; use its own"
         )
 
+    def worker(self, name: str) -> str:
+        """The unit whose nodes do the work of one: itself, or the one in step with which it works."""
+        partner = self.units[name].works_with
+        return name if partner is None else next(n for n, unit in self.units.items() if isinstance(unit, partner))
+
     @property
     def reader_supply(self) -> tuple[int, int]:
         """Coded bits each decode unit gets from the weight SRAM, as (bits, every so many cycles)."""

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests, Work
+from dchw.program.flow import Flow
+from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
 from dchw.program.windows import Window
 from dchw.quantities import DchwError, SimulationError
 from dchw.vocabulary import Stream
@@ -41,8 +42,6 @@ class NodeBuilder:
     place: Place | None = None
     """None before the first firing."""
     count: int = 0
-    work: Counter[tuple[int, Work, Stream | None]] = field(default_factory=Counter)
-    """What the firings so far do, by (layer, what, stream)."""
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
     layers: list[tuple[int, int]] = field(default_factory=list)
     """(layer, firings) of each append."""
@@ -79,10 +78,6 @@ class NodeBuilder:
     def layer_of_firings(self) -> npt.NDArray[np.int32]:
         """int32[firings]: the layer of each."""
         return np.repeat(*np.array(self.layers, np.int32).reshape(-1, 2).T)
-
-    def does(self, layer: int, what: Work, amount: int, stream: Stream | None = None) -> None:
-        """Note what firings of a layer do, as whoever appends them goes through it."""
-        self.work[layer, what, stream] += int(amount)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -164,6 +159,7 @@ class ProgramBuilder:
         self._links: dict[tuple[str, str, str], LinkBuilder] = {}
         self._ports: dict[str, PortBuilder] = {}
         self._requests: tuple[Requests, ...] | None = None
+        self._flows: list[Flow] = []
         self._places = itertools.count()
         self.rank = (0, 0)
         """What is appended: nodes stand in the order of the rank in which they first fire."""
@@ -208,6 +204,11 @@ class ProgramBuilder:
         """Firings of all nodes so far."""
         return sum(node.count for node in self._nodes.values())
 
+    def flow(self, layer: int, values: Stream) -> Flow:
+        """What the firings of one more stage do, to be counted as they are made."""
+        self._flows.append(Flow(layer=layer, values=values))
+        return self._flows[-1]
+
     def port(self, name: str) -> PortBuilder:
         """The memory port of that name, made when first asked for."""
         return self._ports.setdefault(name, PortBuilder(name))
@@ -230,7 +231,7 @@ class ProgramBuilder:
         if ports:
             nodes = (*firing, MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=ports))
         return Program(
-            clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, work=self._work()
+            clock_hz=clock_hz, layers=layers, nodes=nodes, links=tuple(links), notes=notes, flows=tuple(self._flows)
         )
 
     def window(
@@ -262,7 +263,9 @@ class ProgramBuilder:
             nodes.append(
                 MemoryNode(name=self.memory.name, unit=self.memory.unit, memory=memory, requests=self._requests)
             )
-        piece = Program(clock_hz=clock_hz, layers=layers, nodes=tuple(nodes), links=tuple(links), work=self._work())
+        piece = Program(
+            clock_hz=clock_hz, layers=layers, nodes=tuple(nodes), links=tuple(links), flows=tuple(self._flows)
+        )
         surplus = (
             {} if coming else {link.name: link.initial + link.spare for link in self._links.values() if link.initial}
         )
@@ -271,13 +274,6 @@ class ProgramBuilder:
     def _in_order(self) -> list[NodeBuilder]:
         firing = [(node.place, node) for node in self._nodes.values() if node.place is not None]
         return [node for _, node in sorted(firing, key=lambda one: one[0])]
-
-    def _work(self) -> dict[tuple[str, int, Work, Stream | None], int]:
-        work: Counter[tuple[str, int, Work, Stream | None]] = Counter()
-        for node in self._nodes.values():
-            for (layer, what, stream), amount in node.work.items():
-                work[node.unit, layer, what, stream] += amount
-        return dict(work)
 
 
 def link_name(source: End, target: End, what: str) -> str:

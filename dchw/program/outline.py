@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from dchw.program.program import Arbiter, FiringNode, MemoryNode, Program, Work
+from dchw.program.flow import Flow
+from dchw.program.program import Arbiter, FiringNode, MemoryNode, Program
 from dchw.program.windows import Window, Windowed
-from dchw.vocabulary import Stream
 
 _NONE = np.empty(0, np.int32)
 
@@ -37,8 +37,8 @@ class Outline:
     memory: MemoryNode | None
     asking: frozenset[str]
     """Nodes that ask the memory for something."""
-    work: Mapping[tuple[str, int, Work, Stream | None], int]
-    """As `Program.work`."""
+    flows: tuple[Flow, ...]
+    """As `Program.flows`."""
 
     def of_unit(self, unit: str) -> list[NodeOutline]:
         """The firing nodes of a machine's unit."""
@@ -62,7 +62,7 @@ def outline_of(program: Program | Outline | Outlined) -> Outline:
         ),
         memory=program.memory,
         asking=_asking(program),
-        work=program.work,
+        flows=program.flows,
     )
 
 
@@ -101,7 +101,7 @@ class Outlined(Windowed):
                 layers=self.layers,
                 nodes=tuple(_bare(node) for node in window.piece.nodes),
                 links=tuple(replace(link, given_by=None, taken_by=None) for link in window.piece.links),
-                work=window.piece.work,
+                flows=window.piece.flows,
             )
             yield window
 
@@ -118,7 +118,7 @@ class Outlined(Windowed):
             ),
             memory=piece.memory,
             asking=_asking(piece),
-            work=piece.work,
+            flows=piece.flows,
         )
 
 

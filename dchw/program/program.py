@@ -63,7 +63,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.vocabulary import Stream
+from dchw.program.flow import Flow
 
 IntArray = npt.NDArray[Any]
 TIME_LIMIT = 2**61
@@ -77,17 +77,6 @@ class Policy(StrEnum):
     FIXED = "fixed"
     ROUND_ROBIN = "round_robin"
     OLDEST = "oldest"
-
-
-class Work(StrEnum):
-    """What firings do, as whoever makes them counts it."""
-
-    ENTRIES = "entries"  # entries or weights that elements take up
-    PRODUCTS = "products"
-    SYMBOLS = "symbols"  # out of a coded stream
-    WORDS_READ = "words read"  # from the weight SRAM, by a decode unit
-    GROUPS = "groups"  # vectors of activations that are broadcast, times those who queue them
-    VALUES = "values"  # through the vector unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,8 +158,8 @@ class Program:
     nodes: tuple[FiringNode | Arbiter | MemoryNode, ...]
     links: tuple[Link, ...]
     notes: tuple[str, ...] = field(default=())
-    work: Mapping[tuple[str, int, Work, Stream | None], int] = field(default_factory=dict)
-    """What the firings do, by (unit, layer, what, stream): no part of the timing, and so none of the digest."""
+    flows: tuple[Flow, ...] = field(default=())
+    """What the firings of each stage do: no part of the timing, and so none of the digest."""
 
     @property
     def memory(self) -> MemoryNode | None:

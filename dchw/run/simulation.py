@@ -363,7 +363,7 @@ def run_workload(
 def priced(workload: Workload, lowered: Program | Outlined, timing: Timing, *, engine: Engine, warm: bool) -> SimResult:
     """The account of a run whose time is known, checked for what must hold of every run."""
     target, program = workload.machine, outline_of(lowered)
-    counts = count_events(workload, program)
+    counts = count_events(target, workload.storage, program.layers, program.flows)
     check_counts(workload, program, counts)
     rows, scope = dram_account(target, timing.memory, program)
     report = costs.account(target, workload.storage, counts, program, timing, rows, scope, _work(workload))

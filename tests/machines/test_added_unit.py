@@ -12,7 +12,9 @@ import dchw
 from dchw.config import Positive, build
 from dchw.costs import unit_costs
 from dchw.formats import Need
-from dchw.machines.units.unit import Count, Direction, Flow, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import SimulationError
 from dchw.reports import page
 from dchw.reports.tables import build_tables
@@ -27,7 +29,7 @@ class Checksum(Unit):
     label: ClassVar[str] = "checksum"
     category: ClassVar[str] = "decode"
     stage: ClassVar[str] = "decode"
-    works_with: ClassVar[str] = "pe_array"
+    works_with: ClassVar[type[Unit]] = PeArray
 
     bits: Positive = 16
 
@@ -38,8 +40,8 @@ class Checksum(Unit):
     def involved(self, setting: Setting) -> bool:
         return Need.CODEBOOK in setting.needs
 
-    def counts(self, flow: Flow) -> Iterator[Count]:
-        if Need.CODEBOOK in flow.needs:
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        if self.involved(setting):
             yield Count(event="checksum_add", count=flow.entries)
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
@@ -110,6 +112,6 @@ def test_reports_show_it() -> None:
 
 
 def test_an_event_that_its_costs_do_not_list_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Checksum, "counts", lambda _, flow: iter([Count(event="checksum_ad", count=1)]))
+    monkeypatch.setattr(Checksum, "counts", lambda *_: iter([Count(event="checksum_ad", count=1)]))
     with pytest.raises(SimulationError, match="expected an energy for checksum_ad in checksum; got none"):
         dchw.simulate(tiny_network(), checked(), "huffman")

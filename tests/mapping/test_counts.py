@@ -1,8 +1,11 @@
-"""Is every count what the firings imply, and is a fault in either noticed?"""
+"""Is every count, made from firings, what the workload implies, and is a fault in either noticed?"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +13,19 @@ import pytest
 import dchw
 from dchw.formats import STORAGE_FORMATS, Need
 from dchw.graph.geometry import Geometry
+from dchw.lowering import firings
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import lower
+from dchw.machines.machine import Machine
+from dchw.machines.units.unit import Count, Setting, Unit
 from dchw.mapping.workload import Workload, map_network
-from dchw.program.program import FiringNode, Program, Work
+from dchw.program.flow import Flow
+from dchw.program.program import FiringNode, Program
 from dchw.quantities import SimulationError
-from dchw.run.implied import check_counts, implied_counts
-from dchw.vocabulary import Event
+from dchw.run.implied import check_counts
+from dchw.vocabulary import Event, Stream
 from tests.mapping.layers import convolution, fully_connected, small_machine
+from tests.planting import in_plain_python
 
 CODED = [name for name, form in STORAGE_FORMATS.items() if Need.DECODER in form.needs]
 NETWORKS = {
@@ -32,13 +40,13 @@ def counted(storage: str, name: str = "conv", *, warm: bool = False, **changes: 
 ]:  # fmt: skip
     workload = map_network(NETWORKS[name], small_machine(**changes), storage)
     program = lower(workload, warm=warm)
-    return workload, program, count_events(workload, program)
+    return workload, program, count_events(workload.machine, workload.storage, program.layers, program.flows)
 
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("storage", STORAGE_FORMATS)
-def test_counts_are_what_the_firings_imply(storage: str, name: str, warm: bool) -> None:
+def test_counts_are_what_the_work_implies(storage: str, name: str, warm: bool) -> None:
     check_counts(*counted(storage, name, warm=warm))
 
 
@@ -57,30 +65,106 @@ def test_layers_decoded_at_load_are_decoded_as_often_as_they_are_loaded(storage:
     assert (decoded == 0) == (not any(node.unit == "huffman" for node in program.nodes))
 
 
-@pytest.mark.parametrize("storage", [*CODED, "dense-int8", "palette", "bitmask"])
-def test_one_event_too_many_is_caught_in_every_count_that_firings_imply(storage: str) -> None:
-    workload, program, counts = counted(storage)
-    tied = {key for key, implied in implied_counts(workload, program).items() if implied}
-    assert len(tied) >= 6
+SEVERAL = [*CODED, "dense-int8", "palette", "bitmask"]
+
+
+@pytest.mark.parametrize("placement", ["use", "load"])
+@pytest.mark.parametrize("storage", SEVERAL)
+def test_one_event_too_many_or_none_is_caught_in_every_count(storage: str, placement: str) -> None:
+    workload, program, counts = counted(storage, huffman__placement=placement)
+    assert len(counts) >= 12
     for place, count in enumerate(counts):
-        key = (count.layer, count.unit, count.event, count.stream)
-        if key not in tied and count.event is not Event.DMA_REQUEST:
-            continue
         wrong = dataclasses.replace(count, count=count.count + 1)
-        with pytest.raises(SimulationError, match=rf"{count.event}.*as its firings imply; counted"):
-            check_counts(workload, program, (*counts[:place], wrong, *counts[place + 1 :]))
+        for instead in ((wrong,), ()):
+            with pytest.raises(SimulationError, match=rf"{count.event}.*as its work implies; counted"):
+                check_counts(workload, program, (*counts[:place], *instead, *counts[place + 1 :]))
 
 
-@pytest.mark.parametrize("storage", [*CODED, "dense-int8", "palette", "bitmask"])
-def test_work_that_firings_do_and_nobody_counts_is_caught(storage: str) -> None:
-    workload, program, counts = counted(storage)
-    untied = () if workload.stages[0].layer.form.needs else (Work.ENTRIES,)  # nothing is looked up or decoded
-    for key in program.work:
-        if key[2] in untied:
+def test_an_event_that_nothing_implies_is_caught() -> None:
+    workload, program, counts = counted("dense-int8")
+    more = dataclasses.replace(counts[0], unit="huffman", event=Event.SYMBOL_DECODE, stream=Stream.CODES)
+    with pytest.raises(SimulationError, match="huffman: expected 0 symbol_decode"):
+        check_counts(workload, program, (*counts, more))
+
+
+def _one_more(flow: Flow, name: str) -> list[Flow]:
+    """Flows with one more of a quantity, of each stream where it has several."""
+    value = getattr(flow, name)
+    if isinstance(value, int):
+        return [dataclasses.replace(flow, **{name: value + 1})]
+    more = []
+    for stream, amount in value.items():
+        if isinstance(amount, int):
+            more.append(dataclasses.replace(flow, **{name: Counter({**value, stream: amount + 1})}))
             continue
-        more = dataclasses.replace(program, work={**program.work, key: program.work[key] + 1})
-        with pytest.raises(SimulationError, match="as its firings imply; counted"):
-            check_counts(workload, more, counts)
+        for part in dataclasses.fields(amount):
+            wrong = dataclasses.replace(amount, **{part.name: getattr(amount, part.name) + WINDOW})
+            more.append(dataclasses.replace(flow, **{name: {**value, stream: wrong}}))
+    return more
+
+
+WINDOW = 64
+"""More bits than a decode unit looks at."""
+
+
+@pytest.mark.parametrize("style", ["table", "bit_serial", "multi_symbol"])
+@pytest.mark.parametrize("storage", SEVERAL)
+def test_what_firings_let_through_and_nobody_asked_for_is_caught(storage: str, style: str) -> None:
+    workload, program, _ = counted(storage, huffman__style=style)
+    form = workload.stages[0].layer.form
+    unread = {"layer", "values"} | ({"entries"} if not form.needs else set())
+    unread |= set() if Need.CODEBOOK in form.needs else {"codebook_values"}
+    for name in (field.name for field in dataclasses.fields(Flow) if field.name not in unread):
+        for flow in _one_more(program.flows[0], name):
+            if style != "multi_symbol" and name == "decoded" and _differs(flow, program.flows[0], "look_ups"):
+                continue
+            if style == "multi_symbol" and name == "decoded" and _differs(flow, program.flows[0], "symbols"):
+                continue
+            wrong = dataclasses.replace(program, flows=(flow, *program.flows[1:]))
+            counts = count_events(workload.machine, storage, wrong.layers, wrong.flows)
+            with pytest.raises(SimulationError, match="as its work implies; counted"):
+                check_counts(workload, wrong, counts)
+
+
+def _differs(one: Flow, other: Flow, part: str) -> bool:
+    return any(getattr(one.decoded[s], part) != getattr(other.decoded[s], part) for s in other.decoded)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("done[0] += 1", "done[0] += 2"),
+        ("done[1] += min(groups * lanes, pixels[t])", "done[1] += groups * lanes + 1"),
+        ("entry_bits + word_bits - 1) // word_bits", "entry_bits) // word_bits"),
+    ],
+)
+def test_faults_in_going_through_entries_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
+    planted = in_plain_python(firings, right, wrong)
+    monkeypatch.setattr(firings, "element_firings", planted["element_firings"])
+    with pytest.raises(SimulationError, match="as its work implies; counted"):
+        dchw.simulate(NETWORKS["conv"], small_machine(), "shared")
+
+
+UNITS = {type(unit): name for name, unit in small_machine().units.items()}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in UNITS if kind.counts is not Unit.counts], ids=lambda k: k.__name__)
+def test_a_fault_in_what_a_unit_counts_is_caught_by_the_run(monkeypatch: pytest.MonkeyPatch, kind: type[Unit]) -> None:
+    right = kind.counts
+    target = small_machine()
+    program = lower(map_network(NETWORKS["fc"], target, "huffman"))
+    setting = target.setting(STORAGE_FORMATS["huffman"].needs, positions=True)
+    events = list(right(target.units[UNITS[kind]], program.flows[0], setting))
+    assert events
+    for place in range(len(events)):
+
+        def planted(unit: Unit, flow: Flow, setting: Setting, place: int = place) -> Iterator[Count]:
+            for number, count in enumerate(right(unit, flow, setting)):
+                yield dataclasses.replace(count, count=count.count + 1) if number == place else count
+
+        monkeypatch.setattr(kind, "counts", planted)
+        with pytest.raises(SimulationError, match=rf"{events[place].event}.*as its work implies; counted"):
+            dchw.simulate(NETWORKS["fc"], target, "huffman")
 
 
 def test_a_request_that_is_not_asked_for_is_caught() -> None:
@@ -90,7 +174,7 @@ def test_a_request_that_is_not_asked_for_is_caught() -> None:
     node = nodes[at]
     assert isinstance(node, FiringNode)
     nodes[at] = dataclasses.replace(node, occupied=node.occupied[1:], layer=node.layer[1:])
-    with pytest.raises(SimulationError, match="dma_request, as its firings imply"):
+    with pytest.raises(SimulationError, match="dma_request, as its work implies"):
         check_counts(workload, dataclasses.replace(program, nodes=tuple(nodes)), counts)
 
 
@@ -98,10 +182,10 @@ def test_every_run_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: every look-up counted twice."""
     from dchw.run import simulation
 
-    def doubled(workload: Workload, program: Program) -> tuple[EventCount, ...]:
+    def doubled(machine: Machine, storage: str, *flows: Any) -> tuple[EventCount, ...]:
         return tuple(
             dataclasses.replace(c, count=2 * c.count) if c.event is Event.CODEBOOK_LOOKUP else c
-            for c in count_events(workload, program)
+            for c in count_events(machine, storage, *flows)
         )
 
     monkeypatch.setattr(simulation, "count_events", doubled)

@@ -15,7 +15,9 @@ from pydantic import Field
 
 from dchw.config import Positive
 from dchw.formats import Need
-from dchw.machines.units.unit import Count, Direction, Flow, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.parts import Parts
 from dchw.technology.structures import codebook_unit, merged
@@ -28,7 +30,7 @@ class CodebookLookup(Unit):
     label: ClassVar[str] = "codebooks"
     category: ClassVar[str] = "decode"
     stage: ClassVar[str] = "decode"
-    works_with: ClassVar[str] = "pe_array"
+    works_with: ClassVar[type[Unit]] = PeArray
 
     entries: Positive = Field(le=1 << 16)
     """Shared values a codebook holds, code 0 included."""
@@ -65,10 +67,10 @@ class CodebookLookup(Unit):
         """Formats of shared weights look them up."""
         return Need.CODEBOOK in setting.needs
 
-    def counts(self, flow: Flow) -> Iterator[Count]:
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
         """A look-up per entry that is multiplied; the layer's shared values written into every copy."""
-        if Need.CODEBOOK in flow.needs:
-            loaded = flow.codebook_values * self.copies(flow.elements)
+        if self.involved(setting):
+            loaded = flow.codebook_values * self.copies(setting.elements)
             yield Count(event=Event.CODEBOOK_LOOKUP, count=flow.entries, stream=Stream.CODES)
             yield Count(event=Event.TABLE_WRITE, count=loaded, stream=Stream.CODEBOOKS)
 

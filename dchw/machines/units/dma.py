@@ -9,7 +9,7 @@ translation, unaligned heads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,8 @@ from pydantic import Field
 
 from dchw.config import Positive, Size
 from dchw.formats import Need
-from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
@@ -62,6 +63,14 @@ class Dma(Unit):
             "requests": Port(direction=Direction.OUT, bits=ADDRESS_BITS, copies=CHANNELS),
             "results": Port(direction=Direction.IN, bits=setting.activation_word_bits),
         }
+
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """A request per block; words into and out of the staging buffer."""
+        for stream, requests in flow.requests.items():
+            yield Count(event=Event.DMA_REQUEST, count=requests, stream=stream)
+        for stream, words in flow.staged.items():
+            yield Count(event=Event.SRAM_WRITE, count=words, stream=stream)
+            yield Count(event=Event.SRAM_READ, count=words, stream=stream)
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Address counters of three channels and, where weights are decoded while they load, the staging buffer.

@@ -23,6 +23,8 @@ from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.sections import Defaults
 from dchw.dram.standard import Standard
 from dchw.dram.standard import standard as load_standard
+from dchw.machines.units.dma import ADDRESS_BITS
+from dchw.machines.units.dma import CHANNELS as DMA_CHANNELS
 from dchw.machines.units.unit import MEMORY, Direction, Port, Setting, Unit
 from dchw.quantities import ConfigError
 
@@ -68,8 +70,10 @@ class Dram(Unit):
         return self
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
-        """Bursts, both ways, on every channel."""
-        return {"bursts": Port(direction=Direction.OUT, bits=8 * self.burst_bytes, copies=self.channels)}
+        """Requests in; bursts of weights and of activations out, on every channel."""
+        burst = Port(direction=Direction.OUT, bits=8 * self.burst_bytes, copies=self.channels)
+        requests = Port(direction=Direction.IN, bits=ADDRESS_BITS, copies=DMA_CHANNELS)
+        return {"requests": requests, "weights": burst, "activations": burst}
 
     @property
     def part(self) -> Standard | FixedMemory:

@@ -21,7 +21,7 @@ Not modelled: overlap of one chunk's set-up with the end of the chunk before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -31,17 +31,20 @@ from pydantic import Field, model_validator
 
 from dchw.config import Config, NonNegative, Positive
 from dchw.formats import Need
-from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure
 from dchw.technology.parts import Parts
 from dchw.technology.structures import fifo, huffman_decode_unit, merged
-from dchw.vocabulary import Event
+from dchw.vocabulary import Event, Stream
 
 ENTRY_BITS = 16
 """Width of a decoded entry between a decode unit and a processing element: a gap and a code of up to 8 bits."""
 SYMBOL_BITS = 8
 """Width of a decoded gap or code in the tables."""
+PLENTY = (1 << 40, 1)
+"""A supply of bits that never holds a decoder back."""
 RATE_UNIT = 1024
 """Decode rates are whole multiples of 1/1024 weight per cycle, so that time stays in integers."""
 
@@ -158,6 +161,35 @@ class HuffmanDecoder(Unit):
             chunk_offsets,
             np.array([self.bits_per_cycle, self.window_bits, self.max_symbols, rate, *supply], np.int64),
         )
+
+    def look_ups(
+        self,
+        gap_bits: npt.NDArray[np.uint8],
+        code_bits: npt.NDArray[np.uint8],
+        chunk_offsets: npt.NDArray[np.int64],
+    ) -> int:
+        """Cycles in which a multi-symbol decoder looks up, over all chunks; 0 in the other styles."""
+        if self.style is not DecoderStyle.MULTI_SYMBOL:
+            return 0
+        ready = self.schedule(gap_bits, code_bits, np.empty(0, np.int64), chunk_offsets, 0.0, PLENTY)
+        ends = chunk_offsets[1:][np.diff(chunk_offsets) > 0]
+        return int((ready[ends - 1] + 1).sum())
+
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """Symbols, steps and refills of every stream; tables written into every unit; entries through the queues."""
+        for stream, decoded in flow.decoded.items():
+            if self.style is not DecoderStyle.MULTI_SYMBOL:
+                yield Count(event=Event.SYMBOL_DECODE, count=decoded.symbols * decoded.times, stream=stream)
+            if self.style is DecoderStyle.BIT_SERIAL:
+                yield Count(event=Event.DECODE_STEP, count=decoded.bits * decoded.times, stream=stream)
+            if self.style is DecoderStyle.MULTI_SYMBOL:
+                yield Count(event=Event.DECODE_STEP, count=decoded.look_ups * decoded.times, stream=stream)
+            windows = ceil_div(decoded.bits, self.window_bits)
+            yield Count(event=Event.BUFFER_REFILL, count=windows * decoded.times, stream=stream)
+        yield Count(event=Event.TABLE_WRITE, count=flow.table_symbols, stream=Stream.CODE_TABLES)
+        if self.at_use and self.involved(setting):
+            yield Count(event=Event.QUEUE_WRITE, count=flow.entries, stream=flow.values)
+            yield Count(event=Event.QUEUE_READ, count=flow.entries, stream=flow.values)
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Chunks in; entries, steps or whole decoded chunks out."""

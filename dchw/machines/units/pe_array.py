@@ -20,7 +20,7 @@ Not modelled: partial sums leaving the element before a pass ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -28,12 +28,13 @@ from pydantic import Field
 from dchw.config import NonNegative, Positive
 from dchw.formats import Need
 from dchw.machines.silicon import NumberFormat
-from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure, combine
 from dchw.technology.parts import Parts, Table
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
-from dchw.vocabulary import Event
+from dchw.vocabulary import Event, Stream
 
 
 class PeArray(Unit):
@@ -86,12 +87,22 @@ class PeArray(Unit):
         else:
             name, bits = ("decoded chunks" if decoded else "chunks"), word
         columns, sums = self.lanes * setting.formats.activations.bits, self.lanes * setting.formats.accumulators.bits
+        tables = {} if decoded else {"tables": Port(direction=Direction.IN, bits=word)}
         return {
             name: Port(direction=Direction.IN, bits=bits, copies=self.elements),
-            "tables": Port(direction=Direction.IN, bits=word),
+            **tables,
             "columns": Port(direction=Direction.IN, bits=columns),
             "sums": Port(direction=Direction.OUT, bits=sums, copies=self.elements),
         }
+
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """Products and accumulations; an addition to a row index per entry; columns through the queues."""
+        yield Count(event=Event.MAC, count=flow.products + flow.activation_products)
+        yield Count(event=Event.ACCUMULATOR_ACCESS, count=flow.products + flow.outputs)
+        if Need.INDEX in setting.needs:
+            yield Count(event=Event.INDEX_ACCUMULATE, count=flow.entries, stream=Stream.GAPS)
+        yield Count(event=Event.QUEUE_WRITE, count=flow.queued, stream=Stream.ACTIVATIONS)
+        yield Count(event=Event.QUEUE_READ, count=flow.queued, stream=Stream.ACTIVATIONS)
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index where needed.

@@ -8,20 +8,22 @@ meet. Not modelled: address-dependent bank conflicts inside one reader's own str
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Positive, Size
 from dchw.formats import Need
-from dchw.machines.units.unit import Direction, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.banks import banked
 from dchw.technology.figure import Figure, slowest
 from dchw.technology.parts import Parts
 from dchw.technology.structures import merged
-from dchw.vocabulary import Event
+from dchw.vocabulary import Event, Stream
 
 
 class Sram(Unit):
@@ -66,9 +68,10 @@ class Sram(Unit):
         """Who reads it side by side; the broadcast of activations is one reader."""
         return 1
 
-    def links(self, setting: Setting) -> Mapping[str, Port]:
-        """Blocks come in over all banks."""
-        return {"blocks": Port(direction=Direction.IN, bits=self.banks * self.word_bits)}
+    @property
+    def filling(self) -> Port:
+        """Blocks from the memory come in over all banks."""
+        return Port(direction=Direction.IN, bits=self.banks * self.word_bits)
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Macros from the CACTI table, one per bank, and the interconnect that makes one buffer of them.
@@ -89,6 +92,13 @@ class Sram(Unit):
         )
 
 
+def _words(reads: Mapping[Stream, int], writes: Mapping[Stream, int]) -> Iterator[Count]:
+    for stream, words in reads.items():
+        yield Count(event=Event.SRAM_READ, count=words, stream=stream)
+    for stream, words in writes.items():
+        yield Count(event=Event.SRAM_WRITE, count=words, stream=stream)
+
+
 class ActivationSram(Sram):
     """The buffer of activations: a word per group of lanes is broadcast to all elements.
 
@@ -100,10 +110,15 @@ class ActivationSram(Sram):
         """Cycles in which one group of lanes is broadcast, of each of so many groups of channels side by side."""
         return ceil_div(groups * lanes * bits, self.banks * self.word_bits)
 
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """A read or write per word."""
+        yield from _words(flow.activation_reads, flow.activation_writes)
+
     def links(self, setting: Setting) -> Mapping[str, Port]:
-        """Blocks in from the DMA, columns of activations out to the array."""
+        """Activations in; columns out to the array, and to the vector unit blocks that are read behind a layer."""
         bits = setting.lanes * setting.formats.activations.bits
-        return {**super().links(setting), "columns": Port(direction=Direction.OUT, bits=bits)}
+        blocks = Port(direction=Direction.OUT, bits=self.word_bits)
+        return {"activations": self.filling, "columns": Port(direction=Direction.OUT, bits=bits), "blocks": blocks}
 
 
 class PointerMemory(Config):
@@ -120,11 +135,17 @@ class PointerMemory(Config):
 class WeightSram(Sram):
     """The buffer of weights: coded chunks, fixed-width entries or plain weights, read by whoever decodes or works."""
 
-    works_with: ClassVar[str] = "pe_array"
+    works_with: ClassVar[type[Unit] | None] = PeArray
 
     pointer_memory: PointerMemory | None = None
     """Where elements read stored pointers; without one they come with the weights. It is filled as part of this
     buffer, at this buffer's energy per word."""
+
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """A read or write per word, and a read per pointer that lies in a memory of its own."""
+        yield from _words(flow.weight_reads, flow.weight_writes)
+        if self.pointer_memory is not None:
+            yield Count(event=Event.POINTER_READ, count=flow.pointer_reads, stream=Stream.POINTERS)
 
     def readers(self, setting: Setting) -> int:
         """Decode units that read chunks at use, elements that read their own entries, or the lockstep array."""
@@ -133,13 +154,10 @@ class WeightSram(Sram):
         return setting.elements if setting.positions else self.banks
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
-        """Blocks in from the DMA; chunks and tables out."""
+        """Weights in; chunks out, those of code tables among them; tables out to an array that nobody decodes for."""
         chunks = Port(direction=Direction.OUT, bits=self.word_bits, copies=self.readers(setting))
-        return {
-            **super().links(setting),
-            "chunks": chunks,
-            "tables": Port(direction=Direction.OUT, bits=self.word_bits),
-        }
+        tables = {"tables": Port(direction=Direction.OUT, bits=self.word_bits)}
+        return {"weights": self.filling, "chunks": chunks, **({} if Need.DECODER in setting.needs else tables)}
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """The weights' macros, and those of the pointers: a read with the counter that addresses it and a register."""

@@ -1,9 +1,9 @@
 """What every hardware unit is: parameters a user writes, ports, timing, what it counts and what its events cost.
 
 One protocol, `Unit`. Parameters are its pydantic fields; timing rules are methods that return whole cycles and know no
-engine; ``links`` names its ports with their widths; ``costs`` composes energies and area from
-`dchw.technology`; ``counts`` says how often it does what where that follows from the flow through a layer. What depends
-on the machine around a unit and on the storage format comes in as a `Setting`.
+engine; ``links`` names its ports with their widths; ``costs`` composes energies and area from `dchw.technology`;
+``counts`` says how often it does what, from what a stage's firings let through (`Flow`). What depends on the machine
+around a unit and on the storage format comes in as a `Setting`.
 
 Adding a unit: its file here, a field of the machine, and, where it does its work in step with another unit,
 ``works_with``, which is its wiring. The field's name is the unit's name everywhere.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dchw.config import Config
 from dchw.formats import Need
+from dchw.program.flow import Flow
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
@@ -66,21 +67,6 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow:
-    """What one stage of a run sends through the units on the way from weights to results."""
-
-    needs: frozenset[Need]
-    entries: int
-    """Stored entries, or weights where there are no positions, that reach a multiplier, over all passes."""
-    codebook_values: int
-    """Shared values of the layer's codebook, code 0 included; 0 where the format has none."""
-    vector_values: int
-    """Values through the output path."""
-    elements: int
-    """Processing elements."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Count:
     """So many events of one kind; ``stream`` where bytes of one stream cause them."""
 
@@ -125,8 +111,8 @@ class Unit(Config):
     """fetch, buffer, decode, multiply or output."""
     resource: ClassVar[str] = ""
     """What the unit's work is called where it bounds a run; where empty, its label."""
-    works_with: ClassVar[str] = ""
-    """The unit in step with which it works, for one that has no nodes of its own in a program."""
+    works_with: ClassVar[type[Unit] | None] = None
+    """The kind of unit in step with whose nodes it is clocked; None: its own nodes say when it works."""
 
     @classmethod
     def face(cls, name: str) -> Face:
@@ -142,8 +128,8 @@ class Unit(Config):
         """Whether the storage format uses the unit; one that it does not is neither active nor counted."""
         return True
 
-    def counts(self, flow: Flow) -> Iterator[Count]:
-        """Events that follow from the flow through a stage; what follows from how data lie is counted in lowering."""
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
+        """Events of one stage, from what its firings let through; DRAM commands are counted where they are issued."""
         yield from ()
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts | None:

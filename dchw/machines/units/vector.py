@@ -12,7 +12,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from dchw.config import Positive
-from dchw.machines.units.unit import Count, Direction, Flow, Port, Setting, Unit, UnitCosts
+from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
+from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.figure import slowest
 from dchw.technology.parts import Parts
@@ -34,13 +35,14 @@ class Vector(Unit):
         return max(1, ceil_div(values, self.values_per_cycle))
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
-        """Sums in from every element, results out."""
+        """Sums in from every element, and blocks that are read behind a layer; results out."""
         formats = setting.formats
         sums = Port(direction=Direction.IN, bits=setting.lanes * formats.accumulators.bits, copies=setting.elements)
         bits = self.values_per_cycle * formats.activations.bits
-        return {"sums": sums, "results": Port(direction=Direction.OUT, bits=bits)}
+        blocks = Port(direction=Direction.IN, bits=setting.activation_word_bits)
+        return {"sums": sums, "blocks": blocks, "results": Port(direction=Direction.OUT, bits=bits)}
 
-    def counts(self, flow: Flow) -> Iterator[Count]:
+    def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
         """One operation per value through the output path."""
         yield Count(event=Event.VECTOR_OPERATION, count=flow.vector_values)
 
