@@ -113,7 +113,7 @@ WINDOW = 64
 def test_what_firings_let_through_and_nobody_asked_for_is_caught(storage: str, style: str) -> None:
     workload, program, _ = counted(storage, huffman__style=style)
     form = workload.stages[0].layer.form
-    unread = {"layer", "values"} | ({"entries"} if not form.needs else set())
+    unread = {"layer", "values", "pointer_reads"} | ({"entries"} if not form.needs else set())
     unread |= set() if Need.CODEBOOK in form.needs else {"codebook_values"}
     for name in (field.name for field in dataclasses.fields(Flow) if field.name not in unread):
         for flow in _one_more(program.flows[0], name):
@@ -125,6 +125,15 @@ def test_what_firings_let_through_and_nobody_asked_for_is_caught(storage: str, s
             counts = count_events(workload.machine, storage, wrong.layers, wrong.flows)
             with pytest.raises(SimulationError, match="as its work implies; counted"):
                 check_counts(workload, wrong, counts)
+
+
+def test_a_pointer_too_many_is_caught() -> None:
+    memory = {"size_bytes": "4 KiB", "banks": 8, "word_bits": 16}
+    workload, program, counts = counted("shared", weight_sram__pointer_memory=memory)
+    check_counts(workload, program, counts)
+    wrong = dataclasses.replace(program, flows=tuple(_one_more(program.flows[0], "pointer_reads")))
+    with pytest.raises(SimulationError, match="pointer_read of pointers, as its work implies"):
+        check_counts(workload, wrong, count_events(workload.machine, "shared", wrong))
 
 
 def _differs(one: Flow, other: Flow, part: str) -> bool:
