@@ -133,7 +133,7 @@ def test_a_pointer_too_many_is_caught() -> None:
     check_counts(workload, program, counts)
     wrong = dataclasses.replace(program, flows=tuple(_one_more(program.flows[0], "pointer_reads")))
     with pytest.raises(SimulationError, match="pointer_read of pointers, as its work implies"):
-        check_counts(workload, wrong, count_events(workload.machine, "shared", wrong))
+        check_counts(workload, wrong, count_events(workload.machine, "shared", wrong.layers, wrong.flows))
 
 
 def _differs(one: Flow, other: Flow, part: str) -> bool:
