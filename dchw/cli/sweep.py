@@ -46,6 +46,8 @@ def command(
 ) -> None:
     """Run the study in the YAML file STUDY into --out, or read the study in the folder DIR.
 
+    A study with a section `search` looks for its front within a budget instead of running every point.
+
     What is finished is kept at every moment: the same command goes on after Ctrl-C, a full disk or a lost worker.
     """
     from dchw.files import write_frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,8 @@ CHUNKS_OF_A_WORKER = 8
 ATTEMPTS = 3
 """Workers that may die on a point before it is recorded as the one that kills them."""
 Indices = npt.NDArray[np.int64]
+Batch = Iterable[Indices]
+"""Chunks that may run at once."""
 
 
 class Evaluator(Protocol):
@@ -74,8 +76,10 @@ def record_killer(evaluator: Evaluator, folder: Path, kinds: Kinds, index: int, 
     writer.close()
 
 
-def chunked(evaluator: Evaluator, missing: Indices, block: int, workers: int) -> Iterator[Indices]:
-    """Missing points in order, cut so that each worker gets several chunks of like cost.
+def chunked(
+    evaluator: Evaluator, missing: Indices, block: int, workers: int, each_worker: int = CHUNKS_OF_A_WORKER
+) -> Iterator[Indices]:
+    """Missing points in order, cut so that each worker gets ``each_worker`` chunks of like cost.
 
     Cost is predicted once per ``block`` of neighbours, which differ in their machine alone.
     """
@@ -84,6 +88,6 @@ def chunked(evaluator: Evaluator, missing: Indices, block: int, workers: int) ->
     blocks, counts = np.unique(missing // block, return_counts=True)
     costs = np.array([evaluator.cost(int(b) * block) for b in blocks])
     each = np.repeat(costs, counts)
-    share = each.sum() / (CHUNKS_OF_A_WORKER * workers)
-    place = np.minimum(np.floor((np.cumsum(each) - each / 2) / share), CHUNKS_OF_A_WORKER * workers - 1)
+    chunks = each_worker * workers
+    place = np.minimum(np.floor((np.cumsum(each) - each / 2) / (each.sum() / chunks)), chunks - 1)
     yield from np.split(missing, np.flatnonzero(np.diff(place)) + 1)

@@ -27,6 +27,16 @@ class Axis:
     def __len__(self) -> int:
         return len(self.choices)
 
+    @property
+    def name(self) -> str:
+        """Its keys in one word."""
+        return "+".join(self.keys)
+
+    @cached_property
+    def place_of(self) -> Mapping[tuple[str, ...], int]:
+        """Place of each choice, by its values as text: tables keep numbers as whole or broken as their column does."""
+        return {tuple(map(_text, choice)): place for place, choice in enumerate(self.choices)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
@@ -59,12 +69,7 @@ class Space:
     def at(self, index: int) -> Values:
         """The values of one point, derived ones included."""
         values: Values = dict(self.fixed)
-        left = index
-        picked = []
-        for axis in reversed(self.axes):
-            left, place = divmod(left, len(axis))
-            picked.append((axis, place))
-        for axis, place in reversed(picked):
+        for axis, place in zip(self.axes, self.places(index), strict=True):
             values.update(zip(axis.keys, axis.choices[place], strict=True))
         for key, formula in self.derive.items():
             value = formula.value(values)
@@ -73,6 +78,31 @@ class Space:
             assert isinstance(value, (bool, int, float, str))
             values[key] = value
         return values
+
+    def places(self, index: int) -> list[int]:
+        """Which choice of each axis a point takes."""
+        places = []
+        for axis in reversed(self.axes):
+            index, place = divmod(index, len(axis))
+            places.append(place)
+        return places[::-1]
+
+    def index(self, places: Sequence[int]) -> int:
+        """The point that takes these choices."""
+        index = 0
+        for axis, place in zip(self.axes, places, strict=True):
+            index = index * len(axis) + place
+        return index
+
+    def find(self, values: Mapping[str, object]) -> int | None:
+        """The point with these values, should there be one; what does not vary here is not looked at."""
+        places = []
+        for axis in self.axes:
+            place = axis.place_of.get(tuple(_text(values.get(key)) for key in axis.keys))
+            if place is None:
+                return None
+            places.append(place)
+        return self.index(places)
 
     def holds(self, index: int) -> bool:
         """Whether a point meets the conditions on its keys."""
@@ -83,6 +113,11 @@ class Space:
 
     def __iter__(self) -> Iterator[int]:
         return (index for index in range(self.count) if self.holds(index))
+
+
+def _text(value: object) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
 
 
 def _product(axes: Sequence[Axis]) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from dchw.compression.recipe import Recipe
-from dchw.config import Config, NonNegative
+from dchw.config import Config, NonNegative, Positive
 from dchw.formats import DEFAULT_FORMAT, STORAGE_FORMATS, storage_format
 from dchw.quantities import ConfigError, DchwError, format_quantity, nearest, split_quantity
 from dchw.studies.expressions import Expression
@@ -20,6 +20,7 @@ RUN_KEYS = {"batch": int, "warm": bool}
 """What may vary besides a machine's and a recipe's fields, with its kind."""
 RECIPE_PREFIX = "recipe."
 Scalar = bool | int | float | str
+Objective = Literal["latency_us", "energy_pj", "area_mm2", "file_bytes", "dram_read_bytes", "error_pct"]
 
 
 class Range(Config):
@@ -78,6 +79,27 @@ class Range(Config):
         return Fraction(str(value)), ""
 
 
+class SearchSettings(Config):
+    """How to look for the front of a space without running all of it; ``search: {budget: 100}``."""
+
+    budget: Positive
+    """Points to run for each network."""
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    """Optuna's tree-structured Parzen estimator, NSGA-II (for budgets of many generations), or blind choice."""
+    objectives: Annotated[list[Objective], Field(min_length=1)] = Field(default=["latency_us", "energy_pj", "area_mm2"])
+    """What to lower at once."""
+    generation: Annotated[int, Field(ge=2, strict=True)] = 8
+    """Points asked for before the next are chosen; they may run at the same time."""
+    warm_start: list[str] = Field(default=[])
+    """Folders of finished or interrupted studies: their rows that are points of this space are taken over."""
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives: expected each once; got {self.objectives}")
+        return self
+
+
 def _list_of_one(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
@@ -127,12 +149,14 @@ class StudySettings(Config):
     """Fields of the machine that follow from others: ``pe_array.elements: 4 * huffman.units``."""
     only: list[Formula] = Field(default=[])
     """Conditions a point must meet, on keys (then it is not run at all) or on results (then it is marked)."""
+    search: SearchSettings | None = None
+    """Look for the front instead of running every point."""
     batch: Annotated[int, Field(ge=1, strict=True)] = 1
     """Inputs worked at once."""
     warm: bool = False
     """Whether weights that fit are in the weight SRAM from the run before."""
     seed: NonNegative = 0
-    """Seed of synthetic activations."""
+    """Seed of synthetic activations, and of a search."""
     arithmetic: Literal["float32", "fixed16", "none"] = "float32"
     """What outputs are computed in; ``none`` for timing only."""
 

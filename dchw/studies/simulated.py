@@ -88,29 +88,35 @@ class SimulatedPoints:
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""
         key, network = self._compressed(values)
-        target = self.machine(values)
-        run = Run(
+        target, run = self.machine(values), self._run(values)
+        row: Row = {
+            "seed": self.settings.seed,
+            "dchw_version": dchw_version(),
+            "network_sha256": key,
+            "point_sha256": _point_sha(key, target, run),
+            **self._stages.row(key, network, target, run),
+        }
+        row[MEETS] = all(bool(condition.value({**values, **row})) for condition in self._after)
+        return row
+
+    def point_sha(self, values: Values) -> str:
+        """Hash of what a point's figures follow from: network, machine, run and this version."""
+        return _point_sha(self._compressed_key(values), self.machine(values), self._run(values))
+
+    def _run(self, values: Values) -> Run:
+        return Run(
             storage=str(values[STORAGE]),
             batch=int(values.get("batch", self.settings.batch)),
             warm=bool(values.get("warm", self.settings.warm)),
             seed=self.settings.seed,
             arithmetic=self.settings.arithmetic,
         )
-        row: Row = {
-            "seed": self.settings.seed,
-            "dchw_version": dchw_version(),
-            "network_sha256": key,
-            "point_sha256": _sha([key, target.dump(), vars(run)]),
-            **self._stages.row(key, network, target, run),
-        }
-        row[MEETS] = all(bool(condition.value({**values, **row})) for condition in self._after)
-        return row
 
     def machine(self, values: Values) -> Machine:
         """The machine of a point."""
         name = str(values[MACHINE])
         if name not in self._machines:
-            self._machines[name] = machine(self._place(name))
+            self._machines[name] = machine(self.place(name))
         other = {NETWORK, RECIPE, MACHINE, STORAGE, *RUN_KEYS}
         changes = {k: v for k, v in values.items() if k not in other and not k.startswith(RECIPE_PREFIX)}
         return varied(self._machines[name], changes).machine
@@ -118,42 +124,48 @@ class SimulatedPoints:
     def network_sha(self, name: str) -> str:
         """Hash of a network's file; of its name and this version for a built-in one."""
         if name not in self._shas:
-            path = Path(self._place(name))
+            path = Path(self.place(name))
             content = path.read_bytes() if path.is_file() else f"{name} {dchw_version()}".encode()
             self._shas[name] = hashlib.sha256(content).hexdigest()
         return self._shas[name]
 
-    def _place(self, name: str) -> str:
+    def place(self, name: str) -> str:
+        """Where a named file or folder lies: beside the study, or in the working folder."""
         beside = self.folder / name
         return str(beside) if beside.exists() else name
 
     def _source(self, name: str) -> Network | CompressedNetwork:
         if f"source {name}" not in self.__dict__:
-            self.__dict__[f"source {name}"] = load_network(self._place(name))
+            self.__dict__[f"source {name}"] = load_network(self.place(name))
         found: Network | CompressedNetwork = self.__dict__[f"source {name}"]
         return found
 
     def _compressed(self, values: Values) -> tuple[str, CompressedNetwork]:
         """A point's compressed network and the hash of its content."""
-        name, recipe_name = str(values[NETWORK]), str(values[RECIPE])
-        changes = {k.removeprefix(RECIPE_PREFIX): v for k, v in values.items() if k.startswith(RECIPE_PREFIX)}
-        plain = not recipe_name and not changes
-        source_sha = self.network_sha(name)
-        recipe = self.settings.recipes.get(recipe_name, Recipe())
-        key = source_sha if plain else _sha([source_sha, recipe.dump(), changes, dchw_version()])
+        key, name = self._compressed_key(values), str(values[NETWORK])
         if key in self._networks:
             return self._networks[key]
-        if plain:
+        if key == self.network_sha(name):
             source = self._source(name)
             if not isinstance(source, CompressedNetwork):
                 raise DchwError(f"{name}: expected a compressed network or a recipe; got neither; add recipes")
             made = source
         else:
-            made = self._cached(key) or self._compress(key, name, recipe, changes)
+            recipe = self.settings.recipes.get(str(values[RECIPE]), Recipe())
+            made = self._cached(key) or self._compress(key, name, recipe, _recipe_changes(values))
         while len(self._networks) >= 8:
             self._networks.pop(next(iter(self._networks)))
         self._networks[key] = (key, made)
         return self._networks[key]
+
+    def _compressed_key(self, values: Values) -> str:
+        """Hash of a point's compressed network: of its file, or of what it is compressed from and how."""
+        recipe_name, changes = str(values[RECIPE]), _recipe_changes(values)
+        source_sha = self.network_sha(str(values[NETWORK]))
+        if not recipe_name and not changes:
+            return source_sha
+        recipe = self.settings.recipes.get(recipe_name, Recipe())
+        return _sha([source_sha, recipe.dump(), changes, dchw_version()])
 
     def _compress(self, key: str, name: str, recipe: Recipe, changes: dict[str, Any]) -> CompressedNetwork:
         source = self._source(name)
@@ -213,6 +225,14 @@ def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
         unknown = Expression(text).names - keys
         found += [f"derive.{key}: {text!r}: nothing varies under the name {name!r}" for name in sorted(unknown)]
     return found
+
+
+def _recipe_changes(values: Values) -> dict[str, Any]:
+    return {key.removeprefix(RECIPE_PREFIX): value for key, value in values.items() if key.startswith(RECIPE_PREFIX)}
+
+
+def _point_sha(key: str, target: Machine, run: Run) -> str:
+    return _sha([key, target.dump(), vars(run), dchw_version()])
 
 
 def _recipe_keys(settings: StudySettings) -> list[str]:

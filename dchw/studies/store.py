@@ -4,6 +4,7 @@
     DIR/parts/*.journal     rows of a chunk at work: a checksum and a JSON line each, written as a point finishes
     DIR/parts/*.parquet     rows of a finished chunk, named FIRST-LAST-ID; its journal is then gone
     DIR/results.parquet     all rows in order, merged when the last point is done; its parts are then gone
+    DIR/warm.parquet        rows that a search took over from the sweeps it starts from
     DIR/cache/              compressed networks by content
     DIR/.lock               held by the start that is at work
 
@@ -18,7 +19,7 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,37 @@ class Store:
                 done[numbers] = True
         return done
 
+    def warm_indices(self) -> npt.NDArray[np.int64]:
+        """Points whose rows a search took over, in order."""
+        import pyarrow.parquet as pq
+
+        if not self._warm.exists():
+            return np.empty(0, np.int64)
+        taken: npt.NDArray[np.int64] = pq.read_table(self._warm, columns=[INDEX]).column(0).to_numpy()
+        return np.sort(taken)
+
+    def take_over(self, rows: Callable[[], Iterable[Row]]) -> None:
+        """Keep rows of other studies as this one's; once, as a search that goes on must start from the same."""
+        if not self._warm.exists():
+            with whole_file(self._warm) as beside:
+                _write(beside, _table(rows(), self.kinds))
+
+    def new_frames(self, seen: set[Path]) -> Iterator[pd.DataFrame]:
+        """Rows in files that are not among ``seen``, to which they are added, and in journals."""
+        import pyarrow.parquet as pq
+
+        for _, _, source in self._sources():
+            if isinstance(source, Path):
+                if source in seen:
+                    continue
+                seen.add(source)
+                source = pq.read_table(source)
+            yield self._plain(source.select(list(self.kinds)))
+
+    @property
+    def _warm(self) -> Path:
+        return self.folder / "warm.parquet"
+
     def frame(self) -> pd.DataFrame:
         """Every finished point, in order; whole numbers and truths that some point lacks are pandas' nullable kinds."""
         import pyarrow as pa
@@ -131,7 +163,7 @@ class Store:
         """All rows into ``results.parquet``, a window at a time, and the parts away; ``note`` becomes its metadata."""
         import pyarrow.parquet as pq
 
-        sources = [source for _, _, source in self._sources() if isinstance(source, Path)]
+        sources = [source for _, _, source in self._sources() if isinstance(source, Path) and source != self._warm]
         journals = list(self._journals())
         target = self.folder / "results.parquet"
         if sources == [target] and not journals:
@@ -165,9 +197,7 @@ class Store:
         for part in sorted((self.folder / "parts").glob("[0-9]*.parquet")):
             first, last, _ = part.stem.split("-")
             found.append((int(first), int(last), part))
-        whole = self.folder / "results.parquet"
-        if whole.exists():
-            found.append((0, self.count - 1, whole))
+        found += [(0, self.count - 1, path) for path in (self.folder / "results.parquet", self._warm) if path.exists()]
         return found
 
     def _windows(self) -> Iterator[Any]:

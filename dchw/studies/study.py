@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,12 @@ import numpy as np
 
 from dchw.config import build, read_yaml
 from dchw.quantities import ConfigError, DchwError
-from dchw.studies.chunks import Evaluator, chunked
+from dchw.studies.chunks import Batch, Evaluator, chunked
 from dchw.studies.columns import METRICS, kinds_of
 from dchw.studies.points import Space
-from dchw.studies.settings import StudySettings
+from dchw.studies.settings import SearchSettings, StudySettings
 from dchw.studies.simulated import SimulatedPoints, dchw_version, faults
-from dchw.studies.store import Kinds, Store, held, open_store
+from dchw.studies.store import INDEX, Kinds, Row, Store, held, open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ class Study:
         from dchw.studies.chunks import evaluate
 
         wanted = np.fromiter(self.space, np.int64)
+        budget = self.settings.search.budget * len(self.settings.networks) if self.settings.search else wanted.size
+        points = min(wanted.size, budget)
         blocks, counts = np.unique(wanted // self.space.block, return_counts=True)
         places = np.unique(np.linspace(0, blocks.size - 1, PILOTS).round().astype(int)) if blocks.size else blocks
         seconds = np.zeros(0)
@@ -90,9 +92,9 @@ class Study:
                 tried += 1
                 failed += [str(row["error"])] if row["error"] else []
             seconds = np.append(seconds, spent[0] + spent[-1] * (counts[place] - 1))
-        total = float(seconds.sum() / counts[places].sum() * wanted.size) if tried else 0.0
+        total = float(seconds.sum() / counts[places].sum() * points) if tried else 0.0
         return Plan(
-            points=int(wanted.size),
+            points=points,
             seconds=total,
             memory_bytes=_peak_memory(),
             tried=tried,
@@ -150,9 +152,22 @@ class Study:
             workers=workers,
             scheduler=scheduler,
             retry_failed=retry_failed,
+            search=self.settings.search,
+            seed=self.settings.seed,
+            warm=self._warm_rows,
             on_progress=on_progress,
         )
         return read_results(folder)
+
+    def _warm_rows(self) -> list[Row]:
+        """Rows of the studies that a search starts from, as this study's."""
+        from dchw.studies.search import warm_rows
+
+        found: list[Row] = []
+        for name in self.settings.search.warm_start if self.settings.search else ():
+            frame = read_results(self.points.place(name))
+            found += warm_rows(frame, self.space, self.points.point_sha)
+        return list({row[INDEX]: row for row in found}.values())
 
 
 def study(settings: str | Path | Mapping[str, Any]) -> Study:
@@ -215,13 +230,18 @@ def run_points(
     workers: int = 1,
     scheduler: str | None = None,
     retry_failed: bool = False,
+    search: SearchSettings | None = None,
+    seed: int = 0,
+    warm: Callable[[], list[Row]] = list[Row],
     on_progress: OnProgress | None = None,
 ) -> Store:
-    """Run the points of a space that have no row yet, and merge once none is missing.
+    """Run the points of a space that have no row yet, or search it, and merge once none is missing.
 
     For any evaluator: `Study.run` hands over simulated points. An interruption keeps what is finished and goes on up.
+    ``warm`` gives the rows from which a search starts, once.
     """
     from dchw.studies.cluster import run_on_cluster
+    from dchw.studies.search import Search
     from dchw.studies.workers import run_here, run_on_cores
 
     if workers < 1:
@@ -230,11 +250,22 @@ def run_points(
     with held(folder):
         store.clean()
         done = store.finished(failed_too=not retry_failed)
-        wanted = np.ones(space.count, bool)
-        if space.only:
-            wanted = np.fromiter((space.holds(index) for index in range(space.count)), bool, space.count)
-        missing = np.flatnonzero(wanted & ~done)
-        total, finished = int(wanted.sum()), int(np.count_nonzero(wanted & done))
+        if search is not None:
+            if search.warm_start:
+                store.take_over(warm)
+            searching = Search(
+                settings=search, space=space, store=store, evaluator=evaluator, seed=seed, retry_failed=retry_failed
+            )
+            total, finished, batches = searching.most_points, int(np.count_nonzero(done)), searching.batches
+        else:
+            wanted = np.ones(space.count, bool)
+            if space.only:
+                wanted = np.fromiter((space.holds(index) for index in range(space.count)), bool, space.count)
+            missing = np.flatnonzero(wanted & ~done)
+            total, finished = int(wanted.sum()), int(np.count_nonzero(wanted & done))
+
+            def batches(workers: int) -> Iterator[Batch]:
+                yield chunked(evaluator, missing, space.block, workers)
 
         def on_point(index: int) -> None:
             nonlocal finished
@@ -244,13 +275,12 @@ def run_points(
 
         if on_progress is not None:
             on_progress(finished, total)
-        chunks = chunked(evaluator, missing, space.block, workers)
         if scheduler is not None:
-            run_on_cluster(evaluator, store, chunks, on_point, scheduler)
+            run_on_cluster(evaluator, store, batches, on_point, scheduler)
         elif workers == 1:
-            run_here(evaluator, folder, kinds, chunks, on_point)
+            run_here(evaluator, folder, kinds, batches(1), on_point)
         else:
-            run_on_cores(evaluator, folder, kinds, chunks, on_point, workers)
+            run_on_cores(evaluator, folder, kinds, batches(workers), on_point, workers)
         store.merge({"dchw": dchw_version(), "study": str(identity.get("study", ""))})
     return store
 

@@ -1,5 +1,8 @@
 """Chunks on the cores of this machine: processes that may be killed, and a parent that may be killed as well.
 
+Chunks come in batches. A batch is finished before the next one is asked for, so that a search can learn from it; a
+study that enumerates its points is one batch.
+
 Each worker has a pipe. It takes chunks from it and reports points on it; a pipe that closes tells the worker that its
 parent is gone, and the parent that its worker is. What a dead worker had not finished goes on elsewhere, the point it
 was at alone, so that a point which kills its worker is found and takes nobody with it.
@@ -11,7 +14,7 @@ import multiprocessing
 import pickle
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -21,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from dchw.quantities import DchwError
-from dchw.studies.chunks import ATTEMPTS, Evaluator, Indices, record_killer, run_chunk
+from dchw.studies.chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Kinds
 
 GRACE_SECONDS = 10.0
@@ -30,19 +33,21 @@ _POINT, _CHUNK, _STOPPED = "point", "chunk", "stopped"
 OnPoint = Callable[[int], None]
 
 
-def run_here(evaluator: Evaluator, folder: Path, kinds: Kinds, chunks: Iterable[Indices], on_point: OnPoint) -> None:
+def run_here(evaluator: Evaluator, folder: Path, kinds: Kinds, batches: Iterator[Batch], on_point: OnPoint) -> None:
     """All chunks in this process."""
-    for indices in chunks:
-        run_chunk(evaluator, folder, kinds, indices, on_point)
+    for batch in batches:
+        for indices in batch:
+            run_chunk(evaluator, folder, kinds, indices, on_point)
 
 
 def run_on_cores(
-    evaluator: Evaluator, folder: Path, kinds: Kinds, chunks: Iterable[Indices], on_point: OnPoint, workers: int
+    evaluator: Evaluator, folder: Path, kinds: Kinds, batches: Iterator[Batch], on_point: OnPoint, workers: int
 ) -> None:
     """All chunks on ``workers`` processes; raises what stops a worker, once the others have kept what they finished."""
-    pool = _Pool(evaluator=evaluator, folder=folder, kinds=kinds, on_point=on_point, waiting=deque(chunks))
+    pool = _Pool(evaluator=evaluator, folder=folder, kinds=kinds, on_point=on_point)
     try:
-        pool.run(workers)
+        for batch in batches:
+            pool.run(batch, workers)
     finally:
         pool.stop()
 
@@ -51,6 +56,7 @@ def run_on_cores(
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    busy: bool = False
     left: list[int] = field(default_factory=list)
     """Points of its chunk that it has not reported, in order."""
 
@@ -61,14 +67,18 @@ class _Pool:
     folder: Path
     kinds: Kinds
     on_point: OnPoint
-    waiting: deque[Indices]
+    waiting: deque[Indices] = field(default_factory=deque)
     workers: list[_Worker] = field(default_factory=list)
     deaths: Counter[int] = field(default_factory=Counter)
 
-    def run(self, count: int) -> None:
-        for _ in range(min(count, len(self.waiting))):
+    def run(self, batch: Batch, count: int) -> None:
+        """Work a batch to its end on at most ``count`` workers, which stay for the next one."""
+        self.waiting.extend(batch)
+        for worker in self.workers:
+            self._assign(worker)
+        while len(self.workers) < count and self.waiting:
             self._hire()
-        while self.workers:
+        while any(worker.busy for worker in self.workers):
             for pipe in wait([worker.pipe for worker in self.workers]):
                 worker = next(w for w in self.workers if w.pipe is pipe)
                 try:
@@ -99,15 +109,12 @@ class _Pool:
         self._assign(worker)
 
     def _assign(self, worker: _Worker) -> None:
-        if self.waiting:
+        worker.busy = bool(self.waiting)
+        if worker.busy:
             chunk = self.waiting.popleft()
             worker.left = chunk.tolist()
             with suppress(OSError):  # a worker that died meanwhile is found by its closed pipe
                 worker.pipe.send(chunk)
-            return
-        self.workers.remove(worker)
-        worker.pipe.close()
-        worker.process.join()
 
     def _hear(self, worker: _Worker, what: str, content: object) -> None:
         if what == _POINT:

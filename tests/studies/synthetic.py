@@ -1,6 +1,6 @@
 """Points that cost nothing to evaluate, and some that misbehave; also the program that the survival tests interrupt.
 
-python -m tests.studies.synthetic DIR COUNT WORKERS [SLEEP_MS]
+python -m tests.studies.synthetic DIR COUNT WORKERS|SCHEDULER [SLEEP_MS]
 """
 
 from __future__ import annotations
@@ -57,16 +57,18 @@ class Synthetic:
         return 1.0
 
 
-def table(folder: Path, points: Synthetic, **options: int) -> pd.DataFrame:
+def table(folder: Path, points: Synthetic, **options: object) -> pd.DataFrame:
     """The table after a run that nothing disturbs any more."""
     store = run_points(points, folder, {"count": points.count}, KINDS, points.space, **options)  # type: ignore[arg-type]
     return store.frame()
 
 
 if __name__ == "__main__":
-    folder, count, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    slow = Synthetic(count, sleep_seconds=float(sys.argv[4]) / 1e3 if len(sys.argv) > 4 else 0.0)
+    from tests.studies import synthetic  # workers of a cluster find its classes by this name
+
+    folder, count, on = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    slow = synthetic.Synthetic(count, sleep_seconds=float(sys.argv[4]) / 1e3 if len(sys.argv) > 4 else 0.0)
     try:
-        table(folder, slow, workers=workers)
+        table(folder, slow, **{"workers": int(on)} if on.isdigit() else {"scheduler": on})
     except DchwError as error:
         sys.exit(f"dchw: {error}")

@@ -34,6 +34,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 def start(folder: Path, workers: int, count: int = COUNT, sleep_ms: float = SLEEP_MS) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "tests.studies.synthetic", str(folder), str(count), str(workers), str(sleep_ms)]
+    return start_program(words)
+
+
+def start_program(words: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stderr=subprocess.PIPE)
 
 
