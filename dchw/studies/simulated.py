@@ -23,6 +23,7 @@ from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
 from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, Space, Values, space_of
 from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
+from dchw.studies.shelf import Shelf, shrink
 from dchw.studies.stages import Run, Stages
 from dchw.studies.store import Row
 from dchw.studies.variants import varied
@@ -50,7 +51,7 @@ class SimulatedPoints:
     folder: Path
     """Where relative names of networks and machines are looked for first; then in the working folder."""
     cache: Path | None = None
-    """Folder for compressed networks."""
+    """Folder for compressed networks, and of stages that took long."""
     space: Space = field(init=False)
     _stages: Stages = field(init=False, default_factory=Stages, repr=False)
     _machines: dict[str, Machine] = field(init=False, default_factory=dict, repr=False)
@@ -88,6 +89,8 @@ class SimulatedPoints:
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""
         key, network = self._compressed(values)
+        if self.cache is not None and self._stages.shelf is None:
+            self._stages.shelf = Shelf(folder=self.cache / "stages")
         target, run = self.machine(values), self._run(values)
         row: Row = {
             "seed": self.settings.seed,
@@ -187,16 +190,6 @@ class SimulatedPoints:
             return load(path)
         except DchwError:  # damaged or gone: made again
             return None
-
-
-def shrink(folder: Path, most_bytes: int) -> None:
-    """Remove the files of a folder that were used longest ago, until the rest takes at most so many bytes."""
-    files = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime, reverse=True)
-    total = 0
-    for path in files:
-        total += path.stat().st_size
-        if total > most_bytes:
-            path.unlink(missing_ok=True)
 
 
 def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:

@@ -2,7 +2,7 @@
 
 Mapping (packing, decoding, the forward pass) is kept by network, storage format and the machine's fields it read;
 lowering and the run by the mapping and the fields those read; prices are always made. What each stage reads is
-watched (`dchw.studies.watching`), never listed.
+watched (`dchw.studies.watching`), never listed. A mapping that took long is kept on disk too (`dchw.studies.shelf`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from dchw.graph.network import FloatArray
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic
+from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import Program
 from dchw.run.comparison import measures
 from dchw.run.simulation import SimResult, priced, run_program
+from dchw.studies.shelf import Shelf
 from dchw.studies.watching import Remembered, Watch
 
 MOST_BYTES = 256 << 20
@@ -43,7 +45,10 @@ class Run:
 class Stages:
     """Keeps what points share, within one process."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES, shelf: Shelf | None = None) -> None:
+        self.shelf = shelf
+        """Where mappings that took long are kept for other processes and later starts."""
+        self._passes: dict[Hashable, ForwardPass] = {}
         self._mapped: Remembered[Machine, Workload] = Remembered(most_bytes)
         self._ran: Remembered[Machine, tuple[Program, Timing]] = Remembered(most_bytes)
         self._facts: dict[Hashable, dict[str, object]] = {}
@@ -65,6 +70,7 @@ class Stages:
                 batch=run.batch,
                 seed=run.seed,
                 arithmetic=Arithmetic(run.arithmetic),
+                passing=self._passing((key, run.batch, run.seed, run.arithmetic)),
             )
             return replace(made, machine=machine)
 
@@ -72,11 +78,17 @@ class Stages:
             program = watch.settle(lower(replace(workload, machine=watch.config), warm=run.warm))
             return program, run_program(program, "fast")
 
-        shared = self._mapped.get(about, machine, mapped)
+        shared = self._mapped.get(about, machine, mapped, self.shelf)
         workload = replace(shared, machine=machine)
         # a workload that is kept is alive, so that its identity is its own
         program, timing = self._ran.get((about, _Same(shared), run.warm), machine, ran)
         return priced(workload, program, timing, engine="fast", warm=run.warm)
+
+    def _passing(self, about: Hashable) -> ForwardPass:
+        """Values between layers, computed once for all storage formats and machines; those of the last network stay."""
+        if about not in self._passes:
+            self._passes = {about: ForwardPass()}
+        return self._passes[about]
 
     def row(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> dict[str, object]:
         """The figures of one point, as a line of `dchw.compare` has them, and the program's digest.

@@ -5,7 +5,7 @@
     DIR/parts/*.parquet     rows of a finished chunk, named FIRST-LAST-ID; its journal is then gone
     DIR/results.parquet     all rows in order, merged when the last point is done; its parts are then gone
     DIR/warm.parquet        rows that a search took over from the sweeps it starts from
-    DIR/cache/              compressed networks by content
+    DIR/cache/              compressed networks and dear mappings by content, bounded
     DIR/.lock               held by the start that is at work
 
 A line that a killed process or a full disk tore fails its checksum and is left out, and its point runs again. A point

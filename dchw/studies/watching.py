@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
@@ -19,7 +20,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from dchw.config import Config
+from dchw.studies.shelf import Shelf
 
+DEAR_SECONDS = 1.0
+"""Processor time from which on a result is worth its place on disk: writing and reading it takes a tenth of that."""
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 _PLACES: dict[int, tuple[Watch[Any], str, Config]] = {}
@@ -73,25 +77,41 @@ class Remembered(Generic[C, T]):
         self.made = 0
         """Results that had to be computed."""
 
-    def get(self, key: Hashable, config: C, make: Callable[[Watch[C]], T]) -> T:
-        """The kept result for a configuration, or a new one from ``make``, which uses the watch's ``config``."""
+    def get(self, key: Hashable, config: C, make: Callable[[Watch[C]], T], shelf: Shelf | None = None) -> T:
+        """The kept result for a configuration, or a new one from ``make``, which uses the watch's ``config``.
+
+        With a ``shelf`` a result that took long is also kept there, and looked for there before it is made.
+        """
         for entry in self._held.get(key, ()):
             if all(field_of(config, place) == value for place, value in entry[0].items()):
                 self._held.move_to_end(key)
                 return entry[1]
-        watch = Watch(config)
-        try:
-            value = watch.settle(make(watch))
-        finally:
-            watch.close()
-        self.made += 1
-        read = {place: field_of(config, place) for place in _outermost(watch.reads)}
+        found = None if shelf is None else shelf.take(key, lambda place: field_of(config, place))
+        if found is not None:
+            result: tuple[dict[str, object], T] = found
+        else:
+            result = self._made(key, config, make, shelf)
+        read, value = result
         size = array_bytes(value)
         self._held.setdefault(key, []).insert(0, (read, value, size))
         self._held.move_to_end(key)
         self._bytes += size
         self._shrink()
         return value
+
+    def _made(
+        self, key: Hashable, config: C, make: Callable[[Watch[C]], T], shelf: Shelf | None
+    ) -> tuple[dict[str, object], T]:
+        watch, start = Watch(config), time.process_time()
+        try:
+            value = watch.settle(make(watch))
+        finally:
+            watch.close()
+        self.made += 1
+        read = {place: field_of(config, place) for place in _outermost(watch.reads)}
+        if shelf is not None and time.process_time() - start > DEAR_SECONDS:
+            shelf.put(key, read, (read, value))
+        return read, value
 
     def _shrink(self) -> None:
         while self._bytes > self._most_bytes and sum(map(len, self._held.values())) > 1:
@@ -124,16 +144,15 @@ def _watched_kind(kind: type[Config]) -> type[Config]:
     fields = frozenset(kind.model_fields)
 
     def note(self: Config, name: str) -> Any:
-        value = super(made, self).__getattribute__(name)
-        found = _PLACES.get(id(self))
-        if found is not None:
-            watch, place, _ = found
-            if name == "__dict__":
-                watch.reads.add(place)
-            elif name in fields and id(value) not in _PLACES:
-                watch.reads.add(f"{place}.{name}" if place else name)
+        value = read(self, name)
+        if name in fields or name == "__dict__":
+            found = _PLACES.get(id(self))
+            if found is not None and id(value) not in _PLACES:
+                watch, place, _ = found
+                watch.reads.add(place if name == "__dict__" else f"{place}.{name}" if place else name)
         return value
 
+    read = kind.__getattribute__
     body = {"__getattribute__": note, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     made: type[Config] = new_class(kind.__name__, (kind,), exec_body=lambda space: space.update(body))
     return made

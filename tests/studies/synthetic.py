@@ -1,6 +1,6 @@
 """Points that cost nothing to evaluate, and some that misbehave; also the program that the survival tests interrupt.
 
-python -m tests.studies.synthetic DIR COUNT WORKERS|SCHEDULER [SLEEP_MS]
+python -m tests.studies.synthetic DIR COUNT WORKERS|SCHEDULER [GATE]
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ from dchw.studies.study import run_points
 KINDS: Kinds = {"index": "int", "a": "int", "b": "str", "figure": "float", "error": "str"}
 
 
+GATED = 40
+
+
 @dataclass
 class Synthetic:
-    """``figure`` is a fraction with many digits; ``fails`` raise and ``kills`` end their process."""
+    """``figure`` is a fraction with many digits; ``fails`` raise and ``kills`` end their process.
+
+    From index `GATED` on points wait until the file ``gate`` is there, so that a test can act in the middle of a run.
+    """
 
     count: int
     fails: frozenset[int] = frozenset()
     breaks: frozenset[int] = frozenset()
     kills: frozenset[int] = frozenset()
-    sleep_seconds: float = 0.0
+    gate: str = ""
     space: Space = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,8 +55,8 @@ class Synthetic:
             raise ZeroDivisionError("a fault of the simulator")
         if index in self.kills:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.sleep_seconds:
-            time.sleep(self.sleep_seconds)
+        while self.gate and index >= GATED and not Path(self.gate).exists():
+            time.sleep(0.01)
         return {"figure": 1.0 / (3 + index)}
 
     def cost(self, index: int) -> float:
@@ -67,8 +73,8 @@ if __name__ == "__main__":
     from tests.studies import synthetic  # workers of a cluster find its classes by this name
 
     folder, count, on = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    slow = synthetic.Synthetic(count, sleep_seconds=float(sys.argv[4]) / 1e3 if len(sys.argv) > 4 else 0.0)
+    points = synthetic.Synthetic(count, gate=sys.argv[4] if len(sys.argv) > 4 else "")
     try:
-        table(folder, slow, **{"workers": int(on)} if on.isdigit() else {"scheduler": on})
+        table(folder, points, **{"workers": int(on)} if on.isdigit() else {"scheduler": on})
     except DchwError as error:
         sys.exit(f"dchw: {error}")

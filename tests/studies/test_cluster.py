@@ -18,7 +18,7 @@ import pytest
 
 from dchw.quantities import DchwError
 from tests.studies.synthetic import Synthetic, table
-from tests.studies.test_survival import check_part, readable, start_program, wait_for_rows
+from tests.studies.test_survival import check_part, ended_well, let_go, readable, start, wait_for_rows
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 pytestmark = [
@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 COUNT = 60
-SLEEP_MS = 20
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +90,6 @@ def cluster(scratch: Path, workers: int) -> Iterator[Cluster]:
         made.stop()
 
 
-def run_and_kill(folder: Path, made: Cluster, victim: subprocess.Popen[bytes]) -> tuple[int, bytes, int]:
-    """Run the study and kill a process once some rows are there: exit code, what it said, and rows there were then."""
-    words = [sys.executable, "-m", "tests.studies.synthetic", str(folder), str(COUNT), made.address, str(SLEEP_MS)]
-    process = start_program(words)
-    wait_for_rows(folder, process, rows=10)
-    before = len(readable(folder))
-    victim.send_signal(signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
-    return process.returncode, said, before
-
-
 def test_a_cluster_gives_the_same_table(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     with cluster(tmp_path, 2) as made:
         assert table(tmp_path / "s", Synthetic(COUNT), scheduler=made.address).equals(undisturbed)
@@ -111,18 +99,23 @@ def test_a_cluster_gives_the_same_table(tmp_path: Path, undisturbed: pd.DataFram
 
 def test_a_killed_worker_of_a_cluster(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     with cluster(tmp_path, 2) as made:
-        code, said, before = run_and_kill(tmp_path / "s", made, made.workers[0])
-    assert code == 0, said
-    assert before < 2 * COUNT
+        process = start(tmp_path / "s", made.address)
+        wait_for_rows(tmp_path / "s", process)
+        made.workers[0].send_signal(signal.SIGKILL)
+        let_go(tmp_path / "s")
+        ended_well(process)
     pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
 
 
 def test_a_killed_scheduler(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     with cluster(tmp_path, 2) as made:
-        code, said, _ = run_and_kill(tmp_path / "s", made, made.scheduler)
-    assert code == 1, said
+        process = start(tmp_path / "s", made.address)
+        wait_for_rows(tmp_path / "s", process)
+        made.scheduler.send_signal(signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
     assert b"finished points are kept, start the same command again" in said
-    check_part(readable(tmp_path / "s"), undisturbed, least=10)
+    check_part(readable(tmp_path / "s"), undisturbed)
     with cluster(tmp_path, 1) as made:
         found = table(tmp_path / "s", Synthetic(COUNT), scheduler=made.address)
     pd.testing.assert_frame_equal(found, undisturbed, check_exact=True)

@@ -95,19 +95,22 @@ def test_workers_and_interruptions_change_nothing(tmp_path: Path, sampler: str) 
 def test_four_writers_killed_at_random(tmp_path: Path) -> None:
     """Every finished point is readable, none doubled, none torn, and the search ends as if nothing had happened."""
     whole = table(tmp_path / "whole", Valley(), search=settings(sampler="nsga2"))
-    chance = random.Random(7)
-    words = [sys.executable, "-m", "tests.studies.valley", str(tmp_path / "s"), str(BUDGET), "4", "40"]
-    process = start_program(words)
-    killed = 0
-    while process.poll() is None:
+    gates, chance, killed = tmp_path / "gates", random.Random(7), 0
+    gates.mkdir()
+    process = start_program(
+        [sys.executable, "-m", "tests.studies.valley", str(tmp_path / "s"), str(BUDGET), "4", str(gates)]
+    )
+    while process.poll() is None and killed < 5:
         found = children(process.pid)
-        if len(found) == 4 and list((tmp_path / "s" / "parts").glob("*.journal")):
+        if len(found) == 4 and list((tmp_path / "s" / "parts").glob("*")):
             os.kill(chance.choice(found), signal.SIGKILL)
             killed += 1
-        time.sleep(0.01)
+            (gates / str(killed)).touch()
+        time.sleep(0.02)
+    (gates / "open").touch()
     _, said = process.communicate(timeout=120)
-    assert killed >= 2
     assert process.returncode == 0, said
+    assert killed == 5
     found_rows = Store(folder=tmp_path / "s", kinds=KINDS, count=COUNT).frame()
     pd.testing.assert_frame_equal(found_rows, whole, check_exact=True)
 

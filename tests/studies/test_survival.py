@@ -23,7 +23,6 @@ from dchw.studies.store import Store, held
 from tests.studies.synthetic import KINDS, Synthetic, table
 
 COUNT = 60
-SLEEP_MS = 20
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
 
 
@@ -32,9 +31,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return table(tmp_path_factory.mktemp("undisturbed") / "study", Synthetic(COUNT))
 
 
-def start(folder: Path, workers: int, count: int = COUNT, sleep_ms: float = SLEEP_MS) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "tests.studies.synthetic", str(folder), str(count), str(workers), str(sleep_ms)]
-    return start_program(words)
+def start(folder: Path, on: int | str, *, gated: bool = True) -> subprocess.Popen[bytes]:
+    """A run that waits in its middle for `let_go`."""
+    gate = [str(gate_of(folder))] if gated else []
+    return start_program([sys.executable, "-m", "tests.studies.synthetic", str(folder), str(COUNT), str(on), *gate])
+
+
+def gate_of(folder: Path) -> Path:
+    return folder.with_suffix(".gate")
+
+
+def let_go(folder: Path) -> None:
+    gate_of(folder).touch()
 
 
 def start_program(words: list[str]) -> subprocess.Popen[bytes]:
@@ -91,6 +99,7 @@ def test_a_killed_worker(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     process = start(tmp_path / "s", 2)
     wait_for_rows(tmp_path / "s", process)
     os.kill(children(process.pid)[0], signal.SIGKILL)
+    let_go(tmp_path / "s")
     ended_well(process)
     pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
 
@@ -103,6 +112,7 @@ def test_a_killed_and_an_interrupted_parent(
     process = start(tmp_path / "s", workers)
     wait_for_rows(tmp_path / "s", process)
     process.send_signal(how)
+    let_go(tmp_path / "s")
     process.communicate(timeout=60)
     assert process.returncode != 0
     check_part(readable(tmp_path / "s"), undisturbed)
@@ -115,6 +125,7 @@ def test_two_starts_at_once(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     wait_for_rows(tmp_path / "s", first)
     with pytest.raises(DchwError, match=rf"another start is at work there \(process {first.pid}\); wait for it"):
         table(tmp_path / "s", Synthetic(COUNT))
+    let_go(tmp_path / "s")
     ended_well(first)
     pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
 
@@ -128,6 +139,7 @@ def test_two_starts_that_see_no_lock(
     monkeypatch.setattr("dchw.studies.store._try_lock", lambda file: True)
     here = table(tmp_path / "s", Synthetic(COUNT))
     assert here.equals(undisturbed)
+    let_go(tmp_path / "s")
     ended_well(other)
     pd.testing.assert_frame_equal(readable(tmp_path / "s"), undisturbed, check_exact=True)
 
@@ -148,7 +160,7 @@ def small_disk() -> Iterator[Path]:
 def test_a_full_disk(small_disk: Path, undisturbed: pd.DataFrame, workers: int) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(232 << 10))
-    process = start(small_disk / "s", workers, sleep_ms=0)
+    process = start(small_disk / "s", workers, gated=False)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"cannot be written" in said

@@ -1,6 +1,6 @@
 """A space with a bent front and two networks, which costs nothing to evaluate; also a program that may be killed.
 
-python -m tests.studies.valley DIR BUDGET WORKERS SLEEP_MS
+python -m tests.studies.valley DIR BUDGET WORKERS GATES
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Valley:
     fails: frozenset[int] = frozenset()
     only: str = ""
     stops_after: int = 0
-    sleep_seconds: float = 0.0
+    gates: str = ""
+    """A folder: every eighth point waits there until one more file has come, or the file ``open``."""
     space: Space = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,13 +59,21 @@ class Valley:
         self._ran += 1
         if self.stops_after and self._ran > self.stops_after:
             raise KeyboardInterrupt
-        if self.space.find(values) in self.fails:
+        index = self.space.find(values)
+        assert index is not None
+        if index in self.fails:
             raise DchwError("no figure here")
-        if self.sleep_seconds:
-            time.sleep(self.sleep_seconds)
+        if self.gates and index % 8 == 0:
+            self._wait()
         a, b, c = (int(values[key]) for key in "abc")
         helps = a + (b if values["network"] == "two" else 0)
         return {"latency_us": 100.0 / (1 + helps) + 3 * c, "area_mm2": 1.0 + a + 1.5 * b + 2 * c}
+
+    def _wait(self) -> None:
+        gates = Path(self.gates)
+        before = len(list(gates.iterdir()))
+        while len(list(gates.iterdir())) == before and not (gates / "open").exists():
+            time.sleep(0.01)
 
     def cost(self, index: int) -> float:
         return 1.0
@@ -79,6 +88,6 @@ def table(
 
 
 if __name__ == "__main__":
-    folder, budget, workers, sleep_ms = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    folder, budget, workers, gates = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     wanted = SearchSettings(budget=budget, objectives=["latency_us", "area_mm2"], sampler="nsga2", generation=16)
-    table(folder, Valley(sleep_seconds=sleep_ms / 1e3), search=wanted, workers=workers)
+    table(folder, Valley(gates=gates), search=wanted, workers=workers)
