@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,6 +39,8 @@ INDEX, ERROR = "index", "error"
 ROWS_OF_A_PART = 5_000
 ROWS_OF_A_WINDOW = 50_000
 """Rows that are held in memory at once: while a chunk runs, and while parts are merged."""
+STALE_SECONDS = 600.0
+"""Age from which on a half made file is nobody's: they are written in a moment."""
 Kinds = Mapping[str, str]
 """Column names in order with their kind: ``int``, ``float``, ``bool`` or ``str``; all but the index may be missing."""
 Row = dict[str, object]
@@ -178,9 +181,11 @@ class Store:
         return target
 
     def clean(self) -> None:
-        """Remove what killed processes left half made; only for the start that holds the lock."""
+        """Remove what killed processes left half made; what is fresh may be another start's where locks do not hold."""
         for path in self.folder.glob("**/.*.part*"):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
 
     def _journals(self) -> Iterator[Path]:
         return iter(sorted((self.folder / "parts").glob("*.journal")))
