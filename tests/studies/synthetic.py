@@ -72,6 +72,7 @@ def table(folder: Path, points: Synthetic, **options: object) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
     from tests.studies import synthetic  # workers of a cluster find its classes by this name
 
     folder, count, on = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
