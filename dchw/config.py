@@ -79,6 +79,19 @@ class Config(BaseModel):
         frozen=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
     )
 
+    def __init__(self, /, *values: Any, **data: Any) -> None:
+        """From keys in Python; a fault is the sentence that it is in a file. Raises ConfigError with all of them."""
+        where = type(self).__name__.lower()
+        if values:
+            raise ConfigError(f"{where}: expected keys by name; got {len(values)} values without one; write key=value")
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_sentences(type(self), error, where, {}))) from None
+
+    # sections inside are validated by the outer one, which knows their path, and not through the method above
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def dump(self) -> dict[str, Any]:
         """Plain values that ``build`` reads back to an equal configuration."""
         return self.model_dump(mode="json", by_alias=True)

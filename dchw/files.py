@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_listeners: list[Callable[[Path], None]] = []
+
+
+@contextmanager
+def told_of_files(listener: Callable[[Path], None]) -> Iterator[None]:
+    """Have a listener told of every file that has appeared whole, so that a program can say what is on disk."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A place beside ``path`` to write to, moved there when the block ends well; otherwise nothing is left behind.
@@ -23,6 +36,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     folder, a folder that belongs to others.
     """
     target = Path(path)
+    if not target.name:
+        raise DchwError(f"{path!r}: expected the name of a file; got none; name one")
     beside = target.with_name(f".{target.name}.{os.getpid()}.part{''.join(target.suffixes)}")
     try:
         if target.is_dir():
@@ -31,6 +46,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         try:
             yield beside
             os.replace(beside, target)
+            for listener in _listeners:
+                listener(target)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "dchw"
 # From the ground up; a part may import parts of lower rows only (and itself). Names are modules or packages of dchw.
 ROWS = (
     ("compiling", "kernel_cache", "quantities"),
+    ("arguments", "showing"),
     ("config", "files", "tables", "compile", "vocabulary"),
     ("graph", "technology"),
     ("compression", "traces"),
@@ -38,6 +39,8 @@ RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 CONVENIENCES = {
     ("dchw.graph.network", "dchw.importers.arrays"),  # Network.from_arrays
     ("dchw.graph.network", "dchw.importers.torch.module"),  # Network.from_module
+    ("dchw.run.simulation", "dchw.reports.plots"),  # SimResult.plot
+    ("dchw.run.table", "dchw.reports.plots"),  # Comparison.plot
 }
 
 

@@ -10,11 +10,13 @@ import importlib
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dchw.compiling import told_of_compiling
+from dchw.files import told_of_files
 from dchw.quantities import DchwError
 
 VERBS = {
@@ -104,14 +106,16 @@ class _Compiling:
 
 def main() -> None:
     """Entry point of the ``dchw`` command."""
+    on_disk: list[Path] = []
     try:
-        with told_of_compiling(_Compiling()):
+        with told_of_compiling(_Compiling()), told_of_files(on_disk.append):
             status = group.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("dchw: stopped; files that were announced as written are whole, nothing else was kept", err=True)
+        kept = ", ".join(dict.fromkeys(map(str, on_disk)))
+        click.echo(f"dchw: stopped; {f'written and whole: {kept}' if kept else 'no file was written'}", err=True)
         status = 130
     except BrokenPipeError:
         # whoever read the output has enough; what is left in the buffer has nowhere to go
@@ -122,6 +126,20 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _memory(error: MemoryError) -> str:
+    """How much was needed: what numpy says, else that it was more than there was, beside what was held."""
+    if str(error):
+        return str(error).rstrip(".")
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "more was needed than this process may use"
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    most = f" of the {limit / 2**30:.1f} GiB that it may use" if limit != resource.RLIM_INFINITY else ""
+    return f"more was needed beside the {held / 2**30:.1f} GiB that this process held{most}"
+
+
 def _fail(error: Exception) -> int:
     """One sentence for an error that a user can do something about; its traceback with ``--verbose``."""
     from dchw.cli.output import plain_text, verbose
@@ -129,8 +147,7 @@ def _fail(error: Exception) -> int:
     if verbose():
         traceback.print_exception(error)
     if isinstance(error, MemoryError):
-        needed = str(error) or "more than this process may use"
-        sentence = f"not enough memory: {needed}; lower the batch or the sizes, or use a machine with more"
+        sentence = f"not enough memory: {_memory(error)}; lower the batch or the sizes, or use a machine with more"
     elif isinstance(error, OSError):
         sentence = f"{error.filename or 'output'}: {error.strerror or error}; free space or choose another place"
     else:

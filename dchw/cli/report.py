@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
 @click.command(name="report")
 @click.argument("file", metavar="FILE|DIR")
-@click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML to write.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="File to write: .html, or .pdf where Chromium is installed.",
+)
 @click.option("--storage", multiple=True, help="Only these storage formats (repeatable; first is before, last after).")
 @run_options
 @click.option("--csv", "csv_folder", type=click.Path(path_type=Path), help="Folder for every table as CSV.")
 @click.option("--parquet", "parquet_folder", type=click.Path(path_type=Path), help="Folder for every table as Parquet.")
 @click.option("--figures", "figure_folder", type=click.Path(path_type=Path), help="Folder for SVG and PDF figures.")
+@click.option("--title", default="", help="Instead of the title that names network and machine.")
+@click.option("--author", default="", help="Printed below the title.")
+@click.option("--date", default="", help="Printed below the title, as it is written here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: what was written.")
 @click.pass_context
 def command(
@@ -42,6 +51,9 @@ def command(
     csv_folder: Path | None,
     parquet_folder: Path | None,
     figure_folder: Path | None,
+    title: str,
+    author: str,
+    date: str,
     as_json: bool,
 ) -> None:
     """Simulate FILE (a .dchw file or a published release) in every storage format and write a report.
@@ -51,8 +63,12 @@ def command(
     if Path(file).is_dir():
         _study_report(context, file, out, as_json)
         return
-    from dchw.reports import write_report, write_tables
+    from dchw.reports import Heading, write_report, write_tables
 
+    if out.suffix.lower() == ".pdf":
+        from dchw.reports.printing import chromium
+
+        chromium()  # says what to install before anything is simulated
     target = chosen_machine(machine_name, settings)
     run = run_comparison(file, target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
     tables = write_report(
@@ -64,6 +80,7 @@ def command(
         command=typed_command(context),
         fps=fps,
         dram_idle=dram_idle,
+        heading=Heading(title=title, author=author, date=date),
     )
     written = [out]
     if csv_folder is not None:

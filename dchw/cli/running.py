@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from dchw.arguments import MOST_BATCH
 from dchw.cli.output import print_table, progress
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ _COLUMNS = {
     "error_pct": "error %",
 }
 
-
-MOST_BATCH = 1 << 16
-"""Inputs worked at once, at most."""
 
 F = TypeVar("F", bound=Callable[..., None])
 

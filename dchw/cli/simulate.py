@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dchw.cli.output import print_json, print_table, progress
+from dchw.cli.output import print_json, print_table, progress, quiet
 from dchw.cli.running import chosen_machine, default_storage, load_compressed, run_options
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
     from dchw.dram.results import MemoryRun
     from dchw.run.simulation import Engine
+
+
+_LAYER_COLUMNS = ("layer", "own_cycles", "bound_by", "headroom", "dram_read_bytes")
+_MAPPING_COLUMNS = ("layer", "outermost", "part_rows", "band_pixels", "column_blocks", "simple_bytes", "least_bytes")
+_MAPPING_NOTES = (
+    "weight_bytes and input_bytes are the DRAM reads that the order expects, simple_bytes those of the simple order, "
+    "least_bytes everything read once; orders is how many were compared.",
+)
 
 
 @click.command(name="simulate")
@@ -28,9 +36,12 @@ if TYPE_CHECKING:
     help="What outputs are computed in; none: timing only.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the energy rows as .csv or .parquet.")
-@click.option("--timeline", type=click.Path(path_type=Path), help="Write a timeline that opens in Perfetto.")
+@click.option(
+    "--timeline", type=click.Path(path_type=Path), help="Write a timeline for Perfetto; NAME.gz is compressed."
+)
 @click.option("--layer", multiple=True, help="Bound timeline and trace to this layer (repeatable).")
 @click.option("--dram-trace", type=click.Path(path_type=Path), help="Write the DRAM requests of the run.")
+@click.option("--explain", is_flag=True, help="Also the order of loops chosen for every layer, beside the simple one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     file: str,
@@ -48,6 +59,7 @@ def command(
     timeline: Path | None,
     layer: tuple[str, ...],
     dram_trace: Path | None,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Run FILE (a .dchw file or a published release) on a machine: cycles, traffic and energy."""
@@ -87,7 +99,9 @@ def command(
             spans = [layer_window(timing, result.outline.layers.index(name)) for name in layer]
             window = (min(first for first, _ in spans), max(end for _, end in spans))
             timing = run_program(result.program, engine, record=True, window=window)
-        write_timeline(timeline, result.program, timing)
+        step = write_timeline(timeline, result.program, timing)
+        if step > 1 and not quiet():
+            click.echo(f"dchw: {timeline}: thinned to {step} cycles; --layer bounds it for every firing", err=True)
     if dram_trace is not None:
         from dchw.engines.memory_trace import write_program_trace
 
@@ -129,6 +143,8 @@ def command(
         }
         if memory is not None:
             content["memory"] = {**memory.figures(), **memory.details()}
+        if explain:
+            content["mapping"] = result.mapping_frame().to_dict("records")
         print_json("simulate", content)
         return
     head = f"{network.name} on {target.name}, {storage}, {'warm' if warm else 'cold'}, engine {engine}"
@@ -141,7 +157,9 @@ def command(
         *(f"Note: {note}" for note in result.notes),
         *(f"Warning: {warning}" for warning in result.costs.warnings),
     ]
-    print_table(head, result.layers_frame(), facts)
+    print_table(head, result.layers_frame(), facts, main=_LAYER_COLUMNS)
+    if explain:
+        print_table("Order of loops of every layer", result.mapping_frame(), _MAPPING_NOTES, main=_MAPPING_COLUMNS)
     print_table(
         "Energy by unit",
         pd.DataFrame({"unit": list(by := result.costs.by("unit")), "nJ": [v / 1e3 for v in by.values()]}),
@@ -150,8 +168,10 @@ def command(
         parts = frame.to_frame()[["part", "unit", "energy_pj", "seconds", "confidence"]]
         note = f"{frame.energy_pj / 1e3:,.0f} nJ a frame, {frame.power_mw:.3g} mW on average."
         print_table(f"Energy of a frame at {fps:g} frames per second", parts, [note])
-    busy = result.units_frame().groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
-    print_table("Cycles of a node, mean over the nodes of each unit", busy.reset_index())
+    nodes = result.units_frame()
+    kinds = nodes["node"].str.replace(r"\[\d+\]$", "", regex=True).rename("kind of node")
+    means = nodes.groupby(["unit", kinds], sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
+    print_table("Cycles of a node, mean over the nodes of a kind", means.round(1).reset_index())
 
 
 def _memory_facts(memory: MemoryRun | None) -> list[str]:

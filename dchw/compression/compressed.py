@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.graph.coverage import Coverage
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Layer, Network, OperationKind, placeholder
@@ -162,6 +163,16 @@ class CompressedLayer:
         """Share of weights that are kept."""
         return self.nonzeros / self.codes.size
 
+    def __repr__(self) -> str:
+        shared = f"{self.codebook.size - 1} shared values"
+        return showing.line(
+            "CompressedLayer",
+            f"{self.name} ({self.kind.value})",
+            f"codes {list(self.codes.shape)}",
+            f"{self.density:.1%} kept",
+            shared,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompressedNetwork:
@@ -215,6 +226,20 @@ class CompressedNetwork:
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["recipe"], plain["results"] = dict(self.recipe), dict(self.results)
         return _rebuild, (plain,)
+
+    def __repr__(self) -> str:
+        weights = sum(layer.codes.size for layer in self.layers)
+        kept = sum(layer.nonzeros for layer in self.layers)
+        share = f"{kept / max(weights, 1):.1%} of {weights:,} weights kept in {len(self.layers)} layers"
+        return showing.line("CompressedNetwork", self.name, share)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.name, list(one.codes.shape), f"{one.density:.1%}", one.codebook.size - 1, one.storage.positions.value)
+            for one in self.layers
+        ]
+        heads = ("layer", "shape", "kept", "shared values", "positions")
+        return showing.table(f"CompressedNetwork {self.name}", heads, rows)
 
 
 def graph_of(network: Network) -> Network:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from dchw import showing
+from dchw.arguments import checked
 from dchw.compression.chunks import layer_streams
 from dchw.compression.compressed import (
     CodeArray,
@@ -148,6 +150,9 @@ class Recipe(Config):
         if faults:
             raise ConfigError("; ".join(faults))
 
+    def __repr__(self) -> str:
+        return showing.call(type(self).__name__, {name: getattr(self, name) for name in sorted(self.model_fields_set)})
+
 
 _SKIPPED: Mapping[str, Any] = MappingProxyType(
     {
@@ -169,6 +174,7 @@ def _hint(key: str, known: list[str]) -> str:
     return nearest(key, known) if known else "the network has none"
 
 
+@checked
 def compress(
     network: Network, recipe: Recipe | None = None, *, on_layer: Callable[[str], None] | None = None
 ) -> CompressedNetwork:

@@ -57,6 +57,8 @@ DICTIONARY = (
 CHECKSUM_CHARACTERS = 5
 MOST_DESCRIPTION_BYTES = 64 * 2**20
 _PREFIX = b'{"__metadata__":{"dchw":"%d.'
+_OPENING = b'{"__metadata__":{"dchw":'
+"""How the header of a file begins, behind its length."""
 _START = re.compile(rb'\{"__metadata__":\{"dchw":"(\d{1,9})\.')
 _DTYPES = {"U8": 1, "F32": 4}
 
@@ -89,6 +91,11 @@ def unseal(data: bytes) -> Envelope:
     """What `seal` was given; raises FileFormatError, naming the field, for anything else."""
     if len(data) < 8:
         raise FileFormatError(f"header length: expected 8 bytes; got a file of {len(data)}")
+    if not data[8:].startswith(_OPENING):
+        raise FileFormatError(
+            "expected a .dchw file; got something else, or one with a damaged header; name another file, or read other "
+            "kinds of networks with dchw.load_network"
+        )
     size = int.from_bytes(data[:8], "little")
     if size > len(data) - 8:
         raise FileFormatError(f"header: expected {size} bytes; got {len(data) - 8}; the file is damaged or cut")

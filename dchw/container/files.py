@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.arguments import checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
 from dchw.container.graph import decode_graph, encode_graph
@@ -23,6 +24,7 @@ _DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32", [])
 """Recipe, results, notes, number format and left-out parameters that a description leaves out at its end."""
 
 
+@checked
 def save(network: CompressedNetwork, path: str | Path) -> int:
     """Write a ``.dchw`` file: whole or not at all.
 
@@ -78,6 +80,7 @@ def _bits(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], bytes]:
     return array.shape, array.astype(np.uint16).tobytes() if array.dtype.kind == "u" else array.tobytes()
 
 
+@checked
 def load(path: str | Path) -> CompressedNetwork:
     """Read a ``.dchw`` file.
 

@@ -91,12 +91,17 @@ class FrameEnergy:
         return pd.DataFrame(rows, columns=names)
 
 
+def check_frame_rate(fps: float) -> None:
+    """Raise DchwError unless so many frames can come in a second."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise DchwError(f"frame rate: expected a number above 0; got {fps}; give frames per second")
+
+
 def per_frame(report: CostReport, fps: float, machine: Machine, dram_idle: IdleState = "self-refresh") -> FrameEnergy:
     """Energy per frame at ``fps`` frames per second; a DchwError where the run does not fit into its frames."""
     if dram_idle not in IDLE_STATES:
         raise DchwError(f"idle DRAM: expected {' or '.join(IDLE_STATES)}; got {dram_idle!r}; choose one")
-    if not (math.isfinite(fps) and fps > 0):
-        raise DchwError(f"frame rate: expected a number above 0; got {fps}; give frames per second")
+    check_frame_rate(fps)
     period = report.work.inferences / fps
     if report.seconds > period:
         raise DchwError(

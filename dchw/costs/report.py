@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dchw import showing
 from dchw.costs.rows import AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption, by_cause, widest_first
 from dchw.quantities import SimulationError
@@ -154,3 +155,8 @@ class CostReport:
                 for row in self.area
             ]
         )
+
+    def __repr__(self) -> str:
+        low, high = self.energy_range_pj
+        span = f"{showing.in_joules(self.energy_pj)} ({showing.in_joules(low)} to {showing.in_joules(high)})"
+        return showing.line("CostReport", f"{len(self.rows)} rows", span, f"{self.area_mm2:.3g} mm2")

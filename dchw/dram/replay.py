@@ -8,12 +8,14 @@ with the trace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dchw.arguments import checked
 from dchw.dram.address import address_map
 from dchw.dram.injection import finish, offer_all
 from dchw.dram.options import Controller, FixedMemory, Refresh
@@ -25,8 +27,6 @@ from dchw.quantities import ConfigError, nearest
 from dchw.traces import STREAMS, Format, TraceChunk, chunks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
     import pandas as pd
 
@@ -122,6 +122,7 @@ class _Beyond:
         self.count += int(over.size)
 
 
+@checked
 def replay(
     trace: Any,
     on: str | Path | Standard | FixedMemory,

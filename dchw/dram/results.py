@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dchw import showing
 from dchw.dram import layout as at
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
 from dchw.dram.notes import memory_notes
@@ -253,3 +254,21 @@ class MemoryRun:
             "banks": self.banks().to_dict("records"),
             "queues": self.occupancy().to_dict("records"),
         }
+
+    def __repr__(self) -> str:
+        return showing.line(
+            type(self).__name__,
+            f"{self.standard} x{self.channels}",
+            f"{self.bursts:,} bursts in {self.cycles:,} clocks",
+            f"{self.achieved_gbps:.3g} GB/s",
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("bursts", f"{self.bursts:,}"),
+            ("clocks", f"{self.cycles:,}"),
+            ("bandwidth", f"{self.achieved_gbps:.3g} GB/s, {self.share_of_peak:.1%} of peak"),
+            ("row hits, misses, conflicts", f"{self.row_hits:,}, {self.row_misses:,}, {self.row_conflicts:,}"),
+            ("mean read latency", f"{self.latency_mean:.1f} clocks"),
+        ]
+        return showing.table(f"{self.standard}, {self.channels} channels", ("figure", "value"), rows)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.program.program import Program
 from dchw.program.windows import Windowed
 
@@ -112,3 +113,6 @@ class Timing:
         """`Program.digest` of what was run; empty if that is not known. What was run in windows is lowered anew for
         it, window by window."""
         return self.program.digest if self.program is not None else ""
+
+    def __repr__(self) -> str:
+        return showing.line("Timing", f"{self.cycles:,} cycles", f"{len(self.nodes)} nodes")

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from dchw import showing
 from dchw.graph.operations import Operation, OperationKind
 
 STORED_BYTES = 4
@@ -98,6 +99,9 @@ class Coverage:
 
     def __str__(self) -> str:
         return _percent(self.share)
+
+    def __repr__(self) -> str:
+        return showing.line("Coverage", f"{self.share:.1%} of all parameters", f"{len(self.rows)} entries")
 
 
 def coverage(operations: Sequence[Operation], left_out: Iterable[LeftOut] = ()) -> Coverage:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from dchw import showing
 from dchw.graph.coverage import Coverage, LeftOut, coverage
 from dchw.graph.geometry import Geometry
 from dchw.graph.operations import (
@@ -287,6 +288,18 @@ class Network:
         if shape is None:
             raise DchwError(f"network {self.name}: the output shape of {name!r} is unknown; give an example input")
         return shape
+
+    def __repr__(self) -> str:
+        weights = sum(layer.weight.size for layer in self.layers)
+        names = [layer.name for layer in self.layers]
+        shown = names if len(names) <= 5 else [*names[:3], "...", names[-1]]
+        return showing.line("Network", self.name, f"{weights:,} weights in {len(names)} layers ({', '.join(shown)})")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (layer.name, layer.kind.value, list(layer.weight.shape), f"{layer.weight.size:,}") for layer in self.layers
+        ]
+        return showing.table(f"Network {self.name}", ("layer", "kind", "shape", "weights"), rows)
 
 
 def _as_parameter(weight: FloatArray, attributes: Mapping[str, Any]) -> FloatArray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.graph.geometry import Geometry
 
 Array = npt.NDArray[Any]
@@ -107,6 +108,11 @@ class Operation:
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (Operation, fields_of(self))
 
+    def __repr__(self) -> str:
+        shape = "" if self.output_shape is None else f"gives {list(self.output_shape)}"
+        weights = "" if self.weight is None else f"weights {list(self.weight.shape)}"
+        return showing.line("Operation", f"{self.name} ({self.kind.value})", weights, shape)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
@@ -130,6 +136,9 @@ class Layer:
     def matrix(self) -> FloatArray:
         """float32[out_channels, in_channels/groups*kh*kw], C order."""
         return self.weight.reshape(self.weight.shape[0], -1)
+
+    def __repr__(self) -> str:
+        return showing.line("Layer", f"{self.name} ({self.kind.value})", f"weights {list(self.weight.shape)}")
 
 
 def placeholder(shape: Sequence[int]) -> FloatArray:

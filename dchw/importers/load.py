@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dchw.arguments import checked
 from dchw.importers.geometry_tables import BUILT_IN
 from dchw.importers.shipped import SHIPPED
 from dchw.importers.synthetic import SYNTHETIC
@@ -45,6 +46,7 @@ def built_in_names() -> dict[str, str]:
     return {name: what for names, _, what in _BUILT_IN for name in names}
 
 
+@checked
 def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwork:
     """A network from a file or by name.
 

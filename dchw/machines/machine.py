@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
+from dchw import showing
+from dchw.arguments import checked
 from dchw.config import Config, Frequency, load_yaml
 from dchw.formats import Need
 from dchw.formats.packing.layout import Pointers
@@ -27,7 +29,7 @@ from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import ActivationSram, WeightSram
 from dchw.machines.units.unit import Face, Setting, Unit
 from dchw.machines.units.vector import Vector
-from dchw.quantities import ConfigError, forgiven, nearest
+from dchw.quantities import ConfigError, forgiven, format_quantity, nearest
 
 
 class Machine(Config):
@@ -133,6 +135,27 @@ class Machine(Config):
         """Coded bits each decode unit gets from the weight SRAM, as (bits, every so many cycles)."""
         return self.weight_sram.reader_bits_per_cycle(self.huffman.units)
 
+    def __repr__(self) -> str:
+        memory = f"{self.dram.standard or 'fixed memory'} x{self.dram.channels}"
+        return showing.line(
+            "Machine",
+            self.name,
+            f"{self.pe_array.macs_per_cycle:,} MACs a cycle at {format_quantity(self.clock_hz, 'frequency')}",
+            memory,
+            f"{self.huffman.units} decode units",
+            f"{self.silicon.node_nm} nm",
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                name.replace("_", " "),
+                "; ".join(f"{key} {value}" for key, value in unit.dump().items() if value is not None),
+            )
+            for name, unit in self.units.items()
+        ]
+        return showing.table(f"Machine {self.name}: {self.description}", ("unit", "parameters"), rows)
+
 
 def preset_names() -> list[str]:
     """Names of the machines that ship with the package."""
@@ -140,6 +163,7 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+@checked
 def machine(name_or_path: str | Path) -> Machine:
     """A machine by preset name or from a YAML file.
 

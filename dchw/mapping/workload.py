@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from dchw import showing
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
@@ -77,6 +78,12 @@ class Workload:
     def packed_bytes(self) -> int:
         """Bytes of all weight regions and tables, padding to bursts not included."""
         return sum(work.packed.total_bytes for work in distinct_parts(stage.layer for stage in self.stages))
+
+    def __repr__(self) -> str:
+        size = f"{showing.in_bytes(self.packed_bytes)} packed"
+        return showing.line(
+            "Workload", f"{self.network} / {self.storage} on {self.machine.name}", f"{len(self.stages)} stages", size
+        )
 
 
 def map_network(

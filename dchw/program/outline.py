@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.program.flow import Flow
 from dchw.program.program import Arbiter, FiringNode, MemoryNode, Program
 from dchw.program.windows import Window, Windowed
@@ -43,6 +44,9 @@ class Outline:
     def of_unit(self, unit: str) -> list[NodeOutline]:
         """The firing nodes of a machine's unit."""
         return [node for node in self.firing if node.unit == unit]
+
+    def __repr__(self) -> str:
+        return showing.line("Outline", f"{len(self.firing)} kinds of nodes", f"{len(self.layers)} layers")
 
 
 def outline_of(program: Program | Outline | Outlined) -> Outline:

@@ -63,6 +63,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.program.flow import Flow
 
 IntArray = npt.NDArray[Any]
@@ -203,6 +204,11 @@ class Program:
         found = Digest()
         found.add(self)
         return found.hexadecimal()
+
+    def __repr__(self) -> str:
+        return showing.line(
+            "Program", f"{len(self.nodes)} nodes", f"{len(self.links)} links", f"{len(self.layers)} layers"
+        )
 
 
 class Digest:

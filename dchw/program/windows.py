@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dchw import showing
 from dchw.program.program import Digest, Program
 
 
@@ -40,6 +41,9 @@ class Windowed(ABC):
     clock_hz: int
     layers: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return showing.line("Program", "in windows", f"{len(self.layers)} layers")
 
     @abstractmethod
     def windows(self) -> Iterator[Window]:

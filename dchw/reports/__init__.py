@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dchw.files import whole_file
 from dchw.quantities import DchwError
+from dchw.reports.style import Heading
 from dchw.reports.tables import ReportTables, build_tables, write_tables
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
     from dchw.machines.machine import Machine
     from dchw.run.simulation import SimResult
 
-__all__ = ["ReportTables", "build_tables", "write_report", "write_tables"]
+__all__ = ["Heading", "ReportTables", "build_tables", "write_report", "write_tables"]
 
 _VERSIONED = ("dchw", "numpy", "numba", "torch", "plotly")
+
+
+SUFFIXES = (".html", ".htm", ".pdf")
+"""What a report may be written as; any other name is written as HTML."""
 
 
 def write_report(
@@ -40,8 +45,9 @@ def write_report(
     error_pct: Mapping[str, float] | None = None,
     fps: float | None = None,
     dram_idle: IdleState = "self-refresh",
+    heading: Heading | None = None,
 ) -> ReportTables:
-    """Write a comparison as one HTML file; gives the tables it was made from.
+    """Write a comparison as one HTML file, or as PDF where ``path`` ends so; gives the tables it was made from.
 
     ``results`` holds a run per storage format, the first being "before" and the last "after"; ``frame`` is what
     `dchw.compare` gave for them. ``command`` repeats the run. ``error_pct`` maps storage formats to error rates;
@@ -57,7 +63,12 @@ def write_report(
     if error_pct is not None:
         frame = frame.assign(error_pct=[error_pct.get(name, float("nan")) for name in frame["storage"]])
     tables = build_tables(network, machine, results, frame, fps=fps, dram_idle=dram_idle)
-    page = render(tables, network, machine, results, command=command, versions=versions())
+    page = render(tables, network, machine, results, command=command, versions=versions(), heading=heading or Heading())
+    if Path(path).suffix.lower() == ".pdf":
+        from dchw.reports.printing import write_pdf
+
+        write_pdf(page, path)
+        return tables
     with whole_file(path) as beside:
         beside.write_text(page, encoding="utf-8", newline="\n")
     return tables

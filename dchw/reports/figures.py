@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from dchw.machines.machine import Machine
 
-MAX_SERIES = 6
-"""Layers drawn on their own in a stack; the rest are one segment."""
 MAX_LABELS = 12
 """Points of the roofline that are named."""
 MAX_ASSUMPTIONS = 8
@@ -58,10 +56,9 @@ def draw(tables: ReportTables, machine: Machine) -> dict[str, Drawing]:
     """All figures of a comparison by key."""
     drawings = [
         _components(tables),
-        _layers_stacked(tables),
         _layers_by_component(tables),
         _traffic(tables),
-        _roofline(tables, machine),
+        roofline(tables, machine),
         _activity(tables),
         _gantt(tables),
         _sensitivity(tables),
@@ -114,31 +111,6 @@ def _components(tables: ReportTables) -> Drawing:
     return Drawing("components", caption, {"data": data, "layout": layout})
 
 
-def _layers_stacked(tables: ReportTables) -> Drawing:
-    frame = tables.layer_energy.groupby(["storage", "layer"], sort=False)["energy_pj"].sum().reset_index()
-    factor, unit = _energy_scale(frame.groupby("storage")["energy_pj"].sum())
-    order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
-    largest = frame[frame["layer"] != WHOLE_RUN].groupby("layer")["energy_pj"].max().nlargest(MAX_SERIES).index
-    shown = order if len(order) <= MAX_SERIES + 1 else [name for name in order if name in set(largest)]
-    shown = [name for name in shown if name != WHOLE_RUN]
-    data = [
-        pieces.bars(_pivot(frame, "layer", name, "energy_pj", tables) / factor, name, look, unit)
-        for name, look in zip(shown, SERIES, strict=False)
-    ]
-    rest = frame[~frame["layer"].isin([*shown, WHOLE_RUN])]
-    if not rest.empty:
-        others = rest.groupby("storage")["energy_pj"].sum().reindex(_storages(tables), fill_value=0.0)
-        data.append(pieces.bars(others / factor, f"{rest['layer'].nunique()} other layers", SERIES[-2], unit))
-    whole = _pivot(frame, "layer", WHOLE_RUN, "energy_pj", tables)
-    data.append(pieces.bars(whole / factor, WHOLE_RUN, SERIES[-1], unit))
-    layout = pieces.axes(len(_storages(tables)), f"energy of one run ({unit})")
-    caption = (
-        "Energy of one run by layer. “Whole run” holds what no single layer causes: clocks, leakage and the DRAM's "
-        "background."
-    )
-    return Drawing("layers_stacked", caption, {"data": data, "layout": layout})
-
-
 def _layers_by_component(tables: ReportTables) -> Drawing:
     before, after = _ends(tables)
     frame = tables.layer_energy
@@ -183,7 +155,8 @@ def _traffic(tables: ReportTables) -> Drawing:
     return Drawing("traffic", caption, {"data": data, "layout": layout})
 
 
-def _roofline(tables: ReportTables, machine: Machine) -> Drawing:
+def roofline(tables: ReportTables, machine: Machine) -> Drawing:
+    """What each layer reaches against the machine's roofs, for the first and the last storage format."""
     peak = float(machine.pe_array.macs_per_cycle)
     bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
     layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
@@ -300,23 +273,16 @@ def _gantt(tables: ReportTables) -> Drawing:
     data = []
     for storage, look in ((before, BEFORE), (after, AFTER)):
         part = tables.layers[tables.layers["storage"] == storage].set_index("layer").reindex(order)
-        start, finish, added = (part[f"{name}_us"] * 1e-6 / factor for name in ("start", "finish", "added"))
-        for begin, pale in ((start, True), (finish - added, False)):
-            trace = pieces.bars(finish - begin, storage, look, f"{unit}s")
-            trace |= {
-                "base": pieces.plain(begin),
-                "offsetgroup": storage,
-                "legendgroup": storage,
-                "showlegend": not pale,
-            }
-            trace |= {"opacity": 0.35} if pale else {}
-            data.append({**trace, "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
+        finish, added = (part[f"{name}_us"] * 1e-6 / factor for name in ("finish", "added"))
+        trace = pieces.bars(added, storage, look, f"{unit}s")
+        trace |= {"base": pieces.plain(finish - added), "offsetgroup": storage}
+        data.append({**trace, "hovertemplate": "%{y}: %{base:.4g} to %{x:.4g} " + unit + "s"})
     row = 40 if len(order) <= 10 else 24
     layout = pieces.axes(len(order), f"time since the first request ({unit}s)", row=row)
     layout["barmode"] = "group"
     caption = (
-        "When each layer is worked on, from its first start, the fetch of its weights, to its last finish. The strong "
-        "part is the time it adds to the run; before that, it is fetched or waits while earlier layers compute."
+        "When each layer holds the run: the time it adds, from the last finish of the layers before it to its own. Its "
+        "weights are fetched before that, while earlier layers compute."
     )
     return Drawing("gantt", caption, {"data": data, "layout": layout})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dchw.reports.figures import draw
-from dchw.reports.style import number, prefix, quantity, unit_name, unit_rank, whole
+from dchw.reports.style import Heading, number, prefix, quantity, unit_name, unit_rank, whole
 from dchw.reports.tables import WHOLE_RUN, ReportTables
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ _BEFORE_AFTER = (
 )
 
 
+_CONTENTS = "<!-- contents -->"
+
+
 def render(
     tables: ReportTables,
     network: CompressedNetwork,
@@ -66,6 +70,7 @@ def render(
     *,
     command: str,
     versions: Mapping[str, str],
+    heading: Heading,
 ) -> str:
     """The whole page."""
     from plotly.offline import get_plotlyjs
@@ -73,10 +78,11 @@ def render(
     storages = list(results)
     last = results[storages[-1]]
     drawings = draw(tables, machine)
-    return (
+    return _with_contents(
         _environment()
         .get_template("report.html.j2")
         .render(
+            heading=heading,
             network=network,
             machine=machine,
             storages=storages,
@@ -105,6 +111,20 @@ def render(
             plotly=get_plotlyjs(),
         )
     )
+
+
+def _with_contents(page: str) -> str:
+    """The page with its sections named for links, and a list of them where the template marks its place."""
+    entries: list[str] = []
+
+    def named(found: re.Match[str]) -> str:
+        entries.append(f'<li><a href="#section-{len(entries)}">{found[1]}</a></li>')
+        return f'<h2 id="section-{len(entries) - 1}">{found[1]}</h2>'
+
+    head, body = page.split("</header>", 1)
+    text, scripts = body.split("</main>", 1)
+    text = re.sub(r"<h2>(.*?)</h2>", named, text)
+    return f"{head.replace(_CONTENTS, ''.join(entries))}</header>{text}</main>{scripts}"
 
 
 @cache

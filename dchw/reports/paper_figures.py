@@ -5,13 +5,14 @@ Needs the extra ``plots`` (matplotlib), which nothing else in the package import
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dchw.quantities import DchwError
-from dchw.reports.style import AFTER, BEFORE, CATEGORIES, GREY, STREAMS, VERMILLION, Look, number, prefix
+from dchw.reports.style import AFTER, BEFORE, BLUE, CATEGORIES, GREY, SERIES, STREAMS, VERMILLION, Look, number, prefix
 from dchw.reports.tables import ReportTables
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 3.3
 POINTS = 8
+MOST_ROWS = 12
+"""Layers or kinds of nodes in one figure; the ones that matter most."""
 FORMATS = ("svg", "pdf")
 
 # plotly's pattern shapes as matplotlib hatches
@@ -49,13 +52,22 @@ _STYLE: Mapping[str, Any] = {
 
 
 def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) -> list[Path]:
-    """Energy by component, DRAM traffic, roofline and sensitivity as SVG and PDF; the paths written."""
+    """Every figure of the report as SVG and PDF; the paths written.
+
+    Energy by component and by layer, DRAM traffic, roofline, activity of the units, when each layer holds the run, what
+    the energy rests on and, with a frame rate, the energy of a frame.
+    """
     drawings = {
         "energy": _energy(tables),
+        "layers": _layers(tables),
         "traffic": _traffic(tables),
         "roofline": _roofline(tables, machine),
+        "activity": _activity(tables),
+        "timeline": _timeline(tables),
         "sensitivity": _sensitivity(tables),
     }
+    if not tables.frames.empty:
+        drawings["frame"] = _frame(tables)
     target = Path(folder)
     written = []
     try:
@@ -63,7 +75,7 @@ def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) ->
         for name, drawing in drawings.items():
             for suffix in FORMATS:
                 path = target / f"{name}.{suffix}"
-                with _styled():
+                with styled():
                     drawing.savefig(path, metadata={"Date": None} if suffix == "svg" else {"CreationDate": None})
                 written.append(path)
     except OSError as error:
@@ -72,7 +84,7 @@ def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) ->
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
     try:
         import matplotlib
     except ImportError:
@@ -87,7 +99,7 @@ def _styled() -> Iterator[None]:
 @contextmanager
 def _canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure of one column; no window system is touched."""
-    with _styled():
+    with styled():
         from matplotlib.figure import Figure as Canvas
 
         figure = Canvas(figsize=(WIDTH_INCHES, height), layout="constrained")
@@ -107,6 +119,104 @@ def _energy(tables: ReportTables) -> Figure:
         axes.set_xlabel(f"energy of one run ({name}J)")
         _legend(figure, axes, columns=3)
     return figure
+
+
+def _layers(tables: ReportTables) -> Figure:
+    """Energy of every layer by component, in the first and the last format; of many layers those that matter."""
+    frame = tables.layer_energy
+    totals = frame.groupby("layer", sort=False)["energy_pj"].sum()
+    shown = [name for name in totals.index if name in set(totals.nlargest(MOST_ROWS).index)]
+    storages = _ends(tables)
+    with _two_panels(len(shown)) as (figure, panels):
+        for axes, storage in zip(panels, storages, strict=True):
+            part = frame[frame["storage"] == storage]
+            factor, name = prefix(part.groupby("layer")["energy_pj"].sum() * 1e-12)
+            left = [0.0] * len(shown)
+            for category, look in CATEGORIES.items():
+                mine = part[part["category"] == category].groupby("layer")["energy_pj"].sum()
+                values = list(mine.reindex(shown, fill_value=0.0) * 1e-12 / factor)
+                axes.barh(range(len(shown)), values, left=left, height=0.65, label=category, **_fill(look))
+                left = [start + size for start, size in zip(left, values, strict=True)]
+            axes.set_title(storage)
+            axes.set_xlabel(f"energy ({name}J)")
+        panels[0].set_yticks(range(len(shown)), shown)
+        _legend(figure, panels[0], columns=3)
+    return figure
+
+
+def _activity(tables: ReportTables) -> Figure:
+    """Busy, held up and idle shares of the kinds of nodes that work or wait for a hundredth of either run."""
+    storages = _ends(tables)
+    frame = tables.activity[tables.activity["storage"].isin(storages)]
+    working = frame.groupby("kind", sort=False)[["busy_share", "stall_share"]].max().max(axis=1)
+    shown = list(working[working >= 0.01].index)[:MOST_ROWS]
+    with _two_panels(len(shown)) as (figure, panels):
+        for axes, storage in zip(panels, storages, strict=True):
+            part = frame[frame["storage"] == storage].set_index("kind").reindex(shown)
+            left = [0.0] * len(shown)
+            for state, look in (("busy", Look(BLUE)), ("stall", Look(VERMILLION, "/"))):
+                values = list(100 * part[f"{state}_share"].fillna(0.0))
+                axes.barh(range(len(shown)), values, left=left, height=0.65, label=state, **_fill(look))
+                left = [start + size for start, size in zip(left, values, strict=True)]
+            axes.set_xlim(0, 100)
+            axes.set_title(storage)
+            axes.set_xlabel("of the run (%)")
+        panels[0].set_yticks(range(len(shown)), [_short(name.replace("_", " "), 26) for name in shown])
+        _legend(figure, panels[0], columns=2)
+    return figure
+
+
+def _timeline(tables: ReportTables) -> Figure:
+    """When each layer holds the run, in the first and the last format."""
+    layers = tables.layers
+    largest = set(layers.groupby("layer")["added_us"].max().nlargest(MOST_ROWS).index)
+    shown = [name for name in dict.fromkeys(layers["layer"]) if name in largest]
+    factor, name = prefix(layers["finish_us"] * 1e-6)
+    with _canvas(0.8 + 0.24 * len(shown)) as (figure, axes):
+        for shift, storage, look in zip((-0.2, 0.2), _ends(tables), (BEFORE, AFTER), strict=True):
+            part = layers[layers["storage"] == storage].set_index("layer").reindex(shown)
+            finish, added = (part[f"{column}_us"] * 1e-6 / factor for column in ("finish", "added"))
+            rows = [row + shift for row in range(len(shown))]
+            axes.barh(rows, list(added), left=list(finish - added), height=0.36, label=storage, **_fill(look))
+        axes.set_yticks(range(len(shown)), shown)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"time since the first request ({name}s)")
+        _legend(figure, axes, columns=2)
+    return figure
+
+
+def _frame(tables: ReportTables) -> Figure:
+    """Energy of a frame: what the run takes, and what waiting for the next frame takes."""
+    totals = tables.frames.pivot_table("energy_pj", "storage", "part", "sum", fill_value=0.0, sort=False) * 1e-12
+    factor, name = prefix(totals.sum(axis=1))
+    with _canvas(0.9 + 0.22 * len(totals)) as (figure, axes):
+        left = [0.0] * len(totals)
+        for part, look in zip(totals.columns, SERIES, strict=False):
+            values = list(totals[part] / factor)
+            axes.barh(range(len(totals)), values, left=left, height=0.65, label=str(part), **_fill(look))
+            left = [start + size for start, size in zip(left, values, strict=True)]
+        axes.set_yticks(range(len(totals)), list(totals.index))
+        axes.invert_yaxis()
+        axes.set_xlabel(f"energy of a frame ({name}J)")
+        _legend(figure, axes, columns=2)
+    return figure
+
+
+def _ends(tables: ReportTables) -> tuple[str, str]:
+    storages = list(tables.comparison["storage"])
+    return storages[0], storages[-1]
+
+
+@contextmanager
+def _two_panels(rows: int) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Two panels side by side that share their rows, in one column's width."""
+    with styled():
+        from matplotlib.figure import Figure as Canvas
+
+        figure = Canvas(figsize=(WIDTH_INCHES, 1.1 + 0.18 * max(rows, 1)), layout="constrained")
+        panels = list(figure.subplots(1, 2, sharey=True))
+        panels[0].invert_yaxis()
+        yield figure, panels
 
 
 def _traffic(tables: ReportTables) -> Figure:
@@ -146,6 +256,9 @@ def _roofline(tables: ReportTables, machine: Machine) -> Figure:
         for layer in ends[0].index.intersection(ends[1].index):
             points = [part.loc[layer, ["macs_per_dram_byte", "macs_per_cycle"]] for part in ends]
             axes.plot(*zip(*points, strict=True), color=GREY, lw=0.5, ls=":", zorder=0)
+        for layer in _labelled(ends[1]):
+            at = ends[1].loc[layer, ["macs_per_dram_byte", "macs_per_cycle"]]
+            axes.annotate(layer, tuple(at), xytext=(3, -6), textcoords="offset points", fontsize=POINTS - 2)
         axes.annotate(f"{number(peak, 4)} MAC/cycle", (high, peak), ha="right", va="bottom", fontsize=POINTS - 1)
         axes.set_xlabel("useful MACs per DRAM byte")
         axes.set_ylabel("useful MACs per cycle")
@@ -160,10 +273,19 @@ def _sensitivity(tables: ReportTables) -> Figure:
     factor, name = prefix([*(frame["total_high_pj"] * 1e-12), total])
     low, high = (frame[f"total_{end}_pj"] * 1e-12 / factor for end in ("low", "high"))
     first = len(frame) - 3
-    with _canvas(2.2) as (figure, axes):
+    with _canvas(0.6 + 0.27 * len(frame)) as (figure, axes):
         for row, (start, end) in enumerate(zip(low, high, strict=True)):
             look = Look(VERMILLION) if row >= first else Look(GREY, "/")
             axes.barh(row, end - start, left=start, height=0.65, **_fill(look))
+            axes.annotate(
+                f"{number(start)} to {number(end)}",
+                (end, row),
+                xytext=(2, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=POINTS - 2,
+            )
+        axes.margins(x=0.28)
         axes.use_sticky_edges = False
         axes.axvline(total / factor, color="black", lw=0.7, ls="--")
         axes.set_yticks(range(len(frame)), [_short(text) for text in frame["assumption"]])
@@ -209,6 +331,18 @@ def _legend(figure: Figure, axes: Axes, columns: int) -> None:
         columnspacing=1.0,
         labelspacing=0.3,
     )
+
+
+def _labelled(layers: pd.DataFrame) -> list[str]:
+    """Layers that are named in the roofline: the ones that add the most time, and none on another's place."""
+    named: list[str] = []
+    places: list[tuple[float, float]] = []
+    for layer, row in layers.sort_values("added_cycles", ascending=False).iterrows():
+        place = (math.log10(row["macs_per_dram_byte"]), math.log10(row["macs_per_cycle"]))
+        if len(named) < MOST_ROWS // 2 and all(abs(x - place[0]) + abs(y - place[1]) > 0.25 for x, y in places):
+            named.append(str(layer))
+            places.append(place)
+    return named
 
 
 def _short(text: str, width: int = 26) -> str:

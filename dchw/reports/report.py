@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dchw.arguments import checked
+from dchw.costs.frames import check_frame_rate
 from dchw.quantities import DchwError
-from dchw.reports import ReportTables, write_report
+from dchw.reports import Heading, ReportTables, write_report
 from dchw.run.comparison import comparison_row
 from dchw.run.simulation import SimResult
 
@@ -15,12 +17,16 @@ if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
 
 
+@checked
 def report(
     results: SimResult | Iterable[SimResult] | Mapping[str, SimResult],
     path: str | Path,
     *,
     fps: float | None = None,
     dram_idle: IdleState = "self-refresh",
+    title: str = "",
+    author: str = "",
+    date: str = "",
 ) -> ReportTables:
     """Write runs of one network on one machine as a self-contained HTML report.
 
@@ -30,9 +36,11 @@ def report(
         One run, or several in different storage formats, as `simulate` gives them or `compare` hands to ``on_result``
         (a mapping by format will do). The first is "before" and the last "after" compression.
     path
-        The HTML file.
+        The file: HTML, or PDF where its name ends so (printed by Chromium).
     fps
         Also give the energy of a frame at so many frames per second.
+    title, author, date
+        Stand above the report; without a title it names network and machine.
     dram_idle
         What the DRAM does between frames: ``"self-refresh"`` or ``"power-down"``.
 
@@ -61,6 +69,8 @@ def report(
     import pandas as pd
 
     runs = _runs(results)
+    if fps is not None:
+        check_frame_rate(fps)
     first = runs[0]
     network, machine = first.network, first.workload.machine
     assert network is not None
@@ -74,7 +84,18 @@ def report(
         if by_storage.setdefault(run.workload.storage, run) is not run:
             raise DchwError(f"report: expected one run a storage format; got two of {run.workload.storage}; leave one")
     frame = pd.DataFrame([comparison_row(network, run) for run in runs])
-    return write_report(path, network, machine, by_storage, frame, command="dchw.report", fps=fps, dram_idle=dram_idle)
+    heading = Heading(title=title, author=author, date=date)
+    return write_report(
+        path,
+        network,
+        machine,
+        by_storage,
+        frame,
+        command="dchw.report",
+        fps=fps,
+        dram_idle=dram_idle,
+        heading=heading,
+    )
 
 
 def _runs(results: object) -> list[SimResult]:

@@ -20,6 +20,17 @@ GREY = "#999999"
 page would hide."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """What stands above a report besides its subject."""
+
+    title: str = ""
+    """Instead of the one that names network and machine."""
+    author: str = ""
+    date: str = ""
+    """As it is to be printed; a report is not dated by itself, so that equal results give equal bytes."""
+
+
 @dataclass(frozen=True)
 class Look:
     """A colour and the pattern that tells it apart in print and without colour (a plotly pattern shape)."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dchw import showing
 from dchw.costs import per_frame
 from dchw.dram.idle import IdleState
 from dchw.files import write_frame
@@ -59,6 +60,10 @@ class ReportTables:
     def named(self) -> dict[str, pd.DataFrame]:
         """All frames that hold rows, by name."""
         return {name: frame for name, frame in vars(self).items() if not frame.empty}
+
+    def __repr__(self) -> str:
+        sizes = [f"{name} {len(frame)}" for name, frame in self.named().items()]
+        return showing.line("ReportTables", "rows", *sizes)
 
 
 def build_tables(

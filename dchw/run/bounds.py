@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.engines.result import Timing
 from dchw.formats import Need
 from dchw.machines.machine import Machine
@@ -82,6 +83,9 @@ class Bound:
             return f"{name}latency: the busiest resource, {self.resource}, works {self.share:.0%} of the time"
         allows = f"; {self.next_resource} would allow {self.headroom:.1f}x" if self.headroom < float("inf") else ""
         return f"{name}{self.resource}, at work {min(self.share, 1.0):.0%} of the time{allows}"
+
+    def __repr__(self) -> str:
+        return showing.line("Bound", self.layer or "the run", str(self))
 
 
 def layer_bounds(workload: Workload, program: Program | Outline, timing: Timing) -> tuple[Bound, ...]:

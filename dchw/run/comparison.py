@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedNetwork
 from dchw.formats import STORAGE_FORMATS, storage_format
 from dchw.graph.network import Array
@@ -16,9 +17,10 @@ from dchw.mapping.workload import map_network
 from dchw.run.simulation import Engine, SimResult, check_engine, run_workload
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from dchw.run.table import Comparison
 
 
+@checked
 def compare(
     network: CompressedNetwork,
     on: Machine | str | Path,
@@ -29,7 +31,7 @@ def compare(
     batch: int = 1,
     warm: bool = False,
     on_result: Callable[[str, SimResult], None] | None = None,
-) -> pd.DataFrame:
+) -> Comparison:
     """One row per storage format: what a network costs on a machine before and after compression.
 
     Parameters
@@ -47,9 +49,10 @@ def compare(
 
     Returns
     -------
-    pandas.DataFrame
-        Bytes of the file, of the packed weights and of DRAM traffic, GB/s, cycles, latency in us, energies in nJ by
-        category with the range of their total, area in mm2.
+    Comparison
+        A `pandas.DataFrame` that draws itself: ``plot.energy()``, ``plot.traffic()``, ``plot.latency()``. Bytes of the
+        file, of the packed weights and of DRAM traffic, GB/s, cycles, latency in us, energies in nJ by category with
+        the range of their total, area in mm2.
 
     Raises
     ------
@@ -65,9 +68,10 @@ def compare(
     >>> list(table["storage"])
     ['dense-int8', 'shared']
     """
-    import pandas as pd
+    from dchw.run.table import Comparison
 
     check_engine(engine)
+    check_range("batch", batch, 1, MOST_BATCH)
     target = on if isinstance(on, Machine) else machine(on)
     passing = ForwardPass()
     rows = []
@@ -77,7 +81,7 @@ def compare(
         if on_result is not None:
             on_result(storage, result)
         rows.append(comparison_row(network, result))
-    return pd.DataFrame(rows)
+    return Comparison(rows)
 
 
 def comparison_row(network: CompressedNetwork, result: SimResult) -> dict[str, object]:

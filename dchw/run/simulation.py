@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dchw import costs
+from dchw import costs, showing
+from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedNetwork
 from dchw.costs.dram import dram_account
 from dchw.dram.results import MemoryRun
@@ -133,6 +134,14 @@ class SimResult:
         """What bounds the whole run; ``layers_frame()`` says it of every layer."""
         return run_bound(self.workload, self.outline, self.timing)
 
+    @property
+    def plot(self) -> Any:
+        """Figures of this run: ``plot.energy()``, ``traffic()``, ``roofline()``, ``timeline()`` (needs plotly);
+        a `dchw.reports.plots.RunPlots`."""
+        from dchw.reports.plots import RunPlots
+
+        return RunPlots(self)
+
     def stream_bytes(self) -> dict[Stream, int]:
         """DRAM bytes per stream, whole bursts, both ways."""
         memory = self.timing.memory
@@ -253,7 +262,31 @@ class SimResult:
         memory = self.timing.memory
         return 0 if memory is None else int(memory.size_bytes[:, way].sum())
 
+    def __repr__(self) -> str:
+        return showing.line(
+            "SimResult",
+            f"{self.workload.network} / {self.workload.storage} on {self.workload.machine.name}",
+            f"{self.cycles:,} cycles",
+            f"{showing.in_bytes(self.dram_read_bytes)} read",
+            showing.in_joules(self.energy_pj),
+            f"bound by {self.bound.bound_by}",
+        )
 
+    def _repr_html_(self) -> str:
+        rows = [
+            ("cycles", f"{self.cycles:,}"),
+            ("time", f"{self.seconds * 1e6:.4g} us"),
+            ("DRAM read", f"{self.dram_read_bytes:,} B"),
+            ("DRAM written", f"{self.dram_write_bytes:,} B"),
+            ("bandwidth", f"{self.bandwidth_gbps:.3g} GB/s"),
+            ("energy", showing.in_joules(self.energy_pj)),
+            ("bound by", str(self.bound)),
+        ]
+        where = f"{self.workload.network} / {self.workload.storage} on {self.workload.machine.name}"
+        return showing.table(where, ("figure", "value"), rows)
+
+
+@checked
 def simulate(
     network: CompressedNetwork,
     on: Machine | str | Path,
@@ -321,6 +354,8 @@ def simulate(
     True
     """
     check_engine(engine)
+    check_range("batch", batch, 1, MOST_BATCH)
+    check_range("seed", seed, 0)
     if arithmetic not in list(Arithmetic):
         raise DchwError(f"arithmetic {arithmetic!r}: no such arithmetic; {nearest(arithmetic, list(Arithmetic))}")
     workload = map_network(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from dchw import showing
 from dchw.compression.recipe import Recipe
 from dchw.config import Config, NonNegative, Positive
 from dchw.formats import DEFAULT_FORMAT, STORAGE_FORMATS, storage_format
@@ -202,3 +203,6 @@ class StudySettings(Config):
             if len(set(sizes.values())) > 1:
                 faults.append(f"together: expected lists of one length; got {sizes}")
         return faults
+
+    def __repr__(self) -> str:
+        return showing.call(type(self).__name__, {name: getattr(self, name) for name in sorted(self.model_fields_set)})

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dchw import showing
 from dchw.compression.compressed import CompressedNetwork
 from dchw.compression.recipe import Recipe, compress
 from dchw.config import build
@@ -190,6 +191,9 @@ class SimulatedPoints:
             return load(path)
         except DchwError:  # damaged or gone: made again
             return None
+
+    def __repr__(self) -> str:
+        return showing.line("SimulatedPoints", self.settings.name, f"{self.space.count:,} points")
 
 
 def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:

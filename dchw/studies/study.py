@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dchw import showing
+from dchw.arguments import checked
 from dchw.config import build, read_yaml
 from dchw.quantities import ConfigError, DchwError
 from dchw.studies.chunks import Batch, Evaluator, chunked
@@ -169,7 +171,12 @@ class Study:
             found += warm_rows(frame, self.space, self.points.point_sha)
         return list({row[INDEX]: row for row in found}.values())
 
+    def __repr__(self) -> str:
+        count = f"{self.space.count:,} points"
+        return showing.line("Study", self.settings.name, count, f"varies {', '.join(self.settings.vary) or 'nothing'}")
 
+
+@checked
 def study(settings: str | Path | Mapping[str, Any]) -> Study:
     """A design-space study from a YAML file or from plain values; `Study.run` runs it.
 

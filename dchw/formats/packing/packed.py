@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw import showing
 from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
@@ -246,6 +247,9 @@ class StorageFormat:
     """Bytes of a whole network as a file in this format."""
     run_regions: frozenset[Stream] = frozenset()
     """Regions that tell where runs begin: read whole from the SRAM in every pass by whoever fetches runs himself."""
+
+    def __repr__(self) -> str:
+        return showing.line("StorageFormat", self.name, self.summary)
 
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:

@@ -14,7 +14,7 @@
   // paper is narrower than most screens: figures are drawn again at its width
   const paper = 660;
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details.print").forEach((fold) => (fold.open = true));
+    document.querySelectorAll("details").forEach((fold) => (fold.open = true));
     plots.forEach((plot) => Plotly.relayout(plot, { width: paper }));
   });
   window.addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));

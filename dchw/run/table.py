@@ -1,0 +1,22 @@
+"""The table that `compare` gives: a DataFrame that draws itself. Apart, because pandas is imported only with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+
+class Comparison(pd.DataFrame):
+    """One row per storage format; rows taken out of it draw themselves too. It holds no runs: it stays small."""
+
+    @property
+    def _constructor(self) -> Any:
+        return Comparison
+
+    @property
+    def plot(self) -> Any:
+        """``plot.energy()``, ``plot.traffic()`` and ``plot.latency()``; otherwise what pandas' own ``plot`` does."""
+        from dchw.reports.plots import ComparisonPlots
+
+        return ComparisonPlots(self)
