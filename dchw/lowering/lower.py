@@ -18,6 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from dchw.formats import Need
 from dchw.lowering.broadcast import inputs_complete, results_of
 from dchw.lowering.compute import lower_compute, starts
 from dchw.lowering.context import Lowering, StageLowering
@@ -29,6 +32,7 @@ from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
 from dchw.program.program import Program
 from dchw.program.windows import Window, Windowed
+from dchw.quantities import ceil_div
 
 WINDOW_FIRINGS = 1 << 21
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
@@ -42,6 +46,16 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
     return stages.builder.freeze(
         clock_hz=workload.machine.clock_hz, layers=stages.layers, memory=workload.machine.dram, notes=stages.notes
     )
+
+
+def fits_one_window(workload: Workload) -> bool:
+    """Whether all that a workload computes fires less often than one window may: windows would save no memory then."""
+    array, most = workload.machine.pe_array, 0
+    for work in (stage.layer for stage in workload.stages):
+        steps = array.elements if work.form.positions else ceil_div(work.rows, array.elements)
+        most += steps * (int(np.count_nonzero(work.activity)) + work.tiling.passes)
+        most += work.packed.entries * work.tiling.passes if work.needs(Need.DECODER) else 0
+    return most < WINDOW_FIRINGS
 
 
 class LoweredWindows(Windowed):

@@ -20,7 +20,7 @@ from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.coverage import Coverage
 from dchw.graph.network import Array, FloatArray
 from dchw.lowering.counts import EventCount, count_events
-from dchw.lowering.lower import LoweredWindows, lower
+from dchw.lowering.lower import LoweredWindows, fits_one_window, lower
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.stages import distinct_parts
@@ -388,9 +388,11 @@ def run_workload(
 ) -> SimResult:
     """Lower, run, count, check and price what was mapped; parameters and errors as for `simulate`.
 
-    Lowering goes along with the run, window by window; a recorded run is lowered in one piece.
+    Lowering goes along with the run, window by window; a recorded run, and one that fits a window, is lowered in one
+    piece.
     """
-    program = lower(workload, warm=warm) if record else Outlined(LoweredWindows(workload, warm=warm))
+    whole = record or fits_one_window(workload)
+    program = lower(workload, warm=warm) if whole else Outlined(LoweredWindows(workload, warm=warm))
     timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
     return priced(workload, program, timing, engine=engine, warm=warm)
 
