@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, palette, palette_huffman, relative, shared
+from dchw.formats.packing.kept import KeptPackings
 from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import (
     Coded,
@@ -43,6 +44,7 @@ STORAGE_FORMATS: Mapping[str, StorageFormat] = MappingProxyType(_FORMATS)
 """Every storage format by name, from the largest to the smallest of a typical pruned layer."""
 DEFAULT_FORMAT = huffman.FORMAT.name
 """The format of a run that names none: what Deep Compression ends with."""
+_KEPT = KeptPackings()
 
 
 def register_format(form: StorageFormat) -> None:
@@ -75,7 +77,8 @@ def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: 
             f"layer {layer.name!r}: expected {layer.geometry.out_channels} x {layer.geometry.columns} codes for its "
             f"geometry; got shape {layer.codes.shape}; correct the geometry"
         )
-    return form.pack(layer, shape, Parameters(value_bits=value_bits, has_bias=layer.bias is not None))
+    parameters = Parameters(value_bits=value_bits, has_bias=layer.bias is not None)
+    return _KEPT.get(layer, form, shape, parameters, lambda: form.pack(layer, shape, parameters))
 
 
 def unpack(packed: PackedLayer) -> Unpacked:
