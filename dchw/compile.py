@@ -10,12 +10,13 @@ each when it is first needed. Parts are not cached (`dchw.kernel_cache`): the wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from numba.core import config
+from numba.core import dispatcher as numba_dispatcher
 from numba.core import event as numba_event
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, Flags
 from numba.core.options import DefaultOptions
 from numba.core.registry import CPUDispatcher
 from numba.core.sigutils import normalize_signature
@@ -26,6 +27,32 @@ from dchw.compiling import tell
 from dchw.kernel_cache import Digest, KernelCache
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Options(Flags):  # type: ignore[misc]
+    """numba's options of one compilation. It asks for a copy under which it keeps the helpers that are compiled."""
+
+    def copy(self) -> Flags:
+        return _SettledOptions.known.setdefault(self.summary(), _SettledOptions(self))
+
+
+class _SettledOptions(Flags):  # type: ignore[misc]
+    """Options that nobody changes, one object for each set of values: told apart at once, not value by value.
+
+    numba looks helpers up under the options some hundred thousand times while an engine is compiled.
+    """
+
+    known: ClassVar[dict[str, _SettledOptions]] = {}
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def copy(self) -> Flags:
+        return _Options(self)
+
+
+class _FunctionCompiler(numba_dispatcher._FunctionCompiler):  # type: ignore[misc,name-defined]
+    def _customize_flags(self, flags: Flags) -> Flags:
+        return _Options(flags)
 
 
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -64,8 +91,9 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__(function, {}, options)
         self._cache = KernelCache(self)
+        self._compiler = _FunctionCompiler(function, self.targetdescr, options, {}, Compiler)
         self._parts: dict[tuple[Any, ...], Any] = {}
-        self._part_compiler = type(self._compiler)(function, self.targetdescr, options, {}, _PartCompiler)
+        self._part_compiler = _FunctionCompiler(function, self.targetdescr, options, {}, _PartCompiler)
 
     @property
     def inlined(self) -> bool:

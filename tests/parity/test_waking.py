@@ -107,6 +107,6 @@ def test_the_checker_sees_a_node_that_nobody_woke(program, monkeypatch):
     """A planted fault: lanes done with their fork do not say that they wait for its next item."""
     assert asleep(program) == []
     plain = in_plain_python(firings)
-    plain["fork_run"] = in_plain_python(forks, "link[x].wanted |= ITEM", "pass")["fork_run"]
+    plain["fork_run"] = in_plain_python(forks, "link[lane[p].items].wanted |= ITEM", "pass")["fork_run"]
     monkeypatch.setattr(firings, "_fire", plain["_fire"])
     assert asleep(program) != []

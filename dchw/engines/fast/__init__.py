@@ -5,7 +5,9 @@ Where things are::
     engine.py    a run: a Program becomes tables, advance is called until nothing is left, tables become a Timing
     flatten.py   from a Program to tables
     windows.py   a program in windows: what is carried from one set of tables to the next
-    tables.py    the tables, field by field; peaks, who is in line; single items of shared nodes
+    tables.py    the tables, field by field
+    queues.py    what taking (T3) and giving (T4) an item do to a link, and how full it was
+    turns.py     who is in line to go on
     firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings
     runs.py      short cut: firings of one node that only take, or only give
     forks.py     short cut: a node that feeds many, with all that they do
@@ -19,8 +21,9 @@ the memory) need a time, and they decide when no firing node can go on: at the e
 decide at, because what is not known yet follows some decision and is visible later.
 
 *A link is a ring.* A place holds an item's visible time and, once it is taken, the time at which its slot is free
-again. ``given`` and ``taken`` count items; ``lists`` say which firing moves which item. Taking (T3) and giving (T4) are
-`firings._take` and `firings._give`; how full a queue was at most is `tables.peak_at`.
+again. ``given`` and ``taken`` count items; ``lists`` say which firing moves which item. What moving one item means is
+`queues.take_item` and `queues.give_item`, how full the queue was at most `queues.fill`, and what a node does until it
+gives `runs.give_next`: kernels differ in how many items they move in one go, and call these.
 
 *Short cuts change nothing but speed.* While no times are recorded, most firings need not be done one by one
 (`firings._short_cut`), and which ones is told by links and lists alone:

@@ -8,6 +8,15 @@ from __future__ import annotations
 from dchw.compile import inlined, lean_kernel
 from dchw.dram.controller import run_idle
 from dchw.engines.fast.forks import fork_run, in_step
+from dchw.engines.fast.queues import (
+    give_item,
+    place,
+    queue_of,
+    settle_peaks,
+    slot_known,
+    slot_visible,
+    take_item,
+)
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
 from dchw.engines.fast.tables import (
@@ -23,15 +32,8 @@ from dchw.engines.fast.tables import (
     Rows,
     Run,
     Tables,
-    defer,
-    keep_firing,
-    peak_at,
-    queue_deferred,
-    settle_peaks,
-    wake,
-    wake_source,
-    wake_target,
 )
+from dchw.engines.fast.turns import defer, queue_deferred, wake, wake_source, wake_target
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 
 PAUSED, STUCK, MORE = range(3)
@@ -157,7 +159,7 @@ def _go_on(t: Tables, at: int) -> None:
             stall += handover - busy_until
             finish = handover + 1
             if run.recording:
-                keep_firing(t, at, firing, start, finish, waited_for, stalled_by)
+                _keep(t, at, firing, start, finish, waited_for, stalled_by)
             firing += 1
             started = 0
         if firing == span_end:
@@ -199,7 +201,7 @@ def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
             link[x].wanted |= ITEM
             return -1, -1
         link[x].upto = upto
-        visible = ring[link[x].ring + ((upto - 1) & link[x].mask)]
+        visible = ring[place(queue_of(link, x), upto - 1)]
         if visible > start:
             start, waited_for = visible, x
     for end in range(into, out_of):
@@ -209,12 +211,9 @@ def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
             continue
         upto, by = link[x].upto, link[x].taken_by
         link[x].next_taker = lists[by + upto] if by >= 0 else firing + 1
-        base, mask, initial, peak = link[x].ring, link[x].mask, link[x].initial, link[x].peak
+        q, peak = queue_of(link, x), link[x].peak
         for item in range(link[x].taken, upto):
-            place = base + (item & mask)
-            if item >= initial:
-                peak = peak_at(ring, base, mask, initial, item, ring[place] - link[x].hold, peak)
-            ring[place] = start + 1
+            peak = take_item(ring, q, item, ring[place(q, item)], start, peak)
         link[x].peak, link[x].taken = peak, upto
         if link[x].wanted & SLOT:
             wake_source(t.run, node, link, t.arbiter, t.queue, x)
@@ -233,22 +232,22 @@ def _give(t: Tables, at: int, firing: int, busy_until: int) -> tuple[int, int]:
             continue
         upto = _behind(lists, link[x].given_by, link[x].given, firing)
         link[x].upto = upto
-        needs = upto - 1 - link[x].depth
-        if link[x].depth and needs >= link[x].initial:
-            if needs >= link[x].taken:
-                link[x].wanted |= SLOT
-                return -1, -1
-            visible = ring[link[x].ring + (needs & link[x].mask)]
-            if visible > handover:
-                handover, stalled_by = visible, x
+        q = queue_of(link, x)
+        if not slot_known(q, upto - 1, link[x].taken):
+            link[x].wanted |= SLOT
+            return -1, -1
+        visible = slot_visible(ring, q, upto - 1)
+        if visible > handover:
+            handover, stalled_by = visible, x
     for end in range(out_of, stop):
         x = ends[end]
         if link[x].next_giver != firing:
             continue
         upto, by = link[x].upto, link[x].given_by
         link[x].next_giver = lists[by + upto] if by >= 0 else firing + 1
+        q = queue_of(link, x)
         for item in range(link[x].given, upto):
-            ring[link[x].ring + (item & link[x].mask)] = handover + link[x].hold
+            give_item(ring, q, item, handover)
         link[x].given = upto
         if link[x].wanted & ITEM:
             wake_target(t.run, node, link, t.arbiter, t.queue, x)
@@ -289,7 +288,9 @@ def _short_cut(
     node[at].quiet = 0 if fresh else min(min(third, gives), span_end - 1)
     before = firing
     if not started and min(third, gives) > firing:
-        firing, finish, waited, first, waits, pulled = take_run(t, at, firing, min(third, gives), finish)
+        firing, finish, waited, first, waits, pulled = take_run(
+            t, at, at, main, other, firing, min(third, gives), finish
+        )
         run.done += pulled
         run.in_runs += firing - before + pulled
         if firing > before:
@@ -339,3 +340,15 @@ def _hurry(run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[Arb
     # a target waits for an item of link ``x``: its source must not be deferred any more
     if x >= 0 and link[x].source < node.shape[0] and node[link[x].source].queued == DEFERRED:
         wake(run, node, arbiter, queue, link[x].source)
+
+
+@lean_kernel
+def _keep(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
+    node = t.node
+    if finish <= t.run.window_from:
+        node[at].first_recorded = firing + 1
+    if finish <= t.run.window_from or start >= t.run.window_to:
+        return
+    row = t.recorded[node[at].record + node[at].recorded]
+    row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
+    node[at].recorded += 1

@@ -9,7 +9,8 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.runs import service
+from dchw.engines.fast.queues import following, queue_of, slot_visible, take_item
+from dchw.engines.fast.runs import Giver, give_next, given_on, service
 from dchw.engines.fast.tables import (
     Ints,
     Ints32,
@@ -26,10 +27,8 @@ FEWEST = 4
 """Items below which laying out a block does not pay."""
 WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1
 """Rows of ``room``, a column per lane: an item's cycles there, its start, when the lane is free, how long it waited."""
-DEALT = IDLE
-"""Row of ``room``, a column per lane: items of a block that are dealt with, by `dchw.engines.fast.forks`."""
 SLOT, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
-"""Rows of ``room``, a column per item: when the slot it needs is visible, and the finish of the firing that gives it.
+"""Rows of ``room``, a column per item: when the slot it needs is visible, and when it is handed over.
 The last: rows in all."""
 
 
@@ -54,7 +53,7 @@ def _lay_out(
         target, by, limit = lane[p].node, link[lane[p].items].taken_by, _limit(node, link, lane, p)
         occupied, constant, begun = node[target].occupied, node[target].constant, node[target].next
         for k in range(count):
-            until = lists[by + item + k + 1] if by >= 0 else begun + 1
+            until = following(lists, by, item + k, begun)
             if not begun < until <= limit:
                 count = k
                 break
@@ -71,44 +70,35 @@ def _limit(node: Rows[NodeRow], link: Rows[LinkRow], lane: Rows[LaneRow], p: int
 
 
 @lean_kernel
-def lanes_run(
-    t: Tables, at: int, item: int, giver: int, quiet: int, firing: int, free: int
-) -> tuple[int, int, int, int, int, int]:
-    """The next items of a fork, up to a block, as far as no target needs anything else for them.
+def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, int]:
+    """The next items of fork ``at``, up to a block, as far as no target needs anything else for them.
 
-    ``room`` int64[ROOM, lanes and BLOCK at least] is overwritten. ``item`` is the next one and ``giver`` the firing
-    that gives it; ``free`` is the finish before ``firing`` (its start if it has one). Gives these four as they are
-    behind the block, unchanged where there is none; cycles stalled; firings of all targets.
+    ``room`` int64[ROOM, lanes and BLOCK at least] is overwritten. ``item`` is the next one. Gives it and the fork as
+    they are behind the block, unchanged where there is none; firings of all targets.
     """
     node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
     begin, end = node[at].lane, node[at].lane + node[at].lanes
     count = _lay_out(node, link, lane, lists, room, begin, end, item)
     if count == 0:
-        return item, giver, firing, free, 0, 0
-    first, lanes = lane[begin].items, end - begin
-    mask, depth, hold, by = link[first].mask, link[first].depth, link[first].hold, link[first].given_by
-    occupied, constant = node[at].occupied, node[at].constant
-    slot, handed = room[SLOT], room[HANDED]
+        return item, fork, 0
+    lanes, depth, hold = end - begin, link[lane[begin].items].depth, link[lane[begin].items].hold
+    slot = room[SLOT]
     for k in range(count):
         slot[k] = 0
-        if k < depth <= item + k:
+        if k < depth:
             for p in range(begin, end):
-                slot[k] = max(slot[k], ring[lane[p].ring + ((item + k - depth) & mask)])
+                slot[k] = max(slot[k], slot_visible(ring, queue_of(link, lane[p].items), item + k))
     finish, idle = room[FREE], room[IDLE]
     for p in range(lanes):
         finish[p], idle[p] = node[lane[begin + p].node].finish, 0
-    done = stall = 0
-    while done < count and giver < quiet:
-        after = lists[by + item + done + 1] if by >= 0 else giver + 1
-        if after == giver:
+    done = 0
+    while done < count:
+        after = given_on(lists, fork, item + done)
+        if after == fork.giver:
             break
-        free += service(lists, occupied, constant, firing, giver + 1)
-        firing, giver = giver + 1, after
-        if slot[done] >= free:
-            stall += slot[done] + 1 - free
-            free = slot[done] + 1
-        handed[done] = free
-        visible, latest = free - 1 + hold, 0
+        fork = give_next(lists, fork, after, slot[done])
+        room[HANDED, done] = fork.free - 1
+        visible, latest = fork.free - 1 + hold, 0
         cycles, starts = room[WORK + done], room[BEGIN + done]
         for p in range(lanes):
             start = max(finish[p], visible)
@@ -122,28 +112,22 @@ def lanes_run(
     firings = 0
     if done > 0:
         for p in range(begin, end):
-            firings += _settle(t, p, p - begin, item, done)
-    return item + done, giver, firing, free, stall, firings
+            firings += _settle(t, p, p - begin, item, done, fork.giver)
+    return item + done, fork, firings
 
 
 @inlined
-def _settle(t: Tables, p: int, column: int, item: int, count: int) -> int:
+def _settle(t: Tables, p: int, column: int, item: int, count: int, giver: int) -> int:
     """Bring queue and target of a lane up to date with ``count`` items from ``item`` on; firings of the target."""
-    node, link, lane, ring, room = t.node, t.link, t.lane, t.ring, t.room
-    x, base, target = lane[p].items, lane[p].ring, lane[p].node
-    mask, depth, most, by = link[x].mask, link[x].depth, max(link[x].peak, 1), link[x].taken_by
-    if link[x].peak != depth or depth == 0:  # as `tables.peak_at`
-        for k in range(count):
-            while item + k >= most:
-                freed = room[BEGIN + k - most, column] + 1 if k >= most else ring[base + ((item + k - most) & mask)]
-                if freed < room[HANDED, k]:
-                    break
-                most += 1
-        link[x].peak = most
-    for k in range(max(count - mask - 1, 0), count):
-        ring[base + ((item + k) & mask)] = room[BEGIN + k, column] + 1
-    begun = node[target].next
-    node[target].next = t.lists[by + item + count] if by >= 0 else begun + count
-    t.span[node[target].span].idle += room[IDLE, column]
-    node[target].finish = room[FREE, column]
-    return node[target].next - begun
+    lane, room = t.lane[p], t.room
+    row, q, node = t.link[lane.items], queue_of(t.link, lane.items), t.node[lane.node]
+    peak, begun = row.peak, node.next
+    # a queue that was full keeps the last slots' times only
+    for k in range(max(count - q.mask - 1, 0) if peak == q.depth else 0, count):
+        peak = take_item(t.ring, q, item + k, room[HANDED, k] + q.hold, room[BEGIN + k, column], peak)
+    node.next = following(t.lists, row.taken_by, item + count - 1, begun + count - 1)
+    node.finish = room[FREE, column]
+    t.span[node.span].idle += room[IDLE, column]
+    row.peak, row.given, row.taken = peak, item + count, item + count
+    row.next_giver, row.next_taker = giver, node.next
+    return node.next - begun

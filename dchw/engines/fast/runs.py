@@ -1,20 +1,18 @@
 """Kernels for runs of firings of one node, taken in one go: nothing but few links move, and nobody looks at times.
 
-They do what single firings do (`dchw.engines.fast.firings`), by the same recurrences of T3 and T4, with the state of
-the links that move in local variables.
+They do what single firings do (`dchw.engines.fast.firings`), with the state of the links that move in local variables.
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
 from dchw.compile import inlined
-from dchw.engines.fast.tables import (
-    ITEM,
-    SLOT,
-    Ints32,
-    Tables,
-    peak_at,
-)
+from dchw.engines.fast.queues import following, give_item, place, queue_of, slot_visible, take_item
+from dchw.engines.fast.tables import ITEM, SLOT, Ints32, Tables
 
 FAR_FIRING = 2**62
 UNSEEN = -2
@@ -26,132 +24,167 @@ def service(lists: Ints32, occupied: int, constant: int, firing: int, until: int
     if constant:
         return constant * (until - firing)
     cycles = 0
-    for place in range(occupied + firing, occupied + until):
-        cycles += lists[place]
+    for at in range(occupied + firing, occupied + until):
+        cycles += lists[np.uint64(at)]
     return cycles
 
 
+class Giver(NamedTuple):
+    """A node whose firings are done for the sake of what it gives to some links, as far as it moves nothing else."""
+
+    quiet: int
+    """The firing before which it moves nothing else; -1: it must do so now; UNSEEN: not looked at."""
+    occupied: int
+    constant: int
+    by: int
+    """Where ``lists`` say which firing gives item 0; -1: one each."""
+    firing: int
+    giver: int
+    """The firing that gives the next item."""
+    free: int
+    """The finish before ``firing``, or its start if it has one."""
+    stall: int
+    """Cycles stalled."""
+
+
 @inlined
-def take_run(t: Tables, at: int, firing: int, quiet: int, finish: int) -> tuple[int, int, int, int, bool, int]:
-    """Firings before ``quiet`` that give nothing and take from ``main`` and ``other`` only, an item each at most.
+def given_on(lists: Ints32, g: Giver, item: int) -> int:
+    """The firing that gives the item behind the next one; ``g.giver`` itself where ``item`` cannot be given here."""
+    return following(lists, g.by, item, g.giver) if g.giver < g.quiet else g.giver
+
+
+@inlined
+def give_next(lists: Ints32, g: Giver, after: int, slot: int) -> Giver:
+    """T4: its firings up to the one that gives the next item, which needs a slot visible then; `given_on` is ``after``.
+
+    The item is handed over in the cycle before ``free``.
+    """
+    cycles = g.constant
+    if g.giver > g.firing or cycles == 0:
+        cycles = service(lists, g.occupied, g.constant, g.firing, g.giver + 1)
+    busy_until = g.free + cycles - 1
+    handover = max(busy_until, slot)
+    return Giver(
+        g.quiet, g.occupied, g.constant, g.by, g.giver + 1, after, handover + 1, g.stall + handover - busy_until
+    )
+
+
+@inlined
+def _source(t: Tables, x: int, at: int, fork: int) -> Giver:
+    """The source of link ``x``, unless it is its target ``at`` or the ``fork`` in hand."""
+    node, row = t.node, t.link[x]
+    quiet = -1 if row.source in (at, fork) else free_until(t, row.source, x)
+    if quiet < 0:
+        return Giver(-1, 0, 0, -1, 0, 0, 0, 0)
+    source = node[row.source]
+    free = source.start if source.started else source.finish
+    return Giver(quiet, source.occupied, source.constant, row.given_by, source.next, row.next_giver, free, 0)
+
+
+@inlined
+def take_run(
+    t: Tables, at: int, fork: int, main: int, other: int, firing: int, quiet: int, finish: int
+) -> tuple[int, int, int, int, bool, int]:
+    """Firings before ``quiet`` that give nothing and take from two links only (-1: none), an item each at most.
 
     Where an item of ``main`` is not there yet and its source has nothing to do but to give it, the source's firing is
-    done on the way: the two nodes and the queue between them are one recurrence then.
+    done on the way: the two nodes and the queue between them are one recurrence then. Not so the ``fork`` in hand.
 
     Gives the next firing, its predecessor's finish, cycles idle, the first start (-1: no firing), whether an item is
     missing, and how many firings of the source were done.
     """
-    node, link, span, ring, lists = t.node, t.link, t.span, t.ring, t.lists
-    occupied, constant, main, other = node[at].occupied, node[at].constant, node[at].main, node[at].other
-    base = mask = initial = hold = by = item = given = peak = 0
-    other_base = other_mask = other_initial = other_hold = other_by = other_item = other_given = other_peak = 0
+    node, link, ring, lists = t.node, t.link, t.ring, t.lists
+    occupied, constant = node[at].occupied, node[at].constant
+    q, other_q = queue_of(link, main), queue_of(link, other)
+    by = item = given = peak = other_by = other_item = other_given = other_peak = 0
     next_main = next_other = FAR_FIRING
     if main >= 0:
-        base, mask, initial, hold, by = (
-            link[main].ring, link[main].mask, link[main].initial, link[main].hold, link[main].taken_by
-        )  # fmt: skip
-        item, given, peak, next_main = link[main].taken, link[main].given, link[main].peak, link[main].next_taker
+        by, item, given = link[main].taken_by, link[main].taken, link[main].given
+        peak, next_main = link[main].peak, link[main].next_taker
     if other >= 0:
-        other_base, other_mask, other_initial, other_hold, other_by = (
-            link[other].ring, link[other].mask, link[other].initial, link[other].hold, link[other].taken_by
-        )  # fmt: skip
-        other_item, other_given, other_peak, next_other = (
-            link[other].taken, link[other].given, link[other].peak, link[other].next_taker
-        )  # fmt: skip
-    # the source of ``main``, looked at when an item is missing for the first time
-    source, source_firing, source_quiet, source_free, source_stall, pulled = UNSEEN, 0, 0, 0, 0, 0
-    source_occupied = source_constant = source_by = next_giver = depth = 0
-    idle, first, blocked = 0, -1, False
-    while firing < quiet:
-        if next_main > firing and next_other > firing:
-            until = min(quiet, min(next_main, next_other))
-            if first < 0:
-                first = finish
-            finish += service(lists, occupied, constant, firing, until)
-            firing = until
-            continue
-        start, after, other_after, place, other_place, visible, other_visible = finish, 0, 0, 0, 0, 0, 0
+        other_by, other_item, other_given = link[other].taken_by, link[other].taken, link[other].given
+        other_peak, next_other = link[other].peak, link[other].next_taker
+    source = Giver(UNSEEN, 0, 0, -1, 0, 0, 0, 0)
+    pulled, idle, first, missing, going = 0, 0, -1, -1, True
+    while going and firing < quiet:
+        # a stretch: one firing that may take from ``other``, and those behind it that do not
+        begun, start, begun_at, other_after, other_visible = firing, finish, finish, next_other, finish
         if next_other == firing:
-            other_after = lists[other_by + other_item + 1] if other_by >= 0 else firing + 1
+            other_after = following(lists, other_by, other_item, firing)
             if other_after == firing:
                 break
             if other_item >= other_given:
-                link[other].wanted |= ITEM
-                blocked = True
+                missing = other
                 break
-            other_place = other_base + (other_item & other_mask)
-            other_visible = ring[other_place]
+            other_visible = ring[place(other_q, other_item)]
             start = max(start, other_visible)
-        if next_main == firing:
-            after = lists[by + item + 1] if by >= 0 else firing + 1
+        waited, until = start - finish, min(quiet, other_after)
+        while firing < until:
+            if next_main > firing:
+                alone = min(until, next_main)
+                if firing == begun:
+                    begun_at = start
+                start += service(lists, occupied, constant, firing, alone)
+                firing = alone
+                continue
+            after = following(lists, by, item, firing)
             if after == firing:
                 break
-            place = base + (item & mask)
             if item < given:
-                visible = ring[place]
+                visible = ring[place(q, item)]
             else:
-                if source == UNSEEN:
-                    source = link[main].source
-                    source_quiet = free_until(t, source, main) if source != at else -1
-                    if source_quiet >= 0:
-                        source_firing = node[source].next
-                        source_free = node[source].start if node[source].started else node[source].finish
-                        source_occupied, source_constant = node[source].occupied, node[source].constant
-                        source_by, next_giver, depth = link[main].given_by, link[main].next_giver, link[main].depth
-                given_after = next_giver + 1
-                if next_giver < source_quiet and source_by >= 0:
-                    given_after = lists[source_by + item + 1]
-                if next_giver >= source_quiet or given_after == next_giver:
-                    link[main].wanted |= ITEM
-                    blocked = True
+                if source.quiet == UNSEEN:
+                    source = _source(t, main, at, fork)
+                given_after = given_on(lists, source, item)
+                if given_after == source.giver:
+                    missing = main
                     break
-                cycles = source_constant
-                if next_giver > source_firing or cycles == 0:
-                    cycles = service(lists, source_occupied, source_constant, source_firing, next_giver + 1)
-                visible = source_free + cycles - 1
-                if depth and item - depth >= initial:
-                    slot = ring[base + ((item - depth) & mask)]
-                    if slot > visible:
-                        source_stall += slot - visible
-                        visible = slot
-                source_free = visible + 1
-                visible += hold
-                pulled += next_giver + 1 - source_firing
-                source_firing, next_giver = next_giver + 1, given_after
+                source = give_next(lists, source, given_after, slot_visible(ring, q, item))
+                visible = source.free - 1 + q.hold
                 given += 1
-            start = max(start, visible)
-            if item >= initial:
-                peak = peak_at(ring, base, mask, initial, item, visible - hold, peak)
-            ring[place] = start + 1
-            item += 1
-            next_main = after
-        if next_other == firing:
-            if other_item >= other_initial:
-                other_peak = peak_at(
-                    ring, other_base, other_mask, other_initial, other_item, other_visible - other_hold, other_peak
-                )
-            ring[other_place] = start + 1
-            other_item += 1
-            next_other = other_after
-        if first < 0:
-            first = start
-        idle += start - finish
-        finish = start + (constant if constant else lists[occupied + firing])
-        firing += 1
+            if visible > start:
+                waited += visible - start
+                start = visible
+            peak = take_item(ring, q, item, visible, start, peak)
+            item, next_main = item + 1, after
+            if firing == begun:
+                begun_at = start
+            start += constant if constant else lists[np.uint64(occupied + firing)]
+            firing += 1
+        if firing == begun:
+            break
+        first = begun_at if first < 0 else first
+        idle += waited
+        finish, going = start, firing == until and not 0 <= source.quiet <= source.giver
+        if next_other == begun:
+            other_peak = take_item(ring, other_q, other_item, other_visible, begun_at, other_peak)
+            other_item, next_other = other_item + 1, other_after
     if main >= 0:
         link[main].taken, link[main].peak, link[main].next_taker = item, peak, next_main
     if other >= 0:
         link[other].taken, link[other].peak, link[other].next_taker = other_item, other_peak, next_other
-    if pulled:
-        link[main].given, link[main].next_giver = given, next_giver
-        node[source].next, node[source].finish, node[source].started = source_firing, source_free, 0
-        span[node[source].span].stall += source_stall
-    return firing, finish, idle, first, blocked, pulled
+    if missing >= 0:
+        link[missing].wanted |= ITEM
+    if main >= 0 and given > link[main].given:
+        pulled = _settle_source(t, main, given, source)
+    return firing, finish, idle, first, missing >= 0, pulled
 
 
 @inlined
-def free_until(t: Tables, at: int, x: int) -> int:
-    """The firing before which a node moves items of link ``x`` only; -1 if it must do something else first."""
+def _settle_source(t: Tables, x: int, given: int, source: Giver) -> int:
+    """Bring the source of link ``x`` and what it gave up to date; how many firings it did."""
+    node, link = t.node, t.link
+    at = link[x].source
+    done = source.firing - node[at].next
+    link[x].given, link[x].next_giver = given, source.giver
+    node[at].next, node[at].finish, node[at].started = source.firing, source.free, 0
+    t.span[node[at].span].stall += source.stall
+    return done
+
+
+@inlined
+def free_until(t: Tables, at: int, out: int) -> int:
+    """The firing before which a node moves items of link ``out`` only; -1 if it must do something else first."""
     node, link, ends, span = t.node, t.link, t.ends, t.span
     if at >= node.shape[0] or node[at].span >= span.shape[0]:
         return -1
@@ -160,12 +193,14 @@ def free_until(t: Tables, at: int, x: int) -> int:
         return -1
     until = span[here].end - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
     for end in range(node[at].into, node[at].out_of):
-        until = min(until, link[ends[end]].next_taker)
+        x = np.uint64(ends[np.uint64(end)])
+        until = min(until, link[x].next_taker)
     for end in range(node[at].out_of, node[at].stop):
         if until <= node[at].next:
             break
-        if ends[end] != x:
-            until = min(until, link[ends[end]].next_giver)
+        x = np.uint64(ends[np.uint64(end)])
+        if x != out:
+            until = min(until, link[x].next_giver)
     return until if until > node[at].next else -1
 
 
@@ -176,9 +211,44 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
     ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
     finish, cycles stalled, and whether a slot is missing for the very first.
     """
-    node, link, ends, ring, lists, need = t.node, t.link, t.ends, t.ring, t.lists, t.scratch
+    node, link, ends, ring, lists, handover = t.node, t.link, t.ends, t.ring, t.lists, t.scratch
     occupied, constant, out_of, stop = node[at].occupied, node[at].constant, node[at].out_of, node[at].stop
-    count = min(quiet - firing, need.shape[0])
+    count, missing = _room_to_give(t, out_of, stop, firing, min(quiet - firing, handover.shape[0]))
+    if count == 0:
+        return firing, free, 0, missing
+    for turn in range(count):
+        handover[turn] = 0
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x].next_giver == firing and link[x].depth:
+            q, item = queue_of(link, x), link[x].given
+            for turn in range(count):
+                handover[turn] = max(handover[turn], slot_visible(ring, q, item + turn))
+    stall = 0
+    for turn in range(count):
+        busy_until = free + (constant if constant else lists[occupied + firing + turn]) - 1
+        handover[turn] = max(busy_until, handover[turn])
+        stall += handover[turn] - busy_until
+        free = handover[turn] + 1
+    for end in range(out_of, stop):
+        x = ends[end]
+        if link[x].next_giver != firing:
+            continue
+        q, item, by = queue_of(link, x), link[x].given, link[x].given_by
+        for turn in range(count):
+            give_item(ring, q, item + turn, handover[turn])
+        link[x].given = item + count
+        link[x].next_giver = lists[by + item + count] if by >= 0 else firing + count
+    return firing + count, free, stall, False
+
+
+@inlined
+def _room_to_give(t: Tables, out_of: int, stop: int, firing: int, most: int) -> tuple[int, bool]:
+    """Firings from one on, of at most so many, that give an item each to the links that it gives to, and to no other.
+
+    As far as slots are known; whether one is missing for the very first.
+    """
+    link, ends, lists, count = t.link, t.ends, t.lists, most
     seen = -1  # the list looked at last: links of a fork often share one
     for end in range(out_of, stop):
         x = ends[end]
@@ -193,39 +263,13 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
                 single += 1
             count = single if lists[seen + single] != firing + single - 1 else single - 1
             if count == 0:
-                return firing, free, 0, False
+                return 0, False
     for end in range(out_of, stop):
         x = ends[end]
         if link[x].next_giver == firing and link[x].depth:
             room = max(link[x].taken, link[x].initial) + link[x].depth - link[x].given
             if room <= 0:
                 link[x].wanted |= SLOT
-                return firing, free, 0, True
+                return 0, True
             count = min(count, room)
-    for turn in range(count):
-        need[turn] = 0
-    for end in range(out_of, stop):
-        x = ends[end]
-        depth = link[x].depth
-        if link[x].next_giver != firing or depth == 0:
-            continue
-        base, mask, behind = link[x].ring, link[x].mask, link[x].given - depth
-        for turn in range(max(link[x].initial - behind, 0), count):
-            need[turn] = max(need[turn], ring[base + ((behind + turn) & mask)])
-    stall = 0
-    for turn in range(count):
-        busy_until = free + (constant if constant else lists[occupied + firing + turn]) - 1
-        handover = max(busy_until, need[turn])
-        stall += handover - busy_until
-        need[turn] = handover
-        free = handover + 1
-    for end in range(out_of, stop):
-        x = ends[end]
-        if link[x].next_giver != firing:
-            continue
-        base, mask, item, hold, by = link[x].ring, link[x].mask, link[x].given, link[x].hold, link[x].given_by
-        for turn in range(count):
-            ring[base + ((item + turn) & mask)] = need[turn] + hold
-        link[x].given = item + count
-        link[x].next_giver = lists[by + item + count] if by >= 0 else firing + count
-    return firing + count, free, stall, False
+    return count, False

@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 from dchw.compile import lean_kernel
-from dchw.engines.fast.tables import (
-    OLDEST,
-    ROUND_ROBIN,
-    Tables,
-    give,
-    take,
-)
+from dchw.engines.fast.queues import give_item, place, queue_of, slot_known, slot_visible, take_item
+from dchw.engines.fast.tables import ITEM, OLDEST, ROUND_ROBIN, SLOT, Tables
+from dchw.engines.fast.turns import wake_source, wake_target
 from dchw.engines.memory import (
     ACCEPTED_AT,
     ANSWERED,
@@ -28,19 +24,32 @@ from dchw.engines.memory import (
 
 
 @lean_kernel
+def _take(t: Tables, x: int, cycle: int) -> None:
+    # a shared node takes a link's head at a cycle
+    row, q = t.link[x], queue_of(t.link, x)
+    row.peak = take_item(t.ring, q, row.taken, t.ring[place(q, row.taken)], cycle, row.peak)
+    row.taken += 1
+    if row.wanted & SLOT:
+        wake_source(t.run, t.node, t.link, t.arbiter, t.queue, x)
+
+
+@lean_kernel
+def _give(t: Tables, x: int, cycle: int) -> None:
+    # a shared node hands an item over at a cycle
+    row = t.link[x]
+    give_item(t.ring, queue_of(t.link, x), row.given, cycle)
+    row.given += 1
+    if row.wanted & ITEM:
+        wake_target(t.run, t.node, t.link, t.arbiter, t.queue, x)
+
+
+@lean_kernel
 def _eligible_from(t: Tables, one: int, other: int) -> int:
     # cycle from which a channel can be granted, or FAR while its head or slot is not known
-    link, ring = t.link, t.ring
-    head = link[one].taken
-    if head >= link[one].given:
+    head, out, q = t.link[one], t.link[other], queue_of(t.link, other)
+    if head.taken >= head.given or not slot_known(q, out.given, out.taken):
         return FAR
-    cycle = ring[link[one].ring + (head & link[one].mask)]
-    needs = link[other].given - link[other].depth
-    if link[other].depth and needs >= 0:
-        if needs >= link[other].taken:
-            return FAR
-        cycle = max(cycle, ring[link[other].ring + (needs & link[other].mask)])
-    return cycle
+    return max(t.ring[place(queue_of(t.link, one), head.taken)], slot_visible(t.ring, q, out.given))
 
 
 @lean_kernel
@@ -76,7 +85,7 @@ def grant(t: Tables, a: int, cycle: int) -> None:
         one, other = ends[row.channels + 2 * channel], ends[row.channels + 2 * channel + 1]
         if _eligible_from(t, one, other) > cycle:
             continue
-        visible = t.ring[link[one].ring + (link[one].taken & link[one].mask)]
+        visible = t.ring[place(queue_of(link, one), link[one].taken)]
         if visible < oldest:
             winner, oldest = channel, visible
         if row.policy != OLDEST:
@@ -84,8 +93,8 @@ def grant(t: Tables, a: int, cycle: int) -> None:
     one, other = ends[row.channels + 2 * winner], ends[row.channels + 2 * winner + 1]
     row.grants += 1
     row.waited += cycle - oldest
-    take(t, one, cycle)
-    give(t, other, cycle)
+    _take(t, one, cycle)
+    _give(t, other, cycle)
     row.last = winner
     port = row.ports
     for candidate in range(row.ports, row.ports_end):
@@ -108,7 +117,7 @@ def next_memory_clock(t: Tables) -> int:
     for port in range(state.port.shape[0]):
         x = t.ends[t.run.memory_links + 2 * port]
         if state.port[port, READY] == FAR and link[x].given > link[x].taken:
-            request_visible(state, port, t.ring[link[x].ring + (link[x].taken & link[x].mask)])
+            request_visible(state, port, t.ring[place(queue_of(link, x), link[x].taken)])
     return next_clock(state) if state.port.shape[0] else FAR
 
 
@@ -121,10 +130,10 @@ def deliver(t: Tables) -> None:
         one, other = t.ends[t.run.memory_links + 2 * port], t.ends[t.run.memory_links + 2 * port + 1]
         while row[RELEASED] < row[HEAD]:
             clock = state.request[row[FIRST] + row[RELEASED], ACCEPTED_AT]
-            take(t, one, cycle_of(state.reg, clock))
+            _take(t, one, cycle_of(state.reg, clock))
             row[RELEASED] += 1
         while row[DELIVERED] < row[ANSWERED]:
             cycle = cycle_of(state.reg, state.request[row[FIRST] + row[DELIVERED], ANSWERED_AT])
-            give(t, other, cycle)
+            _give(t, other, cycle)
             t.run.latest_answer = max(t.run.latest_answer, cycle + link[other].hold)
             row[DELIVERED] += 1

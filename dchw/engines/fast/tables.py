@@ -1,6 +1,5 @@
-"""What the fast engine's kernels run on: a program and its state as flat arrays, and moving single items in them."""
+"""What the fast engine's kernels run on: a program and its state as tables, of records with fields by name."""
 
-# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import inlined, lean_kernel
 from dchw.engines.memory import MemoryState
 
 Ints = npt.NDArray[np.int64]
@@ -36,10 +34,10 @@ class Rows(Protocol[_Row]):
     @property
     def shape(self) -> tuple[int]: ...
     @overload
-    def __getitem__(self, at: int) -> _Row: ...
+    def __getitem__(self, at: int | np.uint64) -> _Row: ...
     @overload
     def __getitem__(self, at: str) -> Ints: ...
-    def __getitem__(self, at: int | str) -> _Row | Ints: ...
+    def __getitem__(self, at: int | np.uint64 | str) -> _Row | Ints: ...
 
 
 def table(kind: type[Row], rows: Sequence[Row]) -> Rows[Row]:
@@ -220,131 +218,3 @@ class Tables(NamedTuple):
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
     granted: Ints  # cycles of grants
     memory: MemoryState
-
-
-@lean_kernel
-def take(t: Tables, x: int, cycle: int) -> None:
-    # a shared node takes a link's head at a cycle, as firing nodes do in `dchw.engines.fast.firings`
-    link, ring = t.link, t.ring
-    item = link[x].taken
-    place = link[x].ring + (item & link[x].mask)
-    if item >= link[x].initial:
-        held_from = ring[place] - link[x].hold
-        link[x].peak = peak_at(ring, link[x].ring, link[x].mask, link[x].initial, item, held_from, link[x].peak)
-    ring[place] = cycle + 1
-    link[x].taken += 1
-    if link[x].wanted & SLOT:
-        wake_source(t.run, t.node, link, t.arbiter, t.queue, x)
-
-
-@inlined
-def peak_at(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
-    """Most slots of a link held at any time, when all items before ``item`` are taken and ``peak`` is known of them."""
-    return risen(ring, base, mask, initial, item, held_from, max(peak, 1))
-
-
-@inlined
-def risen(ring: Ints, base: int, mask: int, initial: int, item: int, held_from: int, peak: int) -> int:
-    """As `peak_at`, for a peak of at least 1.
-
-    Slots are freed in order: more than ``peak`` are held with this item's if the one ``peak`` before it is free later
-    than this item's is held.
-    """
-    while item - peak >= initial and ring[base + ((item - peak) & mask)] > held_from:
-        peak += 1
-    return peak
-
-
-@lean_kernel
-def give(t: Tables, x: int, cycle: int) -> None:
-    # a shared node hands an item over at a cycle
-    link = t.link
-    t.ring[link[x].ring + (link[x].given & link[x].mask)] = cycle + link[x].hold
-    link[x].given += 1
-    if link[x].wanted & ITEM:
-        wake_target(t.run, t.node, link, t.arbiter, t.queue, x)
-
-
-@lean_kernel
-def wake_source(
-    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
-) -> None:
-    if link[x].source < node.shape[0]:
-        link[x].wanted &= ~SLOT
-    wake(run, node, arbiter, queue, link[x].source)
-
-
-@lean_kernel
-def wake_target(
-    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
-) -> None:
-    if link[x].target < node.shape[0]:
-        link[x].wanted &= ~ITEM
-    wake(run, node, arbiter, queue, link[x].target)
-
-
-@lean_kernel
-def wake(run: Run, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
-    # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
-    nodes = node.shape[0]
-    if at >= nodes:
-        if at - nodes < arbiter.shape[0]:
-            arbiter[at - nodes].dirty = 1
-    elif node[at].lanes > 0:
-        defer(run, node, at)
-    elif node[at].queued != IN_QUEUE:
-        run.deferrals -= 1 if node[at].queued == DEFERRED else 0
-        node[at].queued = IN_QUEUE
-        queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
-        run.queue_count += 1
-
-
-@lean_kernel
-def defer(run: Run, node: Rows[NodeRow], at: int) -> None:
-    """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
-    if node[at].queued == NOT_QUEUED:
-        node[at].queued = DEFERRED
-        run.deferrals += 1
-
-
-@lean_kernel
-def queue_deferred(run: Run, node: Rows[NodeRow], queue: Ints) -> None:
-    """Put the first deferred fork in line, or all other deferred nodes if there is none."""
-    for forks in range(1, -1, -1):
-        for at in range(node.shape[0]):
-            if node[at].queued == DEFERRED and (node[at].lanes > 0) == (forks == 1):
-                node[at].queued = IN_QUEUE
-                run.deferrals -= 1
-                queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
-                run.queue_count += 1
-                if forks:
-                    return
-        if run.queue_count > 0:
-            return
-
-
-@lean_kernel
-def keep_firing(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
-    node = t.node
-    if finish <= t.run.window_from:
-        node[at].first_recorded = firing + 1
-    if finish <= t.run.window_from or start >= t.run.window_to:
-        return
-    row = t.recorded[node[at].record + node[at].recorded]
-    row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
-    node[at].recorded += 1
-
-
-@lean_kernel
-def settle_peaks(t: Tables) -> None:
-    """Count items that were given and never taken into the links' peaks."""
-    link, ring = t.link, t.ring
-    for x in range(link.shape[0]):
-        base, mask, initial, peak = link[x].ring, link[x].mask, link[x].initial, link[x].peak
-        for item in range(max(link[x].taken, initial), link[x].given - link[x].surplus):
-            held_from = ring[base + (item & mask)] - link[x].hold
-            while item - peak >= initial and (
-                item - peak >= link[x].taken or ring[base + ((item - peak) & mask)] > held_from
-            ):
-                peak += 1
-        link[x].peak = peak

@@ -1,0 +1,76 @@
+"""Who is in line to go on: waking whoever waits for an item or a slot, and putting off what can go in larger steps."""
+
+from __future__ import annotations
+
+from dchw.compile import lean_kernel
+from dchw.engines.fast.tables import (
+    DEFERRED,
+    IN_QUEUE,
+    ITEM,
+    NOT_QUEUED,
+    SLOT,
+    ArbiterRow,
+    Ints,
+    LinkRow,
+    NodeRow,
+    Rows,
+    Run,
+)
+
+
+@lean_kernel
+def wake_source(
+    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+) -> None:
+    if link[x].source < node.shape[0]:
+        link[x].wanted &= ~SLOT
+    wake(run, node, arbiter, queue, link[x].source)
+
+
+@lean_kernel
+def wake_target(
+    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+) -> None:
+    if link[x].target < node.shape[0]:
+        link[x].wanted &= ~ITEM
+    wake(run, node, arbiter, queue, link[x].target)
+
+
+@lean_kernel
+def wake(run: Run, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
+    # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
+    nodes = node.shape[0]
+    if at >= nodes:
+        if at - nodes < arbiter.shape[0]:
+            arbiter[at - nodes].dirty = 1
+    elif node[at].lanes > 0:
+        defer(run, node, at)
+    elif node[at].queued != IN_QUEUE:
+        run.deferrals -= 1 if node[at].queued == DEFERRED else 0
+        node[at].queued = IN_QUEUE
+        queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
+        run.queue_count += 1
+
+
+@lean_kernel
+def defer(run: Run, node: Rows[NodeRow], at: int) -> None:
+    """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
+    if node[at].queued == NOT_QUEUED:
+        node[at].queued = DEFERRED
+        run.deferrals += 1
+
+
+@lean_kernel
+def queue_deferred(run: Run, node: Rows[NodeRow], queue: Ints) -> None:
+    """Put the first deferred fork in line, or all other deferred nodes if there is none."""
+    for forks in range(1, -1, -1):
+        for at in range(node.shape[0]):
+            if node[at].queued == DEFERRED and (node[at].lanes > 0) == (forks == 1):
+                node[at].queued = IN_QUEUE
+                run.deferrals -= 1
+                queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
+                run.queue_count += 1
+                if forks:
+                    return
+        if run.queue_count > 0:
+            return
