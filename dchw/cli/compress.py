@@ -25,7 +25,7 @@ _OPTIONS = (
     ("seed", int, "Seed of the random initialisation."),
 )
 
-_INPUT_HELP = "Sizes of an input that an ONNX file leaves open, x=1x3x224x224, or a scalar input's value (repeatable)."
+_INPUT_HELP = "Sizes of an input that an ONNX file (SOURCE or --onnx) leaves open, x=1x3x224x224, or a scalar's value."
 
 
 def input_sizes(texts: Sequence[str]) -> dict[str, tuple[int, ...] | int]:
@@ -81,8 +81,11 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     reading: dict[str, Any] = {} if prototxt is None else {"prototxt": prototxt}
     if onnx is not None or geometry is not None:
-        reading["geometry"] = geometry_from_onnx(onnx) if onnx is not None else geometry_from_json(geometry)
-    if inputs:
+        given_sizes = input_sizes(inputs) or None
+        reading["geometry"] = (
+            geometry_from_json(geometry) if onnx is None else geometry_from_onnx(onnx, input_shape=given_sizes)
+        )
+    if inputs and onnx is None:
         reading["input_shape"] = input_sizes(inputs)
     network = dchw.load_network(source, **reading, **({"partial": True} if partial else {}))
     if isinstance(network, CompressedNetwork):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from dchw.graph.forward import ACTIVATIONS
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.quantities import DchwError, nearest
+
+_CONVOLUTION = MappingProxyType({3: OperationKind.CONV1D, 4: OperationKind.CONV2D, 5: OperationKind.CONV3D})
+"""Kind of a convolution by the axes of its weight."""
 
 
 def network_from_arrays(
@@ -70,14 +74,15 @@ def _input_shape(where: str, weight: Array, geometry: Geometry | None) -> tuple[
         expected: tuple[int, ...] = (geometry.out_channels, geometry.in_channels)
         positions = geometry.in_size[0] * geometry.in_size[1]
         shape: tuple[int, ...] = (geometry.in_channels,) if positions == 1 else (positions, geometry.in_channels)
-    elif weight.ndim == 4:
+    elif weight.ndim in _CONVOLUTION:
         if geometry is None:
             raise DchwError(f"{where}: a convolution {weight.shape} needs its geometry; give geometry={{layer: ...}}")
         expected = (geometry.out_channels, geometry.in_channels // geometry.groups, *geometry.kernel)
         shape = (geometry.in_channels, *geometry.in_size)
     else:
         raise DchwError(
-            f"{where}: expected weights [out, in] or [out, in/groups, kh, kw]; got shape {weight.shape}; reshape them"
+            f"{where}: expected weights [out, in] or [out, in/groups, kh, kw] (or one or three sizes of a kernel); got "
+            f"shape {weight.shape}; reshape them"
         )
     if weight.shape != expected:
         raise DchwError(f"{where}: its geometry asks for weights {expected}; got {weight.shape}; correct one of them")
@@ -109,7 +114,7 @@ def _layer(
     assert geometry is not None
     return Operation(
         name=name,
-        kind=OperationKind.CONV2D,
+        kind=_CONVOLUTION[weight.ndim],
         inputs=(source,),
         attributes={
             "stride": geometry.stride,

@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from dchw.graph.geometry import Geometry
-from dchw.graph.operations import OperationKind
+from dchw.graph.operations import CONVOLUTIONS
 from dchw.importers.onnx.file import network_from_onnx
+from dchw.importers.onnx.inputs import InputShapes
 from dchw.quantities import DchwError
 
 
-def geometry_from_onnx(path: str | Path) -> dict[str, Geometry]:
-    """Geometry of every 2-D convolution of an ONNX file, by its parameter's name without ``.weight``."""
-    network = network_from_onnx(path, fold_normalisation=False)
+def geometry_from_onnx(path: str | Path, *, input_shape: InputShapes = None) -> dict[str, Geometry]:
+    """Geometry of every convolution of an ONNX file, by its parameter's name without ``.weight``.
+
+    ``input_shape`` as in `dchw.importers.onnx.file.network_from_onnx`.
+    """
+    network = network_from_onnx(path, fold_normalisation=False, input_shape=input_shape)
+    turned = {op.name for op in network.operations if "origin" in op.attributes or "computed" in op.attributes}
     return {
         layer.parameter.removesuffix(".weight"): layer.geometry
         for layer in network.layers
-        if layer.kind is OperationKind.CONV2D
+        if layer.kind in CONVOLUTIONS and layer.name not in turned
     }
 
 

@@ -33,7 +33,8 @@ def network_from_tensors(
 ) -> Network:
     """A network of independent layers, in the order of ``tensors``, named as they are without ``.weight``.
 
-    2-D arrays are linear layers [out, in], 4-D ones convolutions where ``geometry`` has them (at least ``in_size``).
+    2-D arrays are linear layers [out, in], 4-D ones convolutions where ``geometry`` has them (at least ``in_size``), as
+    are 3-D and 5-D ones whose whole `Geometry` it has, from an ONNX file for instance.
     Everything else becomes a CONSTANT with the reason why it is not compressed; ``unreadable`` adds some that have a
     reason but no array. Masks and weight norm are worked out (`dchw.importers.reparametrised`).
 
@@ -95,8 +96,8 @@ def _refuse_losses(
         layer = key.removesuffix(".weight")
         # other numbers of axes are convolutions too where a bias lies beside them; without one they may be anything
         biased = key.endswith(".weight") and tensors.get(f"{layer}.bias", tensor).shape == tensor.shape[:1]
-        unknown = (tensor.ndim == 4 and layer not in geometry) or (tensor.ndim in (3, 5) and biased)
-        if unknown and tensor.size:
+        unknown = tensor.ndim == 4 or (tensor.ndim in (3, 5) and biased)
+        if unknown and layer not in geometry and tensor.size:
             lost[key] = tensor.size
     if not lost and not unreadable:
         return
@@ -118,11 +119,13 @@ def _reason(key: str, tensor: Array, has_geometry: bool) -> str | None:
         return "empty"
     if tensor.ndim == 2:
         return "an embedding table, which is looked up, not multiplied" if _EMBEDDING.search(key) else None
+    if tensor.ndim in (3, 5) and has_geometry:
+        return None
     if tensor.ndim == 4:
         return None if has_geometry else "a convolution whose geometry is not known; give at least its in_size"
     if tensor.ndim <= 1:
         return "a vector (bias, scale or shift), too few values to share"
-    return f"has {tensor.ndim} axes, neither a linear layer nor a 2-D convolution"
+    return f"has {tensor.ndim} axes, and nothing says that it is a convolution"
 
 
 def _geometry(name: str, layer: str, weight: Array, given: PartialGeometry) -> Geometry:

@@ -134,8 +134,21 @@ def save_checkpoint(
         for key, value in state.items()
     }
     named = {} if architecture is None else {"architecture": architecture}
+    content = safetensors.numpy.save(arrays, {**(metadata or {}), **named})
     with whole_file(path) as beside:
-        safetensors.numpy.save_file(arrays, beside, {**(metadata or {}), **named})
+        Path(beside).write_bytes(_in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its header's keys in order, so that equal weights give equal bytes.
+
+    The package writes metadata in an order that changes from run to run. Offsets count from the header's end, which
+    stays a multiple of 8.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def _aligned(raw: Array, dtype: str) -> Array:

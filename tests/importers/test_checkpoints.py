@@ -197,3 +197,51 @@ def test_a_table_is_compressed_where_the_recipe_names_it() -> None:
     np.testing.assert_allclose(next(iter(run.outputs.values())), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(dchw.ConfigError, match=r"recipe: tables\.1: no such table"):
         dchw.compress(network, dchw.Recipe(tables=("1",)))
+
+
+def test_the_command_line_takes_geometry_from_onnx(tmp_path: Path) -> None:
+    """Convolutions over one, two and three axes, and sizes that the ONNX file leaves open."""
+    pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+    from click.testing import CliRunner
+
+    from dchw.cli import group
+    from tests.importers.onnx_models import node
+    from tests.importers.onnx_models import saved as saved_onnx
+
+    torch.manual_seed(0)
+    state = {
+        "one.weight": torch.randn(6, 4, 3),
+        "one.bias": torch.randn(6),
+        "two.weight": torch.randn(5, 1, 3, 3),
+        "three.weight": torch.randn(2, 5, 1, 2, 2),
+    }
+    nodes = [
+        node("Conv", "x one.weight one.bias", "a", strides=[2]),
+        node("Unsqueeze", "a axis", "b"),
+        node("Conv", "b two.weight", "c", pads=[1, 1, 1, 1]),
+        node("Unsqueeze", "c last", "d"),
+        node("Conv", "d three.weight", "y", pads=[0, 0, 0, 0, 0, 1]),
+    ]
+    held = {key: value.numpy() for key, value in state.items()}
+    held |= {"axis": np.array([1]), "last": np.array([4])}
+    geometry, source, target = (
+        saved_onnx(tmp_path, nodes, held, (4, "t")),
+        saved(tmp_path, state),
+        tmp_path / "n.dchw",
+    )
+    words = ["compress", str(source), str(target), "--onnx", str(geometry), "--json"]
+    refused = CliRunner().invoke(group, words)
+    assert refused.exit_code != 0
+    assert "--input x=1x4x" in str(refused.exception)
+    done = CliRunner().invoke(group, [*words, "--input", "x=1x4x19"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["coverage"] == 1.0
+    found = dchw.load(target)
+    assert [(layer.name, layer.kind.value) for layer in found.layers] == [
+        ("one", "conv1d"),
+        ("two", "conv2d"),
+        ("three", "conv3d"),
+    ]
+    assert found.layer("one").geometry.output_pixels == 9
+    assert found.layer("two").geometry.out_size == (6, 9)
+    assert dchw.simulate(found, "phone-lpddr5x", "huffman").coverage.share == 1.0

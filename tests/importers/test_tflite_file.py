@@ -9,6 +9,7 @@ import pytest
 
 import dchw
 from dchw.graph.forward import forward
+from dchw.importers.tflite import sparsity
 from dchw.importers.tflite.file import network_from_tflite
 from dchw.quantities import DchwError, FileFormatError
 from tests.importers.tflite_models import Op, Tensor, model_bytes
@@ -226,3 +227,101 @@ def test_the_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite", None)
     with pytest.raises(DchwError, match=r"needs the package tflite; pip install dchw\[tflite\]"):
         network_from_tflite(tmp_path / "net.tflite")
+
+
+# What runtimes make of constants and state ---------------------------------------------------------------------
+
+
+class Level:
+    """One axis of a sparse tensor as the schema's reader shows it."""
+
+    def __init__(self, size=0, segments=None, indices=None):
+        self.size, self.vectors = size, {"ArraySegments": segments, "ArrayIndices": indices}
+
+    def Format(self):  # noqa: N802
+        return 0 if self.vectors["ArraySegments"] is None else 1
+
+    def DenseSize(self):  # noqa: N802
+        return self.size
+
+
+class Sparse:
+    """Sparsity parameters as the schema's reader shows them."""
+
+    def __init__(self, order, blocks, levels):
+        self.order, self.blocks, self.levels = order, blocks, levels
+        self.TraversalOrderLength, self.BlockMapLength = order.__len__, blocks.__len__
+        self.TraversalOrder, self.BlockMap = order.__getitem__, blocks.__getitem__
+        self.DimMetadataLength, self.DimMetadata = levels.__len__, levels.__getitem__
+
+
+def rows_of(dense):
+    """Dense rows, sparse columns: segments, indices and values, column by column of a row."""
+    segments, indices, values = [0], [], []
+    for row in dense:
+        found = [place for place, block in enumerate(row) if np.any(block)]
+        indices += found
+        values += [row[place] for place in found]
+        segments.append(len(indices))
+    return segments, indices, np.asarray(values, np.float32).reshape(-1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sparse_tensors_are_made_whole(seed, monkeypatch):
+    monkeypatch.setattr(sparsity, "_vector", lambda level, name: np.asarray(level.vectors[name], np.int64))
+    rng = np.random.default_rng(seed)
+    dense = rng.standard_normal((5, 7)).astype(np.float32) * (rng.random((5, 7)) < 0.4)
+    segments, indices, values = rows_of(dense)
+    plain = Sparse([0, 1], [], [Level(5), Level(0, segments, indices)])
+    np.testing.assert_array_equal(sparsity.densified(values, (5, 7), plain), dense)
+    # columns first: the same file order reads as the transposed array
+    turned = Sparse([1, 0], [], [Level(5), Level(0, segments, indices)])
+    np.testing.assert_array_equal(sparsity.densified(values, (7, 5), turned), dense.T)
+    # blocks of two rows and three columns
+    blocks = rng.standard_normal((4, 3, 2, 3)).astype(np.float32) * (rng.random((4, 3, 1, 1)) < 0.5)
+    segments, indices, values = rows_of(blocks)
+    levels = [Level(4), Level(0, segments, indices), Level(2), Level(3)]
+    cut = Sparse([0, 1, 2, 3], [0, 1], levels)
+    whole = blocks.transpose(0, 2, 1, 3).reshape(8, 9)
+    np.testing.assert_array_equal(sparsity.densified(values, (8, 9), cut), whole)
+    for order, wrong in (([0, 0, 2, 3], levels), ([0, 1, 2, 3], [Level(400), *levels[1:]])):
+        with pytest.raises((ValueError, IndexError)):
+            sparsity.densified(values, (8, 9), Sparse(order, [0, 1], wrong))
+
+
+@pytest.mark.parametrize(("mode", "name"), [(0, "reflect"), (1, "symmetric")])
+def test_padding_that_mirrors(tmp_path, mode, name):
+    pads = np.array([[0, 0], [2, 1], [0, 2], [0, 0]], np.int32)
+    tensors = [
+        Tensor("image", (1, 3, 4, 2)),
+        Tensor("pads", pads.shape, data=pads, kind="int32"),
+        Tensor("out", (1, 6, 6, 2)),
+    ]
+    _, network = read(tmp_path, tensors, [Op("MIRROR_PAD", [0, 1], [2], "MirrorPadOptions", {"Mode": mode})])
+    x = array(3, 4, 2)
+    np.testing.assert_array_equal(run(network, x), np.pad(x, pads[1:], mode=name))
+
+
+def test_variables_become_inputs_and_outputs(tmp_path):
+    tensors = [
+        Tensor("image", (1, 4)),
+        Tensor("handle", (), kind="int32"),
+        Tensor("before", (1, 4)),
+        Tensor("after", (1, 4)),
+        Tensor("again", (1, 4)),
+        Tensor("out", (1, 4)),
+    ]
+    operators = [
+        Op("VAR_HANDLE", [], [1]),
+        Op("READ_VARIABLE", [1], [2]),
+        Op("ADD", [0, 2], [3], "AddOptions"),
+        Op("ASSIGN_VARIABLE", [1, 3], []),
+        Op("READ_VARIABLE", [1], [4]),
+        Op("MUL", [0, 4], [5], "MulOptions"),
+    ]
+    _, network = read(tmp_path, tensors, operators)
+    assert [op.name for op in network.operations if op.kind == "input"] == ["image", "before"]
+    assert "1 variables, which it keeps from one inference to the next, are inputs and outputs" in network.notes
+    x, state = array(4), array(4)
+    values = forward(network, {"image": x[None], "before": state[None]})
+    np.testing.assert_allclose(values[network.operations[-1].name][0], x * (x + state), rtol=1e-6)

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
@@ -247,3 +248,18 @@ def test_a_geometry_file_that_is_no_text_is_one_sentence(tmp_path):
     (tmp_path / "b.json").write_bytes(b"\xff\xfe{}")
     with pytest.raises(FileFormatError, match=r"b\.json: expected JSON; .*; correct it"):
         network_from_safetensors(tmp_path / "b.safetensors")
+
+
+def test_equal_weights_and_words_give_equal_bytes(tmp_path):
+    state = {"b": np.ones((2, 3), np.float32), "a": np.zeros(5, np.float32)}
+    words = {f"key {i}": f"value {i}" for i in range(40)}
+    contents = set()
+    for order in (1, -1, 1):
+        path = tmp_path / "w.safetensors"
+        save_checkpoint(state, path, None, dict([*words.items()][::order]))
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safetensors.safe_open(path, "np") as held:
+        assert held.metadata() == words
+        for name, value in state.items():
+            np.testing.assert_array_equal(held.get_tensor(name), value)

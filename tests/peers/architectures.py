@@ -89,8 +89,7 @@ class Recurrent(nn.Module):
     def __init__(self, unit: type[nn.RNNBase], **settings: object) -> None:
         super().__init__()
         self.unit = unit(40, 128, 2, batch_first=True, **settings)
-        features = self.unit.proj_size or 128
-        self.scores = nn.Linear(features * (2 if self.unit.bidirectional else 1), 12)
+        self.scores = nn.Linear(256 if self.unit.bidirectional else 128, 12)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.scores(self.unit(x)[0][:, -1])
@@ -162,10 +161,7 @@ ARCHITECTURES = MappingProxyType(
         "Swin-T": _vision("swin_t"),
         "U-Net": lambda: (UNet(), torch.randn(1, 3, 64, 64)),
         "LSTM classifier": lambda: (Recurrent(nn.LSTM), torch.randn(1, 50, 40)),
-        "LSTM classifier, both directions, projected": lambda: (
-            Recurrent(nn.LSTM, bidirectional=True, proj_size=48),
-            torch.randn(1, 50, 40),
-        ),
+        "LSTM classifier, both directions": lambda: (Recurrent(nn.LSTM, bidirectional=True), torch.randn(1, 50, 40)),
         "GRU classifier": lambda: (Recurrent(nn.GRU), torch.randn(1, 50, 40)),
         "GPT-2 (124 M)": _gpt2,
     }

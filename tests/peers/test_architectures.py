@@ -11,7 +11,7 @@ import pytest
 
 from tests.peers.architectures import ARCHITECTURES, measured
 
-OWN = ("U-Net", "LSTM classifier", "GRU classifier")
+OWN = ("U-Net", "LSTM classifier", "LSTM classifier, both directions", "GRU classifier")
 
 
 @pytest.mark.peers

@@ -183,9 +183,10 @@ def _difference(network: Network, inputs: Mapping[str, np.ndarray], outputs: Map
 
 
 def _batched(network: Network, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The inputs as the network takes them: behind a batch axis of one."""
+    """The inputs as the network takes them: behind a batch axis of one; variables, which come last, are zero."""
     shapes = [op.output_shape for op in network.operations if op.kind == "input"]
-    return [value.reshape(1, *shape) for value, shape in zip(inputs.values(), shapes, strict=True)]
+    given = [value.reshape(1, *shape) for value, shape in zip(inputs.values(), shapes, strict=False)]
+    return given + [np.zeros((1, *shape), np.float32) for shape in shapes[len(given) :]]
 
 
 def _share(got: np.ndarray, wanted: np.ndarray) -> float:

@@ -11,6 +11,7 @@ from dchw.importers.onnx.inputs import GraphInput
 from dchw.importers.onnx.walk import OnnxWalk
 from dchw.importers.tflite import rules  # noqa: F401  (they register themselves)
 from dchw.importers.tflite.flatbuffer import FAULTS, Graph, read_graph
+from dchw.importers.tflite.state import stateless
 from dchw.importers.tflite.translate import Translation
 from dchw.quantities import DchwError, FileFormatError
 
@@ -38,6 +39,7 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
     except ImportError as error:
         raise DchwError(f"{path}: reading TFLite needs the package onnx; pip install dchw[tflite]") from error
     try:
+        graph = stateless(graph)
         translation = Translation(graph)
         model = _model(graph, translation)
     except FAULTS as error:
@@ -53,6 +55,10 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
     notes = [*walk.notes]
     if any(tensor.quantised and tensor.data is not None for tensor in graph.tensors):
         notes.append("quantised weights are dequantised")
+    if graph.variables:
+        notes.append(
+            f"{graph.variables} variables, which it keeps from one inference to the next, are inputs and outputs"
+        )
     if any(tensor.quantised for tensor in tensors):
         notes.append("inputs are real values, which the file's scales round")
     return Network(name=name or graph.name, operations=tuple(walk.builder.operations), notes=tuple(notes))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dchw.graph.operations import Array
+from dchw.importers.tflite.sparsity import densified
 from dchw.quantities import DchwError, FileFormatError
 
 FAULTS = (struct.error, ValueError, LookupError, TypeError, OverflowError, AttributeError, AssertionError, MemoryError)
@@ -76,6 +77,8 @@ class Graph:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    variables: int = 0
+    """How many variables were made inputs and outputs."""
 
 
 def read_graph(path: Path) -> Graph:
@@ -139,8 +142,9 @@ def _tensor(model: Any, tensor: Any, kinds: Mapping[int, str]) -> Tensor:
         raise ValueError(f"a tensor has the shape {shape}")
     kind, data = kinds.get(tensor.Type(), "UNKNOWN"), None
     buffer = model.Buffers(tensor.Buffer())
-    if buffer is not None and buffer.DataLength() and kind in _TYPES and tensor.Sparsity() is None:
-        data = buffer.DataAsNumpy().view(_TYPES[kind]).reshape(shape)
+    if buffer is not None and buffer.DataLength() and kind in _TYPES:
+        data = buffer.DataAsNumpy().view(_TYPES[kind])
+        data = data.reshape(shape) if tensor.Sparsity() is None else densified(data, shape, tensor.Sparsity())
     scale, zero, axis = np.zeros(0, np.float32), np.zeros(0, np.int64), 0
     quantisation = tensor.Quantization()
     if quantisation is not None and quantisation.ScaleLength():

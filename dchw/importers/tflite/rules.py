@@ -346,16 +346,33 @@ def _slice(t: Translation, operator: Operator) -> Any:
 @rule("PAD", "PADV2", "MIRROR_PAD")
 def _pad(t: Translation, operator: Operator) -> Any:
     pads, name = t.array(operator.inputs[1]).astype(np.int64), t.name(operator)
-    if operator.kind == "MIRROR_PAD" and operator.options.get("Mode", 0) != 0:
-        return NotImplemented  # symmetric: ONNX repeats no edge that way
     first = t.held_first(operator.inputs[0])
     pads = pads[[0, 3, 1, 2]] if first else pads
+    if operator.kind == "MIRROR_PAD" and operator.options.get("Mode", 0) == _SYMMETRIC:
+        t.give(operator, _repeated_edges(t, operator, pads, first=first), first=first)
+        return None
     sources = [t.get(operator.inputs[0], first=first), t.constant(pads.T.reshape(-1), f"{name}.pads")]
     if operator.kind == "PADV2":
         sources.append(t.get(operator.inputs[2]))
     mode = "reflect" if operator.kind == "MIRROR_PAD" else "constant"
     t.give(operator, t.node("Pad", sources, name, mode=mode)[0], first=first)
     return None
+
+
+_SYMMETRIC = 1
+
+
+def _repeated_edges(t: Translation, operator: Operator, pads: Array, *, first: bool) -> str:
+    """Padding that shows the edge too, which ONNX has no mode for: places picked along every axis."""
+    shape = t.tensor(operator.inputs[0]).shape
+    sizes = [shape[axis] for axis in (0, 3, 1, 2)] if first else list(shape)
+    made = t.get(operator.inputs[0], first=first)
+    for axis, (size, both) in enumerate(zip(sizes, pads.tolist(), strict=True)):
+        if any(both):
+            places = np.pad(np.arange(size, dtype=np.int64), both, mode="symmetric")
+            sources = [made, t.constant(places, f"{t.name(operator)}.places")]
+            made = t.node("Gather", sources, t.name(operator), axis=axis)[0]
+    return made
 
 
 @rule("TILE", "BROADCAST_TO")

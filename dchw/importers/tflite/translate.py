@@ -90,7 +90,7 @@ class Translation:
                 order = _FIRST if key[1] else _LAST
                 self._names[key] = self.node("Transpose", [source], f"{tensor.name}.turned", perm=order)[0]
             else:
-                raise LookupError(f"nothing gives tensor {tensor.name!r}, or its values are sparse")
+                raise LookupError(f"nothing gives tensor {tensor.name!r}")
         return self._names[key]
 
     def held_first(self, number: int) -> bool:
@@ -146,8 +146,9 @@ class Translation:
         return self.node("Clip", [name, *limits], f"{own}.activation")[0]
 
     def _operator(self, operator: Operator) -> None:
-        if operator.kind == "DEQUANTIZE" and self.values(operator.inputs[0]) is not None:
-            self._computed[operator.outputs[0]] = self.array(operator.inputs[0]).astype(np.float32)
+        if operator.kind in ("DEQUANTIZE", "DENSIFY") and self.values(operator.inputs[0]) is not None:
+            values = self.array(operator.inputs[0])
+            self._computed[operator.outputs[0]] = values.astype(np.float32) if values.dtype.kind == "f" else values
             return
         known = rule.get(operator.kind)
         try:
