@@ -54,7 +54,7 @@ def test_two_axes_are_layers_and_the_rest_is_named(path):
         "ln.weight": "a vector (bias, scale or shift), too few values to share",
         "ln.bias": "a vector (bias, scale or shift), too few values to share",
         "conv.weight": "a convolution whose geometry is not known; give at least its in_size",
-        "rel.weight": "has 3 axes, neither a linear layer nor a 2-D convolution",
+        "rel.weight": "has 3 axes, and nothing says that it is a convolution",
     }
 
 
