@@ -18,9 +18,10 @@ import numpy.typing as npt
 from dchw.formats.packing.layout import run_layout
 from dchw.lowering.chunks import ChunkUser, needed_chunks
 from dchw.lowering.context import StageLowering
-from dchw.lowering.weights import Delivery, WeightStream, kept_decoded
+from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
+from dchw.mapping.residency import kept_decoded
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded

@@ -10,7 +10,6 @@ is a round of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +17,15 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
-from dchw.mapping.rooms import resident_room
+from dchw.mapping.residency import dram_bytes, kept_decoded, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
-from dchw.quantities import DchwError, ceil_div
+from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 
 STREAMS = list(Stream)
 REQUEST_QUEUE = 4
 """Requests that may wait between a DMA channel and the memory controller."""
-RESERVE = 4
-"""Where not all layers fit, one part in this many of the weight SRAM is kept for streaming the others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,13 +70,17 @@ class WeightStream:
         stages = lowering.workload.stages
         self._at_load = lowering.workload.decodes_at_load
         parts = distinct_parts(stage.layer for stage in stages)
-        self._pinned = self._pin(parts) if lowering.warm else frozenset()
-        pinned_bytes = sum(self._sram_bytes(work) for work in parts if id(work.packed) in self._pinned)
+        self._pinned: frozenset[int] = frozenset()
+        pinned_bytes = 0
+        if lowering.warm:
+            held = tenants([stage.layer for stage in stages], machine, at_load=self._at_load)
+            self._pinned = residents(held, machine.weight_sram.size_bytes)
+            pinned_bytes = sum(part.size_bytes for part in held if part.key in self._pinned)
         room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
         self._capacity = room // machine.dma.request_bytes
         self._address = 0
         self._at: dict[int, dict[Stream, int]] = {}
-        self.end = sum(self._dram_bytes(work) for work in parts)
+        self.end = sum(dram_bytes(work, machine) for work in parts)
         """First address behind all weights."""
         self.notes: tuple[str, ...] = ()
         if lowering.warm:
@@ -171,31 +172,6 @@ class WeightStream:
                 self._address += self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
         return self._at[id(work.packed)]
 
-    def _pin(self, parts: Sequence[LayerWork]) -> frozenset[int]:
-        """Identities of the packed parts that stay in the SRAM from run to run."""
-        size = self._machine.weight_sram.size_bytes
-        bytes_of = {id(work.packed): self._sram_bytes(work) for work in parts}
-        if sum(bytes_of.values()) <= size:
-            return frozenset(bytes_of)
-        room = size - size // RESERVE
-        pinned = set()
-        for packed, needed in bytes_of.items():
-            if needed <= room:
-                pinned.add(packed)
-                room -= needed
-        return frozenset(pinned)
-
-    def _sram_bytes(self, work: LayerWork) -> int:
-        if self._at_load:
-            return decoded_bytes(work)
-        return self._dram_bytes(work)
-
-    def _dram_bytes(self, work: LayerWork) -> int:
-        return sum(
-            self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
-            for data in work.packed.regions.values()
-        )
-
     def _check_room(self, work: LayerWork, tables: _Blocks, blocks: _Blocks, *, resident: bool) -> None:
         """Check the most blocks that must be in at once: up to a chunk's last, less those surely used up by then."""
         packed = work.packed
@@ -221,16 +197,6 @@ class WeightStream:
 def pointers_apart(machine: Machine, work: LayerWork) -> bool:
     """Whether elements look pointers up in a memory of their own."""
     return machine.weight_sram.pointer_memory is not None and Stream.POINTERS in work.packed.regions
-
-
-def kept_decoded(machine: Machine, work: LayerWork) -> bool:
-    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
-    return decoded_bytes(work) <= resident_room(machine, decoded=True)
-
-
-def decoded_bytes(work: LayerWork) -> int:
-    """Bytes of a layer's entries at fixed width and its column starts, as the SRAM holds them, decoded at load."""
-    return ceil_div(work.packed.entries * work.entry_bits + work.starts_bits, 8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

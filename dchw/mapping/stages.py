@@ -139,6 +139,15 @@ class Stage:
     """Whether the layer is complete with this stage; False for all but the last of a layer cut into rows."""
 
 
+def tensor_bytes(graph: Network, values: Mapping[str, FloatArray], machine: Machine) -> dict[str, int]:
+    """Bytes of every operation's value: constants as they are stored, others in the machine's activation format."""
+    bits = machine.formats.activations.bits
+    sizes = {name: math.ceil(value.size * bits / 8) for name, value in values.items()}
+    return sizes | {
+        op.name: STORED_BYTES * values[op.name].size for op in graph.operations if op.kind is OperationKind.CONSTANT
+    }
+
+
 def group_stages(
     graph: Network,
     works: Mapping[str, list[LayerWork]],
@@ -150,11 +159,7 @@ def group_stages(
 
     ``parameter_bytes``: what operations read of parameters of their own, once, as they are worked.
     """
-    bits = machine.formats.activations.bits
-    sizes = {name: math.ceil(value.size * bits / 8) for name, value in values.items()}
-    sizes |= {
-        op.name: STORED_BYTES * values[op.name].size for op in graph.operations if op.kind is OperationKind.CONSTANT
-    }
+    sizes = tensor_bytes(graph, values, machine)
     plan = plan_tensors(graph, list(works), sizes, machine.activation_sram.size_bytes)
     loads = [dict(tensors) for tensors in plan.loads]
     for name, size in parameter_bytes.items():

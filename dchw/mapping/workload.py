@@ -32,7 +32,7 @@ from dchw.mapping.demand import demand_of
 from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.search import Explanation, Search
-from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages
+from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages, tensor_bytes
 from dchw.mapping.tensors import plan_tensors
 from dchw.mapping.tiling import step_tiling
 from dchw.quantities import DchwError, ceil_div, nearest
@@ -62,6 +62,8 @@ class Workload:
     mapping: tuple[Explanation, ...] = ()
     """The order of loops of every layer, and what others would have cost."""
     notes: tuple[str, ...] = ()
+    tensor_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of every operation's value as the machine holds it."""
     coverage: Coverage = field(default_factory=lambda: Coverage(rows=()))
     """Which of the network's parameters this accounts for."""
 
@@ -173,6 +175,7 @@ def map_network(
         arithmetic=arithmetic,
         mapping=tuple(explanations),
         notes=tuple(notes),
+        tensor_bytes=tensor_bytes(graph, values, machine),
         coverage=network.coverage,
     )
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from dchw.formats import Need
 from dchw.lowering.counts import EventCount
-from dchw.lowering.weights import kept_decoded
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Unit
+from dchw.mapping.residency import kept_decoded
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline, outline_of

@@ -32,6 +32,7 @@ from dchw.quantities import DchwError, nearest, seconds_of
 from dchw.run.bounds import Bound, layer_bounds, run_bound
 from dchw.run.conservation import check_conservation
 from dchw.run.implied import check_counts
+from dchw.run.residency import residency_frame
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
@@ -232,6 +233,11 @@ class SimResult:
                 }
             )
         return pd.DataFrame(rows)
+
+    def residency_frame(self) -> pd.DataFrame:
+        """Which weights stay on the chip from run to run, which only because they are compressed, and which tensors
+        stay from layer to layer (`dchw.run.residency`)."""
+        return residency_frame(self.workload)
 
     def mapping_frame(self) -> pd.DataFrame:
         """Per layer: the order of loops that was chosen and the DRAM reads it expects, beside those of the simple

@@ -1,0 +1,91 @@
+"""Which weights stay in the weight SRAM from one inference to the next.
+
+Every byte that stays is read from DRAM once less; but what stays takes room from the layers that stream by, and a layer
+of several passes that no longer fits beside it is fetched once a pass. So several sizes of the room for streaming are
+tried; for each, the parts that cost most per byte stay, as long as they fit, and the size with the least traffic is
+taken (greedy: not always the best there is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dchw.machines.machine import Machine
+from dchw.mapping.rooms import resident_room
+from dchw.mapping.stages import LayerWork
+from dchw.quantities import ceil_div
+
+RESERVE = 4
+"""Where not all parts stay, at least one part in this many of the weight SRAM is for streaming the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """A part of a layer that may stay."""
+
+    key: int
+    """Identity of its packed weights."""
+    layer: str
+    size_bytes: int
+    """What it takes in the weight SRAM."""
+    passes: tuple[int, ...]
+    """Per stage: in how many passes the part is worked; 1 where it is fetched once however little room there is."""
+
+    def fetches(self, room_bytes: int) -> int:
+        """How often it crosses the DRAM beside others when so much room is left for streaming."""
+        return len(self.passes) if self.size_bytes <= room_bytes else sum(self.passes)
+
+
+def tenants(works: Sequence[LayerWork], machine: Machine, *, at_load: bool) -> list[Tenant]:
+    """The distinct parts of a workload's stages; ``at_load``: they lie in the SRAM decoded."""
+    found: dict[int, list[LayerWork]] = {}
+    for work in works:
+        found.setdefault(id(work.packed), []).append(work)
+    return [
+        Tenant(
+            key=key,
+            layer=mine[0].name,
+            size_bytes=decoded_bytes(mine[0]) if at_load else dram_bytes(mine[0], machine),
+            passes=tuple(1 if at_load or work.tiling.blocks > 1 else work.tiling.passes for work in mine),
+        )
+        for key, mine in found.items()
+    ]
+
+
+def residents(parts: Sequence[Tenant], size_bytes: int) -> frozenset[int]:
+    """Keys of the parts that stay in a weight SRAM of so many bytes."""
+    if sum(part.size_bytes for part in parts) <= size_bytes:
+        return frozenset(part.key for part in parts)
+    least = size_bytes // RESERVE
+    rooms = {least, *(part.size_bytes for part in parts if least < part.size_bytes <= size_bytes)}
+    plans = [_stay(parts, size_bytes - room, room) for room in sorted(rooms)]
+    return min(plans, key=lambda plan: plan[0])[1]
+
+
+def _stay(parts: Sequence[Tenant], left: int, room: int) -> tuple[int, frozenset[int]]:
+    """(bytes that still cross the DRAM, keys of what stays) where ``room`` bytes are kept for streaming."""
+    kept, traffic = set(), 0
+    for part in sorted(parts, key=lambda part: -part.fetches(room)):
+        if part.size_bytes <= left:
+            kept.add(part.key)
+            left -= part.size_bytes
+        else:
+            traffic += part.size_bytes * part.fetches(room)
+    return traffic, frozenset(kept)
+
+
+def dram_bytes(work: LayerWork, machine: Machine) -> int:
+    """Bytes of a part's regions, each in whole requests."""
+    sizes = (data.size for data in work.packed.regions.values())
+    return sum(machine.dma.blocks(size) * machine.dma.request_bytes for size in sizes)
+
+
+def decoded_bytes(work: LayerWork) -> int:
+    """Bytes of a layer's entries at fixed width and its column starts, as the SRAM holds them, decoded at load."""
+    return ceil_div(work.packed.entries * work.entry_bits + work.starts_bits, 8)
+
+
+def kept_decoded(machine: Machine, work: LayerWork) -> bool:
+    """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
+    return decoded_bytes(work) <= resident_room(machine, decoded=True)

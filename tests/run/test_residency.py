@@ -1,0 +1,92 @@
+"""Do the right weights stay, does no layer stream worse for it, and where is the cliff?"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dchw
+from dchw.graph.geometry import Geometry
+from dchw.mapping.residency import RESERVE, Tenant, residents
+from dchw.run.residency import residency_cliff
+from tests.mapping.layers import convolution, fully_connected, small_machine
+
+
+def _part(key: int, size: int, passes: int) -> Tenant:
+    return Tenant(key=key, layer=f"l{key}", size_bytes=size, passes=(passes,))
+
+
+def _traffic(parts: list[Tenant], kept: frozenset[int], size: int) -> int:
+    room = size - sum(part.size_bytes for part in parts if part.key in kept)
+    return sum(part.size_bytes * part.fetches(room) for part in parts if part.key not in kept)
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from([1, 1, 4, 9])), min_size=1, max_size=6))
+def test_what_stays_is_close_to_the_best_of_all_subsets_and_never_worse_than_nothing(
+    shapes: list[tuple[int, int]],
+) -> None:
+    size = 16
+    parts = [_part(key, *shape) for key, shape in enumerate(shapes)]
+    kept = residents(parts, size)
+    room = size - sum(part.size_bytes for part in parts if part.key in kept)
+    assert room >= (0 if len(kept) == len(parts) else size // RESERVE)
+    legal = (
+        frozenset(some)
+        for count in range(len(parts) + 1)
+        for some in itertools.combinations(range(len(parts)), count)
+        if sum(parts[key].size_bytes for key in some) <= (size if count == len(parts) else size - size // RESERVE)
+    )
+    best = min(_traffic(parts, some, size) for some in legal)
+    got = _traffic(parts, kept, size)
+    assert got <= _traffic(parts, frozenset(), size)
+    largest = max(part.size_bytes * part.fetches(0) for part in parts)
+    assert got <= best + largest  # greedy: off by no more than one part
+
+
+def test_a_layer_of_many_passes_keeps_its_room() -> None:
+    # the second part would be fetched nine times beside the first
+    parts = [_part(0, 10, 1), _part(1, 8, 9), _part(2, 3, 1)]
+    assert residents(parts, 16) in (frozenset({1, 2}), frozenset({1}), frozenset({2}))
+    assert _traffic(parts, residents(parts, 16), 16) == 10
+
+
+def test_warm_runs_read_what_the_plan_says() -> None:
+    network = convolution(channels=16, rows=32, size=12, density=0.6)
+    for size in ("2 KiB", "8 KiB", "64 KiB"):
+        target = small_machine(weight_sram__size_bytes=size, huffman__chunk_entries=8)
+        cold, warm = (dchw.simulate(network, target, "huffman", warm=warm) for warm in (False, True))
+        assert warm.dram_read_bytes <= cold.dram_read_bytes
+        row = warm.residency_frame().query("kind == 'weights'").iloc[0]
+        saved = row["bytes"] * row["stays"]
+        assert cold.dram_read_bytes - warm.dram_read_bytes >= 0.8 * saved
+
+
+def test_the_cliff_lies_where_the_weights_fit_and_compression_moves_it() -> None:
+    network = fully_connected(96, 200, density=0.1)
+    target = small_machine()
+    frame = residency_cliff(network, target, weight_sram_bytes=[4096, 8192, 16384, 32768])
+    warm = {storage: rows.set_index("weight_sram_bytes") for storage, rows in frame.groupby("storage")}
+    for rows in warm.values():
+        fits = rows.index >= rows["weight_bytes"]
+        assert (rows["resident_bytes"] == rows["weight_bytes"]).tolist() == fits.tolist()
+        assert (rows["warm_dram_bytes"] <= rows["cold_dram_bytes"]).all()
+        assert rows["warm_dram_bytes"].is_monotonic_decreasing
+    assert warm["huffman"].loc[8192, "warm_dram_bytes"] < 0.1 * warm["dense-int8"].loc[8192, "warm_dram_bytes"]
+    run = dchw.simulate(network, target, "huffman", warm=True)
+    assert run.dram_bytes == warm["huffman"].loc[8192, "warm_dram_bytes"]
+    row = run.residency_frame().query("kind == 'weights'").iloc[0]
+    assert (row["stays"], row["only_compressed"]) == (1.0, True)
+
+
+def test_tensors_are_named_as_they_stay_or_cross() -> None:
+    rng = np.random.default_rng(0)
+    weight = {"c": rng.standard_normal((4, 3, 3, 3), dtype=np.float32)}
+    geometry = {"c": Geometry(in_channels=3, out_channels=4, kernel=(3, 3), in_size=(8, 8))}
+    run = dchw.simulate(dchw.compress(dchw.Network.from_arrays("n", weight, geometry=geometry)), small_machine())
+    tensors = run.residency_frame().query("kind == 'tensor'").set_index("name")
+    assert tensors.loc["c", "bytes"] == 2 * 4 * 36
+    assert tensors["stays"].tolist() == pytest.approx([0.0] * len(tensors))
