@@ -5,6 +5,7 @@ from __future__ import annotations as _annotations
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from dchw.extras import extras_named as _extras_named
 from dchw.quantities import ConfigError, DchwError, FileFormatError, SimulationError
 
 if _TYPE_CHECKING:
@@ -77,7 +78,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'dchw' has no attribute {name!r}")
-    value = getattr(_import_module(_PUBLIC[name]), name)
+    with _extras_named():
+        value = getattr(_import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 

@@ -105,7 +105,7 @@ def report(target: Path) -> str:
         page = Path(folder, "report.html")
         line = [sys.executable, "-m", "dchw", "report", "lenet-300-100", "--out", str(page)]
         subprocess.run(line, check=True, cwd=ROOT, capture_output=True)
-        shot = [chromium(), "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,900"]
+        shot = [chromium(), "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,572"]
         shot += ["--virtual-time-budget=8000", f"--screenshot={target}", page.as_uri()]
         subprocess.run(shot, check=True, capture_output=True)
     return "dchw report lenet-300-100 --out report.html"

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "dchw"
 # From the ground up; a part may import parts of lower rows only (and itself). Names are modules or packages of dchw.
 ROWS = (
     ("compiling", "kernel_cache", "quantities"),
-    ("arguments", "showing"),
+    ("arguments", "extras", "showing"),
     ("config", "files", "tables", "compile", "vocabulary"),
     ("graph", "technology"),
     ("compression", "traces"),

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from dchw.compiling import told_of_compiling
+from dchw.extras import hint
 from dchw.files import told_of_files
 from dchw.quantities import DchwError
 
@@ -121,6 +122,11 @@ def main() -> None:
         # whoever read the output has enough; what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except ModuleNotFoundError as error:
+        sentence = hint(error)
+        if sentence is None:
+            raise
+        status = _fail(DchwError(sentence))
     except (DchwError, MemoryError, OSError) as error:
         status = _fail(error)
     sys.exit(status if isinstance(status, int) else 0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dchw import showing
+from dchw.extras import extras_named
 from dchw.graph.coverage import Coverage, LeftOut, coverage
 from dchw.graph.geometry import Geometry
 from dchw.graph.operations import (
@@ -183,7 +184,8 @@ class Network:
         What is no layer (normalisation, embeddings) is not in it, nor is a weight that the module computes from its
         parameters: load it with ``strict=False`` into a module that has such.
         """
-        import torch
+        with extras_named():
+            import torch
 
         parts: dict[str, list[tuple[int, FloatArray]]] = {}
         for op in self.operations:
@@ -218,7 +220,8 @@ class Network:
         keep_example: bool = True,
     ) -> Network:
         """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input (batch first)."""
-        from dchw.importers.torch.module import network_from_module
+        with extras_named():
+            from dchw.importers.torch.module import network_from_module
 
         return network_from_module(
             module, example_input, name=name, fold_normalisation=fold_normalisation, keep_example=keep_example

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dchw.arguments import checked
+from dchw.extras import extras_named
 from dchw.importers.geometry_tables import BUILT_IN
 from dchw.importers.shipped import SHIPPED
 from dchw.importers.synthetic import SYNTHETIC
@@ -100,7 +101,8 @@ def load_network(path: str | Path, **options: Any) -> Network | CompressedNetwor
         raise DchwError(f"{name}: expected a file ending in {', '.join(_READERS)}; got {suffix}; convert it")
     else:
         raise DchwError(f"{name}: there is no such built-in network; {nearest(name, built_in_names())}")
-    reader = getattr(importlib.import_module(module), function)
+    with extras_named():
+        reader = getattr(importlib.import_module(module), function)
     known = list(inspect.signature(reader).parameters)[1:]
     for option in options:
         if option not in known:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dchw.extras import extras_named
 from dchw.files import whole_file
 from dchw.quantities import DchwError
 from dchw.reports.style import Heading
@@ -53,7 +54,10 @@ def write_report(
     `dchw.compare` gave for them. ``command`` repeats the run. ``error_pct`` maps storage formats to error rates;
     ``fps`` adds the energy of a frame at that rate. Raises DchwError where the file cannot be written.
     """
-    from dchw.reports.page import render
+    with extras_named():
+        import plotly  # noqa: F401
+
+        from dchw.reports.page import render
 
     if not results or list(frame["storage"]) != list(results):
         raise DchwError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dchw.extras import extras_named
 from dchw.quantities import DchwError, nearest
 from dchw.reports import pieces
 from dchw.reports.figures import roofline
@@ -150,12 +151,9 @@ class ComparisonPlots:
 
 
 def _figure(spec: pieces.Spec, title: str) -> go.Figure:
-    try:
+    with extras_named():
         import plotly.graph_objects as go
-    except ImportError:
-        raise DchwError(
-            "plot: expected plotly; it is not installed; install the extra: pip install 'dchw[report]'"
-        ) from None
+
     layout = {**spec["layout"], "title": {"text": title, "font": {"size": 14}}}
     margin = layout.get("margin", {})
     layout["margin"] = {**margin, "t": margin.get("t", 36) + 40}

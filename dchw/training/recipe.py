@@ -148,11 +148,6 @@ def papers_method(recipe: Recipe, weights: Mapping[str, str], *, epochs: int, st
     )
 
 
-def built_in_recipes() -> dict[str, str]:
-    """Names that `load_recipe` knows without a file, and what each trains."""
-    return dict.fromkeys(ARCHITECTURES, "pruned, shared and fine-tuned on the bundled digits")
-
-
 def load_recipe(name_or_path: str) -> TrainingRecipe:
     """A recipe from a YAML file, or the built-in one of an architecture's name, made for the bundled digits."""
     path = Path(name_or_path)
