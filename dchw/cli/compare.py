@@ -10,6 +10,7 @@ import click
 
 from dchw.cli.output import print_json, print_table, progress
 from dchw.cli.running import (
+    baseline_option,
     chosen_machine,
     comparison_notes,
     default_storage,
@@ -57,6 +58,7 @@ _SWEPT = {
     help="Only these storage formats (repeatable; default: all, and one where --set lists values).",
 )
 @many_run_options
+@baseline_option
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write the table as .csv or .parquet.")
 @click.option("--report", type=click.Path(path_type=Path), help="Also write a self-contained HTML report.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -73,6 +75,7 @@ def command(
     fps: float | None,
     dram_idle: IdleState,
     prototxt: Path | None,
+    baseline: str | None,
     csv_file: Path | None,
     report: Path | None,
     as_json: bool,
@@ -89,6 +92,8 @@ def command(
     if many:
         if report is not None:
             raise click.UsageError("--report shows one network on one machine; write a study file for 'dchw sweep'")
+        if baseline is not None:
+            raise click.UsageError("--baseline compares formats of one network on one machine; leave it out")
         networks = {path: load_compressed(path, prototxt) for path in files}
         how: _How = {"engine": engine, "batch": batch, "warm": warm, "fps": fps, "dram_idle": dram_idle}
         _compare_many(networks, machine_names, choices, storage, how, csv_file, as_json)
@@ -96,7 +101,9 @@ def command(
     from dchw.costs import per_frame
 
     target = chosen_machine(machine_names[0], settings)
-    run = run_comparison(files[0], target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
+    run = run_comparison(
+        files[0], target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt, baseline=baseline
+    )
     network, frame = run.network, run.frame
     if fps is not None:
         frames = [per_frame(result.costs, fps, target, dram_idle) for result in run.results.values()]
@@ -114,7 +121,9 @@ def command(
     notes += _written(frame, csv_file)
     if as_json:
         rows = frame.to_dict("records")
-        print_json("compare", {"network": network.name, "machine": target.name, "rows": rows, "notes": notes})
+        content = {"network": network.name, "machine": target.name, "rows": rows, "notes": notes}
+        content |= {key: frame.attrs[key] for key in ("baseline", "verdict")}
+        print_json("compare", content)
         return
     print_comparison(f"{network.name} on {target.name}", frame, notes)
 

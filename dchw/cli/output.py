@@ -106,10 +106,12 @@ def print_table(
     notes: Iterable[str] = (),
     *,
     main: Sequence[str] = (),
+    opening: Iterable[str] = (),
 ) -> None:
     """A table with a title, numbers right-aligned with thousands separators, notes below.
 
-    ``main`` names the columns that are shown where the whole table is too wide for the terminal.
+    ``opening`` are sentences between title and table. ``main`` names the columns that are shown where the whole table
+    is too wide for the terminal.
     """
     console = _console()
     cells = _Cells.of(frame)
@@ -122,6 +124,8 @@ def print_table(
         else:
             cells = cells.on_its_side()
     console.print(_text(title, "bold"), soft_wrap=True)
+    for sentence in () if _settings.quiet else opening:
+        console.print(_text(sentence, ""))
     for block in cells.blocks(_PIPE_WIDTH if _settings.wide else console.width):
         console.print(block.table(), crop=not _settings.wide, no_wrap=_settings.wide, soft_wrap=_settings.wide)
     if _settings.quiet:

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dchw.cli.output import print_json
-from dchw.cli.running import chosen_machine, run_comparison, run_options, typed_command
+from dchw.cli.running import baseline_option, chosen_machine, run_comparison, run_options, typed_command
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--storage", multiple=True, help="Only these storage formats (repeatable; first is before, last after).")
 @run_options
+@baseline_option
 @click.option("--csv", "csv_folder", type=click.Path(path_type=Path), help="Folder for every table as CSV.")
 @click.option("--parquet", "parquet_folder", type=click.Path(path_type=Path), help="Folder for every table as Parquet.")
 @click.option("--figures", "figure_folder", type=click.Path(path_type=Path), help="Folder for SVG and PDF figures.")
@@ -48,6 +49,7 @@ def command(
     fps: float | None,
     dram_idle: IdleState,
     prototxt: Path | None,
+    baseline: str | None,
     csv_folder: Path | None,
     parquet_folder: Path | None,
     figure_folder: Path | None,
@@ -70,7 +72,9 @@ def command(
 
         chromium()  # says what to install before anything is simulated
     target = chosen_machine(machine_name, settings)
-    run = run_comparison(file, target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt)
+    run = run_comparison(
+        file, target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt, baseline=baseline
+    )
     tables = write_report(
         out,
         run.network,

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 _COLUMNS = {
     "storage": "storage",
+    "multiplies": "multiplies",
     "file_bytes": "file B",
     "packed_bytes": "packed B",
     "dram_read_bytes": "DRAM read B",
     "bandwidth_gbps": "GB/s",
     "cycles": "cycles",
     "latency_us": "latency us",
+    "inferences_per_s": "inf/s",
+    "inferences_per_j": "inf/J",
     "bound_by": "bound by",
     "energy_dram_nj": "DRAM nJ",
     "energy_sram_nj": "SRAM nJ",
@@ -37,6 +40,10 @@ _COLUMNS = {
     "energy_clock_nj": "clock nJ",
     "energy_leakage_nj": "leakage nJ",
     "energy_nj": "total nJ",
+    "energy_one_chip_nj": "one chip nJ",
+    "traffic_ratio": "traffic x",
+    "time_ratio": "time x",
+    "energy_ratio": "energy x",
     "energy_per_frame_nj": "frame nJ",
     "error_pct": "error %",
 }
@@ -101,6 +108,13 @@ def chosen_machine(name: str, settings: Sequence[str]) -> Machine:
     return variants(name, choices)[0].machine
 
 
+def baseline_option(command: F) -> F:
+    """Which row ratios and verdict are taken against; gives ``baseline``."""
+    return click.option(
+        "--baseline", metavar="NAME", help="Storage format to compare with (default: the strongest dense one)."
+    )(command)
+
+
 def other_run_options(command: F) -> F:
     """Engine, batch, warm weights, frame rate, and a release's network."""
     states = click.Choice(["self-refresh", "power-down"])
@@ -149,6 +163,7 @@ def run_comparison(
     batch: int,
     warm: bool,
     prototxt: Path | None,
+    baseline: str | None = None,
 ) -> Compared:
     """Runs ``file`` in the named storage formats, all where none is named, with a progress bar."""
     import dchw
@@ -165,7 +180,14 @@ def run_comparison(
             bar.advance(task)
 
         frame = dchw.compare(
-            network, target, storages=chosen, engine=engine, batch=batch, warm=warm, on_result=finished
+            network,
+            target,
+            storages=chosen,
+            engine=engine,
+            batch=batch,
+            warm=warm,
+            baseline=baseline,
+            on_result=finished,
         )
     return Compared(network=network, machine=target, results=results, frame=frame)
 
@@ -204,23 +226,20 @@ def load_compressed(path: str, prototxt: Path | None = None) -> CompressedNetwor
 
 
 def print_comparison(title: str, frame: pd.DataFrame, notes: list[str]) -> None:
-    """A comparison as a table for people."""
+    """A comparison as a table for people, opened by its verdict."""
     shown = {name: label for name, label in _COLUMNS.items() if name in frame.columns}
-    print_table(title, frame[list(shown)].rename(columns=shown), notes)
+    opening = frame.attrs.get("verdict", ())
+    print_table(title, frame[list(shown)].rename(columns=shown), notes, opening=opening)
 
 
 def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: Any) -> list[str]:
     """What a reader must know to trust a comparison."""
-    first, last = frame.iloc[0], frame.iloc[-1]
     workload = result.workload
     notes = [
-        f"From {first['storage']} to {last['storage']}: "
-        f"{first['dram_read_bytes'] / max(last['dram_read_bytes'], 1):.1f}x less DRAM read, "
-        f"{first['cycles'] / last['cycles']:.1f}x fewer cycles, "
-        f"{first['energy_nj'] / last['energy_nj']:.1f}x less energy.",
         f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
         f"activations from the {workload.activations}; engine {result.engine}.",
-        f"{last['storage']} is bound by {result.bound}.",
+        f"x: {frame.attrs.get('baseline', frame['storage'].iloc[0])} over the row, above 1 the row is better. Energies "
+        "are of a chip that holds what the row needs; beside the total, of one chip for all formats.",
         f"DRAM energy: {result.costs.scope}.",
     ]
     notes += [f"Note: {note}" for note in (*result.notes, *network.graph.notes)]

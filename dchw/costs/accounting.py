@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from dchw.costs.one_chip import idle_silicon
 from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption
@@ -28,7 +29,7 @@ def unit_costs(machine: Machine, storage: str) -> Mapping[str, UnitCosts]:
     """Costs of the units on the chip that a storage format involves; the others are neither active nor counted."""
     form = storage_format(storage)
     # what costs do not depend on is left out, so that machines which differ in it alone are priced once
-    content = machine.model_copy(update={"name": "", "description": "", "source": ""})
+    content = machine.working(form).model_copy(update={"name": "", "description": "", "source": ""})
     return _costs_of(content, form.needs, form.positions)
 
 
@@ -56,6 +57,7 @@ def account(
     priced = unit_costs(machine, storage) if costs is None else costs
     dram, on_chip = tuple(dram_rows), _priced(machine, counts, program, timing, priced)
     rows = (*dram, *on_chip)
+    idle, idle_area = idle_silicon(machine, priced, timing.cycles)
     report = CostReport(
         rows=rows,
         area=tuple(AreaRow(unit=unit, area_mm2=cost.area_mm2) for unit, cost in priced.items()),
@@ -64,6 +66,8 @@ def account(
         work=work,
         alternatives=partial(_choices, machine, storage, tuple(counts), program, timing, rows),
         warnings=_too_slow(machine, priced),
+        idle_rows=idle,
+        idle_area=idle_area,
     )
     check_complete(report, counts, priced, timing, machine.dram)
     return report

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dchw import showing
-from dchw.costs.rows import AreaRow, CostRow
+from dchw.costs.rows import LEAKAGE, AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption, by_cause, widest_first
 from dchw.quantities import SimulationError
 
@@ -45,6 +45,9 @@ class CostReport:
     alternatives: Callable[[], tuple[Assumption, ...]] = tuple
     """Prices the run on other silicon of the same kind (`dchw.machines.silicon.Silicon.alternatives`)."""
     warnings: tuple[str, ...] = ()
+    idle_rows: tuple[CostRow, ...] = ()
+    """What a chip that works every storage format adds: silicon this one leaves idle (`dchw.costs.one_chip`)."""
+    idle_area: tuple[AreaRow, ...] = ()
 
     @cached_property
     def choices(self) -> tuple[Assumption, ...]:
@@ -65,6 +68,21 @@ class CostReport:
     def area_mm2(self) -> float:
         """Sum over the units in use; DRAM is not on the chip."""
         return math.fsum(row.area_mm2.nominal for row in self.area)
+
+    @property
+    def one_chip_energy_pj(self) -> float:
+        """Total on a chip that works every storage format; ``energy_pj`` is of one that holds what this one needs."""
+        return self.energy_pj + math.fsum(row.energy_pj for row in self.idle_rows)
+
+    @property
+    def one_chip_area_mm2(self) -> float:
+        """Area of that chip."""
+        return self.area_mm2 + math.fsum(row.area_mm2.nominal for row in self.idle_area)
+
+    @property
+    def leakage_mw(self) -> float:
+        """Power of the units in use while nothing is clocked: 1 mW for one second is 1e9 pJ."""
+        return math.fsum(row.each.nominal for row in self.rows if row.event == LEAKAGE and not row.on_memory) * 1e-9
 
     @property
     def power_mw(self) -> float:

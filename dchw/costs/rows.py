@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dchw.machines.units.unit import Face
+from dchw.machines.units.unit import MEMORY, Face
 from dchw.technology.figure import Figure
 
 CLOCK, IDLE_CLOCK, LEAKAGE = "clock", "idle_clock", "leakage"
@@ -34,6 +34,11 @@ class CostRow:
     def category(self) -> str:
         """DRAM, SRAM, decode, compute, clock or leakage."""
         return _CATEGORY_OF_EVENT.get(self.event, self.face.category)
+
+    @property
+    def on_memory(self) -> bool:
+        """Whether it is a cost of what is not on the chip."""
+        return self.face.category == MEMORY
 
     @property
     def stage(self) -> str:

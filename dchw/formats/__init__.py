@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import bitmask, csr, dense, huffman, palette, palette_huffman, relative, shared
+from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
 from dchw.formats.packing.kept import KeptPackings
 from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import (
@@ -37,6 +37,7 @@ _FORMATS: dict[str, StorageFormat] = {
         bitmask.FORMAT,
         palette_huffman.FORMAT,
         shared.FORMAT,
+        huffman_int8.FORMAT,
         huffman.FORMAT,
     )
 }

@@ -127,6 +127,7 @@ FORMATS = tuple(
         unpack=partial(_unpack, form),
         entry_bits=partial(_entry_bits, form),
         file_bytes=array_file(partial(_file_bytes, form)),
+        integers=form is ValueFormat.INT8,
     )
     for form, name in _NAMES.items()
 )

@@ -72,8 +72,7 @@ def _note_tables(at: StageLowering) -> None:
     work, sram, flow = at.work, at.machine.weight_sram, at.flow
     sizes = work.packed.packed_bytes
     if work.needs(Need.CODEBOOK):
-        stored = sizes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits
-        flow.codebook_values += stored + 1  # code 0 is not stored
+        flow.codebook_values += work.packed.parameters.codebook_values + 1  # code 0 is not stored
     for stream, size in sizes.items():
         if work.form.needs and stream not in work.packed.chunk_bytes:
             flow.weight_reads[stream] += sram.words(8 * size)

@@ -36,7 +36,7 @@ def lockstep(
     steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, _step_rows(machine, work))
     node = at.nodes.array
     parts: list[npt.NDArray[np.integer[Any]]] = []
-    starts, count, ends = [], 0, drain(work, machine)
+    starts, count, ends = [], 0, drain(work, machine) + np.int32(array.dense_fill)
     for index in range(work.tiling.passes):
         pixels = work.tiling.pixels_in(index)
         groups = work.activity[index][work.activity[index] > 0].astype(np.int64)

@@ -7,6 +7,7 @@ LPDDR channels -> controller -> read DMA -> weight / activation SRAM -> decode u
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import Field, model_validator
 from dchw import showing
 from dchw.arguments import checked
 from dchw.config import Config, Frequency, load_yaml
-from dchw.formats import Need
+from dchw.formats import Need, StorageFormat
 from dchw.formats.packing.layout import Pointers
 from dchw.machines.loop_order import LoopOrder
 from dchw.machines.silicon import NumberFormats, Silicon
@@ -46,7 +47,8 @@ class Machine(Config):
     silicon: Silicon
     """Process and tables that energies, areas and delays come from."""
     formats: NumberFormats = NumberFormats()
-    """Formats of the numbers inside the machine."""
+    """What elements multiply, unless a storage format asks for other arithmetic that they have as well
+    (``pe_array.also_multiplies``)."""
     pointers: Pointers = Pointers.MADE
     """Whether the number of entries of every column lies in DRAM beside coded entries (``stored``, as in EIE) or decode
     units make column starts as they decode (``made``)."""
@@ -95,10 +97,36 @@ class Machine(Config):
         held = {name: getattr(self, name) for name in type(self).model_fields}
         return MappingProxyType({name: unit for name, unit in held.items() if isinstance(unit, Unit)})
 
+    @property
+    def multiplies(self) -> tuple[NumberFormats, ...]:
+        """All arithmetic that the elements have, the widest first."""
+        return tuple(sorted({self.formats, *self.pe_array.also_multiplies}, key=lambda one: (-one.bits, str(one))))
+
+    def working(self, form: StorageFormat) -> Machine:
+        """This machine with the arithmetic of a storage format as its ``formats``: integers are multiplied as bytes
+        where the elements can, everything else as the machine does it. Idempotent."""
+        if not form.integers or self.formats.is_int8:
+            return self
+        chosen = next((one for one in self.multiplies if one.is_int8), None)
+        if chosen is None:
+            return self
+        array = self.pe_array.model_copy(
+            update={"also_multiplies": tuple(one for one in self.multiplies if one != chosen)}
+        )
+        return self.model_copy(update={"formats": chosen, "pe_array": array})
+
+    def whole_setting(self) -> Setting:
+        """What units know of a machine of which every part is built, whatever is worked on it."""
+        widest, *others = self.multiplies
+        whole = self.setting(frozenset(Need), positions=True)
+        return replace(whole, formats=widest, also_built=tuple(others))
+
     def setting(self, needs: frozenset[Need], positions: bool) -> Setting:
-        """What units know of the machine around them while a storage format of such needs is worked."""
+        """What units know of the machine around them while a storage format of such needs is worked, on a chip that
+        holds what it needs and no more."""
         return Setting(
             formats=self.formats,
+            also_built=(),
             elements=self.pe_array.elements,
             lanes=self.pe_array.lanes,
             weight_word_bits=self.weight_sram.word_bits,

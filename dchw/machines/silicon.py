@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dchw.config import Config, Positive
 from dchw.technology.scaling import MAX_NODE_NM, MIN_NODE_NM
@@ -31,8 +32,15 @@ class NumberFormat(StrEnum):
         return {"float32": 32, "float16": 16, "int32": 32, "int16": 16, "int8": 8}[self.value]
 
 
+_SHORT = {"float32": "fp32", "float16": "fp16"}
+_LONG = {short: long for long, short in _SHORT.items()}
+
+
 class NumberFormats(Config):
-    """Formats of the numbers inside the machine; they set widths and energies."""
+    """What is multiplied with what and added up in what; they set widths and energies.
+
+    Written field by field, or as one text: ``fp16xfp16->fp32``, ``int8xint8->int32``.
+    """
 
     weights: NumberFormat = NumberFormat.FLOAT16
     """Of weights and shared values as they are multiplied."""
@@ -40,6 +48,32 @@ class NumberFormats(Config):
     """Of activations in SRAM, in queues and at the multipliers."""
     accumulators: NumberFormat = NumberFormat.FLOAT32
     """Of sums."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"(\w+?)\s*x\s*(\w+)\s*->\s*(\w+)", value.strip())
+        if match is None:
+            raise ValueError(f"expected WEIGHTSxACTIVATIONS->SUMS, such as int8xint8->int32; got {value!r}")
+        return dict(zip(cls.model_fields, (_LONG.get(word, word) for word in match.groups()), strict=True))
+
+    def __str__(self) -> str:
+        weights, activations, sums = (
+            _SHORT.get(form.value, form.value) for form in (self.weights, self.activations, self.accumulators)
+        )
+        return f"{weights}x{activations}->{sums}"
+
+    @property
+    def bits(self) -> int:
+        """Widths of all three together, to tell the wider arithmetic from the narrower."""
+        return self.weights.bits + self.activations.bits + self.accumulators.bits
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether bytes are multiplied with bytes."""
+        return self.weights is self.activations is NumberFormat.INT8
 
 
 class Silicon(Config):

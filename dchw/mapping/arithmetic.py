@@ -4,6 +4,10 @@ Fixed point: a tensor is int16 x 2**-f with one f per tensor, the largest f at w
 magnitude (0 for a tensor of zeros); values round to nearest, ties to even. Weights are those that were decoded.
 Products and sums are exact integers; the bias is rounded to the sums' scale and added. A sum is shifted to the
 outputs' f with half of the last place added first (ties upward) and saturates at -32,768 and 32,767.
+
+Where a storage format of int8 weights meets a machine that multiplies bytes, float32 means the products of integers
+times their scales: every layer's input is rounded to int8 first (`as_bytes`), and sums of bytes times bytes are exact
+up to the float32 rounding of their scales.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compression.value_formats import LARGEST_INT8
 from dchw.graph.network import FloatArray
 
 LARGEST = 2**15 - 1
@@ -67,6 +72,17 @@ def products(
     output_bits = fraction_bits(values)
     fixed = shifted(sums, weight_bits + input_bits - output_bits)
     return np.ldexp(fixed.astype(np.float64), -output_bits).astype(np.float32)
+
+
+def as_bytes(values: FloatArray) -> FloatArray:
+    """Values as int8 holds them, symmetric over the whole tensor: -127 to 127 times the largest magnitude / 127.
+
+    Rounds to nearest, ties to even; a tensor whose step would be no normal float32 is all zero.
+    """
+    step = np.float32(np.abs(values).max(initial=0.0) / np.float32(LARGEST_INT8))
+    if step < np.finfo(np.float32).tiny:
+        return np.zeros_like(values)
+    return np.asarray(np.clip(np.rint(values / step), -LARGEST_INT8, LARGEST_INT8) * step, dtype=np.float32)
 
 
 def _grouped(matrix: npt.NDArray[Any], columns: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:

@@ -31,6 +31,7 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
             work = max(entries_a_row * rows / min(array.elements, rows), jobs / groups) * groups
         else:
             work = broadcast * groups * array.dense_cycles(rows if side else min(rows, rows_of_group), pixels)
+            work += array.dense_fill
         if coded and not decoded:
             work = max(work, entries_a_row * rows / machine.huffman.units)
         drain = array.drain_cycles(ceil_div(rows, array.elements), pixels)

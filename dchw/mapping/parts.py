@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import PackedLayer, Unpacked
+from dchw.formats import PackedLayer, Unpacked, storage_format
 from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
+from dchw.machines.units.pe_array import DenseZeros
 from dchw.mapping.search import Choice, Search, Stays
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.tiling import Tiling, groups_side_by_side
@@ -123,7 +124,7 @@ def _layer_work(
         packed=part.packed,
         weights=part.weights,
         tiling=tiling,
-        activity=activity_of(flat, tiling, machine.pe_array.lanes),
+        activity=activity_of(flat, tiling, machine, part.packed),
         input_nonzeros=int(np.count_nonzero(mine)),
         multiplications=part.layer.nonzeros * tiling.pixels,
         input_span=input_span,
@@ -134,17 +135,22 @@ def _layer_work(
 
 
 def activity_of(
-    columns: npt.NDArray[Any], tiling: Tiling, lanes: int
+    columns: npt.NDArray[Any], tiling: Tiling, machine: Machine, packed: PackedLayer
 ) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
-    """[passes, jobs]: groups of lanes with a non-zero activation among the inputs [jobs, pixels], block by block."""
-    jobs = columns.shape[0]
+    """[passes, jobs]: groups of lanes that are broadcast of the inputs [jobs, pixels], block by block.
+
+    Those with a non-zero activation; all of them where weights have no positions and the machine's dense array does not
+    look at values.
+    """
+    jobs, lanes = columns.shape[0], machine.pe_array.lanes
+    looks = storage_format(packed.storage).positions or machine.pe_array.dense_zeros is DenseZeros.SKIPPED
     most = ceil_div(tiling.tile, lanes)
     out = np.zeros((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
     bounds = tiling.bounds(jobs)
     for index in range(tiling.tiles):
-        tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile] != 0
+        tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile]
         starts = np.arange(0, tile.shape[1], lanes)
-        active = np.logical_or.reduceat(tile, starts, axis=1).sum(axis=1)
+        active = np.logical_or.reduceat(tile != 0, starts, axis=1).sum(axis=1) if looks else np.full(jobs, starts.size)
         for block in range(tiling.blocks):
             mine = slice(bounds[block], bounds[block + 1])
             out[block * tiling.tiles + index, mine] = active[mine]

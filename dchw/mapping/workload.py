@@ -17,7 +17,7 @@ import numpy as np
 
 from dchw import showing
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, unpack, weight_matrix
+from dchw.formats import DEFAULT_FORMAT, Need, PackedLayer, PackShape, pack, storage_format, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.coverage import STORED_BYTES, Coverage, Place
 from dchw.graph.geometry import Geometry
@@ -26,8 +26,9 @@ from dchw.graph.operations import CONVOLUTIONS
 from dchw.graph.recurrent import steps
 from dchw.graph.windows import patches
 from dchw.machines.machine import Machine
+from dchw.machines.silicon import NumberFormat
 from dchw.machines.units.huffman_decoder import Placement
-from dchw.mapping.arithmetic import Arithmetic, products
+from dchw.mapping.arithmetic import Arithmetic, as_bytes, products
 from dchw.mapping.demand import demand_of
 from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
@@ -48,7 +49,10 @@ class Workload:
     """A whole network as a machine will run it."""
 
     network: str
+    given: Machine
+    """The machine as it was given."""
     machine: Machine
+    """That machine with the arithmetic of the storage format as its ``formats`` (`Machine.working`)."""
     storage: str
     batch: int
     stages: tuple[Stage, ...]
@@ -107,7 +111,7 @@ def map_network(
     ``inputs`` maps INPUT operations to arrays with a batch axis; without it the first ``batch`` rows of the recorded
     example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
     """
-    graph = network.graph
+    graph, as_given, machine = network.graph, machine, machine.working(storage_format(storage))
     passing = ForwardPass() if passing is None else passing
     values, origin = passing.start(lambda: _inputs(graph, inputs, batch, np.random.default_rng(seed)))
     shape = PackShape(
@@ -122,7 +126,7 @@ def map_network(
     works: dict[str, list[LayerWork]] = {}
     explanations: list[Explanation] = []
     parameters = _parameter_bytes(network, storage, shape, batch)
-    notes = list(graph.notes)
+    notes = [*graph.notes, *_multiplied(machine, storage, arithmetic)]
     if arithmetic is Arithmetic.NONE:
         notes.append("timing only: nothing is computed, and half of every layer's input values are zero (synthetic)")
     not_computed: list[Operation] = []
@@ -165,6 +169,7 @@ def map_network(
     read = {name for op in graph.operations for name in op.inputs}
     return Workload(
         network=network.name,
+        given=as_given,
         machine=machine,
         storage=storage,
         batch=batch,
@@ -188,6 +193,18 @@ def _check_given(machine: Machine, searched: Sequence[str]) -> None:
                 f"machine {machine.name}, mapping of {order.layers!r}: expected the name or a pattern of "
                 f"layers whose order is searched; got none of the network's; {nearest(order.layers, searched)}"
             )
+
+
+def _multiplied(machine: Machine, storage: str, arithmetic: Arithmetic) -> list[str]:
+    """What a reader must know of a row's arithmetic beyond its name."""
+    form = storage_format(storage)
+    if form.integers and not machine.formats.is_int8:
+        return [f"{machine.name} has no int8 multipliers: weights dequantised on the way, {machine.formats} multiplied"]
+    if form.integers:
+        return [f"{machine.formats} multiplied: every layer's input is int8, one scale a tensor"]
+    if machine.formats.weights is NumberFormat.INT8 and arithmetic is Arithmetic.FLOAT32:
+        return [f"timed and priced as {machine.formats}; outputs computed with the decoded weights in float32"]
+    return []
 
 
 def _not_computed(operations: Sequence[Operation]) -> list[str]:
@@ -319,6 +336,8 @@ def _run_layer(
     if layer.sequential:
         return (*_run_steps(layer, op, inputs, machine, packed, batch, arithmetic, input_bytes), None)
     x = inputs[0]
+    if _as_bytes(machine, storage, arithmetic):
+        x = passing.value(f"{op.name} as int8", (x,), partial(as_bytes, x))
     columns = _columns(x, layer.geometry, op)
     search = Search(demand_of(layer, packed, machine, batch, input_bytes), machine)
     explanation = search.explain()
@@ -345,6 +364,11 @@ def _run_layer(
     return works, out, explanation
 
 
+def _as_bytes(machine: Machine, storage: str, arithmetic: Arithmetic) -> bool:
+    """Whether inputs of layers are rounded to int8: bytes are multiplied with bytes, and values are computed."""
+    return storage_format(storage).integers and machine.formats.is_int8 and arithmetic is Arithmetic.FLOAT32
+
+
 def _run_steps(
     layer: CompressedLayer,
     op: Operation,
@@ -357,6 +381,7 @@ def _run_steps(
 ) -> tuple[list[LayerWork], FloatArray | None]:
     """A recurrent layer: every step is a pass that reads all weights and multiplies the state before the step."""
     weights = unpack(packed)
+    as_held = as_bytes if _as_bytes(machine, packed.storage, arithmetic) else np.asarray
     if arithmetic is Arithmetic.NONE:
         states = np.zeros((batch, layer.geometry.output_pixels, layer.geometry.in_channels), np.float32)
         states[:, :, ::2] = 1.0
@@ -366,7 +391,7 @@ def _run_steps(
         out, states = steps(
             op.attributes,
             inputs,
-            lambda h: products(matrix, weights.bias, np.ascontiguousarray(h.T)[None], 1, arithmetic).T,
+            lambda h: products(matrix, weights.bias, np.ascontiguousarray(as_held(h).T)[None], 1, arithmetic).T,
         )
     columns = np.ascontiguousarray(states.transpose(2, 1, 0)).reshape(layer.geometry.in_channels, -1)
     tiling = step_tiling(layer.name, layer.geometry, batch, machine.pe_array)
@@ -376,7 +401,7 @@ def _run_steps(
         packed=packed,
         weights=weights,
         tiling=tiling,
-        activity=activity_of(columns, tiling, machine.pe_array.lanes),
+        activity=activity_of(columns, tiling, machine, packed),
         input_nonzeros=int(np.count_nonzero(columns)),
         multiplications=layer.nonzeros * tiling.pixels,
         input_span=(0, input_bytes),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dchw.reports.figures import draw
 from dchw.reports.style import Heading, number, prefix, quantity, unit_name, unit_rank, whole
 from dchw.reports.tables import WHOLE_RUN, ReportTables
+from dchw.run.verdict import against
 
 if TYPE_CHECKING:
     import jinja2
@@ -32,9 +33,12 @@ class BeforeAfter:
     base: float = 1.0
     ratio: bool = True
     """Whether smaller is better, so that "before over after" is worth saying."""
+    text: bool = False
+    """Whether the column holds words."""
 
 
 _BEFORE_AFTER = (
+    BeforeAfter("Multiplies", "multiplies", text=True),
     BeforeAfter("File", "file_bytes", "B"),
     BeforeAfter("Packed for this machine", "packed_bytes", "B"),
     BeforeAfter("DRAM read", "dram_read_bytes", "B"),
@@ -42,6 +46,8 @@ _BEFORE_AFTER = (
     BeforeAfter("DRAM bandwidth in use", "bandwidth_gbps", "B/s", 1e9, ratio=False),
     BeforeAfter("Cycles", "cycles"),
     BeforeAfter("Latency", "latency_us", "s", 1e-6),
+    BeforeAfter("Inferences per second", "inferences_per_s", ratio=False),
+    BeforeAfter("Inferences per joule", "inferences_per_j", ratio=False),
     BeforeAfter("Energy: DRAM", "energy_dram_nj", "J", 1e-9),
     BeforeAfter("Energy: SRAM", "energy_sram_nj", "J", 1e-9),
     BeforeAfter("Energy: decode", "energy_decode_nj", "J", 1e-9, ratio=False),
@@ -49,6 +55,7 @@ _BEFORE_AFTER = (
     BeforeAfter("Energy: clock", "energy_clock_nj", "J", 1e-9),
     BeforeAfter("Energy: leakage", "energy_leakage_nj", "J", 1e-9),
     BeforeAfter("Energy: total", "energy_nj", "J", 1e-9),
+    BeforeAfter("total on one chip for all formats", "energy_one_chip_nj", "J", 1e-9),
     BeforeAfter("total, all figures low", "energy_low_nj", "J", 1e-9),
     BeforeAfter("total, all figures high", "energy_high_nj", "J", 1e-9),
     BeforeAfter("Average power", "power_mw", "W", 1e-3, ratio=False),
@@ -56,6 +63,7 @@ _BEFORE_AFTER = (
     BeforeAfter("Energy per weight", "energy_per_weight_pj", "J", 1e-12),
     BeforeAfter("Energy-delay product", "energy_delay_js", "J s"),
     BeforeAfter("Area of the units in use", "area_mm2", "mm²", ratio=False),
+    BeforeAfter("area of one chip for all formats", "area_one_chip_mm2", "mm²", ratio=False),
 )
 
 
@@ -89,6 +97,8 @@ def render(
             before=storages[0],
             after=storages[-1],
             headline=_headline(tables),
+            verdict=tables.comparison.attrs.get("verdict", []),
+            baseline=tables.comparison.attrs.get("baseline", storages[0]),
             dominant={"before": _dominant(tables, storages[0]), "after": _dominant(tables, storages[-1])},
             labels=_labels(network, results),
             setup=_setup(network, machine, last, command, versions),
@@ -157,22 +167,22 @@ def _labels(network: CompressedNetwork, results: Mapping[str, SimResult]) -> lis
 
 
 def _headline(tables: ReportTables) -> list[dict[str, str]]:
-    rows = tables.comparison
-    first, last = rows.iloc[0], rows.iloc[-1]
+    """The last row against the baseline; a ratio never calls more less."""
+    rows = tables.comparison.set_index("storage")
+    last = rows.iloc[-1]
+    base = rows.loc[tables.comparison.attrs.get("baseline", rows.index[0])]
     facts = (
-        ("smaller file", "file_bytes", 1.0, "B"),
-        ("less DRAM read", "dram_read_bytes", 1.0, "B"),
-        ("shorter latency", "latency_us", 1e-6, "s"),
-        ("less energy", "energy_nj", 1e-9, "J"),
+        (("smaller file", "larger file", "the same file"), "file_bytes", 1.0, "B"),
+        (("less DRAM read", "more DRAM read", "the same DRAM read"), "dram_read_bytes", 1.0, "B"),
+        (("shorter latency", "longer latency", "the same latency"), "latency_us", 1e-6, "s"),
+        (("less energy", "more energy", "the same energy"), "energy_nj", 1e-9, "J"),
     )
-    return [
-        {
-            "ratio": number(first[column] / last[column]) if last[column] else "–",
-            "label": label,
-            "detail": f"{quantity(first[column] * base, unit)} → {quantity(last[column] * base, unit)}",
-        }
-        for label, column, base, unit in facts
-    ]
+    found = []
+    for words, column, factor, unit in facts:
+        ratio, _, label = against(base[column], last[column], *words).rpartition("x ")
+        detail = f"{quantity(base[column] * factor, unit)} → {quantity(last[column] * factor, unit)}"
+        found.append({"ratio": f"{ratio}×" if ratio else "=", "label": label, "detail": detail})
+    return found
 
 
 def _dominant(tables: ReportTables, storage: str) -> str:
@@ -222,20 +232,30 @@ def _before_after(tables: ReportTables) -> list[dict[str, Any]]:
     quantities = list(_BEFORE_AFTER)
     if "error_pct" in frame:
         quantities.append(BeforeAfter("Error rate", "error_pct", "%", ratio=False))
-    rows = []
+    storages = list(frame["storage"])
+    base = storages.index(frame.attrs.get("baseline", storages[0]))
+    rows: list[dict[str, Any]] = []
     for item in quantities:
+        if item.text:
+            texts = list(frame[item.column])
+            rows.append(
+                {"label": item.label, "unit": "", "total": False, "values": texts, "ratio": "", "against_baseline": ""}
+            )
+            continue
         values = [float(value) * item.base for value in frame[item.column]]
         factor, name = (1.0, "") if item.unit in ("", "%", "mm²") else prefix(values)
-        exact = item.unit == "B" or item.column == "cycles"
+        exact = item.unit == "B" or item.column in ("cycles", "inferences_per_s", "inferences_per_j")
         if exact:
             factor, name = 1.0, ""
+        shown = item.ratio and values[-1]
         rows.append(
             {
                 "label": item.label,
                 "unit": f"{name}{item.unit}",
                 "total": item.column == "energy_nj",
                 "values": [whole(value) if exact else number(value / factor) for value in values],
-                "ratio": f"{number(values[0] / values[-1])}×" if item.ratio and values[-1] else "",
+                "ratio": f"{number(values[0] / values[-1])}×" if shown else "",
+                "against_baseline": f"{number(values[base] / values[-1])}×" if shown else "",
             }
         )
     return rows

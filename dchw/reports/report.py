@@ -10,7 +10,7 @@ from dchw.arguments import checked
 from dchw.costs.frames import check_frame_rate
 from dchw.quantities import DchwError
 from dchw.reports import Heading, ReportTables, write_report
-from dchw.run.comparison import comparison_row
+from dchw.run.comparison import comparison_frame
 from dchw.run.simulation import SimResult
 
 if TYPE_CHECKING:
@@ -66,24 +66,22 @@ def report(
     >>> list(tables.comparison["storage"])
     ['dense-int8', 'shared']
     """
-    import pandas as pd
-
     runs = _runs(results)
     if fps is not None:
         check_frame_rate(fps)
     first = runs[0]
-    network, machine = first.network, first.workload.machine
+    network, machine = first.network, first.workload.given
     assert network is not None
     by_storage: dict[str, SimResult] = {}
     for run in runs:
-        if run.network is not network or run.workload.machine != machine:
+        if run.network is not network or run.workload.given != machine:
             raise DchwError(
                 f"report: expected runs of one network on one machine; got {first.workload.network} on {machine.name} "
                 f"and {run.workload.network} on {run.workload.machine.name}; write a report of each"
             )
         if by_storage.setdefault(run.workload.storage, run) is not run:
             raise DchwError(f"report: expected one run a storage format; got two of {run.workload.storage}; leave one")
-    frame = pd.DataFrame([comparison_row(network, run) for run in runs])
+    frame = comparison_frame(network, runs)
     heading = Heading(title=title, author=author, date=date)
     return write_report(
         path,

@@ -147,7 +147,9 @@ def _comparison(comparison: pd.DataFrame, results: Mapping[str, SimResult]) -> p
         out.loc[name, "energy_per_mac_pj"] = costs.energy_per_mac_pj
         out.loc[name, "energy_per_weight_pj"] = costs.energy_per_weight_pj
         out.loc[name, "energy_delay_js"] = costs.energy_delay_js
-    return out.reset_index()
+    out = out.reset_index()
+    out.attrs = dict(comparison.attrs)
+    return out
 
 
 def _number_sources(energy: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

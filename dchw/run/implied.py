@@ -156,7 +156,7 @@ class _Implied:
         if work.needs(Need.INDEX):
             self._add(machine.pe_array, Event.INDEX_ACCUMULATE, used, Stream.GAPS)
         if work.needs(Need.CODEBOOK):
-            stored = work.packed.packed_bytes.get(Stream.CODEBOOKS, 0) * 8 // work.packed.parameters.value_bits
+            stored = work.packed.parameters.codebook_values
             copies = machine.codebook.copies(machine.pe_array.elements)
             self._add(machine.codebook, Event.CODEBOOK_LOOKUP, used, Stream.CODES)
             self._add(machine.codebook, Event.TABLE_WRITE, (stored + 1) * copies, Stream.CODEBOOKS)

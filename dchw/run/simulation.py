@@ -85,6 +85,16 @@ class SimResult:
         return self.costs.energy_pj
 
     @property
+    def inferences_per_s(self) -> float:
+        """Inferences in a second, one run behind the other."""
+        return self.workload.batch / self.seconds
+
+    @property
+    def inferences_per_j(self) -> float:
+        """Inferences for a joule; infinite where nothing is priced."""
+        return 1e12 / self.costs.energy_per_inference_pj if self.energy_pj else float("inf")
+
+    @property
     def outputs(self) -> Mapping[str, FloatArray]:
         """What the simulated hardware computed, batch axis first."""
         return self.workload.outputs

@@ -18,6 +18,8 @@ METRICS = MappingProxyType(
         "bandwidth_gbps": "float",
         "cycles": "int",
         "latency_us": "float",
+        "inferences_per_s": "float",
+        "inferences_per_j": "float",
         "energy_dram_nj": "float",
         "energy_sram_nj": "float",
         "energy_decode_nj": "float",
@@ -28,12 +30,16 @@ METRICS = MappingProxyType(
         "energy_low_nj": "float",
         "energy_high_nj": "float",
         "energy_pj": "float",
+        "energy_one_chip_nj": "float",
+        "leakage_mw": "float",
         "area_mm2": "float",
+        "area_one_chip_mm2": "float",
         "error_pct": "float",
         "coverage": "float",
     }
 )
-"""Figures of a point; less is better in all but bandwidth and coverage. ``error_pct`` may be missing: not measured."""
+"""Figures of a point; less is better in all but bandwidth, inferences and coverage. ``error_pct`` may be missing: not
+measured."""
 BOUND, MEETS = "bound_by", "meets"
 ORIGIN = ("seed", "dchw_version", "network_sha256", "program_digest", "point_sha256")
 """What a row rests on."""

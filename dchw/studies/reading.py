@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES = ("latency_us", "energy_pj", "area_mm2")
 """What a front is drawn over unless asked otherwise; less is better."""
-GREATER_IS_BETTER = frozenset({"bandwidth_gbps", "coverage"})
+GREATER_IS_BETTER = frozenset({"bandwidth_gbps", "coverage", "inferences_per_j", "inferences_per_s"})
 
 
 def good_points(frame: pd.DataFrame) -> pd.DataFrame:

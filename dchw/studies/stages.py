@@ -60,6 +60,7 @@ class Stages:
 
     def simulate(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> SimResult:
         """As `dchw.simulate`; ``key`` stands for the network's content."""
+        given, machine = machine, machine.working(storage_format(run.storage))
         about = (key, run.storage, run.batch, run.seed, run.arithmetic)
 
         def mapped(watch: Watch[Machine]) -> Workload:
@@ -72,14 +73,14 @@ class Stages:
                 arithmetic=Arithmetic(run.arithmetic),
                 passing=self._passing((key, run.batch, run.seed, run.arithmetic)),
             )
-            return replace(made, machine=machine)
+            return replace(made, given=given, machine=machine)
 
         def ran(watch: Watch[Machine]) -> tuple[Program, Timing]:
             program = watch.settle(lower(replace(workload, machine=watch.config), warm=run.warm))
             return program, run_program(program, "fast")
 
         shared = self._mapped.get(about, machine, mapped, self.shelf)
-        workload = replace(shared, machine=machine)
+        workload = replace(shared, given=given, machine=machine)
         # a workload that is kept is alive, so that its identity is its own
         program, timing = self._ran.get((about, _Same(shared), run.warm), machine, ran)
         return priced(workload, program, timing, engine="fast", warm=run.warm)

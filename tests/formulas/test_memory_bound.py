@@ -15,12 +15,13 @@ FILL = 150
 @pytest.mark.parametrize("bytes_per_cycle", [4, 8])
 @pytest.mark.parametrize(("storage", "weight_bytes"), [("dense-fp32", 4), ("dense-fp16", 2), ("dense-int8", 1)])
 def test_bandwidth_bound(storage: str, weight_bytes: int, bytes_per_cycle: int) -> None:
-    timing, _, _ = timed(FULL, machine_with({"bytes_per_cycle": bytes_per_cycle}), storage)
+    target = machine_with({"bytes_per_cycle": bytes_per_cycle}, pe_array__also_multiplies=["int8xint8->int32"])
+    timing, _, _ = timed(FULL, target, storage)
     assert timing.memory is not None
     moved = int(timing.memory.size_bytes.sum())
-    scales = 64 * 4 if storage == "dense-int8" else 0
-    # 64 x 512 weights, 512 float16 inputs and 64 float16 outputs
-    assert moved == 64 * 512 * weight_bytes + scales + 512 * 2 + 64 * 2
+    scales, value_bytes = (64 * 4, 1) if storage == "dense-int8" else (0, 2)
+    # 64 x 512 weights; 512 inputs and 64 outputs, in float16 or, where bytes are multiplied, int8
+    assert moved == 64 * 512 * weight_bytes + scales + (512 + 64) * value_bytes
     assert moved / bytes_per_cycle < timing.cycles <= moved / bytes_per_cycle + FILL
 
 

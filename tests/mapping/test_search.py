@@ -142,8 +142,8 @@ def test_a_wide_layer_reads_what_was_promised() -> None:
     row = result.mapping_frame().iloc[0]
     assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(result.dram_read_bytes, rel=0.01)
     assert result.dram_read_bytes < 8.0e6
-    assert row["simple_bytes"] > 33.0e6
-    assert row["least_bytes"] == pytest.approx(2.36e6 + 2 * 512 * 784, rel=0.01)
+    assert row["simple_bytes"] > 30.0e6
+    assert row["least_bytes"] == pytest.approx(2.36e6 + 512 * 784, rel=0.01)
 
 
 def test_more_rows_than_accumulators_are_worked_in_parts() -> None:

@@ -282,7 +282,18 @@ def _bitmask_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) 
     }
 
 
+def _int8_codebook(layer: CompressedLayer) -> bytes:
+    """A float32 scale and a signed byte for every shared value."""
+    values = [np.float32(v) for v in layer.codebook[1:]]
+    scale = np.float32(max((abs(v) for v in values), default=np.float32(0)) / np.float32(127))
+    if scale < np.finfo(np.float32).tiny:
+        return struct.pack(f"<f{len(values)}b", 0.0, *[0 for _ in values])
+    return struct.pack(f"<f{len(values)}b", scale, *[max(-127, min(127, round(float(v / scale)))) for v in values])
+
+
 def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
+    if storage == "huffman-int8":
+        return {**_sparse_regions(layer, "huffman", shape, value_bits), Stream.CODEBOOKS: _int8_codebook(layer)}
     index_bits = 0 if storage == "csr" else layer.storage.index_bits
     coded = storage in ("shared", "huffman")
     made = storage == "huffman" and shape.pointers is Pointers.MADE

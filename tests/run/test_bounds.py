@@ -28,7 +28,12 @@ CASES: dict[str, tuple[Any, str, dict[str, float], dict[str, Any]]] = {
     "array": (CONV, "shared", FAST, WIDE),
     "codebook": (LAYER, "shared", FAST, {**WIDE, "codebook__shared_by": 4}),
     "weight SRAM": (LAYER, "dense-fp32", FAST, {**WIDE, "weight_sram__word_bits": 32, "weight_sram__banks": 1}),
-    "activation SRAM": (product(np.eye(4, 400, dtype=np.uint8)), "dense-int8", FAST, WIDE),
+    "activation SRAM": (
+        product(np.eye(4, 400, dtype=np.uint8)),
+        "dense-int8",
+        FAST,
+        {**WIDE, "pe_array__fill_cycles": 0},
+    ),
     "vector": (
         convolution(Geometry(in_channels=1, out_channels=16, kernel=(1, 1), in_size=(12, 12))),
         "shared",

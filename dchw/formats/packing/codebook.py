@@ -14,13 +14,13 @@ from dchw.vocabulary import Stream
 
 def encode_codebook(layer: CompressedLayer, parameters: Parameters) -> dict[Stream, Bytes]:
     """The CODEBOOKS region: every shared value but the +0.0 of code 0."""
-    return {Stream.CODEBOOKS: encode_floats(layer.codebook[1:], parameters.value_format, layer.name)}
+    return {Stream.CODEBOOKS: encode_floats(layer.codebook[1:], parameters.codebook_format, layer.name)}
 
 
 def look_up(packed: PackedLayer, codes: CodeArray | npt.NDArray[np.uint32]) -> FloatArray:
     """Values of codes through the layer's codebook; raises FileFormatError for a code outside it."""
     parameters = packed.parameters
-    stored = decode_floats(packed, Stream.CODEBOOKS, parameters.value_format, parameters.codebook_values)
+    stored = decode_floats(packed, Stream.CODEBOOKS, parameters.codebook_format, parameters.codebook_values)
     codebook = np.concatenate([np.zeros(1, dtype=np.float32), stored])
     if codes.size and int(codes.max()) >= codebook.size:
         raise damaged(packed, Stream.CODES, f"codes below {codebook.size}", str(int(codes.max())))

@@ -10,8 +10,8 @@ A region is the bytes of one stream of one layer, contiguous in DRAM. The per-la
   the bytes of its pointers or of its part of a bit mask, and in ``palette-huffman`` all but the bytes of its codes.
   ``huffman`` without pointers lists the entries of each chunk as well, and keeps its columns one behind the other, each
   from a byte on and as wide as its largest value needs.
-- CODEBOOKS: shared values 1, 2, .. (0 is +0.0 and not stored) as float16 or float32; for ``dense-int8`` one float32
-  scale per output channel.
+- CODEBOOKS: shared values 1, 2, .. (0 is +0.0 and not stored) as float16 or float32, in ``huffman-int8`` a float32
+  scale and int8 values; for ``dense-int8`` one float32 scale per output channel.
 - BIASES: float16 or float32, by ``value_bits``.
 
 Per-chunk regions, each chunk starting at a byte:
@@ -81,12 +81,19 @@ class Parameters:
     """Code lengths in the code table."""
     codebook_values: int = 0
     """Values in the codebook, without the +0.0 of code 0."""
+    int8_codebook: bool = False
+    """Whether they are int8 with one float32 scale, whatever ``value_bits``."""
     has_bias: bool = False
 
     @property
     def value_format(self) -> ValueFormat:
-        """How codebook values and biases are written."""
+        """How biases are written, and codebook values unless they are int8."""
         return ValueFormat.FLOAT32 if self.value_bits == 32 else ValueFormat.FLOAT16
+
+    @property
+    def codebook_format(self) -> ValueFormat:
+        """How codebook values are written."""
+        return ValueFormat.INT8 if self.int8_codebook else self.value_format
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -245,6 +252,8 @@ class StorageFormat:
     """Width of one entry or weight at fixed width, as an SRAM holds it uncoded; at least 1."""
     file_bytes: Callable[[CompressedNetwork], int]
     """Bytes of a whole network as a file in this format."""
+    integers: bool = False
+    """Weights are int8 with scales, so that a machine that can multiplies them as bytes, with activations as bytes."""
     run_regions: frozenset[Stream] = frozenset()
     """Regions that tell where runs begin: read whole from the SRAM in every pass by whoever fetches runs himself."""
 

@@ -129,6 +129,17 @@ class HuffmanDecoder(Unit):
         return self
 
     @property
+    def most_per_cycle(self) -> float:
+        """Entries that all units together deliver in a cycle, at most."""
+        each: float = {
+            DecoderStyle.BIT_SERIAL: self.bits_per_cycle,
+            DecoderStyle.TABLE: 1,
+            DecoderStyle.MULTI_SYMBOL: self.max_symbols,
+            DecoderStyle.RATE: self.rate.rate_high if self.rate is not None else 1,
+        }[self.style]
+        return self.units * each
+
+    @property
     def at_use(self) -> bool:
         """Whether weights are decoded on their way out of the weight SRAM."""
         return self.placement is Placement.USE

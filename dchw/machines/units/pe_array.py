@@ -9,7 +9,8 @@ whose activations are all zero are not broadcast. Two successive entries of an e
 ``hazard_cycles`` between them when its accumulators have no bypass.
 Dense mode (weights without positions): all elements work a column in lockstep; lanes that the tile leaves free take
 further rows, so that no multiplier idles for lack of pixels: a column of R rows and n pixels takes
-``ceil(R / (P x max(1, floor(V / n))))`` cycles per group of V pixels.
+``ceil(R / (P x max(1, floor(V / n))))`` cycles per group of V pixels. Every pass costs ``fill_cycles`` more. Zero
+activations are multiplied like others, unless ``dense_zeros`` says that the machine skips columns of them.
 Groups of channels with fewer rows than there are elements (depthwise layers) are worked side by side as one product:
 each column is broadcast for all of them, each group's activations to the elements that hold its rows, at the rate at
 which the activation SRAM reads. A queue then holds the activations of all groups of its element, so that rows per
@@ -21,20 +22,28 @@ Not modelled: partial sums leaving the element before a pass ends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from dchw.config import NonNegative, Positive
 from dchw.formats import Need
-from dchw.machines.silicon import NumberFormat
+from dchw.machines.silicon import NumberFormat, NumberFormats
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.figure import Figure, combine
-from dchw.technology.parts import Parts, Table
+from dchw.technology.parts import Parts, Structure, Table
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
 from dchw.vocabulary import Event, Stream
+
+
+class DenseZeros(StrEnum):
+    """What happens to columns of zero activations while weights without positions are worked."""
+
+    MULTIPLIED = "multiplied"  # a plain dense array looks at no value
+    SKIPPED = "skipped"  # activations are looked at before they are broadcast, as for sparse weights
 
 
 class PeArray(Unit):
@@ -60,6 +69,21 @@ class PeArray(Unit):
     cost area, leakage and clock; reads are priced as the SRAM's, which is an upper bound."""
     hazard_cycles: NonNegative = Field(default=0, le=1 << 10)
     """Cycles between two entries of an element for the same row, where accumulators have no bypass."""
+    also_multiplies: tuple[NumberFormats, ...] = Field(default=(), max_length=8)
+    """Arithmetic that elements have besides the machine's ``formats``, such as ``int8xint8->int32``: each with its own
+    multipliers beside the others, one result a lane and cycle. A storage format of integers is multiplied in the
+    first integer one; all others in ``formats``."""
+    dense_zeros: DenseZeros = DenseZeros.MULTIPLIED
+    fill_cycles: NonNegative | None = Field(default=None, le=1 << 20)
+    """Cycles that every dense pass loses to filling and draining the array. Default: ``elements + lanes - 2``, the
+    cycles by which operands that go from neighbour to neighbour reach the last multiplier of a grid later than the
+    first, as systolic arrays have it and SCALE-Sim counts it (Samajdar et al., arXiv 1811.02883). An array that
+    broadcasts to all multipliers at once has 0."""
+
+    @property
+    def dense_fill(self) -> int:
+        """Cycles of filling and draining in a dense pass."""
+        return self.elements + self.lanes - 2 if self.fill_cycles is None else self.fill_cycles
 
     @property
     def macs_per_cycle(self) -> int:
@@ -111,17 +135,13 @@ class PeArray(Unit):
         small SRAM; in lockstep one queue serves all elements. Multiplying in floating point needs operands of one
         width, the wider one. Elements that read stored entries themselves hold a word of them and pick one a cycle. A
         running index tells an element's accumulators apart.
+        Where several kinds of arithmetic are built, each has its multipliers, and queues and accumulators are as wide
+        as the widest.
         """
         formats, lockstep = setting.formats, not setting.positions
         indexed = Need.INDEX in setting.needs
-        floating = {NumberFormat.FLOAT16, NumberFormat.FLOAT32}
-        multiplier = mac(
-            parts,
-            weight_bits=formats.weights.bits,
-            activation_bits=formats.activations.bits,
-            accumulator_bits=formats.accumulators.bits,
-            number_format="float" if formats.weights in floating else "integer",
-        )
+        multiplier = _multiplier(parts, formats)
+        others = [_multiplier(parts, other) for other in setting.also_built]
         queue = fifo(
             parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
         )
@@ -130,6 +150,7 @@ class PeArray(Unit):
         index = index_accumulator(parts, bits=max(1, (self.accumulators - 1).bit_length()))
         lanes = self.lanes * self.elements
         blocks = [(multiplier, lanes), (memory, lanes), (queue, 1 if lockstep else self.elements)]
+        blocks += [(other, lanes) for other in others]
         blocks += [(index, self.elements)] * indexed
         if self.activation_registers:
             held = register_file(parts, entries=self.activation_registers, bits=formats.activations.bits)
@@ -164,3 +185,15 @@ class PeArray(Unit):
                 return parts.macro_table(parts.sram(ceil_div(words * bits, 8), bits))
             case None:
                 return parts.table(words, bits)
+
+
+def _multiplier(parts: Parts, formats: NumberFormats) -> Structure:
+    """One multiply-accumulator of a lane, priced by the silicon's logic family."""
+    floating = formats.weights in (NumberFormat.FLOAT16, NumberFormat.FLOAT32)
+    return mac(
+        parts,
+        weight_bits=formats.weights.bits,
+        activation_bits=formats.activations.bits,
+        accumulator_bits=formats.accumulators.bits,
+        number_format="float" if floating else "integer",
+    )

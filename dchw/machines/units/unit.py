@@ -53,6 +53,9 @@ class Setting:
     """Where a unit works: the machine around it, and what the storage format asks of that machine."""
 
     formats: NumberFormats
+    """What is multiplied; with several kinds of arithmetic, the widest."""
+    also_built: tuple[NumberFormats, ...]
+    """Other arithmetic whose multipliers are there, idle."""
     elements: int
     lanes: int
     weight_word_bits: int

@@ -1,0 +1,46 @@
+"""``huffman-int8``: as ``huffman``, with shared values as int8 and a scale per layer.
+
+What machines of integers hold: beside ``dense-int8`` it multiplies the same numbers in the same arithmetic, so that the
+two differ in storage alone. A shared value is integer x scale, scale = largest magnitude / 127 as float32; values that
+round to zero stay entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
+from dchw.compression.value_formats import round_to_format
+from dchw.formats import huffman
+from dchw.formats.packing.files import own_file
+from dchw.formats.packing.layout import PackShape
+from dchw.formats.packing.packed import PackedLayer, Parameters
+
+_NAME = "huffman-int8"
+
+
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+    packed = huffman.FORMAT.pack(layer, shape, replace(parameters, int8_codebook=True))
+    return replace(packed, storage=_NAME)
+
+
+def _file_bytes(network: CompressedNetwork) -> int:
+    layers = tuple(
+        replace(
+            layer,
+            codebook=round_to_format(layer.codebook, ValueFormat.INT8),
+            storage=replace(layer.storage, codebook_format=ValueFormat.INT8),
+        )
+        for layer in network.layers
+    )
+    return own_file(replace(network, layers=layers))
+
+
+FORMAT = replace(
+    huffman.FORMAT,
+    name=_NAME,
+    summary="Huffman-coded gaps and codes, with a codebook of int8 values and a scale",
+    pack=_pack,
+    file_bytes=_file_bytes,
+    integers=True,
+)
