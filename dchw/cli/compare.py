@@ -102,7 +102,15 @@ def command(
 
     target = chosen_machine(machine_names[0], settings)
     run = run_comparison(
-        files[0], target, storage, engine=engine, batch=batch, warm=warm, prototxt=prototxt, baseline=baseline
+        files[0],
+        target,
+        storage,
+        engine=engine,
+        batch=batch,
+        warm=warm,
+        prototxt=prototxt,
+        baseline=baseline,
+        keep=report is not None or fps is not None,
     )
     network, frame = run.network, run.frame
     if fps is not None:

@@ -150,7 +150,7 @@ class Compared:
     network: CompressedNetwork
     machine: Machine
     results: dict[str, SimResult]
-    """By storage format, in the order asked for."""
+    """By storage format, in the order asked for; only the last where the others are not kept."""
     frame: pd.DataFrame
 
 
@@ -164,8 +164,12 @@ def run_comparison(
     warm: bool,
     prototxt: Path | None,
     baseline: str | None = None,
+    keep: bool = True,
 ) -> Compared:
-    """Runs ``file`` in the named storage formats, all where none is named, with a progress bar."""
+    """Runs ``file`` in the named storage formats, all where none is named, with a progress bar.
+
+    ``keep``: hold every format's result; otherwise the last one's.
+    """
     import dchw
     from dchw.formats import STORAGE_FORMATS, storage_format
 
@@ -176,6 +180,8 @@ def run_comparison(
         task = bar.add_task("simulating", total=len(chosen))
 
         def finished(name: str, result: SimResult) -> None:
+            if not keep:
+                results.clear()
             results[name] = result
             bar.advance(task)
 

@@ -17,8 +17,28 @@ from dchw.graph.network import FloatArray
 @dataclass(frozen=True, eq=False)
 class _Known:
     inputs: tuple[FloatArray, ...]
-    weights: tuple[FloatArray, ...]
+    weights: tuple[_Weights, ...]
     out: FloatArray
+
+
+class _Weights:
+    """What weights there were: the bits of all that are not +0.0, and where; most of a pruned network's are."""
+
+    def __init__(self, weights: FloatArray) -> None:
+        bits = weights.reshape(-1).view(np.uint32)
+        self._shape, self._at = weights.shape, np.flatnonzero(bits)
+        if weights.size < 2**32:
+            self._at = self._at.astype(np.uint32)
+        self._bits = bits[self._at]
+
+    def equal(self, other: FloatArray) -> bool:
+        """Whether others are the same, bit by bit; -0.0 is another weight than +0.0, and no NaN gets this far."""
+        bits = other.reshape(-1).view(np.uint32)
+        return (
+            other.shape == self._shape
+            and int(np.count_nonzero(bits)) == self._bits.size
+            and bool((bits[self._at] == self._bits).all())
+        )
 
 
 class ForwardPass:
@@ -50,15 +70,11 @@ class ForwardPass:
             known is not None
             and all(one is other for one, other in zip(known.inputs, inputs, strict=True))
             and len(known.weights) == len(weights)
-            and all(_equal(one, other) for one, other in zip(known.weights, weights, strict=True))
+            and all(one.equal(other) for one, other in zip(known.weights, weights, strict=True))
         ):
             return known.out
         self.computed += 1
         out = compute()
-        self._known.setdefault(name, _Known(tuple(inputs), tuple(weights), out))
+        if name not in self._known:
+            self._known[name] = _Known(tuple(inputs), tuple(map(_Weights, weights)), out)
         return out
-
-
-def _equal(one: FloatArray, other: FloatArray) -> bool:
-    # -0.0 is another weight than +0.0, and no NaN gets this far
-    return one.shape == other.shape and bool((one.view(np.uint32) == other.view(np.uint32)).all())

@@ -83,13 +83,18 @@ def compare(
     chosen = list(STORAGE_FORMATS if storages is None else storages)
     check_baseline(baseline, chosen)
     rows, standings = [], []
-    for storage in chosen:
+
+    def add(storage: str) -> None:
+        # nothing of one format's run is held while the next is mapped
         workload = map_network(network, target, storage, inputs=inputs, batch=batch, passing=passing)
         result = replace(run_workload(workload, engine, warm=warm), network=network)
         if on_result is not None:
             on_result(storage, result)
         rows.append(comparison_row(network, result))
         standings.append(standing(storage, result))
+
+    for storage in chosen:
+        add(storage)
     return _framed(rows, standings, baseline)
 
 

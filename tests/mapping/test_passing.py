@@ -50,6 +50,15 @@ def test_a_format_whose_weights_differ_by_a_bit_is_computed_for_itself() -> None
     assert passing.value("op", (x.copy(),), lambda: weights * 5, (weights,)) is not first
 
 
+@pytest.mark.parametrize("other", [[0.0, 1.0, 0.0], [1.0, 0.0, -0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+def test_weights_are_the_same_where_every_zero_is(other: list[float]) -> None:
+    """Zeros are not held: a weight that moved, one more, one fewer, or a zero with a sign must show all the same."""
+    passing, x = ForwardPass(), np.ones(3, np.float32)
+    passing.value("op", (x,), lambda: x, (np.array([1.0, 0.0, 0.0], np.float32),))
+    again = passing.value("op", (x,), lambda: 2 * x, (np.array(other, np.float32),))
+    assert again[0] == 2
+
+
 @pytest.mark.parametrize("tile", [8, 2])
 def test_a_layer_is_packed_once_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     calls = []
