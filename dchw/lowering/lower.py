@@ -28,6 +28,7 @@ from dchw.lowering.decoding import chunks_held
 from dchw.lowering.feeding import feed
 from dchw.lowering.tensors import Fills, Tensors, hand_over
 from dchw.lowering.weights import Delivery, WeightStream
+from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
 from dchw.program.program import Program
@@ -68,6 +69,11 @@ class LoweredWindows(Windowed):
         self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
         self.notes: tuple[str, ...] = ()
 
+    @property
+    def expected(self) -> int:
+        """About how many firings there will be: those that compute, one an entry where entries come one by one."""
+        return sum(_computing(stage.layer, self.workload) for stage in self.workload.stages)
+
     def whole(self) -> Program:
         """The program in one piece, lowered anew."""
         return lower(self.workload, warm=self.warm)
@@ -92,6 +98,19 @@ class LoweredWindows(Windowed):
                     memory=self.workload.machine.dram,
                     coming=coming[len(moves) - 1 - number],
                 )
+
+
+def _computing(work: LayerWork, workload: Workload) -> int:
+    passes = np.count_nonzero(work.activity, axis=0)  # in which each column is worked
+    if not work.form.positions:
+        return int(passes.sum())
+    elements = workload.machine.pe_array.elements
+    if not work.needs(Need.DECODER) or workload.decodes_at_load:
+        return elements * int(passes.sum())
+    run_job, run_count = work.entries.run_job, work.entries.run_count
+    entries = np.bincount(run_job, run_count, passes.size)
+    empty = elements - np.bincount(run_job, minlength=passes.size)
+    return int((passes * (entries + empty)).sum()) + int(entries.sum()) * work.tiling.passes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -83,6 +83,11 @@ class Outlined(Windowed):
         """Those of the program."""
         return self._program.notes
 
+    @property
+    def expected(self) -> int:
+        """That of the program."""
+        return self._program.expected
+
     def whole(self) -> Program:
         """The program in one piece."""
         return self._program.whole()

@@ -45,6 +45,11 @@ class Windowed(ABC):
     def __repr__(self) -> str:
         return showing.line("Program", "in windows", f"{len(self.layers)} layers")
 
+    @property
+    def expected(self) -> int:
+        """Firings in all, about, as far as that can be said before there are windows; 0: nothing is said."""
+        return 0
+
     @abstractmethod
     def windows(self) -> Iterator[Window]:
         """The windows, in order; at least one."""

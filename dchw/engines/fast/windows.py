@@ -38,7 +38,7 @@ def run_windows(
 ) -> Timing | None:
     """Run a program window by window; None where it came to a standstill with firings left.
 
-    ``calls``: firings between two calls of ``on_progress``, which is told firings done and, as far as is known, in all.
+    ``calls``: firings between two calls of ``on_progress``, which is told firings done and, about, in all.
     """
     run = _Run(program)
     windows = program.windows()
@@ -47,7 +47,7 @@ def run_windows(
         tables = run.tables()
         while (state := firings.advance(tables, calls)) == firings.PAUSED:
             if on_progress is not None:
-                on_progress(int(tables.run.done), max(run.known, int(tables.run.done)))
+                on_progress(int(tables.run.done), max(run.known, program.expected))
         run.settle(tables)
         if state != firings.MORE:
             break
