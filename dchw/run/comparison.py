@@ -82,7 +82,8 @@ def compare(
     passing = ForwardPass()
     chosen = list(STORAGE_FORMATS if storages is None else storages)
     check_baseline(baseline, chosen)
-    rows, standings = [], []
+    rows: list[dict[str, object]] = []
+    standings: list[Standing] = []
 
     def add(storage: str) -> None:
         # nothing of one format's run is held while the next is mapped
