@@ -101,16 +101,16 @@ class LoweredWindows(Windowed):
 
 
 def _computing(work: LayerWork, workload: Workload) -> int:
-    passes = np.count_nonzero(work.activity, axis=0)  # in which each column is worked
+    passes = np.count_nonzero(work.activity, axis=0)  # in which each column is broadcast
+    columns, elements = int(passes.sum()), workload.machine.pe_array.elements
     if not work.form.positions:
-        return int(passes.sum())
-    elements = workload.machine.pe_array.elements
+        return 2 * columns
     if not work.needs(Need.DECODER) or workload.decodes_at_load:
-        return elements * int(passes.sum())
+        return (1 + elements) * columns
     run_job, run_count = work.entries.run_job, work.entries.run_count
     entries = np.bincount(run_job, run_count, passes.size)
-    empty = elements - np.bincount(run_job, minlength=passes.size)
-    return int((passes * (entries + empty)).sum()) + int(entries.sum()) * work.tiling.passes
+    empty = elements - np.bincount(run_job[run_count > 0], minlength=passes.size)
+    return columns + int((passes * (entries + empty)).sum()) + int(entries.sum()) * work.tiling.passes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
