@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 @baseline_option
 @click.option("--csv", "csv_folder", type=click.Path(path_type=Path), help="Folder for every table as CSV.")
 @click.option("--parquet", "parquet_folder", type=click.Path(path_type=Path), help="Folder for every table as Parquet.")
-@click.option("--figures", "figure_folder", type=click.Path(path_type=Path), help="Folder for SVG and PDF figures.")
+@click.option(
+    "--figures",
+    "figure_folder",
+    type=click.Path(path_type=Path),
+    help="Folder for SVG and PDF figures; a study's as PNG too.",
+)
 @click.option("--title", default="", help="Instead of the title that names network and machine.")
 @click.option("--author", default="", help="Printed below the title.")
 @click.option("--date", default="", help="Printed below the title, as it is written here.")
@@ -63,7 +68,7 @@ def command(
     Of DIR, the folder of a study, the page shows the Pareto front, effects and every point.
     """
     if Path(file).is_dir():
-        _study_report(context, file, out, as_json)
+        _study_report(context, file, out, figure_folder, as_json)
         return
     from dchw.reports import Heading, write_report, write_tables
 
@@ -103,22 +108,32 @@ def command(
         click.echo(f"wrote {path}")
 
 
-def _study_report(context: click.Context, folder: str, out: Path, as_json: bool) -> None:
+def _study_report(context: click.Context, folder: str, out: Path, figure_folder: Path | None, as_json: bool) -> None:
     """The page of a study; an option that only a comparison knows is an error, not ignored."""
     from dchw.reports.study import write_study_report
 
     for parameter in context.command.params:
         assert parameter.name is not None
         given = context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-        if given and parameter.name not in ("file", "out", "as_json"):
+        if given and parameter.name not in ("file", "out", "figure_folder", "as_json"):
             raise click.UsageError(f"{parameter.opts[-1]}: {folder} is a study, which has run already; leave it out")
     page = write_study_report(out, folder, command=typed_command(context))
+    written = [out]
+    if figure_folder is not None:
+        from dchw.reports.study_figures import write_study_figures
+
+        written += write_study_figures(page, figure_folder)
     if as_json:
         print_json(
             "report",
-            {"points": page.points, "choices": [choice.sentence for choice in page.choices], "files": [str(out)]},
+            {
+                "points": page.points,
+                "choices": [choice.sentence for choice in page.choices],
+                "files": [str(path) for path in written],
+            },
         )
         return
     for choice in page.choices:
         click.echo(f"A likely choice: {choice.sentence}")
-    click.echo(f"wrote {out}")
+    for path in written:
+        click.echo(f"wrote {path}")

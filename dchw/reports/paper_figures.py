@@ -6,7 +6,7 @@ Needs the extra ``plots`` (matplotlib), which nothing else in the package import
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,15 +68,21 @@ def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) ->
     }
     if not tables.frames.empty:
         drawings["frame"] = _frame(tables)
+    return save_drawings(drawings, folder, FORMATS)
+
+
+def save_drawings(drawings: Mapping[str, Figure], folder: str | Path, formats: Sequence[str]) -> list[Path]:
+    """Figures by name as files of each format, the same bytes every time; the paths written."""
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     target = Path(folder)
     written = []
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, drawing in drawings.items():
-            for suffix in FORMATS:
+            for suffix in formats:
                 path = target / f"{name}.{suffix}"
                 with styled():
-                    drawing.savefig(path, metadata={"Date": None} if suffix == "svg" else {"CreationDate": None})
+                    drawing.savefig(path, metadata=undated.get(suffix))
                 written.append(path)
     except OSError as error:
         raise DchwError(f"{target}: cannot be written ({error}); choose another folder") from None

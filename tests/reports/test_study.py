@@ -90,6 +90,16 @@ def test_the_verb_and_what_it_refuses(folder: Path, tmp_path: Path) -> None:
     assert "is a study, which has run already; leave it out" in done.stderr
 
 
+def test_static_figures(folder: Path, tmp_path: Path) -> None:
+    words = ["report", str(folder), "--out", str(tmp_path / "r.html"), "--figures", str(tmp_path / "f"), "--json"]
+    done = CliRunner().invoke(group, words, catch_exceptions=False)
+    wanted = {f"{name}.{suffix}" for name in ("front", "effects") for suffix in ("svg", "pdf", "png")}
+    assert {Path(path).name for path in json.loads(done.stdout)["files"]} == {*wanted, "r.html"}
+    drawn = (tmp_path / "f" / "front.svg").read_text(encoding="utf-8")
+    assert "latency (us)" in drawn
+    assert (tmp_path / "f" / "effects.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_nothing_to_show(tmp_path: Path) -> None:
     dchw.save(tiny_network(), tmp_path / "tiny.dchw")
     dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": {"huffman.units": [7]}}).run(tmp_path / "out")
