@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from dchw.graph.coverage import Coverage, Parameters, Place
 from dchw.reports.figures import draw
 from dchw.reports.style import Heading, number, prefix, quantity, unit_name, unit_rank, whole
 from dchw.reports.tables import WHOLE_RUN, ReportTables
@@ -102,6 +103,7 @@ def render(
             dominant={"before": _dominant(tables, storages[0]), "after": _dominant(tables, storages[-1])},
             labels=_labels(network, results),
             setup=_setup(network, machine, last, command, versions),
+            in_no_layer=_in_no_layer(network.coverage),
             recipe=list(_flat(network.recipe)),
             measured=list(_flat(network.results)),
             machine_rows=list(_flat(machine.dump())),
@@ -206,6 +208,7 @@ def _setup(
             f"{network.name}: {len(network.layers)} layers, {whole(weights)} weights, {number(100 * kept / weights)} % "
             f"of them kept; {whole(result.costs.work.macs // workload.batch)} MACs per inference uncompressed",
         ),
+        ("Coverage", network.coverage.sentence()),
         (
             "Machine",
             f"{machine.name}: {machine.description} ({number(machine.clock_hz / 1e6, 4)} MHz, "
@@ -311,6 +314,22 @@ def _unit_rows(tables: ReportTables) -> list[dict[str, Any]]:
                 "area": number(float(row["area_mm2"])),
             }
         rows.append({"unit": unit_name(unit), "stage": frame[frame["unit"] == unit]["stage"].iloc[0], **cells})
+    return rows
+
+
+def _in_no_layer(coverage: Coverage) -> list[dict[str, str]]:
+    """What is left out, one by one, then what is stored as it is, by its reason."""
+    rows = [
+        {"what": row.name, "where": "left out", "parameters": whole(row.parameters), "why": row.reason}
+        for row in coverage.at(Place.LEFT_OUT)
+    ]
+    stored: dict[str, list[Parameters]] = {}
+    for row in coverage.at(Place.STORED):
+        stored.setdefault(row.reason, []).append(row)
+    for reason, held in stored.items():
+        names = held[0].name if len(held) == 1 else f"{held[0].name} and {len(held) - 1} more"
+        total = whole(sum(row.parameters for row in held))
+        rows.append({"what": names, "where": "stored as it is", "parameters": total, "why": reason})
     return rows
 
 

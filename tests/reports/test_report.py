@@ -13,9 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from dchw.graph.coverage import LeftOut
+from dchw.graph.operations import Operation, OperationKind
 from dchw.quantities import DchwError
 from dchw.reports import ReportTables, build_tables, write_report, write_tables
 from dchw.reports.figures import draw
@@ -280,3 +283,22 @@ def test_importing_the_report_needs_no_drawing_library() -> None:
     script = "import sys, dchw.reports; print(*sorted({'matplotlib', 'plotly', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_what_is_in_no_layer_stands_on_the_page(tmp_path: Path) -> None:
+    made = comparison()
+    graph = made.network.graph
+    lost = LeftOut(name="head.rel_pos", parameters=1200, reason="the forward pass does not read it")
+    table = Operation(
+        name="scale <1>", kind=OperationKind.CONSTANT, attributes={"value": np.ones(6)}, output_shape=(6,)
+    )
+    network = replace(made.network, graph=replace(graph, operations=(*graph.operations, table), left_out=(lost,)))
+    path = tmp_path / "report.html"
+    write_report(path, network, made.machine, made.results, made.frame, command=COMMAND)
+    text = html.unescape(path.read_text(encoding="utf-8"))
+    assert network.coverage.share < 1
+    assert network.coverage.sentence() in text
+    found = re.search(r"Parameters in no layer.*?</table>", text, re.DOTALL)
+    assert found is not None
+    for part in ("head.rel_pos", whole(1200), lost.reason, "scale <1>", "used directly, not as the weights of a layer"):
+        assert part in found[0]
