@@ -82,7 +82,9 @@ def knee(target: Path) -> str:
             units = part["huffman.units"]
             axes.plot(units, part["latency_us"], "o-", color=BLUE)
             for x, y, bound in zip(units, part["latency_us"], part["bound_by"], strict=True):
-                axes.annotate(bound, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=6, color=BLUE)
+                axes.annotate(
+                    bound, (x, y), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=6, color=BLUE
+                )
             axes.set_xscale("log", base=2)
             axes.set_xticks(list(units), [str(value) for value in units])
             axes.set_ylim(0)

@@ -114,7 +114,7 @@ def soak_machines(tally: Tally, until: float, seed: int) -> None:
             workload = map_network(network_of(drawn), machine_of(rng), storage)
             program = lower(workload, warm=rng.random() < 0.3)
             fast, slow = (run_program(program, engine, record=True) for engine in ("fast", "reference"))
-            difference = first_difference(program, fast, slow)
+            difference = first_difference(fast, slow, program)
             if difference:
                 tally.faults.append(f"machine: {difference}")
                 return "DIFFERENT"
