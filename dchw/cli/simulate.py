@@ -158,6 +158,7 @@ def command(
         *(f"Warning: {warning}" for warning in result.costs.warnings),
     ]
     print_table(head, result.layers_frame(), facts, main=_LAYER_COLUMNS)
+    print_table("Bytes by stream, as packed and as they crossed the DRAM", result.streams_frame(), _STREAM_NOTES)
     if explain:
         print_table("Order of loops of every layer", result.mapping_frame(), _MAPPING_NOTES, main=_MAPPING_COLUMNS)
     print_table(
@@ -172,6 +173,12 @@ def command(
     kinds = nodes["node"].str.replace(r"\[\d+\]$", "", regex=True).rename("kind of node")
     means = nodes.groupby(["unit", kinds], sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].mean()
     print_table("Cycles of a node, mean over the nodes of a kind", means.round(1).reset_index())
+
+
+_STREAM_NOTES = (
+    "again: what reading exceeds packing by, ends of bursts and weights that are read in several passes; tensors are "
+    "not packed.",
+)
 
 
 def _memory_facts(memory: MemoryRun | None) -> list[str]:

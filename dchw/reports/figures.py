@@ -58,6 +58,7 @@ def draw(tables: ReportTables, machine: Machine) -> dict[str, Drawing]:
         _components(tables),
         _layers_by_component(tables),
         _traffic(tables),
+        _streams(tables),
         roofline(tables, machine),
         _activity(tables),
         _gantt(tables),
@@ -234,10 +235,28 @@ def roofline(tables: ReportTables, machine: Machine) -> Drawing:
     caption = (
         "Roofline: what each layer reaches against the machine's peak and its DRAM's peak bandwidth, stored as "
         f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs are products with a "
-        "non-zero weight, the same in every storage format. A layer's time is what it adds to the run, from the "
-        "last finish of the layers before it to its own: work done before that can lift it over the roof."
+        "non-zero weight, the same in every storage format. A layer's time is what it adds to the run, or "
+        "the work of its busiest resource where that is more because it began earlier: none lies over a roof."
     )
     return Drawing("roofline", caption, {"data": data, "layout": layout})
+
+
+def _streams(tables: ReportTables) -> Drawing:
+    """What the traffic consists of, whatever its size."""
+    totals = tables.traffic.groupby("storage")["dram_bytes"].sum().reindex(_storages(tables))
+    data = [
+        pieces.bars(
+            100 * _pivot(tables.traffic, "stream", name, "dram_bytes", tables) / totals,
+            name.replace("_", " "),
+            look,
+            "%",
+        )
+        for name, look in _present(STREAMS, tables.traffic["stream"])
+    ]
+    layout = pieces.axes(len(totals), "share of the bytes moved by DRAM commands (%)")
+    layout["xaxis"] |= {"range": [0, 100]}
+    caption = "The same traffic as shares of each storage format’s own: which streams the bytes are."
+    return Drawing("streams", caption, {"data": data, "layout": layout})
 
 
 def _activity(tables: ReportTables) -> Drawing:

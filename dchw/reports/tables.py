@@ -15,6 +15,7 @@ from dchw.costs import per_frame
 from dchw.dram.idle import IdleState
 from dchw.files import write_frame
 from dchw.quantities import DchwError
+from dchw.run.roofs import roofs_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,9 +211,11 @@ def _layers(results: Mapping[str, SimResult]) -> pd.DataFrame:
     before = finish.transform(lambda ends: ends.cummax().shift(fill_value=0))
     layers["added_cycles"] = (layers["finish_cycle"] - before).clip(lower=0)
     layers["added_us"] = layers["added_cycles"] / clock_hz * 1e6
-    added = layers["added_cycles"]
+    active = _stacked({name: roofs_frame(result).drop_duplicates("layer") for name, result in results.items()})
+    layers = layers.merge(active[["storage", "layer", "active_cycles"]], on=["storage", "layer"], how="left")
+    cycles = layers["active_cycles"]
     moved = layers["dram_read_bytes"] + layers["dram_write_bytes"]
-    layers["macs_per_cycle"] = layers["useful_macs"] / added.where(added > 0, np.nan)
+    layers["macs_per_cycle"] = layers["useful_macs"] / cycles.where(cycles > 0, np.nan)
     layers["macs_per_dram_byte"] = layers["useful_macs"] / moved.where(moved > 0, np.nan)
     return layers
 

@@ -63,7 +63,7 @@ def roofs_frame(result: SimResult) -> pd.DataFrame:
     peak = machine.pe_array.macs_per_cycle
     roofs = {roof.name: roof for roof in machine_roofs(machine)}
     rows = []
-    for index, bound in enumerate(layer_bounds(result.workload, result.program, result.timing)):
+    for index, bound in enumerate(layer_bounds(result.workload, result.outline, result.timing)):
         works = result.workload.works(bound.layer)
         active = max(float(bound.own_cycles), *bound.work_cycles.values(), 1.0)
         useful = sum(work.multiplications for work in works)
@@ -89,7 +89,7 @@ def roofs_frame(result: SimResult) -> pd.DataFrame:
 def _amounts(result: SimResult, index: int, layer: str) -> dict[str, float]:
     """What a layer takes from each roof, by the roof's name."""
     machine, work = result.workload.machine, result.workload.works(layer)[0]
-    flows = [flow for flow in result.program.flows if flow.layer == index]
+    flows = [flow for flow in result.outline.flows if flow.layer == index]
     words = sum(flow.activation_reads[Stream.ACTIVATIONS] for flow in flows)
     amounts = {
         "weight SRAM": sum(flow.entries for flow in flows) * work.entry_bits / 8,
