@@ -134,9 +134,10 @@ widths = ask("index_width", ["storage", "recipe.index_bits", "pointers", "packed
 # %% [markdown]
 # ## 5. How much SRAM keeps weights out of the DRAM?
 #
-# **As much as the packed weights, and not a byte less: it is a cliff.** Warm, LeNet-300-100 in int8 (270 kB) reads 238 kB
-# with 256 KiB and 0.8 kB with 1 MiB, at a sixth of the energy. Huffman-coded (25 kB) it is over the cliff at 64 KiB.
-# SqueezeNet is held by its activations: from 64 KiB to 1 MiB its energy changes by less than 1 % in int8 and 2 % coded.
+# **As much as the packed weights, and not a byte less: it is a cliff.** Warm, LeNet-300-100 in int8 (270 kB) reads
+# 238 kB with 256 KiB and 0.8 kB with 1 MiB, at a sixth of the energy. Huffman-coded (25 kB) it is over the cliff at
+# 64 KiB. SqueezeNet is held by its activations: from 64 KiB to 1 MiB its energy changes by less than 1 % in int8 and
+# 2 % coded.
 
 # %%
 srams = ask("sram_size", ["storage", "weight_sram.size_bytes", *figures, "area_mm2"])
@@ -145,9 +146,9 @@ srams = ask("sram_size", ["storage", "weight_sram.size_bytes", *figures, "area_m
 # ## 6. LPDDR4X, 5, 5X or 6?
 #
 # **It matters to who reads dense weights.** LeNet-300-100 in int8 takes 46 % less time on LPDDR5X than on LPDDR4X and
-# 42 % less energy; Huffman-coded, 3 % and 28 %. SqueezeNet, which its array and its decode units bound, gains at most 2 %
-# of time and saves 3 % of energy in int8, 9 % coded. At four channels LPDDR6 is slower than LPDDR5X here, as its channels
-# have 12 bits. The energies of LPDDR5, 5X and 6 rest on assumed pJ per bit.
+# 42 % less energy; Huffman-coded, 3 % and 28 %. SqueezeNet, which its array and its decode units bound, gains at most
+# 2 % of time and saves 3 % of energy in int8, 9 % coded. At four channels LPDDR6 is slower than LPDDR5X here, as its
+# channels have 12 bits. The energies of LPDDR5, 5X and 6 rest on assumed pJ per bit.
 
 # %%
 standards = ask("dram_standard", ["storage", "dram.standard", *figures])
