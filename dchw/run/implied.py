@@ -55,18 +55,14 @@ def implied_counts(workload: Workload, program: Outline) -> Counter[Key]:
     """Events that working a workload takes; of the program only which layers are decoded and what is requested."""
     implied: Counter[Key] = Counter()
     names = {id(unit): name for name, unit in workload.machine.units.items()}
-    decodes: dict[str, int] = {}
     for stage in workload.stages:
-        name = stage.layer.name
-        if name not in decodes:
-            decodes[name] = _decodes(workload, program, stage.layer)
-        _Implied(workload.machine, stage, decodes[name], names, implied).collect()
+        _Implied(workload.machine, stage, _decodes(workload, program, stage.layer), names, implied).collect()
     _requests(workload, program, implied)
     return implied
 
 
 def _decodes(workload: Workload, program: Outline, work: LayerWork) -> int:
-    """How often the decode units go through a layer's chunks: once a pass at use; at load once if the layer is kept
+    """How often the decode units go through a stage's chunks: once a pass at use; at load once if the layer is kept
     decoded, and not at all where it is in the SRAM from the run before."""
     machine = workload.machine
     if machine.huffman.placement is Placement.USE or not work.needs(Need.DECODER):
