@@ -87,6 +87,8 @@ def fits(value: object, kind: Any) -> bool:
     plain = origin or kind
     if not isinstance(plain, type):
         return plain is not Callable or callable(value)
+    if getattr(plain, "_is_protocol", False) and not getattr(plain, "_is_runtime_protocol", False):
+        return True  # Python cannot tell; whoever uses the value will
     if issubclass(plain, Sequence) and plain is not str and isinstance(value, (str, bytes)):
         return False  # a word is not a list of its letters
     return isinstance(value, plain) if plain is not type(None) else value is None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from dchw.config import Config, Positive
 from dchw.technology.scaling import MAX_NODE_NM, MIN_NODE_NM
@@ -36,11 +36,16 @@ _SHORT = {"float32": "fp32", "float16": "fp16"}
 _LONG = {short: long for long, short in _SHORT.items()}
 
 
+_AS_TEXT = r"(\w+?)\s*x\s*(\w+)\s*->\s*(\w+)"
+
+
 class NumberFormats(Config):
     """What is multiplied with what and added up in what; they set widths and energies.
 
     Written field by field, or as one text: ``fp16xfp16->fp32``, ``int8xint8->int32``.
     """
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"], "pattern": f"^{_AS_TEXT}$"})
 
     weights: NumberFormat = NumberFormat.FLOAT16
     """Of weights and shared values as they are multiplied."""
@@ -54,7 +59,7 @@ class NumberFormats(Config):
     def _from_text(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        match = re.fullmatch(r"(\w+?)\s*x\s*(\w+)\s*->\s*(\w+)", value.strip())
+        match = re.fullmatch(_AS_TEXT, value.strip())
         if match is None:
             raise ValueError(f"expected WEIGHTSxACTIVATIONS->SUMS, such as int8xint8->int32; got {value!r}")
         return dict(zip(cls.model_fields, (_LONG.get(word, word) for word in match.groups()), strict=True))

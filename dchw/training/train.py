@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
-from dchw.arguments import checked
 from dchw.compression.recipe import Recipe
 from dchw.quantities import ConfigError, DchwError
 from dchw.training.batches import Batches, Batching, GivenBatches
@@ -26,7 +25,6 @@ from dchw.training.weights import weights_of
 DEFAULT_EPOCHS = 10
 
 
-@checked
 def train(
     module: nn.Module,
     batches: Iterable[Any],

@@ -226,8 +226,14 @@ def with_header(text: bytes, body: bytes = b"") -> bytes:
     ("data", "message"),
     [
         (b"", "header length: expected 8 bytes; got a file of 0"),
-        (b"\x10" + bytes(7) + b"{", "header: expected 16 bytes; got 1; the file is damaged or cut"),
-        (with_header(b"{}"), "metadata: expected a .dchw file; got something else or a damaged header"),
+        (
+            b"\x10" + bytes(7) + b"{",
+            "expected a .dchw file; got something else, or one with a damaged header",
+        ),
+        (
+            with_header(b"{}"),
+            "expected a .dchw file; got something else, or one with a damaged header",
+        ),
         (
             with_header(b'{"__metadata__":{"dchw":"2.00000"}}'),
             "format version: expected 1; got 2; read it with a dchw that knows this version",

@@ -169,7 +169,7 @@ def test_a_word_that_does_not_fit_is_named():
     )
     assert "columns_per_burst: expected a power of two; got 3" in error("codes.columns_per_burst", 3)
     assert "no entry 'nowhere'" in error("codes.source", "nowhere")
-    with pytest.raises(ValueError, match="at most 62 bits"):
+    with pytest.raises(ConfigError, match="at most 62 bits"):
         CommandCodes(beats_per_clock=1, columns_per_burst=1, words={"X": " | ".join(["L"] * 63)}, source="none")
 
 

@@ -89,7 +89,7 @@ def test_refresh_and_standard_must_fit():
 
 
 def test_watermarks_must_fit():
-    with pytest.raises(ValueError, match="write_low and write_high"):
+    with pytest.raises(ConfigError, match="write_low and write_high"):
         Controller(write_low=0.9)
 
 

@@ -59,7 +59,8 @@ FAULTS = {
         {"fc": np.ones((0, 8))},
         {},
     ),
-    "network n, layer 'fc': expected weights [out, in] or [out, in/groups, kh, kw]; got shape (3,); reshape them": (
+    "network n, layer 'fc': expected weights [out, in] or [out, in/groups, kh, kw] "
+    "(or one or three sizes of a kernel); got shape (3,); reshape them": (
         {"fc": np.ones(3)},
         {},
     ),

@@ -74,6 +74,7 @@ class PeArray(Unit):
     multipliers beside the others, one result a lane and cycle. A storage format of integers is multiplied in the
     first integer one; all others in ``formats``."""
     dense_zeros: DenseZeros = DenseZeros.MULTIPLIED
+    """What a dense pass does with columns of zero activations: multiply them, or skip them as for sparse weights."""
     fill_cycles: NonNegative | None = Field(default=None, le=1 << 20)
     """Cycles that every dense pass loses to filling and draining the array. Default: ``elements + lanes - 2``, the
     cycles by which operands that go from neighbour to neighbour reach the last multiplier of a grid later than the
