@@ -152,7 +152,10 @@ def _kind_text(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return str(schema["const"])
-    writer = _KINDS.get(schema.get("type", ""))
+    kind = schema.get("type", "")
+    if isinstance(kind, list):
+        return ", or ".join(_kind_text({**schema, "type": one}, defs) for one in kind)
+    writer = _KINDS.get(kind)
     return "anything" if writer is None else writer(schema, defs)
 
 
