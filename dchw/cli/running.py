@@ -174,10 +174,10 @@ def run_comparison(
     from dchw.formats import STORAGE_FORMATS, storage_format
 
     network = load_compressed(file, prototxt)
-    chosen = [storage_format(name).name for name in storages] or list(STORAGE_FORMATS)
+    chosen = [storage_format(name).name for name in storages] or None
     results: dict[str, SimResult] = {}
     with progress() as bar:
-        task = bar.add_task("simulating", total=len(chosen))
+        task = bar.add_task("simulating", total=len(chosen or STORAGE_FORMATS))
 
         def finished(name: str, result: SimResult) -> None:
             if not keep:
@@ -248,6 +248,7 @@ def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: An
         "are of a chip that holds what the row needs; beside the total, of one chip for all formats.",
         f"DRAM energy: {result.costs.scope}.",
     ]
+    notes += [f"Left out: {error}" for error in frame.attrs.get("left_out", {}).values()]
     notes += [f"Note: {note}" for note in (*result.notes, *network.graph.notes)]
     notes += [f"Warning: {warning}" for warning in result.costs.warnings]
     return list(dict.fromkeys(notes))

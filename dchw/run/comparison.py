@@ -14,6 +14,7 @@ from dchw.graph.network import Array
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import map_network
+from dchw.quantities import DchwError, SimulationError
 from dchw.run.simulation import Engine, SimResult, check_engine, run_workload
 from dchw.run.verdict import Standing, check_baseline, choose_baseline, ratios, standing, verdict
 
@@ -43,7 +44,8 @@ def compare(
     on
         A `Machine`, the name of a preset, or the path of a machine's YAML file.
     storages
-        Names of storage formats, in the order of the rows. Default: all that are known.
+        Names of storage formats, in the order of the rows. Default: all that are known and that the machine can work;
+        ``attrs["left_out"]`` says of the others why not.
     engine, inputs, batch, warm
         As for `simulate`.
     baseline
@@ -65,7 +67,7 @@ def compare(
     Raises
     ------
     DchwError
-        As `simulate`, and for a baseline that is none of the rows.
+        As `simulate` for a named format, or where all are refused; and for a baseline that is none of the rows.
 
     Examples
     --------
@@ -94,9 +96,19 @@ def compare(
         rows.append(comparison_row(network, result))
         standings.append(standing(storage, result))
 
+    refused: dict[str, DchwError] = {}
     for storage in chosen:
-        add(storage)
-    return _framed(rows, standings, baseline)
+        try:
+            add(storage)
+        except DchwError as error:
+            if storages is not None or storage == baseline or isinstance(error, SimulationError):
+                raise
+            refused[storage] = error
+    if refused and not rows:
+        raise next(iter(refused.values()))
+    frame = _framed(rows, standings, baseline)
+    frame.attrs["left_out"] = {storage: str(error) for storage, error in refused.items()}
+    return frame
 
 
 def comparison_frame(
