@@ -100,12 +100,15 @@ def test_four_writers_killed_at_random(tmp_path: Path) -> None:
     process = start_program(
         [sys.executable, "-m", "tests.studies.valley", str(tmp_path / "s"), str(BUDGET), "4", str(gates)]
     )
-    while process.poll() is None and killed < 5:
+    late = time.monotonic() + 60
+    while process.poll() is None and killed < 5 and time.monotonic() < late:
         found = children(process.pid)
-        if len(found) == 4 and list((tmp_path / "s" / "parts").glob("*")):
+        # a worker that dies while others have nothing to do need not be replaced
+        if len(found) >= 2 and list((tmp_path / "s" / "parts").glob("*")):
             os.kill(chance.choice(found), signal.SIGKILL)
             killed += 1
             (gates / str(killed)).touch()
+            time.sleep(0.3)
         time.sleep(0.02)
     (gates / "open").touch()
     _, said = process.communicate(timeout=120)
