@@ -6,6 +6,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from dchw.extras import extras_named as _extras_named
+from dchw.late import offer as _offer
 from dchw.quantities import ConfigError, DchwError, FileFormatError, SimulationError
 
 if _TYPE_CHECKING:
@@ -73,6 +74,36 @@ __all__ = [
     "study",
     "train",
 ]
+
+
+def _network_from_module() -> object:
+    with _extras_named():
+        from dchw.importers.torch.module import network_from_module
+    return network_from_module
+
+
+def _network_from_arrays() -> object:
+    from dchw.importers.arrays import network_from_arrays
+
+    return network_from_arrays
+
+
+def _run_plots() -> object:
+    from dchw.reports.plots import RunPlots
+
+    return RunPlots
+
+
+def _comparison_plots() -> object:
+    from dchw.reports.plots import ComparisonPlots
+
+    return ComparisonPlots
+
+
+_offer("Network.from_module", _network_from_module)
+_offer("Network.from_arrays", _network_from_arrays)
+_offer("SimResult.plot", _run_plots)
+_offer("Comparison.plot", _comparison_plots)
 
 
 def __getattr__(name: str) -> object:

@@ -21,6 +21,10 @@ class Stream(StrEnum):
     OUTPUTS = "outputs"
 
 
+STREAMS = tuple(Stream)
+"""In order, which is how arrays index them."""
+
+
 class Event(StrEnum):
     """What a unit does that costs energy, once per count."""
 

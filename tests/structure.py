@@ -20,7 +20,7 @@ def picture() -> str:
     files = sources()
     uses: dict[str, set[str]] = {}
     for module, source in files.items():
-        uses.setdefault(part_of(module), set()).update(part_of(other) for other, _ in imports(source, files))
+        uses.setdefault(part_of(module), set()).update(part_of(other) for other in imports(source, files))
     lines = []
     for row in reversed(ROWS):
         lines.append("-" * 100)

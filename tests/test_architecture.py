@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "dchw"
 # From the ground up; a part may import parts of lower rows only (and itself). Names are modules or packages of dchw.
 ROWS = (
     ("compiling", "kernel_cache", "quantities"),
-    ("arguments", "extras", "showing"),
+    ("arguments", "extras", "late", "showing"),
     ("config", "files", "tables", "compile", "vocabulary"),
     ("graph", "technology"),
     ("compression", "traces"),
@@ -35,14 +35,6 @@ ROWS = (
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
-# imports inside functions that reach upward on purpose: conveniences on a class, resolved when they are called
-CONVENIENCES = {
-    ("dchw.graph.network", "dchw.importers.arrays"),  # Network.from_arrays
-    ("dchw.graph.network", "dchw.importers.torch.module"),  # Network.from_module
-    ("dchw.run.simulation", "dchw.reports.plots"),  # SimResult.plot
-    ("dchw.run.table", "dchw.reports.plots"),  # Comparison.plot
-}
-
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -61,11 +53,10 @@ def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(source: str, known: Iterable[str]) -> list[tuple[str, bool]]:
-    """(module of dchw that is imported, whether at the top); text that names a module counts beside importlib."""
+def imports(source: str, known: Iterable[str]) -> list[str]:
+    """Modules of dchw that are imported, wherever; text that names one counts beside importlib."""
     known = set(known)
     tree = ast.parse(source)
-    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
     dynamic = any(
         (isinstance(node, ast.Import) and any(alias.name.startswith("importlib") for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "importlib")
@@ -81,27 +72,22 @@ def imports(source: str, known: Iterable[str]) -> list[tuple[str, bool]]:
             names = [alias.name for alias in node.names]
         elif dynamic and isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known:
             names = [node.value]
-        found += [(name, id(node) not in inside) for name in names if name in known and name != "dchw"]
+        found += [name for name in names if name in known and name != "dchw"]
     return found
 
 
 def offences(module: str, source: str, known: Iterable[str]) -> list[str]:
     part = part_of(module)
-    bad = []
-    for other, top in imports(source, known):
-        upward = part != "__init__" and part_of(other) != part and RANK[part_of(other)] >= RANK[part]
-        if upward and (top or (module, other) not in CONVENIENCES):
-            bad.append(f"{module} imports {other}, which lies downstream of it")
-    return bad
+    return [
+        f"{module} imports {other}, which lies downstream of it"
+        for other in imports(source, known)
+        if part != "__init__" and part_of(other) != part and RANK[part_of(other)] >= RANK[part]
+    ]
 
 
 def circles(files: Mapping[str, str]) -> list[list[str]]:
-    """Groups of modules that reach each other by imports, those for types included; conveniences do not count."""
-    graph = {
-        module: {other for other, _ in imports(source, files) if (module, other) not in CONVENIENCES} - {module}
-        for module, source in files.items()
-        if module != "dchw"
-    }
+    """Groups of modules that reach each other by imports, those for types and inside functions included."""
+    graph = {module: set(imports(source, files)) - {module} for module, source in files.items() if module != "dchw"}
     reach: dict[str, set[str]] = {}
     for module in graph:
         seen: set[str] = set()
@@ -128,12 +114,6 @@ def test_no_import_against_the_flow() -> None:
 
 def test_no_circles() -> None:
     assert circles(sources()) == []
-
-
-def test_every_allowance_is_needed() -> None:
-    files = sources()
-    made = {(module, other) for module, source in files.items() for other, _ in imports(source, files)}
-    assert CONVENIENCES - made == set()
 
 
 @pytest.mark.parametrize(

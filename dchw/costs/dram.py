@@ -22,7 +22,7 @@ from dchw.engines.result import MemoryTimes
 from dchw.machines.machine import Machine
 from dchw.program.outline import Outline
 from dchw.technology.figure import Figure
-from dchw.vocabulary import Event, Stream
+from dchw.vocabulary import STREAMS, Event
 
 
 def dram_account(machine: Machine, memory: MemoryTimes | None, program: Outline) -> tuple[list[CostRow], str]:
@@ -53,6 +53,5 @@ def dram_account(machine: Machine, memory: MemoryTimes | None, program: Outline)
 
 def _places(amounts: NDArray[np.int64], program: Outline) -> Iterator[tuple[float, tuple[str, str]]]:
     """What is not zero of an array by stream and layer, with the names of its layer and stream."""
-    streams = [stream.value for stream in Stream]
     for number, layer in zip(*amounts.nonzero(), strict=True):
-        yield float(amounts[number, layer]), (program.layers[layer], streams[number])
+        yield float(amounts[number, layer]), (program.layers[layer], STREAMS[number].value)

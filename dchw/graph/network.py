@@ -34,6 +34,7 @@ from dchw.graph.operations import (
     read_only,
     rebuild,
 )
+from dchw.late import maker
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
@@ -220,12 +221,10 @@ class Network:
         keep_example: bool = True,
     ) -> Network:
         """The graph of any ``torch.nn.Module``, nested ones included, captured on an example input (batch first)."""
-        with extras_named():
-            from dchw.importers.torch.module import network_from_module
-
-        return network_from_module(
+        network: Network = maker("Network.from_module")(
             module, example_input, name=name, fold_normalisation=fold_normalisation, keep_example=keep_example
         )
+        return network
 
     @classmethod
     def from_arrays(
@@ -245,9 +244,7 @@ class Network:
         ``inputs[layer]`` (without batch axis for one vector, or with one) becomes that layer's recorded input; a
         layer without one gets seeded activations when simulated. ``activation`` is applied after every layer.
         """
-        from dchw.importers.arrays import network_from_arrays
-
-        return network_from_arrays(
+        network: Network = maker("Network.from_arrays")(
             name,
             weights,
             inputs=inputs or {},
@@ -256,6 +253,7 @@ class Network:
             activation=activation,
             notes=notes,
         )
+        return network
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (Network, fields_of(self))

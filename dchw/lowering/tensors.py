@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
-from dchw.lowering.weights import REQUEST_QUEUE, STREAMS
+from dchw.lowering.weights import REQUEST_QUEUE
 from dchw.machines.machine import Machine
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
-from dchw.vocabulary import Stream
+from dchw.vocabulary import STREAMS, Stream
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,9 +21,8 @@ from dchw.mapping.residency import dram_bytes, kept_decoded, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.quantities import DchwError
-from dchw.vocabulary import Stream
+from dchw.vocabulary import STREAMS, Stream
 
-STREAMS = list(Stream)
 REQUEST_QUEUE = 4
 """Requests that may wait between a DMA channel and the memory controller."""
 

@@ -115,7 +115,7 @@ class Requests:
     """int32[n], at least 1."""
     is_write: npt.NDArray[np.bool_]
     stream: IntArray
-    """uint8[n]: index into ``list(Stream)``."""
+    """uint8[n]: index into `dchw.vocabulary.STREAMS`."""
     layer: IntArray
     """int32[n]: index into ``Program.layers``."""
 

@@ -7,7 +7,7 @@ from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline
 from dchw.program.program import Program
 from dchw.quantities import SimulationError, ceil_div
-from dchw.vocabulary import Event, Stream
+from dchw.vocabulary import STREAMS, Event
 
 
 def check_conservation(workload: Workload, program: Program | Outline, timing: Timing, *, warm: bool) -> None:
@@ -38,12 +38,11 @@ def check_conservation(workload: Workload, program: Program | Outline, timing: T
             )
     if warm:
         return
-    streams = list(Stream)
     for layer, name in enumerate(program.layers):
         works = [stage.layer for stage in workload.stages if stage.layer.name == name]
         for stream in {stream for work in works for stream in work.packed.regions}:
             needed = sum(ceil_div(work.packed.packed_bytes.get(stream, 0), burst) * burst for work in works)
-            moved = int(memory.size_bytes[streams.index(stream), 0, layer])
+            moved = int(memory.size_bytes[STREAMS.index(stream), 0, layer])
             once = all(work.tiling.passes == 1 for work in works)
             if moved < needed or (once and moved != needed):
                 raise SimulationError(

@@ -25,11 +25,10 @@ from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline, outline_of
 from dchw.program.program import Program
 from dchw.quantities import SimulationError, ceil_div
-from dchw.vocabulary import Event, Stream
+from dchw.vocabulary import STREAMS, Event, Stream
 
 Key = tuple[str, str, str, Stream | None]
 """Layer, unit, event, stream."""
-_STREAMS = list(Stream)
 
 
 def check_counts(workload: Workload, program: Program | Outline, counts: Sequence[EventCount]) -> None:
@@ -46,7 +45,7 @@ def check_counts(workload: Workload, program: Program | Outline, counts: Sequenc
             raise _wrong(key, implied[key], counted[key])
     dma = workload.machine.name_of(workload.machine.dma)
     for layer, asked in _asking(program).items():
-        requested = sum(counted[layer, dma, Event.DMA_REQUEST, stream] for stream in _STREAMS)
+        requested = sum(counted[layer, dma, Event.DMA_REQUEST, stream] for stream in STREAMS)
         if requested != asked:
             raise _wrong((layer, dma, Event.DMA_REQUEST, None), asked, requested)
 
@@ -77,14 +76,14 @@ def _requests(workload: Workload, program: Outline, implied: Counter[Key]) -> No
     """What crosses the DMA, and the words its answers fill, from the requests themselves."""
     machine = workload.machine
     dma, weight_sram = machine.name_of(machine.dma), machine.name_of(machine.weight_sram)
-    memory, kinds = program.memory, len(_STREAMS)
+    memory, kinds = program.memory, len(STREAMS)
     for requests in memory.requests if memory is not None else ():
         words = -(-requests.bursts.astype(np.int64) * machine.dram.burst_bytes * 8 // machine.weight_sram.word_bits)
         place = requests.layer.astype(np.int64) * kinds + requests.stream
         asked = np.bincount(place)
         filled = np.bincount(place, weights=words)
         for index in np.flatnonzero(asked):
-            layer, kind = program.layers[index // kinds], _STREAMS[index % kinds]
+            layer, kind = program.layers[index // kinds], STREAMS[index % kinds]
             implied[layer, dma, Event.DMA_REQUEST, kind] += int(asked[index])
             if kind in (Stream.ACTIVATIONS, Stream.OUTPUTS):
                 continue  # counted with the activation SRAM

@@ -19,6 +19,7 @@ from dchw.engines.result import Timing
 from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.coverage import Coverage
 from dchw.graph.network import Array, FloatArray
+from dchw.late import maker
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import LoweredWindows, fits_one_window, lower
 from dchw.machines.machine import Machine, machine
@@ -149,9 +150,7 @@ class SimResult:
     def plot(self) -> Any:
         """Figures of this run: ``plot.energy()``, ``traffic()``, ``roofline()``, ``timeline()`` (needs plotly);
         a `dchw.reports.plots.RunPlots`."""
-        from dchw.reports.plots import RunPlots
-
-        return RunPlots(self)
+        return maker("SimResult.plot")(self)
 
     def stream_bytes(self) -> dict[Stream, int]:
         """DRAM bytes per stream, whole bursts, both ways."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from dchw.late import maker
+
 
 class Comparison(pd.DataFrame):
     """One row per storage format; rows taken out of it draw themselves too. It holds no runs: it stays small."""
@@ -17,6 +19,4 @@ class Comparison(pd.DataFrame):
     @property
     def plot(self) -> Any:
         """``plot.energy()``, ``plot.traffic()`` and ``plot.latency()``; otherwise what pandas' own ``plot`` does."""
-        from dchw.reports.plots import ComparisonPlots
-
-        return ComparisonPlots(self)
+        return maker("Comparison.plot")(self)

@@ -1,4 +1,4 @@
-"""Decode units, codebooks, accumulators, queues and processing elements from their structure, so that size is cost.
+"""Decode units, codebooks, accumulators, queues and multipliers from their structure, so that size is cost.
 
 Arguments are plain numbers. Each block names its events; ``Structure`` says what else it gives. A decoder with twice
 the table costs what twice the table costs. Not modelled: control state machines, test logic, set-up and
@@ -230,51 +230,6 @@ def mac(
         blocks=(multiplier, product, adder),
         path=(slowest((multiplier.delay_ns, adder.delay_ns)),),
         register_bits=product_bits,
-    )
-
-
-def processing_element(
-    parts: Parts,
-    *,
-    queue_depth: int,
-    queue_bits: int,
-    codebook_entries: int,
-    value_bits: int,
-    activation_bits: int,
-    accumulator_bits: int,
-    accumulators: int,
-    index_bits: int,
-    lanes: int = 1,
-    number_format: str = "integer",
-) -> Structure:
-    """One PE: activation queue, codebook, row index, ``lanes`` MACs sharing a weight, accumulator registers per lane.
-
-    Events: ``push``, ``pop`` (one queue word), ``codebook_lookup``, ``codebook_load``, ``index_accumulate``, ``mac``,
-    ``accumulator_read`` and ``accumulator_write`` (one lane each).
-    """
-    at_least("processing element", "lanes", lanes, 1)
-    queue = fifo(parts, depth=queue_depth, bits=queue_bits)
-    codebook = codebook_unit(parts, entries=codebook_entries, value_bits=value_bits)
-    index = index_accumulator(parts, bits=index_bits)
-    multiplier = mac(
-        parts,
-        weight_bits=value_bits,
-        activation_bits=activation_bits,
-        accumulator_bits=accumulator_bits,
-        number_format=number_format,
-    )
-    sums = register_file(parts, entries=accumulators, bits=accumulator_bits)
-    return merged(
-        parts,
-        (queue, codebook, index, (multiplier, lanes), (sums, lanes)),
-        {
-            **queue.energy_pj,
-            **codebook.energy_pj,
-            **index.energy_pj,
-            **multiplier.energy_pj,
-            "accumulator_read": sums.energy_pj["read"],
-            "accumulator_write": sums.energy_pj["write"],
-        },
     )
 
 

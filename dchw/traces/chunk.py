@@ -37,7 +37,7 @@ class TraceChunk:
     size_bytes: npt.NDArray[np.int64]
     is_write: npt.NDArray[np.bool_]
     stream: npt.NDArray[np.int8]
-    """Index into ``list(Stream)``; NO_STREAM where unknown."""
+    """Index into `dchw.vocabulary.STREAMS`; NO_STREAM where unknown."""
 
     def __len__(self) -> int:
         return len(self.address)

@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
-from dchw.vocabulary import Stream
+from dchw.vocabulary import STREAMS, Stream
 from tests.parity.machines import fixed_memory
 
 FEW_OR_MANY, FEW = (0, 1, 2, 3, 6), (0, 0, 0, 1, 1, 2)
@@ -185,7 +185,7 @@ class _Machine:
                 address=np.arange(n, dtype=np.int64) * memory.burst_bytes,
                 bursts=np.array([rng.choice([1, 4]) for _ in range(n)], np.int32),
                 is_write=np.zeros(n, np.bool_),
-                stream=np.full(n, list(Stream).index(Stream.CODES), np.uint8),
+                stream=np.full(n, STREAMS.index(Stream.CODES), np.uint8),
                 layer=np.zeros(n, np.int32),
             )
             self.nodes.append(MemoryNode(name="memory", unit="dram", memory=memory, requests=(asked,)))

@@ -18,7 +18,7 @@ from dchw.technology.structures import (
     huffman_decode_unit,
     index_accumulator,
     mac,
-    processing_element,
+    merged,
     register_file,
 )
 from dchw.technology.wires import clock_tree
@@ -159,34 +159,14 @@ def test_float_mac() -> None:
     assert unit.energy_pj["mac"].nominal == pytest.approx(1.1 + 0.9 + energy(LOGIC.register(16)))
 
 
-def test_processing_element_is_the_sum_of_its_blocks() -> None:
-    def element(lanes: int) -> dict[str, float]:
-        unit = processing_element(
-            PARTS,
-            queue_depth=8,
-            queue_bits=28,
-            codebook_entries=16,
-            value_bits=16,
-            activation_bits=16,
-            accumulator_bits=32,
-            accumulators=64,
-            index_bits=6,
-            lanes=lanes,
-        )
-        assert set(unit.energy_pj) == {
-            "push", "pop", "codebook_lookup", "codebook_load", "index_accumulate", "mac",
-            "accumulator_read", "accumulator_write",
-        }  # fmt: skip
-        return {"area": unit.area_mm2.nominal, "leakage": unit.leakage_mw.nominal, "bits": unit.register_bits}
-
+def test_blocks_under_one_clock_add_up() -> None:
     multiplier = mac(PARTS, weight_bits=16, activation_bits=16, accumulator_bits=32)
     sums = register_file(PARTS, entries=64, bits=32)
-    one, four = element(1), element(4)
-    assert four["area"] - one["area"] == pytest.approx(3 * (multiplier.area_mm2.nominal + sums.area_mm2.nominal))
-    assert four["leakage"] - one["leakage"] == pytest.approx(
-        3 * (multiplier.leakage_mw.nominal + sums.leakage_mw.nominal)
-    )
-    assert four["bits"] - one["bits"] == 3 * (32 + 64 * 32)
+    one, four = (merged(PARTS, [fifo(PARTS, depth=8, bits=28), (multiplier, n), (sums, n)], {}) for n in (1, 4))
+    area, leakage = (multiplier.area_mm2 + sums.area_mm2) * 3, (multiplier.leakage_mw + sums.leakage_mw) * 3
+    assert four.area_mm2.nominal - one.area_mm2.nominal == pytest.approx(area.nominal)
+    assert four.leakage_mw.nominal - one.leakage_mw.nominal == pytest.approx(leakage.nominal)
+    assert four.register_bits - one.register_bits == 3 * (32 + 64 * 32)
 
 
 def test_clock_of_gated_and_ungated_registers() -> None:
