@@ -2,8 +2,8 @@
 
 A file is named by the digest of the computation (network, storage format, seed, the package's own sources) and opens
 with the configuration's fields that it read and their values; it answers for every configuration that agrees in those.
-Files are read back with a reader that makes arrays and values of this package and nothing else: a study's folder may
-come from somebody else.
+Files are read back with a reader that makes arrays and frozen values of this package and nothing else: a study's folder
+may come from somebody else.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import dchw
 from dchw.config import Config
 from dchw.files import whole_file
 from dchw.quantities import DchwError
@@ -42,7 +42,7 @@ _ARRAYS = {
     ("dchw.formats.packing.packed", "_rebuild"),
     ("builtins", "mappingproxy"),
 }
-"""What may be called to put a result together again, besides classes of this package."""
+"""What may be called to put a result together again, besides frozen values of this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,20 @@ class _Writer(pickle.Pickler):
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ARRAYS or module.partition(".")[0] == "dchw":
+        if (module, name) in _ARRAYS:
+            return super().find_class(module, name)
+        # a dotted name reaches what a module has imported: only what the module itself defines is looked at
+        if module.partition(".")[0] == "dchw" and "." not in name:
             found = super().find_class(module, name)
-            if isinstance(found, type) or (module, name) in _ARRAYS:
+            if isinstance(found, type) and found.__module__ == module and _holds_values(found):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is no value of this package")
+
+
+def _holds_values(kind: type) -> bool:
+    """Whether making one does nothing but hold values: enumerations, configurations, frozen dataclasses."""
+    parameters = getattr(kind, "__dataclass_params__", None)
+    return issubclass(kind, (Enum, Config)) or (parameters is not None and parameters.frozen)
 
 
 def _plain(value: object) -> object:
@@ -119,7 +128,7 @@ def _digest(content: object) -> str:
 @cache
 def _sources() -> str:
     """Digest of this package's sources: a stage that was changed makes its results again."""
-    root = Path(dchw.__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import zlib
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import dchw
 from dchw.studies import shelf as module
 from dchw.studies import watching
-from dchw.studies.shelf import Shelf, shrink
+from dchw.studies.shelf import Shelf, _Reader, shrink
 from dchw.studies.stages import Run, Stages
 from tests.reports.runs import tiny_network
 
@@ -68,6 +69,27 @@ def test_nothing_foreign_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_bytes(b"%08x %b\n%b" % (zlib.crc32(body), head, body))
     assert row(tmp_path) == (first, 1)
     assert not (tmp_path / "never").exists()
+
+
+def called(where: str, name: str) -> bytes:
+    """A pickle that calls what a module has under a (dotted) name with the path ``never``."""
+    texts = b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (where, name))
+    return b"\x80\x04" + texts + b"\x93\x8c\x05never\x85R."
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("dchw.reports.printing", "subprocess.Popen"),  # a class behind an import
+        ("dchw.files", "Path"),  # a class of another package
+        ("dchw.studies.shelf", "shrink"),  # a function
+        ("dchw.studies.shelf", "_Reader"),  # a class that does more than hold values
+        ("os", "mkdir"),
+    ],
+)
+def test_the_reader_makes_frozen_values_of_this_package_only(where: str, name: str) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="is no value of this package"):
+        _Reader(io.BytesIO(called(where, name))).load()
 
 
 def test_a_shelf_is_bounded(tmp_path: Path) -> None:
