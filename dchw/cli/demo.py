@@ -37,7 +37,8 @@ def command(out: Path, machine_name: str, seed: int, as_json: bool) -> None:
     notes.append(
         f"Error on the test digits: {trained['dense_error_percent']:.2f} % dense, "
         f"{trained['pruned_error_percent']:.2f} % pruned to {100 * trained['density']:.1f} % of the weights, "
-        f"{trained['error_percent']:.2f} % with shared weights (seed {seed})."
+        f"{trained['error_percent']:.2f} % with shared weights (seed {seed}). 'error %' of a row is of its weights; "
+        "rounding activations to bytes, where a row multiplies bytes, is not in it."
     )
     notes.append("Decoding the file gave back every bit.")
     notes.append(f"Report: {demo.report}")
