@@ -79,12 +79,13 @@ class Command(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     kept = Path(app.outdir).parent / "commands.json"
-    folder = Path(app.outdir).parent / "work"
     state: dict[str, Any] = {}
 
     def output(line: str, width: int) -> str:
         if not state:
             state["of"] = content()
+            # what another make of the package left is none of this one's business
+            state["folder"] = folder = Path(app.outdir).parent / "work" / state["of"][:16]
             state["kept"] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
             folder.mkdir(parents=True, exist_ok=True)
             for name in LINKED:
@@ -93,7 +94,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         key = hashlib.sha256(f"{state['of']} {width} {line}".encode()).hexdigest()
         if key not in state["kept"]:
             start = time.process_time()
-            state["kept"][key] = run(line, folder, width)
+            state["kept"][key] = run(line, state["folder"], width)
             log.info("ran %s: %.1f s", line, time.process_time() - start)
             kept.write_text(json.dumps(state["kept"]), "utf-8")
         return str(state["kept"][key])
