@@ -23,6 +23,7 @@ from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, NodeBuilder, Row
 from dchw.quantities import DchwError, ceil_div
+from dchw.vocabulary import Stream
 
 LONGEST = 2**31
 BLOCK = 1 << 22
@@ -109,6 +110,12 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
     floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
     at.flow.queued += work.queues(array.elements) * int(work.activity.sum(dtype=np.int64))
+    words = sum(
+        int(np.minimum(groups.astype(np.int64) * array.lanes, most).sum())
+        for groups, most in zip(work.activity, pixels, strict=True)
+    )
+    word_bits = machine.formats.activations.bits
+    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.receivers(array.elements) * words
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
@@ -119,6 +126,7 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
         _check_longest(work, int(done[2]))
         at.flow.entries += int(done[0])
         at.flow.products += int(done[1])
+        at.flow.array_bits[work.form.values] += work.entry_bits * int(done[0])
         if by_itself:
             at.flow.weight_reads[work.form.values] += int(done[3])
             if pointers_apart(machine, work):

@@ -22,6 +22,7 @@ from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, Row
 from dchw.quantities import ceil_div
+from dchw.vocabulary import Stream
 
 
 def lockstep(
@@ -43,6 +44,12 @@ def lockstep(
         cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
         at.flow.entries += work.rows * groups.size
         at.flow.products += work.rows * int(np.minimum(groups * array.lanes, pixels).sum())
+        at.flow.array_bits[work.form.values] += work.entry_bits * work.rows * groups.size
+        at.flow.array_bits[Stream.ACTIVATIONS] += (
+            machine.formats.activations.bits
+            * work.receivers(array.elements)
+            * int(np.minimum(groups * array.lanes, pixels).sum())
+        )
         at.flow.queued += work.side_by_side * int(groups.sum())
         if decoding is None or decoding.at_load:
             words = machine.weight_sram.words(work.rows * work.entry_bits)

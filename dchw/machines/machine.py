@@ -130,6 +130,7 @@ class Machine(Config):
             elements=self.pe_array.elements,
             lanes=self.pe_array.lanes,
             weight_word_bits=self.weight_sram.word_bits,
+            weight_banks=self.weight_sram.banks,
             activation_word_bits=self.activation_sram.word_bits,
             decode_units=self.huffman.units,
             decode_at_use=self.huffman.at_use,

@@ -79,6 +79,11 @@ class LayerWork:
         # consecutive rows lie on different elements: none of them holds two rows of one group
         return elements if self.side_by_side == 1 else self.rows
 
+    def receivers(self, elements: int) -> int:
+        """Processing elements that an activation is moved to, over all groups of channels side by side: those that
+        hold a row of the product."""
+        return min(elements, self.rows) if self.side_by_side == 1 else self.rows
+
     @property
     def blocks_of_chunks(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """int64[chunks]: block of columns in which each chunk is first needed, and the one in which it is last."""

@@ -42,6 +42,8 @@ class Flow:
     """Products of two activations."""
     queued: int = 0
     """Vectors of activations put into queues in front of processing elements, once for every queue."""
+    array_bits: Counter[Stream] = field(default_factory=Counter)
+    """Bits of operands that reach processing elements, once for every element that takes them."""
     outputs: int = 0
     """Sums that elements hand over."""
     vector_values: int = 0

@@ -139,11 +139,21 @@ class _Implied:
             products, used = int((per_job * self._lanes).sum()), (per_job * self._active).sum()
         else:
             products, used = int(self._lanes.sum()) * work.rows, self._active.sum() * work.rows
+        self._transfers(int(used))
         for event in (Event.QUEUE_WRITE, Event.QUEUE_READ):
             self._add(array, event, self._groups * work.queues(array.elements), Stream.ACTIVATIONS)
         self._add(array, Event.MAC, products + self._stage.product_macs)
         self._add(array, Event.ACCUMULATOR_ACCESS, products + work.output_values)
         return int(used)
+
+    def _transfers(self, used: int) -> None:
+        """Over the array's wires: activations, entries or weights where elements have no source of their own, sums."""
+        machine, work, array = self._machine, self._work, self._machine.pe_array
+        bits, taken = machine.formats.activations.bits, work.receivers(array.elements)
+        self._add(array, Event.ARRAY_TRANSFER, int(self._lanes.sum()) * taken * bits, Stream.ACTIVATIONS)
+        if array.weights_cross(machine.setting(work.form.needs, work.form.positions)):
+            self._add(array, Event.ARRAY_TRANSFER, used * work.entry_bits, work.form.values)
+        self._add(array, Event.ARRAY_TRANSFER, work.output_values * machine.formats.accumulators.bits, Stream.OUTPUTS)
 
     def _weights(self, used: int) -> None:
         """From the SRAM to the multipliers, through what the format needs; ``used`` entries or weights in all."""

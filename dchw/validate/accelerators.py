@@ -9,7 +9,7 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.graph.network import Network, placeholder
 from dchw.machines.machine import machine
 from dchw.run.simulation import simulate
-from dchw.validate import Check, eie
+from dchw.validate import Check, eie, eie_runs
 
 LAYERS = ((784, 512), (512, 256), (256, 10))
 """Inputs and outputs of three fully connected layers with 535,040 weights in all; the shapes are this project's."""
@@ -76,4 +76,4 @@ def mlp(zeros: float, seed: int) -> CompressedNetwork:
     for shape in shapes.values():
         drawn = rng.integers(1, 256, shape, dtype=np.uint8)
         codes.append(np.where(rng.random(shape) < zeros, 0, drawn).astype(np.uint8))
-    return eie.with_codes(graph, codes, code_bits=CODE_BITS, index_bits=INDEX_BITS)
+    return eie_runs.with_codes(graph, codes, code_bits=CODE_BITS, index_bits=INDEX_BITS)

@@ -9,13 +9,14 @@ the clock. *Actual* time runs from the first broadcast to the last entry's multi
 DRAM that this project's machine has besides are left out. Inputs of more than 4,096 values, which EIE works in several
 passes because its register files hold no more, are worked in one pass: passes move the times by less than 1 %.
 
-Whole runs (packed bits, decoded again, fast engine) are made for one seed; the other seeds draw the non-zeros of the
-broadcast columns only and go through `broadcast_cycles`, which must give the whole runs' cycles exactly.
+Whole runs (`dchw.validate.eie_runs`: packed bits, decoded again, fast engine) are made for one seed; the other seeds
+draw the non-zeros of the broadcast columns only and go through `broadcast_cycles`, which must give the whole runs'
+cycles exactly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,35 +25,28 @@ import numpy.typing as npt
 import pandas as pd
 
 from dchw.compile import kernel
-from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
 from dchw.compression.relative_index import encode_runs
-from dchw.engines.fast import engine as fast_engine
-from dchw.engines.result import Timing
-from dchw.formats import Entries
-from dchw.graph.network import Network, placeholder
-from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine, machine
-from dchw.machines.units.unit import MEMORY
-from dchw.mapping.workload import map_network
-from dchw.program.program import Program
 from dchw.quantities import ceil_div
-from dchw.run.simulation import priced
-from dchw.tables import read_table
 from dchw.validate import Check
-
-Int64s = npt.NDArray[np.int64]
+from dchw.validate.eie_runs import (
+    INDEX_BITS,
+    PUBLISHED_CHIP_MW,
+    EieLayer,
+    Int64s,
+    WholeRun,
+    eie_layers,
+    rng_of,
+)
 
 SEEDS = 10
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 ELEMENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-INDEX_BITS, CODE_BITS = 4, 4
 RAW_LIMIT_PCT = 12.0
 MATCHED_LIMIT_PCT = 5.0
 
 PUBLISHED_GAIN_256 = 3.25
 """Throughput of 256 elements over 64, as the paper prints it; its Table V gives 5.2, of which the clock is 1.5."""
-PUBLISHED_CHIP_MW = 590
-"""EIE, Table V: 64 elements at 45 nm and 800 MHz."""
 
 
 def checks() -> list[Check]:
@@ -65,35 +59,6 @@ def checks() -> list[Check]:
         matched_times(layers, target),
         idle_share(layers),
         scaling(layers),
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EieLayer:
-    """A layer of EIE's benchmark: a matrix product with one input vector."""
-
-    name: str
-    inputs: int
-    outputs: int
-    weight_density: float
-    activation_density: float
-    theoretical_us: float
-    actual_us: float
-
-
-def eie_layers() -> list[EieLayer]:
-    """The six layers whose times the paper prints (its Tables III and IV)."""
-    return [
-        EieLayer(
-            name=row["layer"],
-            inputs=int(row["in"]),
-            outputs=int(row["out"]),
-            weight_density=float(row["weight_density_pct"]) / 100,
-            activation_density=float(row["act_density_pct"]) / 100,
-            theoretical_us=float(row["eie_theoretical_us"]),
-            actual_us=float(row["eie_actual_us"]),
-        )
-        for row in read_table("eie_benchmarks.csv")
     ]
 
 
@@ -200,8 +165,7 @@ def whole_runs(layers: list[EieLayer], target: Machine, seed: int = 0) -> Check:
             "has an SRAM of its own.",
             "Inputs of more than 4,096 values run in one pass here and in several in EIE (less than 1 % of the time).",
             "chip_mw is the energy of a run without DRAM over its time. The published "
-            f"{PUBLISHED_CHIP_MW} mW are at full rate and 8 entries a word; columns of fewer entries read a word and "
-            "two pointers for less work.",
+            f"{PUBLISHED_CHIP_MW} mW are at full rate; `dchw validate energy` says where the rest goes.",
         ),
     )
 
@@ -244,7 +208,7 @@ def idle_share(layers: list[EieLayer], seed: int = 0) -> Check:
     """Share of element cycles without an entry, by queue depth."""
     rows = []
     for layer in layers:
-        work = entries_per_element(random_nonzeros(layer, _rng(layer, seed)), 64)
+        work = entries_per_element(random_nonzeros(layer, rng_of(layer, seed)), 64)
         in_step = int(np.maximum(work.max(axis=1), 1).sum())
         row: dict[str, Any] = {"layer": layer.name, "in_step": 100 * (1 - work.sum() / (64 * in_step))}
         for depth in DEPTHS:
@@ -273,7 +237,7 @@ def scaling(layers: list[EieLayer], seed: int = 0) -> Check:
     """Speed-up over one element, from 1 to 256 elements."""
     rows = []
     for layer in layers:
-        nonzeros = random_nonzeros(layer, _rng(layer, seed))
+        nonzeros = random_nonzeros(layer, rng_of(layer, seed))
         cycles = {p: int(broadcast_cycles(entries_per_element(nonzeros, p), 8)) for p in ELEMENTS}
         speed: dict[str, Any] = {f"x{p}": cycles[1] / cycles[p] for p in ELEMENTS}
         rows.append({"layer": layer.name, **speed, "gain_256_over_64": cycles[64] / cycles[256]})
@@ -295,96 +259,11 @@ def scaling(layers: list[EieLayer], seed: int = 0) -> Check:
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class WholeRun:
-    """What one whole run of a layer gave."""
-
-    cycles: int
-    """From the first broadcast to the end of the last entry."""
-    work: Int64s
-    """int64[broadcast columns, elements] entries."""
-    entries: int
-    fillers: int
-    packed_bytes: int
-    resident: bool
-    chip_mw: float
-    """Average power of everything on the chip."""
-
-    @classmethod
-    def of(cls, layer: EieLayer, target: Machine, seed: int) -> WholeRun:
-        """Pack, decode, lower and run one layer with random codes and activations."""
-        workload = map_network(_network(layer, _rng(layer, seed)), target, "shared")
-        program = lower(workload, warm=True)
-        timing = fast_engine.run(program, record=True)
-        costs = priced(workload, program, timing, engine="fast", warm=True).costs
-        on_chip_pj = sum(row.energy_pj for row in costs.rows if row.category != MEMORY)
-        work = workload.stages[0].layer
-        assert isinstance(work.weights, Entries)
-        key = work.weights.job.astype(np.int64) * target.pe_array.elements + work.weights.element
-        counts = np.bincount(key, minlength=work.packed.jobs * target.pe_array.elements)
-        counts = counts.reshape(-1, target.pe_array.elements)[work.activity[0] > 0]
-        return cls(
-            cycles=_multiplying(program, timing),
-            work=counts.astype(np.int64),
-            entries=work.packed.entries,
-            fillers=work.packed.fillers,
-            packed_bytes=work.packed.total_bytes,
-            resident=all("dma.weights" not in node.name for node in program.nodes),
-            chip_mw=on_chip_pj / costs.seconds * 1e-9,
-        )
-
-
-def _multiplying(program: Program, timing: Timing) -> int:
-    """Cycles from the first broadcast to the end of the last entry, the hand-over of sums left out."""
-    broadcast = timing.nodes["activation_sram.broadcast"].start
-    assert broadcast is not None
-    last = 0
-    for name, node in timing.nodes.items():
-        if name.startswith("pe["):
-            assert node.finish is not None
-            last = max(last, int(node.finish[-2]))
-    return last - int(broadcast[1])  # firing 0 opens the pass
-
-
-def _network(layer: EieLayer, rng: np.random.Generator) -> CompressedNetwork:
-    """A network of one layer with random codes where weights stay, and a random input."""
-    shape = (layer.outputs, layer.inputs)
-    codes = np.zeros(shape, np.uint8)
-    for row in codes:
-        kept = rng.random(layer.inputs, dtype=np.float32) < np.float32(layer.weight_density)
-        row[kept] = rng.integers(1, 1 << CODE_BITS, int(kept.sum()), dtype=np.uint8)
-    x = (rng.random((1, layer.inputs)) < layer.activation_density).astype(np.float32)
-    graph = Network.from_arrays(layer.name, {layer.name: placeholder(shape)}, inputs={layer.name: x})
-    return with_codes(graph, [codes], code_bits=CODE_BITS, index_bits=INDEX_BITS)
-
-
-def with_codes(
-    graph: Network, codes: list[npt.NDArray[np.uint8]], code_bits: int, index_bits: int
-) -> CompressedNetwork:
-    """Layers with given codes and evenly spaced shared values."""
-    codebook = np.append(0, np.linspace(-1, 1, (1 << code_bits) - 1)).astype(np.float32)
-    layers = tuple(
-        CompressedLayer(
-            name=layer.name,
-            codes=array,
-            codebook=codebook,
-            bias=None,
-            geometry=layer.geometry,
-            kind=layer.kind,
-            input=layer.input,
-            parameter=layer.parameter,
-            storage=Storage(codebook_bits=code_bits, index_bits=index_bits),
-        )
-        for layer, array in zip(graph.layers, codes, strict=True)
-    )
-    return CompressedNetwork(graph=graph_of(graph), layers=layers)
-
-
 def _times(layer: EieLayer, target: Machine, seeds: int) -> dict[str, Any]:
     elements, depth = target.pe_array.elements, target.pe_array.queue_depth
     theoretical, actual = [], []
     for seed in range(seeds):
-        work = entries_per_element(random_nonzeros(layer, _rng(layer, seed)), elements)
+        work = entries_per_element(random_nonzeros(layer, rng_of(layer, seed)), elements)
         theoretical.append(_us(float(work.sum()) / elements, target))
         actual.append(_us(int(broadcast_cycles(work, depth)), target))
     mean_theoretical, mean_actual = float(np.mean(theoretical)), float(np.mean(actual))
@@ -403,7 +282,3 @@ def _times(layer: EieLayer, target: Machine, seeds: int) -> dict[str, Any]:
 
 def _us(cycles: float, target: Machine) -> float:
     return cycles / target.clock_hz * 1e6
-
-
-def _rng(layer: EieLayer, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, layer.inputs, layer.outputs, round(1e4 * layer.activation_density)])

@@ -42,6 +42,8 @@ _RATES: Mapping[str, Mapping[tuple[str, str], float]] = {
     "act_rw": {("pe_array", Event.ACCUMULATOR_ACCESS): 1},
 }
 """By the paper's modules: how often an element does what per cycle. Its activation SRAM rests while registers serve."""
+MODULE_EVENTS = {name: tuple(rates) for name, rates in _RATES.items()}
+"""Unit and event, by the paper's modules."""
 _MEMORIES = ("weight_sram", "activation_sram")
 _UNITS = (*_MEMORIES, "codebook", "pe_array")
 
@@ -131,6 +133,8 @@ def eie_element() -> Check:
             f"Sum {element.power().nominal:.3f} mW, {error:+.1%}.",
             "Published modules include their shares of clock and leakage; the paper does not say how it divides them.",
             "The entry picked out of its word is in arithm_unit here and in spmat_read in the paper.",
+            "Moving activations to the elements is in the published act_queue as far as it happens there; a run's "
+            "account adds the way over the array at Eyeriss' published cost, see the chip as simulated.",
         ),
     )
 

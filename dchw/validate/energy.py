@@ -21,6 +21,7 @@ from dchw.technology.published import published_energy
 from dchw.technology.sram import SramMacro, sram
 from dchw.validate import Check
 from dchw.validate.eie_energy import eie_components, eie_element, eie_total
+from dchw.validate.eie_power import eie_layers_power
 
 SRAM_LIMITS = {
     "read_energy_pj": 0.046,
@@ -38,6 +39,7 @@ def run() -> list[Check]:
         eie_element(),
         eie_components(),
         eie_total(),
+        eie_layers_power(),
         deep_compression_table(),
         lpddr_brackets(lpddr_streaming()),
         sram_cross_checks(),

@@ -120,7 +120,7 @@ WINDOW = 64
 @pytest.mark.parametrize("style", ["table", "bit_serial", "multi_symbol"])
 @pytest.mark.parametrize("storage", SEVERAL)
 def test_what_firings_let_through_and_nobody_asked_for_is_caught(storage: str, style: str) -> None:
-    workload, program, _ = counted(storage, huffman__style=style)
+    workload, program, _ = counted(storage, huffman__style=style, weight_sram__banks=2)
     form = workload.stages[0].layer.form
     unread = {"layer", "values", "pointer_reads"} | ({"entries"} if not form.needs else set())
     unread |= set() if Need.CODEBOOK in form.needs else {"codebook_values"}

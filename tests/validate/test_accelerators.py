@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dchw.machines.machine import machine
-from dchw.validate import accelerators, eie
+from dchw.validate import accelerators, eie, eie_runs
 from tests.oracles import units as oracle
 
-SMALL = eie.EieLayer(
+SMALL = eie_runs.EieLayer(
     name="small",
     inputs=300,
     outputs=700,
@@ -31,7 +31,7 @@ def test_every_limit_holds() -> None:
 
 
 def test_the_six_layers() -> None:
-    layers = {layer.name: layer for layer in eie.eie_layers()}
+    layers = {layer.name: layer for layer in eie_runs.eie_layers()}
     assert list(layers) == ["Alex-6", "Alex-7", "Alex-8", "VGG-6", "VGG-7", "VGG-8"]
     assert (layers["VGG-6"].inputs, layers["VGG-6"].outputs) == (25088, 4096)
     assert layers["VGG-6"].weight_density == 0.04
@@ -92,14 +92,14 @@ def test_matching_finds_the_density() -> None:
 
 def test_times_off_by_a_fifth_break_the_limits() -> None:
     target = machine("eie-64pe-45nm")
-    layer = eie.eie_layers()[-1]
+    layer = eie_runs.eie_layers()[-1]
     honest = eie.times([layer], target, seeds=1)
     assert honest.passed is True
     assert eie.times([replace(layer, actual_us=1.2 * layer.actual_us)], target, seeds=1).passed is False
 
 
 def test_idle_share_falls_with_depth_and_is_largest_in_step() -> None:
-    table = eie.idle_share([eie.eie_layers()[-1]]).table
+    table = eie.idle_share([eie_runs.eie_layers()[-1]]).table
     shares = table[["in_step", *(f"depth_{depth}" for depth in eie.DEPTHS)]].iloc[0].to_numpy(float)
     assert (np.diff(shares) <= 0).all()
     assert shares[-1] >= 0

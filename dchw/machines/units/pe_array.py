@@ -16,6 +16,8 @@ each column is broadcast for all of them, each group's activations to the elemen
 which the activation SRAM reads. A queue then holds the activations of all groups of its element, so that rows per
 element x pixels are at most ``tile``; lanes are skipped where all groups are zero.
 After the last column of a pass an element hands over its accumulators, V a cycle.
+Moving operands and sums over the array costs energy per bit (`dchw.technology.array_wires`) and no time beyond the
+broadcast's; fan-out to the lanes of one element, and operands of products of two activations, are left out.
 Not modelled: partial sums leaving the element before a pass ends.
 """
 
@@ -33,6 +35,7 @@ from dchw.machines.silicon import NumberFormat, NumberFormats
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
+from dchw.technology.array_wires import array_transfer
 from dchw.technology.figure import Figure, combine
 from dchw.technology.parts import Parts, Structure, Table
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
@@ -121,13 +124,25 @@ class PeArray(Unit):
         }
 
     def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
-        """Products and accumulations; an addition to a row index per entry; columns through the queues."""
+        """Products and accumulations; an addition to a row index per entry; columns through the queues; bits moved over
+        the array: activations to every element that takes them, entries to the one that works them, sums out."""
         yield Count(event=Event.MAC, count=flow.products + flow.activation_products)
         yield Count(event=Event.ACCUMULATOR_ACCESS, count=flow.products + flow.outputs)
         if Need.INDEX in setting.needs:
             yield Count(event=Event.INDEX_ACCUMULATE, count=flow.entries, stream=Stream.GAPS)
         yield Count(event=Event.QUEUE_WRITE, count=flow.queued, stream=Stream.ACTIVATIONS)
         yield Count(event=Event.QUEUE_READ, count=flow.queued, stream=Stream.ACTIVATIONS)
+        for stream, bits in flow.array_bits.items():
+            if stream is Stream.ACTIVATIONS or self.weights_cross(setting):
+                yield Count(event=Event.ARRAY_TRANSFER, count=bits, stream=stream)
+        sums = flow.outputs * setting.formats.accumulators.bits
+        yield Count(event=Event.ARRAY_TRANSFER, count=sums, stream=Stream.OUTPUTS)
+
+    def weights_cross(self, setting: Setting) -> bool:
+        """Whether entries move over the array's wires: not where every element has a decode unit, or a bank of the
+        weight SRAM, of its own beside it, as in EIE."""
+        at_use = Need.DECODER in setting.needs and setting.decode_at_use
+        return (setting.decode_units if at_use else setting.weight_banks) < setting.elements
 
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index where needed.
@@ -164,6 +179,7 @@ class PeArray(Unit):
             Event.QUEUE_READ: queue.energy_pj["pop"],
             Event.MAC: multiplier.energy_pj["mac"],
             Event.ACCUMULATOR_ACCESS: sums.read_pj + sums.write_pj,
+            Event.ARRAY_TRANSFER: array_transfer(parts, elements=self.elements, area_mm2=whole.area_mm2.nominal),
         }
         if indexed:
             picked = (fetch.energy_pj["entry_select"],) * reading

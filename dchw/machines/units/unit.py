@@ -59,6 +59,7 @@ class Setting:
     elements: int
     lanes: int
     weight_word_bits: int
+    weight_banks: int
     activation_word_bits: int
     decode_units: int
     decode_at_use: bool
