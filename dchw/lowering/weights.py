@@ -1,6 +1,7 @@
 """Weights on their way from DRAM into the weight SRAM: blocks, chunks, and room given back when a chunk is used up.
 
-Regions of a layer lie one behind another in DRAM, each from a block boundary on. Blocks are asked for in the order in
+Regions of a layer lie one behind another in DRAM: its tables together, every other from a block boundary on. Bytes of
+a burst that two tables share count as the first one's. Blocks are asked for in the order in
 which chunks need them (tables first, then chunk by chunk: pointers, gaps, codes), each block once per round. A chunk is
 *delivered* when its last block is in; a block's room is free when every chunk with a byte in it is used up, block by
 block in the order of asking. A layer that needs several passes and fits the buffer is fetched in one round and stays,
@@ -139,7 +140,7 @@ class WeightStream:
         outstanding.take(ask)
         room.take(ask)
         starts = np.array([base.get(stream, 0) for stream in STREAMS], np.int64)
-        address = starts[blocks.stream] + blocks.block * machine.dma.request_bytes
+        address = starts[blocks.stream] + blocks.begin
         builder.port("weights").ask(address, blocks.bursts, False, blocks.stream, at.layer)
         self._note_blocks(at, blocks)
         builder.link(nodes.weight_dma, builder.memory, what="requests", depth=REQUEST_QUEUE).give(ask)
@@ -164,12 +165,14 @@ class WeightStream:
             into[STREAMS[index]] += int(words[index])
 
     def _place(self, work: LayerWork) -> dict[Stream, int]:
-        if id(work.packed) not in self._at:
-            base = self._at[id(work.packed)] = {}
-            for stream, data in work.packed.regions.items():
+        packed, dma = work.packed, self._machine.dma
+        if id(packed) not in self._at:
+            base = self._at[id(packed)] = dict.fromkeys(packed.tables, self._address)
+            self._address += dma.blocks(packed.table_bytes) * dma.request_bytes
+            for stream in packed.chunk_bytes:
                 base[stream] = self._address
-                self._address += self._machine.dma.blocks(data.size) * self._machine.dma.request_bytes
-        return self._at[id(work.packed)]
+                self._address += dma.blocks(packed.regions[stream].size) * dma.request_bytes
+        return self._at[id(packed)]
 
     def _check_room(self, work: LayerWork, tables: _Blocks, blocks: _Blocks, *, resident: bool) -> None:
         """Check the most blocks that must be in at once: up to a chunk's last, less those surely used up by then."""
@@ -203,8 +206,8 @@ class _Blocks:
     """Blocks in the order of asking."""
 
     stream: npt.NDArray[np.int64]
-    block: npt.NDArray[np.int64]
-    """Index of the block within its region."""
+    begin: npt.NDArray[np.int64]
+    """First byte of the block from where its region begins, or from where the layer's tables begin."""
     bursts: npt.NDArray[np.int32]
     first_chunk: npt.NDArray[np.int64]
     """First chunk with a byte in the block; never decreasing."""
@@ -213,35 +216,39 @@ class _Blocks:
 
 
 def _table_blocks(work: LayerWork, machine: Machine) -> _Blocks:
-    streams = [stream for stream in work.packed.regions if stream not in work.packed.chunk_bytes]
-    parts = [(stream, _bursts(work, stream, machine)) for stream in streams]
-    stream = np.concatenate([np.full(b.size, STREAMS.index(s), np.int64) for s, b in parts] or [np.empty(0, np.int64)])
-    block = np.concatenate([np.arange(b.size, dtype=np.int64) for _, b in parts] or [np.empty(0, np.int64)])
-    bursts = np.concatenate([b for _, b in parts] or [np.empty(0, np.int32)])
-    nothing = np.full(stream.size, -1, np.int64)
-    return _Blocks(stream=stream, block=block, bursts=bursts, first_chunk=nothing, released_after=nothing)
+    """Blocks of the tables, cut at bursts where the next table begins as well."""
+    packed, burst = work.packed, machine.dram.burst_bytes
+    ends = np.cumsum([packed.regions[stream].size for stream in packed.tables])
+    begin = np.arange(0, packed.table_bytes, burst)
+    whose = np.searchsorted(ends, begin, side="right")
+    first = np.flatnonzero((np.diff(whose, prepend=-1) > 0) | (begin % machine.dma.request_bytes == 0))
+    streams = np.array([STREAMS.index(stream) for stream in packed.tables], np.int64)
+    nothing = np.full(first.size, -1, np.int64)
+    return _Blocks(
+        stream=streams[whose[first]],
+        begin=begin[first],
+        bursts=np.diff(first, append=begin.size).astype(np.int32),
+        first_chunk=nothing,
+        released_after=nothing,
+    )
 
 
 def _chunk_blocks(work: LayerWork, machine: Machine) -> _Blocks:
     step = machine.dma.request_bytes
     columns: list[npt.NDArray[np.int64]] = []
     for stream, offsets in work.packed.chunk_bytes.items():
-        bursts = _bursts(work, stream, machine)
-        block = np.arange(bursts.size, dtype=np.int64)
-        first = np.searchsorted(offsets[1:], block * step, side="right")
-        last = np.searchsorted(offsets[:-1], (block + 1) * step, side="left") - 1
-        columns.append(np.stack([np.full(bursts.size, STREAMS.index(stream)), block, bursts, first, last]))
+        bursts = machine.dma.block_bursts(work.packed.regions[stream].size, machine.dram.burst_bytes)
+        begin = step * np.arange(bursts.size, dtype=np.int64)
+        first = np.searchsorted(offsets[1:], begin, side="right")
+        last = np.searchsorted(offsets[:-1], begin + step, side="left") - 1
+        columns.append(np.stack([np.full(bursts.size, STREAMS.index(stream)), begin, bursts, first, last]))
     joined = np.concatenate(columns, axis=1)
     joined = joined[:, np.lexsort((joined[1], joined[0], joined[3]))]
-    stream, block, bursts, first, last = joined
+    stream, begin, bursts, first, last = joined
     return _Blocks(
         stream=stream,
-        block=block,
+        begin=begin,
         bursts=bursts.astype(np.int32),
         first_chunk=first,
         released_after=np.maximum.accumulate(last),
     )
-
-
-def _bursts(work: LayerWork, stream: Stream, machine: Machine) -> npt.NDArray[np.int32]:
-    return machine.dma.block_bursts(work.packed.regions[stream].size, machine.dram.burst_bytes)

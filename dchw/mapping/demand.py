@@ -37,13 +37,12 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
         drain = array.drain_cycles(ceil_div(rows, array.elements), pixels)
         return max(work, broadcast * groups * feed) + drain
 
-    tables = sum(size for stream, size in packed.packed_bytes.items() if stream not in packed.chunk_bytes)
     return Demand(
         name=layer.name,
         geometry=geometry,
         batch=batch,
         weight_bytes=packed.total_bytes,
-        table_bytes=tables,
+        table_bytes=packed.table_bytes,
         resident_bytes=_decoded_bytes(packed, form, layer, array.elements) if decoded else packed.total_bytes,
         decoded=decoded,
         input_bytes=input_bytes,

@@ -76,8 +76,9 @@ def _stay(parts: Sequence[Tenant], left: int, room: int) -> tuple[int, frozenset
 
 
 def dram_bytes(work: LayerWork, machine: Machine) -> int:
-    """Bytes of a part's regions, each in whole requests."""
-    sizes = (data.size for data in work.packed.regions.values())
+    """Bytes of a part's tables together and of every other region, each in whole requests."""
+    packed = work.packed
+    sizes = (packed.table_bytes, *(packed.regions[stream].size for stream in packed.chunk_bytes))
     return sum(machine.dma.blocks(size) * machine.dma.request_bytes for size in sizes)
 
 

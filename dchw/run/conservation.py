@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from dchw.engines.result import Timing
+from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline
 from dchw.program.program import Program
 from dchw.quantities import SimulationError, ceil_div
-from dchw.vocabulary import STREAMS, Event
+from dchw.vocabulary import STREAMS, Event, Stream
 
 
 def check_conservation(workload: Workload, program: Program | Outline, timing: Timing, *, warm: bool) -> None:
@@ -40,12 +44,22 @@ def check_conservation(workload: Workload, program: Program | Outline, timing: T
         return
     for layer, name in enumerate(program.layers):
         works = [stage.layer for stage in workload.stages if stage.layer.name == name]
-        for stream in {stream for work in works for stream in work.packed.regions}:
-            needed = sum(ceil_div(work.packed.packed_bytes.get(stream, 0), burst) * burst for work in works)
-            moved = int(memory.size_bytes[STREAMS.index(stream), 0, layer])
-            once = all(work.tiling.passes == 1 for work in works)
+        once = all(work.tiling.passes == 1 for work in works)
+        for streams, needed in _needed(works, burst).items():
+            moved = sum(int(memory.size_bytes[STREAMS.index(stream), 0, layer]) for stream in streams)
             if moved < needed or (once and moved != needed):
                 raise SimulationError(
-                    f"layer {name}, {stream}: expected {'exactly' if once else 'at least'} {needed} bytes from DRAM; "
-                    f"got {moved}; this is a fault of the simulator, please report it"
+                    f"layer {name}, {', '.join(streams)}: expected {'exactly' if once else 'at least'} {needed} bytes "
+                    f"from DRAM; got {moved}; this is a fault of the simulator, please report it"
                 )
+
+
+def _needed(works: Sequence[LayerWork], burst: int) -> Counter[tuple[Stream, ...]]:
+    """Bytes of whole bursts that a layer's parts take once: of every stream, and of the tables, which share bursts."""
+    needed: Counter[tuple[Stream, ...]] = Counter()
+    tables = tuple(dict.fromkeys(stream for work in works for stream in work.packed.tables))
+    for work in works:
+        needed[tables] += ceil_div(work.packed.table_bytes, burst) * burst
+        for stream in work.packed.chunk_bytes:
+            needed[(stream,)] += ceil_div(work.packed.regions[stream].size, burst) * burst
+    return needed

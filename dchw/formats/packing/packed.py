@@ -1,6 +1,7 @@
 """What packing gives and what unpacking reads back.
 
-A region is the bytes of one stream of one layer, contiguous in DRAM. The per-layer regions are:
+A region is the bytes of one stream of one layer, contiguous in DRAM. The per-layer regions, *tables*, lie one behind
+another without a gap, so that small ones share bursts. They are:
 
 - CODE_TABLES (``huffman``): code lengths of the gaps, then of the codes; per table one field of
   ``code_limit.bit_length()`` bits (4 for the usual limits) for every symbol from 0 to the last used one, then zero bits
@@ -144,6 +145,16 @@ class PackedLayer:
     def total_bytes(self) -> int:
         """Bytes of all regions."""
         return sum(self.packed_bytes.values())
+
+    @property
+    def tables(self) -> tuple[Stream, ...]:
+        """Streams of the per-layer regions, in the order in which they lie one behind another."""
+        return tuple(stream for stream in self.regions if stream not in self.chunk_bytes)
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of the per-layer regions together."""
+        return sum(self.regions[stream].size for stream in self.tables)
 
     def __reduce__(self) -> tuple[Any, ...]:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
