@@ -36,7 +36,7 @@ from dchw.machines.machine import machine
 from dchw.machines.units.dram import Dram
 from dchw.mapping.workload import map_network
 from dchw.program.program import FiringNode
-from dchw.validate.eie import with_codes
+from dchw.validate.eie_runs import with_codes
 from tests.parity.broadcast import Ints, broadcast_program, random_work
 from tests.parity.test_lpddr import stream
 

@@ -18,7 +18,7 @@ from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import Program
-from dchw.validate.eie import with_codes
+from dchw.validate.eie_runs import with_codes
 from tests.mapping.layers import small_machine
 
 
