@@ -12,7 +12,7 @@ from dchw.quantities import ConfigError, DchwError, FileFormatError, SimulationE
 if _TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork
     from dchw.compression.recipe import Recipe, compress
-    from dchw.container.files import load, save
+    from dchw.container.saving import load, save
     from dchw.dram.replay import replay
     from dchw.formats import StorageFormat
     from dchw.graph.network import Network
@@ -36,12 +36,12 @@ _PUBLIC = {
     "Unit": "dchw.machines.units.unit",
     "compare": "dchw.run.comparison",
     "compress": "dchw.compression.recipe",
-    "load": "dchw.container.files",
+    "load": "dchw.container.saving",
     "load_network": "dchw.importers.load",
     "machine": "dchw.machines.machine",
     "replay": "dchw.dram.replay",
     "report": "dchw.reports.report",
-    "save": "dchw.container.files",
+    "save": "dchw.container.saving",
     "simulate": "dchw.run.simulation",
     "sram": "dchw.technology.sram",
     "study": "dchw.studies.study",

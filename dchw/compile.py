@@ -24,7 +24,7 @@ from numba.core.types.misc import unliteral
 from numba.core.typing import make_concrete_template
 
 from dchw.compiling import tell
-from dchw.kernel_cache import Digest, KernelCache
+from dchw.kernel_cache import KernelCache, KernelDigest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,7 +103,7 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
     @property
     def lacking(self) -> int:
         """Kernels to be compiled before it can run, itself included, as far as can be told beforehand."""
-        reached = Digest()
+        reached = KernelDigest()
         reached.of_kernel(self)
         return 1 + sum(not other._parts for other in reached.kernels.values() if other is not self)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dchw.compression.compressed import CompressedNetwork
-from dchw.container.files import load, save, to_bytes
+from dchw.container.saving import load, save, to_bytes
 from dchw.formats import STORAGE_FORMATS, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.network import FloatArray, Network
@@ -55,7 +55,7 @@ def run_demo(
     """
     from dchw.reports import write_report
     from dchw.training.datasets import load_dataset
-    from dchw.training.demo import train_demo
+    from dchw.training.demo_training import train_demo
 
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def _make_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and os.access(folder, os.W_OK)
 
 
-class Digest:
+class KernelDigest:
     """Digest of what a kernel's machine code depends on within this package."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _Locator:
     """A folder a version of a kernel, named by its digest; nothing in it grows stale."""
 
     def __init__(self, dispatcher: Any) -> None:
-        digest = Digest()
+        digest = KernelDigest()
         digest.of_kernel(dispatcher)
         function = dispatcher.py_func
         self._py_file = function.__code__.co_filename  # named in numba's warnings

@@ -23,7 +23,7 @@ from dchw.quantities import DchwError, nearest
 FILES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "machine": ("dchw.machines.machine", "Machine"),
-        "recipe": ("dchw.training.recipe", "TrainingRecipe"),
+        "recipe": ("dchw.training.recipe_file", "TrainingRecipe"),
         "study": ("dchw.studies.settings", "StudySettings"),
         "standard": ("dchw.dram.standard", "Standard"),
     }

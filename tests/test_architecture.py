@@ -116,6 +116,45 @@ def test_no_circles() -> None:
     assert circles(sources()) == []
 
 
+# Folders whose files are named by contract: after a verb, what is validated, a format or a unit, and alike for every
+# framework that networks come from. Elsewhere a module's name says what it holds, and says it once.
+FRAMEWORKS = ("importers.onnx", "importers.tflite", "importers.torch")
+NAMED_BY_CONTRACT = ("cli", "validate", "formats", "machines.units", *FRAMEWORKS)
+
+
+def doubled_modules(modules: Iterable[str]) -> list[str]:
+    """Names that two modules bear; left out are those named by contract, and a package's main module, named like it."""
+    by_name: dict[str, list[str]] = {}
+    for module in modules:
+        folder, _, name = module.removeprefix("dchw.").rpartition(".")
+        if folder not in NAMED_BY_CONTRACT and folder.rpartition(".")[2] != name:
+            by_name.setdefault(name, []).append(module)
+    return [f"{name}: {', '.join(found)}" for name, found in by_name.items() if len(found) > 1]
+
+
+def doubled_classes(files: Mapping[str, str]) -> list[str]:
+    """Names that two classes bear, private ones and those inside functions too."""
+    by_name: dict[str, list[str]] = {}
+    for module, source in files.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                by_name.setdefault(node.name, []).append(module)
+    return [f"{name}: {', '.join(found)}" for name, found in by_name.items() if len(found) > 1]
+
+
+def test_a_name_means_one_thing() -> None:
+    files = sources()
+    assert doubled_modules(files) == []
+    assert doubled_classes(files) == []
+
+
+def test_a_second_meaning_of_a_name_is_caught() -> None:
+    files = sources()
+    assert doubled_modules([*files, "dchw.costs.records"]) == ["records: dchw.dram.records, dchw.costs.records"]
+    files["dchw.costs.rows"] += "\n\nclass Recipe:\n    pass\n"
+    assert doubled_classes(files) == ["Recipe: dchw.compression.recipe, dchw.costs.rows"]
+
+
 @pytest.mark.parametrize(
     "planted",
     [

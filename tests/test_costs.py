@@ -11,7 +11,7 @@ import pytest
 
 import dchw
 from dchw.costs import CostReport, CostRow, Work, accounting, check_complete, per_frame, unit_costs
-from dchw.costs.report import KEYS
+from dchw.costs.cost_report import KEYS
 from dchw.dram.idle import idle_mw
 from dchw.dram.standard import standard
 from dchw.formats import storage_format

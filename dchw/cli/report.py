@@ -110,7 +110,7 @@ def command(
 
 def _study_report(context: click.Context, folder: str, out: Path, figure_folder: Path | None, as_json: bool) -> None:
     """The page of a study; an option that only a comparison knows is an error, not ignored."""
-    from dchw.reports.study import write_study_report
+    from dchw.reports.study_page import write_study_report
 
     for parameter in context.command.params:
         assert parameter.name is not None

@@ -12,7 +12,7 @@ from dchw.cli.output import print_json, print_table, progress
 if TYPE_CHECKING:
     from dchw.training.loop import Progress
     from dchw.training.material import Material
-    from dchw.training.recipe import TrainingRecipe
+    from dchw.training.recipe_file import TrainingRecipe
 
 _FUNCTION = "PACKAGE.MODULE:FUNCTION"
 _INTERRUPTED = 130
@@ -63,7 +63,7 @@ def command(
     A module of your own: --module and --batches name functions without arguments, looked for in the current folder
     too. In the recipe, settings by layer may be patterns (block.*).
     """
-    from dchw.training.recipe import load_recipe, with_changes
+    from dchw.training.recipe_file import load_recipe, with_changes
     from dchw.training.session import left_behind, train_files
 
     plan = with_changes(load_recipe(recipe), changes)

@@ -51,7 +51,7 @@ class ValueFormat(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Storage:
+class Representation:
     """The representation chosen for one layer, recorded in its file."""
 
     positions: Positions = Positions.GAPS
@@ -85,7 +85,7 @@ class CompressedLayer:
     kind: OperationKind
     input: str
     parameter: str
-    storage: Storage
+    representation: Representation
     sequential: bool = False
     """Whether its products are done one column after another: see `Layer`."""
 
@@ -104,10 +104,10 @@ class CompressedLayer:
             raise DchwError(f"layer {self.name!r}: codebook entry 0 must be +0.0; put it there and renumber the codes")
         if not np.isfinite(self.codebook).all():
             raise DchwError(f"layer {self.name!r}: codebook values must be finite; share the weights again")
-        if self.codebook.size > 2**self.storage.codebook_bits:
+        if self.codebook.size > 2**self.representation.codebook_bits:
             raise DchwError(
                 f"layer {self.name!r}: {self.codebook.size} codebook entries need more than "
-                f"{self.storage.codebook_bits} bits; raise codebook_bits"
+                f"{self.representation.codebook_bits} bits; raise codebook_bits"
             )
         if self.codes.size and int(self.codes.max()) >= self.codebook.size:
             raise DchwError(
@@ -116,7 +116,13 @@ class CompressedLayer:
 
     @classmethod
     def of(
-        cls, layer: Layer, *, codes: CodeArray, codebook: FloatArray, bias: FloatArray | None, storage: Storage
+        cls,
+        layer: Layer,
+        *,
+        codes: CodeArray,
+        codebook: FloatArray,
+        bias: FloatArray | None,
+        representation: Representation,
     ) -> CompressedLayer:
         """A network's layer with its weights coded; all else as it is there."""
         return cls(
@@ -128,7 +134,7 @@ class CompressedLayer:
             kind=layer.kind,
             input=layer.input,
             parameter=layer.parameter,
-            storage=storage,
+            representation=representation,
             sequential=layer.sequential,
         )
 
@@ -235,7 +241,13 @@ class CompressedNetwork:
 
     def _repr_html_(self) -> str:
         rows = [
-            (one.name, list(one.codes.shape), f"{one.density:.1%}", one.codebook.size - 1, one.storage.positions.value)
+            (
+                one.name,
+                list(one.codes.shape),
+                f"{one.density:.1%}",
+                one.codebook.size - 1,
+                one.representation.positions.value,
+            )
             for one in self.layers
         ]
         heads = ("layer", "shape", "kept", "shared values", "positions")

@@ -15,20 +15,20 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from dchw import showing
 from dchw.arguments import checked
-from dchw.compression.chunks import layer_streams
 from dchw.compression.compressed import (
     CodeArray,
     Coding,
     CompressedLayer,
     CompressedNetwork,
     Positions,
-    Storage,
+    Representation,
     ValueFormat,
     graph_of,
 )
 from dchw.compression.huffman import minimum_limit
+from dchw.compression.layer_streams import layer_streams
 from dchw.compression.prune import magnitude_mask
-from dchw.compression.representation import INDEX_BITS_TRIED, alternatives, smallest
+from dchw.compression.representation import INDEX_BITS_TRIED, candidates, smallest
 from dchw.compression.share import Init, assign, kmeans_codebook
 from dchw.compression.value_formats import round_to_format
 from dchw.config import Config, NonNegative, Positive
@@ -270,27 +270,29 @@ def compress_layer(layer: Layer, recipe: Recipe, rng: np.random.Generator) -> Co
             density=recipe.for_layer("density", name) if prunes else None,
             threshold=recipe.for_layer("threshold", name) if prunes else None,
         )
-        storage = _given_storage(layer, recipe)
+        representation = _given_representation(layer, recipe)
         if not mask.any():
             none: CodeArray = np.zeros(tuple(layer.weight.shape), np.uint16)
-            if storage.codebook_bits <= 8:
+            if representation.codebook_bits <= 8:
                 none = none.astype(np.uint8)
-            bias = None if layer.bias is None else round_to_format(layer.bias, storage.bias_format)
-            return CompressedLayer.of(layer, codes=none, codebook=np.zeros(1, np.float32), bias=bias, storage=storage)
+            bias = None if layer.bias is None else round_to_format(layer.bias, representation.bias_format)
+            return CompressedLayer.of(
+                layer, codes=none, codebook=np.zeros(1, np.float32), bias=bias, representation=representation
+            )
         if _matches(name, recipe.skip):
             codebook = _float16_values(layer.weight[mask])
         else:
-            codebook = _codebook(layer.weight[mask], storage, recipe.for_layer("init", name), rng)
+            codebook = _codebook(layer.weight[mask], representation, recipe.for_layer("init", name), rng)
         codes = assign(layer.weight, mask, codebook[1:])
-        bias = None if layer.bias is None else round_to_format(layer.bias, storage.bias_format)
-        storage = choose_storage(
+        bias = None if layer.bias is None else round_to_format(layer.bias, representation.bias_format)
+        representation = choose_representation(
             codes.reshape(codes.shape[0], -1),
             codebook.size,
             bias,
-            storage,
+            representation,
             positions=recipe.for_layer("positions", name),
             coding=recipe.for_layer("coding", name),
-            index_bits=recipe.for_layer("index_bits", name, storage.index_bits),
+            index_bits=recipe.for_layer("index_bits", name, representation.index_bits),
             trim=recipe.for_layer("trim", name),
             code_limit=recipe.for_layer("code_limit", name),
         )
@@ -298,52 +300,52 @@ def compress_layer(layer: Layer, recipe: Recipe, rng: np.random.Generator) -> Co
         raise
     except DchwError as error:
         raise DchwError(f"layer {name!r}: {error}") from None
-    return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, storage=storage)
+    return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, representation=representation)
 
 
-def choose_storage(
+def choose_representation(
     matrix: CodeArray,
     codebook_size: int,
     bias: npt.NDArray[np.float32] | None,
-    storage: Storage,
+    representation: Representation,
     *,
     positions: Positions | Smallest = "smallest",
     coding: Coding | Smallest = "smallest",
     index_bits: int | Smallest = "smallest",
     trim: bool | Smallest = "smallest",
     code_limit: int | None = None,
-) -> Storage:
-    """The storage for codes [rows, columns] that takes the fewest bytes among what is left open.
+) -> Representation:
+    """The representation for codes [rows, columns] that takes the fewest bytes among what is left open.
 
-    ``storage`` gives codebook bits, formats and chunk size. Without a ``code_limit`` it is 12, or as many bits as the
-    symbols in use need.
+    ``representation`` gives codebook bits, formats and chunk size. Without a ``code_limit`` it is 12, or as many bits
+    as the symbols in use need.
     """
-    limit = code_limit or _least_limit(matrix, storage, 12 if index_bits == "smallest" else index_bits)
-    choices = alternatives(
+    limit = code_limit or _least_limit(matrix, representation, 12 if index_bits == "smallest" else index_bits)
+    choices = candidates(
         matrix,
         codebook_size,
         bias,
-        Storage(
-            codebook_bits=storage.codebook_bits,
-            index_bits=storage.index_bits if index_bits == "smallest" else index_bits,
+        Representation(
+            codebook_bits=representation.codebook_bits,
+            index_bits=representation.index_bits if index_bits == "smallest" else index_bits,
             code_limit=limit,
-            codebook_format=storage.codebook_format,
-            bias_format=storage.bias_format,
-            chunk_entries=storage.chunk_entries,
+            codebook_format=representation.codebook_format,
+            bias_format=representation.bias_format,
+            chunk_entries=representation.chunk_entries,
         ),
         positions=tuple(Positions) if positions == "smallest" else (positions,),
         codings=tuple(Coding) if coding == "smallest" else (coding,),
         index_bits=INDEX_BITS_TRIED if index_bits == "smallest" else (index_bits,),
         trims=(False, True) if trim == "smallest" else (trim,),
     )
-    return smallest(choices).storage
+    return smallest(choices).representation
 
 
-def _given_storage(layer: Layer, recipe: Recipe) -> Storage:
+def _given_representation(layer: Layer, recipe: Recipe) -> Representation:
     """What the recipe fixes; positions, coding and trimming are chosen later."""
     bits = CONVOLUTION_BITS if layer.kind is OperationKind.CONV2D else LINEAR_BITS
     index_bits = recipe.for_layer("index_bits", layer.name, bits)
-    return Storage(
+    return Representation(
         codebook_bits=recipe.for_layer("codebook_bits", layer.name, bits),
         index_bits=bits if index_bits == "smallest" else index_bits,
         codebook_format=recipe.for_layer("codebook_format", layer.name),
@@ -352,19 +354,19 @@ def _given_storage(layer: Layer, recipe: Recipe) -> Storage:
     )
 
 
-def _codebook(values: FloatArray, storage: Storage, init: Init, rng: np.random.Generator) -> FloatArray:
+def _codebook(values: FloatArray, representation: Representation, init: Init, rng: np.random.Generator) -> FloatArray:
     """+0.0 and the shared values, as the codebook's format holds them: ascending, distinct, none of them zero."""
-    most = (1 << storage.codebook_bits) - 1
+    most = (1 << representation.codebook_bits) - 1
     # a look at a few tells most layers with too many distinct values without sorting all
     distinct = np.unique(values[: 16 * most])
     if distinct.size <= most:
         distinct = np.unique(values)
     centroids = distinct if distinct.size <= most else kmeans_codebook(values, most, init, rng=rng).centroids
-    held = np.unique(round_to_format(centroids, storage.codebook_format))
+    held = np.unique(round_to_format(centroids, representation.codebook_format))
     held = held[held != 0]
     if held.size == 0:
         raise DchwError(
-            f"shared values: expected some that {storage.codebook_format.value} can tell from zero; got "
+            f"shared values: expected some that {representation.codebook_format.value} can tell from zero; got "
             f"{float(np.abs(centroids).max()):g} at most; choose codebook_format float32"
         )
     return np.concatenate([np.zeros(1, np.float32), held])
@@ -376,19 +378,19 @@ def _float16_values(values: FloatArray) -> FloatArray:
     return np.concatenate([np.zeros(1, np.float32), held[held != 0]])
 
 
-def _least_limit(matrix: CodeArray, storage: Storage, index_bits: int) -> int:
+def _least_limit(matrix: CodeArray, representation: Representation, index_bits: int) -> int:
     """12, or the bits that the symbols in use need."""
     used_codes = int(np.count_nonzero(np.bincount(matrix.reshape(-1))))
     limit = max(DEFAULT_CODE_LIMIT, minimum_limit(used_codes + 1))
     if index_bits > DEFAULT_CODE_LIMIT:
-        wide = Storage(
+        wide = Representation(
             positions=Positions.GAPS,
             index_bits=index_bits,
-            codebook_bits=storage.codebook_bits,
+            codebook_bits=representation.codebook_bits,
             code_coding=Coding.FIXED,
             gap_coding=Coding.FIXED,
         )
-        gaps = layer_streams(matrix, 1 << storage.codebook_bits, wide).gaps
+        gaps = layer_streams(matrix, 1 << representation.codebook_bits, wide).gaps
         assert gaps is not None
         limit = max(limit, minimum_limit(np.unique(gaps.symbols).size + 1))
     return limit

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compression.chunks import LayerStreams, layer_streams
-from dchw.compression.compressed import CodeArray, Coding, CompressedLayer, Positions, Storage
+from dchw.compression.compressed import CodeArray, Coding, CompressedLayer, Positions, Representation
+from dchw.compression.layer_streams import LayerStreams, layer_streams
 from dchw.compression.trim import Trim
 from dchw.compression.value_formats import encoded_bytes
 
@@ -19,29 +19,29 @@ INDEX_BITS_TRIED = range(1, 13)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alternative:
+class Candidate:
     """One representation and what it costs."""
 
-    storage: Storage
+    representation: Representation
     size_bytes: int
     """Positions, codes, code tables, chunk table, trim lists and biases; what no choice changes is left out."""
 
 
-def alternatives(
+def candidates(
     matrix: CodeArray,
     codebook_size: int,
     bias: npt.NDArray[np.float32] | None,
-    storage: Storage,
+    representation: Representation,
     *,
     positions: Iterable[Positions] = tuple(Positions),
     codings: Iterable[Coding] = tuple(Coding),
     index_bits: Iterable[int] = (),
     trims: Collection[bool] = (False, True),
-) -> list[Alternative]:
-    """Every combination of the given choices for a matrix of codes, the rest as in ``storage``.
+) -> list[Candidate]:
+    """Every combination of the given choices for a matrix of codes, the rest as in ``representation``.
 
-    Without ``index_bits`` the width is the storage's. Choices that leave no trace in the file (the gap coding of a
-    bitmask) appear once, and trimming where nothing can be left out not at all.
+    Without ``index_bits`` the width is the representation's. Choices that leave no trace in the file (the gap coding of
+    a bitmask) appear once, and trimming where nothing can be left out not at all.
     """
     out = []
     for trimmed in trims:
@@ -52,13 +52,13 @@ def alternatives(
         fixed = 0 if trim is None else len(trim.encode())
         if bias is not None:
             kept = int(trim.rows.sum()) if trim and trim.biases_left_out else bias.size
-            fixed += encoded_bytes(storage.bias_format, kept)
+            fixed += encoded_bytes(representation.bias_format, kept)
         for place in positions:
             uses_gaps = place in (Positions.GAPS, Positions.ESCAPED_GAPS)
-            widths = tuple(index_bits) or (storage.index_bits,)
-            for width in widths if uses_gaps else (storage.index_bits,):
+            widths = tuple(index_bits) or (representation.index_bits,)
+            for width in widths if uses_gaps else (representation.index_bits,):
                 wanted = dataclasses.replace(
-                    storage,
+                    representation,
                     positions=place,
                     index_bits=width,
                     trim=trimmed,
@@ -67,11 +67,11 @@ def alternatives(
                 )
                 streams = layer_streams(selected, codebook_size, wanted)
                 for chosen, written in _recoded(wanted, streams, tuple(codings), uses_gaps):
-                    out.append(Alternative(storage=chosen, size_bytes=fixed + written.size_bytes))
+                    out.append(Candidate(representation=chosen, size_bytes=fixed + written.size_bytes))
     return out
 
 
-def smallest(choices: Iterable[Alternative]) -> Alternative:
+def smallest(choices: Iterable[Candidate]) -> Candidate:
     """The smallest alternative; of equals the earlier one."""
     return min(choices, key=lambda choice: choice.size_bytes)
 
@@ -79,17 +79,17 @@ def smallest(choices: Iterable[Alternative]) -> Alternative:
 def explain(layer: CompressedLayer) -> dict[str, int]:
     """Bytes of a layer under each kind of positions, the best coding each, its other choices as they are."""
     out: dict[str, int] = {}
-    for choice in alternatives(
-        layer.matrix_codes, layer.codebook.size, layer.bias, layer.storage, trims=(layer.storage.trim,)
+    for choice in candidates(
+        layer.matrix_codes, layer.codebook.size, layer.bias, layer.representation, trims=(layer.representation.trim,)
     ):
-        name = choice.storage.positions.value
+        name = choice.representation.positions.value
         out[name] = min(choice.size_bytes, out.get(name, choice.size_bytes))
     return out
 
 
 def _recoded(
-    storage: Storage, streams: LayerStreams, codings: tuple[Coding, ...], uses_gaps: bool
-) -> Iterator[tuple[Storage, LayerStreams]]:
+    representation: Representation, streams: LayerStreams, codings: tuple[Coding, ...], uses_gaps: bool
+) -> Iterator[tuple[Representation, LayerStreams]]:
     """The same symbols under every allowed coding."""
     for code_coding in codings:
         codes = streams.codes if code_coding is Coding.HUFFMAN else streams.codes.fixed_width()
@@ -98,6 +98,6 @@ def _recoded(
             if gaps is not None and gap_coding is Coding.FIXED:
                 gaps = gaps.fixed_width()
             yield (
-                dataclasses.replace(storage, code_coding=code_coding, gap_coding=gap_coding),
+                dataclasses.replace(representation, code_coding=code_coding, gap_coding=gap_coding),
                 dataclasses.replace(streams, codes=codes, gaps=gaps),
             )

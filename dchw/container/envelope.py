@@ -9,14 +9,14 @@ tensors follow. Its one metadata value is the format version, a dot, the checksu
 (alphabet of RFC 1924). The checksum is the CRC-32 (IEEE 802.3) of the whole file with ``00000`` in its place,
 big-endian. The description is raw DEFLATE, with `DICTIONARY` preset, of compact JSON in UTF-8: the list
 ``[name, operations, recipe, results, notes, number_format, left_out]``; trailing defaults are left out.
-`dchw.container.graph` has the form of operations.
+`dchw.container.plain_graph` has the form of operations.
 
 Tensors, in this order:
 
 - ``attribute:OPERATION:NAME`` float32: an array among an operation's attributes;
 - ``input:NAME`` float32: an example input; uint8 if all its values are whole numbers from 0 to 255;
 - ``input255:NAME`` uint8: an example input whose float32 values are these, divided by 255;
-- one uint8 tensor per layer, named like it, in network order (see `dchw.container.layout`).
+- one uint8 tensor per layer, named like it, in network order (see `dchw.container.layer_bytes`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.container.layout import layer_bytes
+from dchw.container.layer_bytes import layer_bytes
 from dchw.quantities import DchwError
 
 PEER_NOTES = (

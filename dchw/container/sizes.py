@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions
 from dchw.container import envelope
-from dchw.container.files import parse, read
-from dchw.container.layout import LayerBytes, layer_bytes
+from dchw.container.layer_bytes import LayerBytes, layer_bytes
+from dchw.container.saving import parse, read
 from dchw.quantities import FileFormatError
 
 if TYPE_CHECKING:
@@ -131,19 +131,19 @@ def sizes(source: str | Path | bytes) -> FileSizes:
 
 def network_sizes(network: CompressedNetwork) -> FileSizes:
     """`sizes` of the file that `dchw.save` would write."""
-    from dchw.container.files import to_bytes
+    from dchw.container.saving import to_bytes
 
     return sizes(to_bytes(network))
 
 
 def _layer_sizes(layer: CompressedLayer, written: LayerBytes) -> LayerSizes:
-    streams, storage = written.streams, layer.storage
+    streams, chosen = written.streams, layer.representation
     fillers = streams.fillers
     gap_filler_bits = 0 if streams.gaps is None else int(streams.gaps.symbol_bits[fillers].sum())
-    code_filler_bits = int(streams.codes.symbol_bits[fillers].sum()) if storage.positions is Positions.GAPS else 0
-    codings = [f"{storage.code_coding.value} codes"]
+    code_filler_bits = int(streams.codes.symbol_bits[fillers].sum()) if chosen.positions is Positions.GAPS else 0
+    codings = [f"{chosen.code_coding.value} codes"]
     if streams.gaps is not None:
-        codings.append(f"{storage.gap_coding.value} {storage.index_bits}-bit gaps")
+        codings.append(f"{chosen.gap_coding.value} {chosen.index_bits}-bit gaps")
     return LayerSizes(
         name=layer.name,
         kind=layer.kind.value,
@@ -151,7 +151,7 @@ def _layer_sizes(layer: CompressedLayer, written: LayerBytes) -> LayerSizes:
         nonzeros=layer.nonzeros,
         entries=streams.codes.symbols.size,
         fillers=int(fillers.sum()),
-        representation=f"{storage.positions.value}{', trimmed' if storage.trim else ''}: {', '.join(codings)}",
+        representation=f"{chosen.positions.value}{', trimmed' if chosen.trim else ''}: {', '.join(codings)}",
         parts=dict.fromkeys(PARTS, 0) | written.parts,
         code_filler_bits=code_filler_bits,
         gap_filler_bits=gap_filler_bits,

@@ -5,8 +5,8 @@ rows, and a count without an energy, or a row gone missing, is an error, never z
 """
 
 from dchw.costs.accounting import account, check_complete, unit_costs
+from dchw.costs.cost_report import CostReport, Work
 from dchw.costs.frames import FrameEnergy, per_frame
-from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption
 

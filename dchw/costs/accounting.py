@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from dchw.costs.cost_report import CostReport, Work
 from dchw.costs.one_chip import idle_silicon
-from dchw.costs.report import CostReport, Work
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
 from dchw.costs.sensitivity import Assumption
 from dchw.dram.energy import CONTROLLER_AND_PHY, activity, energy_rows

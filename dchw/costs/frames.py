@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dchw.costs.report import CostReport
+from dchw.costs.cost_report import CostReport
 from dchw.costs.rows import LEAKAGE, CostRow
 from dchw.dram.idle import IDLE_STATES, IdleState, idle_mw
 from dchw.machines.machine import Machine

@@ -11,11 +11,11 @@ from typing import NamedTuple, Self
 from pydantic import model_validator
 
 from dchw.config import Config, Positive
-from dchw.dram import layout as at
+from dchw.dram import records as at
 
 _TOKEN = re.compile(r"(BA|BG|C|R)(\d+)")
 FIELDS = {"C": (at.COLUMN_AT, 16), "BA": (at.BANK_AT, 8), "BG": (at.GROUP_AT, 8), "R": (at.ROW_AT, 30)}
-"""Where the bits of an address stand in one number (`dchw.dram.layout`), and how many there may be."""
+"""Where the bits of an address stand in one number (`dchw.dram.records`), and how many there may be."""
 
 
 class Code(NamedTuple):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dchw.compile import inlined, kernel
-from dchw.dram import layout as at
+from dchw.dram import records as at
 from dchw.dram.device import close_bank, earliest, issue, open_bank, refresh_banks
 from dchw.dram.queue import dequeue, drop_opened, enqueue, pending_write, queue_opened, row_changed, row_is_wanted
 from dchw.dram.scheduler import (

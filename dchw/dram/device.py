@@ -1,6 +1,6 @@
 """The DRAM device as kernels: when the rules allow a command, what a command forbids, and bank-state times.
 
-``f`` and ``m`` are the fixed record and one channel's live record (``dchw.dram.layout``).
+``f`` and ``m`` are the fixed record and one channel's live record (``dchw.dram.records``).
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dchw.compile import inlined, kernel
-from dchw.dram import layout as at
+from dchw.dram import records as at
 from dchw.dram.lines import drive
 from dchw.dram.queue import row_changed
 

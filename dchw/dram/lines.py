@@ -1,6 +1,6 @@
 """Command and address lines as kernels: rising edges, and beats that a line is high.
 
-``f`` and ``m`` are the fixed record and one channel's live record (``dchw.dram.layout``). A command drives its code
+``f`` and ``m`` are the fixed record and one channel's live record (``dchw.dram.records``). A command drives its code
 (``dchw.dram.codes``) from its first clock on; behind it all lines are low until the next command.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dchw.compile import kernel
-from dchw.dram import layout as at
+from dchw.dram import records as at
 
 
 @kernel

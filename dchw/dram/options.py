@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from dchw.config import Config, Frequency, NonNegative, Positive, Size
-from dchw.dram.layout import QUEUE_MAX
+from dchw.dram.records import QUEUE_MAX
 
 Queue = Annotated[int, Field(gt=0, le=QUEUE_MAX, strict=True)]
 Refresh = Literal["refab", "refpb", "noref"]

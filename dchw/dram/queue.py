@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from dchw.compile import inlined, kernel
-from dchw.dram import layout as at
+from dchw.dram import records as at
 
 
 @inlined

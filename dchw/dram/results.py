@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dchw import showing
-from dchw.dram import layout as at
+from dchw.dram import records as at
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
 from dchw.dram.notes import memory_notes
 from dchw.dram.options import Controller, FixedMemory

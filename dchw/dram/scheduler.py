@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from dchw.compile import inlined, kernel
-from dchw.dram import layout as at
+from dchw.dram import records as at
 from dchw.dram.device import earliest, earliest_rank
 from dchw.dram.queue import row_is_wanted
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from dchw.config import Config, NonNegative, Positive, Size, Written
-from dchw.dram import layout
+from dchw.dram import records
 from dchw.dram.options import Refresh
 from dchw.quantities import format_quantity, nearest, parse_quantity
 
@@ -87,9 +87,9 @@ class Organisation(Config):
             raise ValueError(
                 f"burst_size and row_size: a burst of {self.burst_size} bytes does not fit a row of {self.row_size}"
             )
-        if self.ranks * self.banks > layout.BANKS_MAX:
+        if self.ranks * self.banks > records.BANKS_MAX:
             raise ValueError(
-                f"ranks and banks: expected at most {layout.BANKS_MAX} banks per channel in all; "
+                f"ranks and banks: expected at most {records.BANKS_MAX} banks per channel in all; "
                 f"got {self.ranks} x {self.banks}"
             )
         return self
@@ -215,7 +215,7 @@ class Rule(Config):
     """Whether it stands in a table of the standard."""
 
 
-class Alternative(Config):
+class AlternativeTimings(Config):
     """Other values, in clocks, that unverified timings may have; results say what they would change."""
 
     timings: dict[str, NonNegative]

@@ -23,7 +23,7 @@ from dchw.dram.currents import AssumedEnergy, IdleCurrents, IdleStandIn, Measure
 from dchw.dram.expression import evaluate, names_in
 from dchw.dram.options import Controller
 from dchw.dram.sections import (
-    Alternative,
+    AlternativeTimings,
     Behaviour,
     Clock,
     Commands,
@@ -53,7 +53,7 @@ class Standard(Config):
     """Bits of every command on the command and address lines, where they are public."""
     timings: dict[str, TimingParameter]
     """Timing parameters by name, in clocks."""
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[AlternativeTimings, ...] = ()
     """Other values that unverified timings may have."""
     behaviour: Behaviour
     """Expressions over timings for what is no rule between two commands."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dchw.dram import layout as at
+from dchw.dram import records as at
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.sections import LEVELS, ROLES
 from dchw.dram.standard import Standard, standard
@@ -27,7 +27,7 @@ _FIELD_OF_ROLE = dict(
 
 
 class State(NamedTuple):
-    """A memory of one or more equal channels: records laid out by ``dchw.dram.layout``."""
+    """A memory of one or more equal channels: records laid out by ``dchw.dram.records``."""
 
     fixed: Any  # recarray[1] of FIXED
     live: Any  # recarray[channel] of LIVE

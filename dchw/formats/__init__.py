@@ -2,7 +2,7 @@
 
 A format is one file beside this one: it packs and unpacks, says which units it needs, whether it stores positions, how
 wide an entry is and how long a network's file would be (`StorageFormat`). Nothing outside this folder knows its name.
-``packing.layout`` says what jobs, runs and chunks are, ``packing.packed`` what the regions of a layer hold.
+``packing.run_layout`` says what jobs, runs and chunks are, ``packing.packed`` what the regions of a layer hold.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from types import MappingProxyType
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
 from dchw.formats.packing.kept import KeptPackings
-from dchw.formats.packing.layout import PackShape
 from dchw.formats.packing.packed import (
     Coded,
     DenseWeights,
     Entries,
+    LayerParameters,
     Need,
     PackedLayer,
-    Parameters,
     StorageFormat,
     Unpacked,
     weight_matrix,
 )
+from dchw.formats.packing.run_layout import PackShape
 from dchw.quantities import DchwError, forgiven, nearest
 
 _FORMATS: dict[str, StorageFormat] = {
@@ -45,6 +45,8 @@ STORAGE_FORMATS: Mapping[str, StorageFormat] = MappingProxyType(_FORMATS)
 """Every storage format by name, from the largest to the smallest of a typical pruned layer."""
 DEFAULT_FORMAT = huffman.FORMAT.name
 """The format of a run that names none: what Deep Compression ends with."""
+NARROWEST_DENSE = dense.FORMATS[-1].name
+"""The dense format of the fewest bits a weight."""
 _KEPT = KeptPackings()
 
 
@@ -78,7 +80,7 @@ def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: 
             f"layer {layer.name!r}: expected {layer.geometry.out_channels} x {layer.geometry.columns} codes for its "
             f"geometry; got shape {layer.codes.shape}; correct the geometry"
         )
-    parameters = Parameters(value_bits=value_bits, has_bias=layer.bias is not None)
+    parameters = LayerParameters(value_bits=value_bits, has_bias=layer.bias is not None)
     return _KEPT.get(layer, form, shape, parameters, lambda: form.pack(layer, shape, parameters))
 
 
@@ -99,7 +101,7 @@ __all__ = [
     "Need",
     "PackShape",
     "PackedLayer",
-    "Parameters",
+    "LayerParameters",
     "StorageFormat",
     "Unpacked",
     "pack",

@@ -17,9 +17,9 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.fields import byte_offsets_of, pack_fields
-from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout, run_layout
-from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat, damaged, region
+from dchw.formats.packing.file_bytes import container_file
+from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat, damaged, region
+from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, run_layout
 from dchw.formats.packing.sparse import (
     assemble,
     constant_bits,
@@ -34,8 +34,8 @@ COLUMNS = ("jobs", "values")
 """What the chunk table lists: the bytes of a chunk's mask follow from its jobs."""
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout, code_bits = run_layout(layer.geometry, shape), layer.storage.codebook_bits
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    layout, code_bits = run_layout(layer.geometry, shape), layer.representation.codebook_bits
     runs = stored_runs(layer, shape, index_bits=0, coded=True)
     begin, offsets = _mask_layout(layout, runs.run_order, runs.chunk_runs)
     mask = np.zeros(int(offsets[-1]), dtype=np.uint8)

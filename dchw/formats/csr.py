@@ -6,9 +6,9 @@ import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.fields import pack_fields
-from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.file_bytes import array_file
+from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
+from dchw.formats.packing.run_layout import PackShape
 from dchw.formats.packing.sparse import (
     ROW_BITS,
     VALUE_BITS,
@@ -25,7 +25,7 @@ from dchw.formats.packing.sparse import (
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     runs = stored_runs(layer, shape, index_bits=0, coded=False)
     return assemble(
         layer,

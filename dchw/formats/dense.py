@@ -15,13 +15,12 @@ import numpy.typing as npt
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
-from dchw.formats.packing.columns import assemble_columns, by_job, job_bounds
-from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import PackShape, run_layout
+from dchw.formats.packing.every_weight import assemble_columns, by_job, job_bounds
+from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import (
     DenseWeights,
+    LayerParameters,
     PackedLayer,
-    Parameters,
     StorageFormat,
     damaged,
     decode_bias,
@@ -29,13 +28,14 @@ from dchw.formats.packing.packed import (
     encode_floats,
     region,
 )
+from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 _BLOCK_WEIGHTS = 1 << 20
 
 
-def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     tables: dict[Stream, Bytes] = {}
     if form is ValueFormat.INT8:

@@ -15,9 +15,9 @@ from dchw.compression import huffman
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.files import own_file
-from dchw.formats.packing.layout import PackShape, Pointers
-from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.file_bytes import own_file
+from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
+from dchw.formats.packing.run_layout import PackShape, Pointers
 from dchw.formats.packing.running import COLUMNS as RUNNING_COLUMNS
 from dchw.formats.packing.running import (
     RunningEntries,
@@ -42,12 +42,12 @@ WIDEST_GAP = 8
 """Bits of a decoded gap: those of a symbol in the decode units' tables."""
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     made = shape.pointers is Pointers.MADE
     if made:
         index_bits, runs, tables = _smallest(layer, shape)
     else:
-        index_bits = layer.storage.index_bits
+        index_bits = layer.representation.index_bits
         runs = stored_runs(layer, shape, index_bits=index_bits, coded=True)
         tables = build_tables(layer, (runs.gap, runs.code))
     gap_lengths, code_lengths = tables.lengths
@@ -58,7 +58,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
         replace(
             parameters,
             index_bits=index_bits,
-            code_bits=layer.storage.codebook_bits,
+            code_bits=layer.representation.codebook_bits,
             code_limit=tables.limit,
             gap_symbols=gap_lengths.size,
             code_symbols=code_lengths.size,
@@ -81,7 +81,7 @@ def _smallest(layer: CompressedLayer, shape: PackShape) -> tuple[int, StoredRuns
     """
     best: tuple[int, int, RunningEntries, CodeTables] | None = None
     stored = section_runs(layer, shape)
-    for index_bits in range(min(layer.storage.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
+    for index_bits in range(min(layer.representation.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
         entries = running_entries(stored, index_bits)
         tables = build_tables(layer, (entries.gap, entries.code))
         size = tables.coded_bits + 8 * tables.data.size

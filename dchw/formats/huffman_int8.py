@@ -12,14 +12,14 @@ from dataclasses import replace
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.value_formats import round_to_format
 from dchw.formats import huffman
-from dchw.formats.packing.files import own_file
-from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import PackedLayer, Parameters
+from dchw.formats.packing.file_bytes import own_file
+from dchw.formats.packing.packed import LayerParameters, PackedLayer
+from dchw.formats.packing.run_layout import PackShape
 
 _NAME = "huffman-int8"
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     packed = huffman.FORMAT.pack(layer, shape, replace(parameters, int8_codebook=True))
     return replace(packed, storage=_NAME)
 
@@ -29,7 +29,7 @@ def _file_bytes(network: CompressedNetwork) -> int:
         replace(
             layer,
             codebook=round_to_format(layer.codebook, ValueFormat.INT8),
-            storage=replace(layer.storage, codebook_format=ValueFormat.INT8),
+            representation=replace(layer.representation, codebook_format=ValueFormat.INT8),
         )
         for layer in network.layers
     )

@@ -10,25 +10,25 @@ from dataclasses import replace
 
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
+from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds
 from dchw.formats.packing.fields import pack_fields, unpack_fields
-from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import PackShape, run_layout
+from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import (
     DenseWeights,
+    LayerParameters,
     Need,
     PackedLayer,
-    Parameters,
     StorageFormat,
     damaged,
     decode_bias,
     region,
 )
+from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    layout, code_bits = run_layout(layer.geometry, shape), layer.storage.codebook_bits
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    layout, code_bits = run_layout(layer.geometry, shape), layer.representation.codebook_bits
     bounds = job_bounds(layout, layout.rows * code_bits)
     codes = codes_by_job(layer, layout)
     return assemble_columns(

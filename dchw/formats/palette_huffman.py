@@ -15,24 +15,24 @@ from dchw.compression import huffman
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.columns import codes_by_job
-from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import PackShape, run_layout
+from dchw.formats.packing.every_weight import codes_by_job
+from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import (
     Coded,
     DenseWeights,
+    LayerParameters,
     Need,
     PackedLayer,
-    Parameters,
     StorageFormat,
     decode_bias,
     encode_bias,
 )
+from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.formats.packing.sparse import check_chunks, pack_chunk_table, read_chunk_table
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     chunks = layout.cut_columns()
     order, symbol_offsets = layout.column_order(chunks)
@@ -48,7 +48,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> P
         geometry=layer.geometry,
         parameters=replace(
             parameters,
-            code_bits=layer.storage.codebook_bits,
+            code_bits=layer.representation.codebook_bits,
             chunk_table_bits=table_bits,
             code_limit=tables.limit,
             code_symbols=lengths.size,

@@ -9,9 +9,9 @@ import numpy as np
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import encode_gaps
 from dchw.formats.packing.fields import pack_fields
-from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.file_bytes import array_file
+from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
+from dchw.formats.packing.run_layout import PackShape
 from dchw.formats.packing.sparse import (
     VALUE_BITS,
     assemble,
@@ -28,8 +28,8 @@ from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    index_bits = layer.storage.index_bits
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    index_bits = layer.representation.index_bits
     runs = stored_runs(layer, shape, index_bits=index_bits, coded=False)
     return assemble(
         layer,
@@ -62,7 +62,7 @@ def _unpack(packed: PackedLayer) -> Entries:
 
 def _file_bytes(layer: CompressedLayer) -> int:
     """float32 values and gaps of the flattened weights."""
-    positions, index_bits = np.flatnonzero(layer.codes.ravel()), layer.storage.index_bits
+    positions, index_bits = np.flatnonzero(layer.codes.ravel()), layer.representation.index_bits
     gaps, _ = encode_gaps(positions, layer.codes.ravel()[positions], index_bits)
     return VALUE_BITS // 8 * gaps.size + ceil_div(gaps.size * index_bits, 8)
 

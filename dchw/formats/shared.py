@@ -9,9 +9,9 @@ import numpy as np
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.fields import pack_fields
-from dchw.formats.packing.files import container_file
-from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import Entries, Need, PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.file_bytes import container_file
+from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
+from dchw.formats.packing.run_layout import PackShape
 from dchw.formats.packing.sparse import (
     assemble,
     constant_bits,
@@ -24,8 +24,8 @@ from dchw.formats.packing.sparse import (
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
-    index_bits, code_bits = layer.storage.index_bits, layer.storage.codebook_bits
+def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    index_bits, code_bits = layer.representation.index_bits, layer.representation.codebook_bits
     runs = stored_runs(layer, shape, index_bits=index_bits, coded=True)
     return assemble(
         layer,

@@ -38,7 +38,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
+class ParameterGroup:
     """Parameters that went the same way."""
 
     name: str
@@ -57,7 +57,7 @@ class Parameters:
 class Coverage:
     """What a network's parameters are, and which of them sizes, traffic and energy account for."""
 
-    rows: tuple[Parameters, ...]
+    rows: tuple[ParameterGroup, ...]
 
     @property
     def parameters(self) -> int:
@@ -73,7 +73,7 @@ class Coverage:
     def _sum(self, place: Place) -> int:
         return sum(row.parameters for row in self.rows if row.place is place)
 
-    def at(self, place: Place) -> tuple[Parameters, ...]:
+    def at(self, place: Place) -> tuple[ParameterGroup, ...]:
         """The rows of one place, in order."""
         return tuple(row for row in self.rows if row.place is place)
 
@@ -107,20 +107,24 @@ class Coverage:
 def coverage(operations: Sequence[Operation], left_out: Iterable[LeftOut] = ()) -> Coverage:
     """Where the parameters of a graph's operations went; a weight that several operations share counts once."""
     shapes = {op.name: op.output_shape for op in operations}
-    rows: list[Parameters] = []
+    rows: list[ParameterGroup] = []
     for op in operations:
         if op.weight is not None:
             size = op.weight.size + (0 if op.bias is None else op.bias.size)
-            rows.append(Parameters(name=op.name, operation=op.name, parameters=size, place=Place.LAYER))
+            rows.append(ParameterGroup(name=op.name, operation=op.name, parameters=size, place=Place.LAYER))
         for name, size, reason in stored_arrays(op):
             ids = shapes.get(op.inputs[0]) if op.kind is OperationKind.EMBEDDING else None
             looked_up = size if ids is None else min(size, math.prod(ids) * (op.output_shape or (1,))[-1])
             place = Place.STORED if size else Place.LEFT_OUT  # a name without values, of a graph made by hand
             rows.append(
-                Parameters(name=name, operation=op.name, parameters=size, place=place, reason=reason, read=looked_up)
+                ParameterGroup(
+                    name=name, operation=op.name, parameters=size, place=place, reason=reason, read=looked_up
+                )
             )
     rows += [
-        Parameters(name=one.name, operation=None, parameters=one.parameters, place=Place.LEFT_OUT, reason=one.reason)
+        ParameterGroup(
+            name=one.name, operation=None, parameters=one.parameters, place=Place.LEFT_OUT, reason=one.reason
+        )
         for one in left_out
     ]
     return Coverage(rows=tuple(rows))
@@ -147,7 +151,7 @@ def stored_arrays(op: Operation) -> Iterator[tuple[str, int, str]]:
 USED_DIRECTLY = "used directly, not as the weights of a layer"
 
 
-def _reasons(rows: Sequence[Parameters]) -> str:
+def _reasons(rows: Sequence[ParameterGroup]) -> str:
     sums: dict[str, int] = {}
     for row in rows:
         sums[row.reason] = sums.get(row.reason, 0) + row.parameters

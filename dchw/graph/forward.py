@@ -18,7 +18,7 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.graph.recurrent import sigmoid, steps
 from dchw.graph.shapes import output_shape, pooled_size
-from dchw.graph.windows import fold, padded, patches, resized, windows
+from dchw.graph.sliding_windows import fold, padded, patches, resized, windows
 from dchw.quantities import DchwError, nearest
 
 

@@ -1,7 +1,7 @@
 """Shapes: what every kind of operation gives for what it reads. Whoever builds a graph asks here, and nobody else.
 
-Shapes leave out the batch axis. (`dchw.container.graph.infer_shape` is not a second place of this knowledge: it is the
-frozen rule by which version 1 of the file format leaves shapes out.)
+Shapes leave out the batch axis. (`dchw.container.plain_graph.infer_shape` is not a second place of this knowledge: it
+is the frozen rule by which version 1 of the file format leaves shapes out.)
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from dchw.compression.bitstream import pack_fixed, packed_bytes, unpack_fixed
-from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
-from dchw.compression.recipe import choose_storage
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Representation, graph_of
+from dchw.compression.recipe import choose_representation
 from dchw.compression.relative_index import decode_gaps, encode_gaps
 from dchw.compression.varint import Reader
 from dchw.graph.network import Layer, Network
@@ -41,7 +41,7 @@ def code_bits(name: str) -> int:
 
 
 def read_release(path: str | Path, prototxt: str | Path | None = None) -> CompressedNetwork:
-    """The compressed network in a released file; its layers' storage is the smallest for each.
+    """The compressed network in a released file; its layers' representation is the smallest for each.
 
     Without ``prototxt`` the file of the same name, or the only one, with that suffix in the same folder is taken.
     Raises FileFormatError, naming layer and field, when the file is damaged or does not belong to the prototxt.
@@ -142,13 +142,13 @@ def _read_layer(reader: Reader, layer: Layer, count: int) -> CompressedLayer:
     gaps = unpack_fixed(reader.take(packed_bytes(count, INDEX_BITS), "gaps"), INDEX_BITS, count)
     dense = decode_gaps(gaps, codes, layer.weight.size, INDEX_BITS).astype(np.uint8)
     matrix = dense.reshape(shape[0], -1)
-    storage = Storage(codebook_bits=bits, index_bits=INDEX_BITS)
+    representation = Representation(codebook_bits=bits, index_bits=INDEX_BITS)
     return CompressedLayer.of(
         layer,
         codes=dense.reshape(shape),
         codebook=codebook,
         bias=bias,
-        storage=choose_storage(matrix, codebook.size, bias, storage),
+        representation=choose_representation(matrix, codebook.size, bias, representation),
     )
 
 

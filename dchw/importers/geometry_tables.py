@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from dchw.graph.network import Array, Network, OperationKind
-from dchw.importers.builder import GraphBuilder
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _READERS = MappingProxyType(
     {
-        ".dchw": ("dchw.container.files", "load"),
+        ".dchw": ("dchw.container.saving", "load"),
         ".net": ("dchw.importers.deep_compression_release", "read_release"),
         ".onnx": ("dchw.importers.onnx.file", "network_from_onnx"),
         ".prototxt": ("dchw.importers.prototxt", "network_from_prototxt"),

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from dchw.graph.network import Network, OperationKind
-from dchw.importers.builder import GraphBuilder
 from dchw.importers.caffe_text import Message, parse, shown
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.quantities import DchwError, FileFormatError, nearest
 
 

@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedNetwork
-from dchw.container.files import load
+from dchw.container.saving import load
 
 SHIPPED: Mapping[str, str] = MappingProxyType(
     {"lenet-300-100": "lenet_300_100.dchw", "lenet-5": "lenet_5.dchw"},

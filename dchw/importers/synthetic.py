@@ -20,11 +20,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions, Storage, graph_of
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions, Representation, graph_of
 from dchw.compression.share import assign, kmeans_codebook
 from dchw.graph.network import FloatArray, Layer, Network, OperationKind
-from dchw.importers.builder import GraphBuilder
 from dchw.importers.geometry_tables import BUILT_IN, network_from_table
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
 
@@ -86,7 +86,9 @@ def _layer(layer: Layer, row: Mapping[str, str], rng: np.random.Generator) -> Co
         codes=codes.reshape(layer.weight.shape),
         codebook=np.concatenate([np.zeros(1, np.float32), centroids]),
         bias=np.zeros(layer.geometry.out_channels, np.float32),
-        storage=Storage(positions=Positions.GAPS, codebook_bits=bits, index_bits=int(row["index_bits_pq"])),
+        representation=Representation(
+            positions=Positions.GAPS, codebook_bits=bits, index_bits=int(row["index_bits_pq"])
+        ),
     )
 
 

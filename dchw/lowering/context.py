@@ -7,15 +7,40 @@ that lets items pass.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import cached_property
 
 import numpy.typing as npt
 
 from dchw.machines.machine import Machine
+from dchw.machines.units.unit import Unit
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, NodeBuilder, ProgramBuilder
 from dchw.program.flow import Flow
+
+
+class Role(StrEnum):
+    """What a node does for its unit. It is named after both, as ``weight_sram.fill``."""
+
+    ASK_WEIGHTS = "weights"
+    FILL = "fill"
+    DELIVER = "deliver"
+    RELEASE = "release"
+    ASK_ACTIVATIONS = "activations"
+    BROADCAST = "broadcast"
+    ASK_OUTPUTS = "outputs"
+    OUTPUTS_DONE = "outputs.done"
+
+
+ELEMENT = "pe"
+"""What the node of one processing element is named after, with its index."""
+
+
+def node_name(machine: Machine, unit: Unit, role: Role | None = None) -> str:
+    """The name of the node that does this for a unit of a machine; of its only node without a role."""
+    name = machine.name_of(unit)
+    return name if role is None else f"{name}.{role}"
 
 
 class Nodes:
@@ -26,66 +51,69 @@ class Nodes:
         self._elements: dict[int, NodeBuilder] = {}
         self._decoders: dict[int, NodeBuilder] = {}
 
+    def _node(self, unit: Unit, role: Role | None = None) -> NodeBuilder:
+        return self._builder.node(node_name(self._machine, unit, role), self._machine.name_of(unit))
+
     @cached_property
     def weight_dma(self) -> NodeBuilder:
         """Asks for weights."""
-        return self._builder.node("dma.weights", self._machine.name_of(self._machine.dma))
+        return self._node(self._machine.dma, Role.ASK_WEIGHTS)
 
     @cached_property
     def weight_fill(self) -> NodeBuilder:
         """Writes blocks of weights into the weight SRAM."""
-        return self._builder.node("weight_sram.fill", self._machine.name_of(self._machine.weight_sram))
+        return self._node(self._machine.weight_sram, Role.FILL)
 
     @cached_property
     def deliver(self) -> NodeBuilder:
         """Hands over tables and chunks that are complete in the weight SRAM."""
-        return self._builder.node("weight_sram.deliver", self._machine.name_of(self._machine.weight_sram))
+        return self._node(self._machine.weight_sram, Role.DELIVER)
 
     @cached_property
     def release(self) -> NodeBuilder:
         """Frees blocks of the weight SRAM that everybody is done with."""
-        return self._builder.node("weight_sram.release", self._machine.name_of(self._machine.weight_sram))
+        return self._node(self._machine.weight_sram, Role.RELEASE)
 
     @cached_property
     def activation_dma(self) -> NodeBuilder:
         """Asks for tensors."""
-        return self._builder.node("dma.activations", self._machine.name_of(self._machine.dma))
+        return self._node(self._machine.dma, Role.ASK_ACTIVATIONS)
 
     @cached_property
     def activation_fill(self) -> NodeBuilder:
         """Writes blocks of tensors into the activation SRAM."""
-        return self._builder.node("activation_sram.fill", self._machine.name_of(self._machine.activation_sram))
+        return self._node(self._machine.activation_sram, Role.FILL)
 
     @cached_property
     def broadcast(self) -> NodeBuilder:
         """Sends columns of activations to the array."""
-        return self._builder.node("activation_sram.broadcast", self._machine.name_of(self._machine.activation_sram))
+        return self._node(self._machine.activation_sram, Role.BROADCAST)
 
     @cached_property
     def array(self) -> NodeBuilder:
         """All processing elements in lockstep."""
-        return self._builder.node("pe_array", self._machine.name_of(self._machine.pe_array))
+        return self._node(self._machine.pe_array)
 
     @cached_property
     def vector(self) -> NodeBuilder:
         """Takes sums and gives results."""
-        return self._builder.node("vector", self._machine.name_of(self._machine.vector))
+        return self._node(self._machine.vector)
 
     @cached_property
     def output_dma(self) -> NodeBuilder:
         """Asks for results to be written."""
-        return self._builder.node("dma.outputs", self._machine.name_of(self._machine.dma))
+        return self._node(self._machine.dma, Role.ASK_OUTPUTS)
 
     @cached_property
     def outputs_done(self) -> NodeBuilder:
         """Takes note of results that are written."""
-        return self._builder.node("dma.outputs.done", self._machine.name_of(self._machine.dma))
+        return self._node(self._machine.dma, Role.OUTPUTS_DONE)
 
     def element(self, index: int) -> NodeBuilder:
         """One processing element that works on its own."""
         if index not in self._elements:
             unit = self._machine.name_of(self._machine.pe_array)
-            self._elements[index] = self._builder.node(f"pe[{index}]", unit)
+            self._elements[index] = self._builder.node(f"{ELEMENT}[{index}]", unit)
         return self._elements[index]
 
     def decoder(self, index: int) -> NodeBuilder:

@@ -15,13 +15,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dchw.formats.packing.layout import run_layout
+from dchw.formats.packing.run_layout import run_layout
 from dchw.lowering.chunks import ChunkUser, needed_chunks
 from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
-from dchw.mapping.residency import kept_decoded
+from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded
@@ -155,7 +155,7 @@ class Decoding:
 
         Sets the firing of each entry, counted from its unit's first of a pass.
         """
-        from dchw.lowering.firings import group_cycles
+        from dchw.lowering.entry_firings import group_cycles
 
         huffman, coded = self._machine.huffman, self._work.coded
         rate = huffman.style is DecoderStyle.RATE

@@ -103,7 +103,7 @@ class _ChunksByElement:
 
 def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
     """The firings of all elements, block by block of elements: of one-by-one entries no more are held than needed."""
-    from dchw.lowering.firings import element_firings
+    from dchw.lowering.entry_firings import element_firings
 
     machine, work, array = at.machine, at.work, at.machine.pe_array
     begin, length = _runs(work, array.elements)
@@ -162,7 +162,7 @@ def _entry_cycles(machine: Machine, work: LayerWork, *, fetched_by_element: bool
 
 def _runs(work: LayerWork, elements: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """int32[elements, jobs] first entry and int32[elements, jobs] number of entries of each element's runs."""
-    from dchw.lowering.firings import runs_of_elements
+    from dchw.lowering.entry_firings import runs_of_elements
 
     entries = work.entries
     shape = elements, work.activity.shape[1]

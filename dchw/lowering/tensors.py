@@ -37,7 +37,7 @@ class Fills:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Blocks:
+class _TensorBlocks:
     """Blocks of all tensors that a stage moves one way, sorted by when their turn comes."""
 
     address: Indices
@@ -120,7 +120,7 @@ class Tensors:
                 _stored_tensors(at).give(done[place : place + 1])
                 self._stored.add(name)
 
-    def _side_by_side(self, starts: Sequence[int], sizes: Sequence[int], tiles: int | None = None) -> _Blocks:
+    def _side_by_side(self, starts: Sequence[int], sizes: Sequence[int], tiles: int | None = None) -> _TensorBlocks:
         """Blocks of several tensors; a turn is a share of the way, or the tile that completes a block's share."""
         machine, step = self._machine, self._machine.dma.request_bytes
         address, bursts, whose = [np.empty(0, np.int64)], [np.empty(0, np.int32)], []
@@ -133,7 +133,7 @@ class Tensors:
             turn.append(place / counts.size if tiles is None else -(-(place + 1) * tiles // counts.size) - 1.0)
             whose += [index] * counts.size
         order = np.argsort(np.concatenate(turn), kind="stable")
-        return _Blocks(
+        return _TensorBlocks(
             address=np.concatenate(address)[order],
             bursts=np.concatenate(bursts)[order],
             turn=np.concatenate(turn)[order],

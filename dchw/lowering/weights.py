@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
-from dchw.mapping.residency import dram_bytes, kept_decoded, residents, tenants
+from dchw.mapping.resident_weights import dram_bytes, kept_decoded, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.quantities import DchwError
@@ -128,7 +128,7 @@ class WeightStream:
     def _used_up(self, user: NodeBuilder) -> LinkBuilder:
         return self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")
 
-    def _fetch(self, at: StageLowering, blocks: _Blocks, base: dict[Stream, int], wanted_by: Indices) -> Indices:
+    def _fetch(self, at: StageLowering, blocks: _WeightBlocks, base: dict[Stream, int], wanted_by: Indices) -> Indices:
         """Ask for blocks and put them into the SRAM; the firings of the release node, one per block."""
         builder, nodes, machine = at.builder, at.nodes, self._machine
         n = blocks.stream.size
@@ -154,7 +154,7 @@ class WeightStream:
         room.give(release)
         return release
 
-    def _note_blocks(self, at: StageLowering, blocks: _Blocks) -> None:
+    def _note_blocks(self, at: StageLowering, blocks: _WeightBlocks) -> None:
         """Requests of every stream, and the words their answers fill: of the weight SRAM or of the staging buffer."""
         machine, kinds = self._machine, len(STREAMS)
         filled = -(-blocks.bursts.astype(np.int64) * machine.dram.burst_bytes * 8 // machine.weight_sram.word_bits)
@@ -174,7 +174,7 @@ class WeightStream:
                 self._address += dma.blocks(packed.regions[stream].size) * dma.request_bytes
         return self._at[id(packed)]
 
-    def _check_room(self, work: LayerWork, tables: _Blocks, blocks: _Blocks, *, resident: bool) -> None:
+    def _check_room(self, work: LayerWork, tables: _WeightBlocks, blocks: _WeightBlocks, *, resident: bool) -> None:
         """Check the most blocks that must be in at once: up to a chunk's last, less those surely used up by then."""
         packed = work.packed
         chunks = np.arange(packed.chunks)
@@ -202,7 +202,7 @@ def pointers_apart(machine: Machine, work: LayerWork) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Blocks:
+class _WeightBlocks:
     """Blocks in the order of asking."""
 
     stream: npt.NDArray[np.int64]
@@ -215,7 +215,7 @@ class _Blocks:
     """Chunk after which this block and all before it are free; never decreasing."""
 
 
-def _table_blocks(work: LayerWork, machine: Machine) -> _Blocks:
+def _table_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
     """Blocks of the tables, cut at bursts where the next table begins as well."""
     packed, burst = work.packed, machine.dram.burst_bytes
     ends = np.cumsum([packed.regions[stream].size for stream in packed.tables])
@@ -224,7 +224,7 @@ def _table_blocks(work: LayerWork, machine: Machine) -> _Blocks:
     first = np.flatnonzero((np.diff(whose, prepend=-1) > 0) | (begin % machine.dma.request_bytes == 0))
     streams = np.array([STREAMS.index(stream) for stream in packed.tables], np.int64)
     nothing = np.full(first.size, -1, np.int64)
-    return _Blocks(
+    return _WeightBlocks(
         stream=streams[whose[first]],
         begin=begin[first],
         bursts=np.diff(first, append=begin.size).astype(np.int32),
@@ -233,7 +233,7 @@ def _table_blocks(work: LayerWork, machine: Machine) -> _Blocks:
     )
 
 
-def _chunk_blocks(work: LayerWork, machine: Machine) -> _Blocks:
+def _chunk_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
     step = machine.dma.request_bytes
     columns: list[npt.NDArray[np.int64]] = []
     for stream, offsets in work.packed.chunk_bytes.items():
@@ -245,7 +245,7 @@ def _chunk_blocks(work: LayerWork, machine: Machine) -> _Blocks:
     joined = np.concatenate(columns, axis=1)
     joined = joined[:, np.lexsort((joined[1], joined[0], joined[3]))]
     stream, begin, bursts, first, last = joined
-    return _Blocks(
+    return _WeightBlocks(
         stream=stream,
         begin=begin,
         bursts=bursts.astype(np.int32),

@@ -19,7 +19,7 @@ from dchw import showing
 from dchw.arguments import checked
 from dchw.config import Config, Frequency, load_yaml
 from dchw.formats import Need, StorageFormat
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.machines.loop_order import LoopOrder
 from dchw.machines.silicon import NumberFormats, Silicon
 from dchw.machines.units.codebook import CodebookLookup

@@ -14,7 +14,7 @@ from dchw.technology.scaling import MAX_NODE_NM, MIN_NODE_NM
 from dchw.technology.sram import MAX_TEMPERATURE_K, MIN_TEMPERATURE_K
 
 if TYPE_CHECKING:
-    from dchw.technology.parts import Parts
+    from dchw.technology.building_blocks import Parts
 
 
 class NumberFormat(StrEnum):
@@ -101,8 +101,8 @@ class Silicon(Config):
 
     def parts(self, clock_hz: int) -> Parts:
         """What units are composed of on this silicon, sized for a clock."""
+        from dchw.technology.building_blocks import Parts
         from dchw.technology.logic import Logic
-        from dchw.technology.parts import Parts
         from dchw.technology.scaling import Scaling
 
         logic = Logic(

@@ -14,7 +14,7 @@ from dchw.formats import PackedLayer, Unpacked, storage_format
 from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.machines.units.pe_array import DenseZeros
-from dchw.mapping.search import Choice, Search, Stays
+from dchw.mapping.search import LoopChoice, LoopSearch, Stays
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.tiling import Tiling, groups_side_by_side
 from dchw.quantities import ceil_div
@@ -51,7 +51,7 @@ def row_parts(layer: CompressedLayer, rows: int, elements: int) -> list[tuple[Co
 
 
 def stage_works(
-    parts: list[Part], columns: FloatArray, search: Search, choice: Choice, machine: Machine
+    parts: list[Part], columns: FloatArray, search: LoopSearch, choice: LoopChoice, machine: Machine
 ) -> list[LayerWork]:
     """Every stage of a layer in the order of its loops."""
     bands, demand = search.bands(choice), search.demand
@@ -100,7 +100,7 @@ def _layer_work(
     part: Part,
     columns: FloatArray,
     band: tuple[int, int],
-    choice: Choice,
+    choice: LoopChoice,
     machine: Machine,
     *,
     input_span: tuple[int, int],

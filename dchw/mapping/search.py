@@ -75,7 +75,7 @@ class Stays(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class LoopChoice:
     """One order of a layer's loops."""
 
     part_rows: int
@@ -108,10 +108,10 @@ class Explanation:
     """What was chosen for a layer, and what else it could have cost in DRAM bytes of weights and inputs."""
 
     layer: str
-    choice: Choice
+    choice: LoopChoice
     cost: Cost
     simple: Cost
-    """Cost of `Search.simple`."""
+    """Cost of `LoopSearch.simple`."""
     least_bytes: int
     """Everything once: no order can read less."""
     considered: int
@@ -120,7 +120,7 @@ class Explanation:
     """What of the choice was fixed by hand (`dchw.machines.loop_order.LoopOrder`)."""
 
 
-class Search:
+class LoopSearch:
     """The orders of one layer's loops on a machine, and what each costs."""
 
     def __init__(self, demand: Demand, machine: Machine) -> None:
@@ -138,7 +138,7 @@ class Search:
         self._unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else self._array.elements
         self._steps = ceil_div(geometry.out_channels, self._unit)
 
-    def best(self) -> Choice:
+    def best(self) -> LoopChoice:
         """The order with the fewest DRAM bytes, then cycles, then parts and blocks."""
         return self.explain().choice
 
@@ -158,7 +158,7 @@ class Search:
             given=tuple(self._given.given),
         )
 
-    def simple(self) -> Choice:
+    def simple(self) -> LoopChoice:
         """Rows that fit the weight SRAM, the widest tile, and weights again every tile where none fit."""
         demand = self.demand
         alone = self._tiles(demand.geometry.out_channels)[:1] == [demand.pixels]
@@ -171,9 +171,9 @@ class Search:
             rows = ceil_div(rows // 2, self._unit) * self._unit
         tile = tiles[0]
         count = ceil_div(demand.pixels, tile) if self._part_bytes(rows) <= self._weight_room else 1
-        return Choice(part_rows=rows, tile=tile, band_tiles=count, blocks=1, bands_outermost=False)
+        return LoopChoice(part_rows=rows, tile=tile, band_tiles=count, blocks=1, bands_outermost=False)
 
-    def choices(self) -> Iterator[Choice]:
+    def choices(self) -> Iterator[LoopChoice]:
         """Every order that the machine's buffers allow; of orders that are the same, one."""
         pixels = self.demand.pixels
         for rows in self._parts():
@@ -184,14 +184,14 @@ class Search:
                     if blocks is None:
                         continue
                     for bands_outermost in self._orders(rows, band >= tiles):
-                        choice = Choice(
+                        choice = LoopChoice(
                             part_rows=rows, tile=tile, band_tiles=band, blocks=blocks, bands_outermost=bands_outermost
                         )
                         if band < tiles and not bands_outermost and self._stays(choice) and not self._given.given:
                             continue  # what stays for a band stays for the next: one band
                         yield choice
 
-    def cost(self, choice: Choice) -> Cost:
+    def cost(self, choice: LoopChoice) -> Cost:
         """DRAM bytes of weights and inputs, and cycles, of one order."""
         demand = self.demand
         parts = ceil_div(demand.geometry.out_channels, choice.part_rows)
@@ -206,7 +206,7 @@ class Search:
         inputs = self._input_bytes(choice, parts, bands)
         return Cost(weight_bytes=weights, input_bytes=inputs, cycles=max(parts * array, (weights + inputs) / self._bus))
 
-    def bands(self, choice: Choice) -> list[tuple[int, int]]:
+    def bands(self, choice: LoopChoice) -> list[tuple[int, int]]:
         """(first pixel, end) of every band."""
         step = choice.band_tiles * choice.tile
         return [(at, min(at + step, self.demand.pixels)) for at in range(0, self.demand.pixels, step)]
@@ -228,10 +228,10 @@ class Search:
             total += max(bottom - top, 0) * row_bytes
         return min(total, self.demand.input_bytes)
 
-    def _stays(self, choice: Choice) -> bool:
+    def _stays(self, choice: LoopChoice) -> bool:
         return choice.blocks == 1 and self._part_bytes(choice.part_rows) <= self._weight_room
 
-    def input_stays(self, choice: Choice) -> Stays:
+    def input_stays(self, choice: LoopChoice) -> Stays:
         """How much of the input stays on the chip once it is fetched."""
         if choice.part_rows >= self.demand.geometry.out_channels or self.demand.geometry.groups > 1:
             return Stays.NOTHING  # nothing reads it again
@@ -240,7 +240,7 @@ class Search:
         largest = max(self.band_bytes(*band) for band in self.bands(choice))
         return Stays.BAND if choice.bands_outermost and largest <= self._input_room else Stays.NOTHING
 
-    def span(self, choice: Choice, first: int, end: int, groups: slice) -> tuple[int, int]:
+    def span(self, choice: LoopChoice, first: int, end: int, groups: slice) -> tuple[int, int]:
         """(first byte, bytes) of the input fetched for a band when it is not there; ``groups`` of a part are read."""
         whole, pixels, of = self.demand.input_bytes, self.demand.pixels, self.demand.geometry.groups
         if of > 1:
@@ -255,7 +255,7 @@ class Search:
             return min(at, whole - size), size
         return at, whole * end // pixels - at
 
-    def _input_bytes(self, choice: Choice, parts: int, bands: list[tuple[int, int]]) -> int:
+    def _input_bytes(self, choice: LoopChoice, parts: int, bands: list[tuple[int, int]]) -> int:
         whole, stays = self.demand.input_bytes, self.input_stays(choice)
         if stays is Stays.BAND:
             return sum(self.band_bytes(*band) for band in bands)

@@ -15,7 +15,7 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.graph.operations import ROUTING
 from dchw.machines.machine import Machine
-from dchw.mapping.tensors import plan_tensors
+from dchw.mapping.crossing_tensors import plan_tensors
 from dchw.mapping.tiling import Tiling
 from dchw.vocabulary import Stream
 

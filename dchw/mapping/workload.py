@@ -24,17 +24,17 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.graph.operations import CONVOLUTIONS
 from dchw.graph.recurrent import steps
-from dchw.graph.windows import patches
+from dchw.graph.sliding_windows import patches
 from dchw.machines.machine import Machine
 from dchw.machines.silicon import NumberFormat
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic, as_bytes, products
+from dchw.mapping.crossing_tensors import plan_tensors
 from dchw.mapping.demand import demand_of
 from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
-from dchw.mapping.search import Explanation, Search
+from dchw.mapping.search import Explanation, LoopSearch
 from dchw.mapping.stages import LayerWork, Stage, distinct_parts, group_stages, tensor_bytes
-from dchw.mapping.tensors import plan_tensors
 from dchw.mapping.tiling import step_tiling
 from dchw.quantities import DchwError, ceil_div, nearest
 
@@ -339,7 +339,7 @@ def _run_layer(
     if _as_bytes(machine, storage, arithmetic):
         x = passing.value(f"{op.name} as int8", (x,), partial(as_bytes, x))
     columns = _columns(x, layer.geometry, op)
-    search = Search(demand_of(layer, packed, machine, batch, input_bytes), machine)
+    search = LoopSearch(demand_of(layer, packed, machine, batch, input_bytes), machine)
     explanation = search.explain()
     choice = explanation.choice
     parts = []

@@ -215,7 +215,7 @@ class ProgramBuilder:
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
-        lists = _Lists(self._links.values())
+        lists = _SharedLists(self._links.values())
         links = [made for link in self._links.values() if (made := _link(link, lists)) is not None]
         firing = [
             FiringNode(
@@ -238,7 +238,7 @@ class ProgramBuilder:
         self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, coming: Mapping[str, str | None]
     ) -> Window:
         """What was appended since the last window; ``coming`` as `Window.coming`, and empty for the last one."""
-        lists = _Lists(self._links.values())
+        lists = _SharedLists(self._links.values())
         waiting = [node for node in self._nodes.values() if node.place is None and node.name in coming]
         listed = {self.memory.name, *(node.name for node in (*self._in_order(), *waiting))}
         links = [
@@ -281,7 +281,7 @@ def link_name(source: End, target: End, what: str) -> str:
     return f"{source.name} -> {target.name} ({what})"
 
 
-def _piece(link: LinkBuilder, lists: _Lists) -> Link:
+def _piece(link: LinkBuilder, lists: _SharedLists) -> Link:
     given, taken = lists.joined(link.given), lists.joined(link.taken)
     source, target = link.source, link.target
     link.spare += given.size - taken.size
@@ -298,7 +298,7 @@ def _piece(link: LinkBuilder, lists: _Lists) -> Link:
     )
 
 
-def _link(link: LinkBuilder, lists: _Lists) -> Link | None:
+def _link(link: LinkBuilder, lists: _SharedLists) -> Link | None:
     given, taken = lists.joined(link.given), lists.joined(link.taken)
     source, target = link.source, link.target
     items = taken.size if isinstance(target, NodeBuilder) else given.size
@@ -325,7 +325,7 @@ def _link(link: LinkBuilder, lists: _Lists) -> Link | None:
     )
 
 
-class _Lists:
+class _SharedLists:
     """Lists of a program: parts joined, and equal ones one array, because most processing elements take the same items
     in the same firings.
 

@@ -200,8 +200,8 @@ class Program:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that decides the run's timing, as hexadecimal text: `Digest`."""
-        found = Digest()
+        """SHA-256 of everything that decides the run's timing, as hexadecimal text: `ProgramDigest`."""
+        found = ProgramDigest()
         found.add(self)
         return found.hexadecimal()
 
@@ -211,7 +211,7 @@ class Program:
         )
 
 
-class Digest:
+class ProgramDigest:
     """What decides a program's timing, as one number, whether the program comes in one piece or in several.
 
     SHA-256 over clock, layers, and nodes and links by their names; lists go in as int32, lowest byte first, and whole:

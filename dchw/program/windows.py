@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dchw import showing
-from dchw.program.program import Digest, Program
+from dchw.program.program import Program, ProgramDigest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +57,7 @@ class Windowed(ABC):
     @cached_property
     def digest(self) -> str:
         """`Program.digest` of the same program, from windows that are asked for anew."""
-        found, surplus = Digest(), dict[str, int]()
+        found, surplus = ProgramDigest(), dict[str, int]()
         for window in self.windows():
             found.add(window.piece)
             surplus = dict(window.surplus)

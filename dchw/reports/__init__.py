@@ -1,7 +1,7 @@
 """A comparison as one self-contained HTML file that reads like a paper's evaluation section, and as tables on disk.
 
 The page holds everything it needs, plotly's script once, and loads nothing; equal results give equal bytes. Tables are
-built once from results (`dchw.reports.tables`); text and figures only format them.
+built once from results (`dchw.reports.report_tables`); text and figures only format them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from dchw.extras import extras_named
 from dchw.files import whole_file
 from dchw.quantities import DchwError
+from dchw.reports.report_tables import ReportTables, build_tables, write_tables
 from dchw.reports.style import Heading
-from dchw.reports.tables import ReportTables, build_tables, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd

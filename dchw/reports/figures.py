@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dchw.reports import pieces
 from dchw.reports.pieces import Spec
+from dchw.reports.report_tables import BUS, WHOLE_RUN, ReportTables
 from dchw.reports.style import (
     AFTER,
     BEFORE,
@@ -29,7 +30,6 @@ from dchw.reports.style import (
     unit_name,
     unit_rank,
 )
-from dchw.reports.tables import BUS, WHOLE_RUN, ReportTables
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dchw.graph.coverage import Coverage, Parameters, Place
+from dchw.graph.coverage import Coverage, ParameterGroup, Place
 from dchw.reports.figures import draw
+from dchw.reports.report_tables import WHOLE_RUN, ReportTables
 from dchw.reports.style import Heading, number, prefix, quantity, unit_name, unit_rank, whole
-from dchw.reports.tables import WHOLE_RUN, ReportTables
 from dchw.run.verdict import against
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ def _in_no_layer(coverage: Coverage) -> list[dict[str, str]]:
         {"what": row.name, "where": "left out", "parameters": whole(row.parameters), "why": row.reason}
         for row in coverage.at(Place.LEFT_OUT)
     ]
-    stored: dict[str, list[Parameters]] = {}
+    stored: dict[str, list[ParameterGroup]] = {}
     for row in coverage.at(Place.STORED):
         stored.setdefault(row.reason, []).append(row)
     for reason, held in stored.items():

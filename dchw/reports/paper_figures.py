@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dchw.quantities import DchwError
+from dchw.reports.report_tables import ReportTables
 from dchw.reports.style import AFTER, BEFORE, BLUE, CATEGORIES, GREY, SERIES, STREAMS, VERMILLION, Look, number, prefix
-from dchw.reports.tables import ReportTables
 
 if TYPE_CHECKING:
     import pandas as pd

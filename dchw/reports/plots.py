@@ -15,8 +15,8 @@ from dchw.extras import extras_named
 from dchw.quantities import DchwError, nearest
 from dchw.reports import pieces
 from dchw.reports.figures import roofline
+from dchw.reports.report_tables import build_tables
 from dchw.reports.style import BEFORE, CATEGORIES, STREAMS, Look, prefix
-from dchw.reports.tables import build_tables
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:

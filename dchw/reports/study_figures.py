@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dchw.reports.paper_figures import WIDTH_INCHES, save_drawings, styled
-from dchw.reports.study import COLOURS, LABELS, StudyPage, main_effect
+from dchw.reports.study_page import COLOURS, LABELS, StudyPage, main_effect
 from dchw.reports.style import GREY
 from dchw.studies.columns import BOUND
 from dchw.studies.store import INDEX

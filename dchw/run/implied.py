@@ -19,7 +19,7 @@ from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.machines.units.unit import Unit
-from dchw.mapping.residency import kept_decoded
+from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline, outline_of

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dchw.compression.compressed import CompressedNetwork
+from dchw.formats import DEFAULT_FORMAT, NARROWEST_DENSE
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
-from dchw.mapping.residency import Tenant, residents, tenants
+from dchw.mapping.resident_weights import Tenant, residents, tenants
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import Program
 from dchw.quantities import ceil_div
@@ -27,10 +28,9 @@ def residency_frame(workload: Workload) -> pd.DataFrame:
     """One row for each layer's weights and each tensor.
 
     ``kind`` is ``weights`` or ``tensor``; ``bytes`` what it takes in its SRAM; ``stays`` the share of it that needs no
-    DRAM: of weights in every inference but the first (`dchw.mapping.residency`), of tensors always.
-    ``dense_int8_stays``
-    is that share if all weights of the network were int8 without compression, ``only_compressed`` whether weights stay
-    whole that otherwise would not.
+    DRAM: of weights in every inference but the first (`dchw.mapping.resident_weights`), of tensors always.
+    ``dense_int8_stays`` is that share if all weights of the network were int8 without compression,
+    ``only_compressed`` whether weights stay whole that otherwise would not.
     """
     import pandas as pd
 
@@ -96,7 +96,7 @@ def _tensor_rows(workload: Workload) -> list[dict[str, object]]:
 def residency_cliff(
     network: CompressedNetwork,
     on: Machine | str | Path,
-    storages: Sequence[str] = ("dense-int8", "huffman"),
+    storages: Sequence[str] = (NARROWEST_DENSE, DEFAULT_FORMAT),
     *,
     weight_sram_bytes: Sequence[int],
     batch: int = 1,
@@ -110,7 +110,7 @@ def residency_cliff(
     on
         A `Machine`, the name of a preset, or the path of a machine's YAML file.
     storages
-        Names of storage formats.
+        Names of storage formats. Default: the dense one of the fewest bits, and the one of a run that names none.
     weight_sram_bytes
         Sizes to try, in bytes: whole words in every bank. Nothing is priced, so that no table bounds them.
     batch

@@ -13,7 +13,7 @@ import numpy as np
 from dchw import costs, showing
 from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedNetwork
-from dchw.costs.dram import dram_account
+from dchw.costs.memory_rows import dram_account
 from dchw.dram.results import MemoryRun
 from dchw.engines.result import Timing
 from dchw.formats import DEFAULT_FORMAT

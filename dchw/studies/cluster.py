@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dchw.quantities import DchwError
-from dchw.studies.chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
+from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Kinds, Store
 from dchw.studies.workers import OnPoint
 

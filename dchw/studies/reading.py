@@ -86,20 +86,20 @@ def front_of(frame: pd.DataFrame, objectives: Sequence[str] | None = None) -> pd
 
 
 @dataclass(frozen=True)
-class Choice:
+class LikelyChoice:
     """The point that a reader is likely to choose."""
 
     index: int
     sentence: str
 
 
-def likely_choices(frame: pd.DataFrame, among: pd.DataFrame) -> list[Choice]:
+def likely_choices(frame: pd.DataFrame, among: pd.DataFrame) -> list[LikelyChoice]:
     """`likely_choice` of every network."""
     found = [likely_choice(rows, among) for _, rows in frame.groupby(NETWORK, sort=False)]
     return [choice for choice in found if choice is not None]
 
 
-def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> Choice | None:
+def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> LikelyChoice | None:
     """The point of the front with the least product of its objectives, each relative to the best there is.
 
     The product weighs a share of one objective like the same share of another: giving up 10 % of energy for 10 % of
@@ -123,7 +123,7 @@ def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> Choice | None:
         f"{point_name(row, among)}: of {len(pareto)} points on the front it has the least {product}; "
         f"{', '.join(given_up)}; bound by {row[BOUND]}."
     )
-    return Choice(int(row[INDEX]), sentence)
+    return LikelyChoice(int(row[INDEX]), sentence)
 
 
 _WORDS = {"latency_us": "latency", "energy_pj": "energy", "area_mm2": "area"}

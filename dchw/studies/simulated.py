@@ -15,17 +15,17 @@ from dchw import showing
 from dchw.compression.compressed import CompressedNetwork
 from dchw.compression.recipe import Recipe, compress
 from dchw.config import build
-from dchw.container.files import load, save
+from dchw.container.saving import load, save
 from dchw.graph.network import Network
 from dchw.importers.load import load_network
 from dchw.machines.machine import Machine, machine
 from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
+from dchw.studies.point_stages import RunOptions, Stages
 from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, Space, Values, space_of
 from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
 from dchw.studies.shelf import Shelf, shrink
-from dchw.studies.stages import Run, Stages
 from dchw.studies.store import Row
 from dchw.studies.variants import varied
 
@@ -107,8 +107,8 @@ class SimulatedPoints:
         """Hash of what a point's figures follow from: network, machine, run and this version."""
         return _point_sha(self._compressed_key(values), self.machine(values), self._run(values))
 
-    def _run(self, values: Values) -> Run:
-        return Run(
+    def _run(self, values: Values) -> RunOptions:
+        return RunOptions(
             storage=str(values[STORAGE]),
             batch=int(values.get("batch", self.settings.batch)),
             warm=bool(values.get("warm", self.settings.warm)),
@@ -228,7 +228,7 @@ def _recipe_changes(values: Values) -> dict[str, Any]:
     return {key.removeprefix(RECIPE_PREFIX): value for key, value in values.items() if key.startswith(RECIPE_PREFIX)}
 
 
-def _point_sha(key: str, target: Machine, run: Run) -> str:
+def _point_sha(key: str, target: Machine, run: RunOptions) -> str:
     return _sha([key, target.dump(), vars(run), dchw_version()])
 
 

@@ -14,8 +14,8 @@ from dchw import showing
 from dchw.arguments import checked
 from dchw.config import build, read_yaml
 from dchw.quantities import ConfigError, DchwError
-from dchw.studies.chunks import Batch, Evaluator, chunked
 from dchw.studies.columns import METRICS, kinds_of
+from dchw.studies.point_chunks import Batch, Evaluator, chunked
 from dchw.studies.points import Space
 from dchw.studies.settings import SearchSettings, StudySettings
 from dchw.studies.simulated import SimulatedPoints, dchw_version, faults
@@ -32,7 +32,7 @@ PILOTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """What a study will take, measured on a few of its points."""
 
     points: int
@@ -73,9 +73,9 @@ class Study:
             "machines": {name: self.points.machine({"machine": name}).dump() for name in self.settings.machines},
         }
 
-    def plan(self) -> Plan:
+    def plan(self) -> StudyPlan:
         """What the study will take: a few points are run and thrown away."""
-        from dchw.studies.chunks import evaluate
+        from dchw.studies.point_chunks import evaluate
 
         wanted = np.fromiter(self.space, np.int64)
         budget = self.settings.search.budget * len(self.settings.networks) if self.settings.search else wanted.size
@@ -95,7 +95,7 @@ class Study:
                 failed += [str(row["error"])] if row["error"] else []
             seconds = np.append(seconds, spent[0] + spent[-1] * (counts[place] - 1))
         total = float(seconds.sum() / counts[places].sum() * points) if tried else 0.0
-        return Plan(
+        return StudyPlan(
             points=points,
             seconds=total,
             memory_bytes=_peak_memory(),
@@ -163,7 +163,7 @@ class Study:
 
     def _warm_rows(self) -> list[Row]:
         """Rows of the studies that a search starts from, as this study's."""
-        from dchw.studies.search import warm_rows
+        from dchw.studies.front_search import warm_rows
 
         found: list[Row] = []
         for name in self.settings.search.warm_start if self.settings.search else ():
@@ -248,7 +248,7 @@ def run_points(
     ``warm`` gives the rows from which a search starts, once.
     """
     from dchw.studies.cluster import run_on_cluster
-    from dchw.studies.search import Search
+    from dchw.studies.front_search import FrontSearch
     from dchw.studies.workers import run_here, run_on_cores
 
     if workers < 1:
@@ -260,7 +260,7 @@ def run_points(
         if search is not None:
             if search.warm_start:
                 store.take_over(warm)
-            searching = Search(
+            searching = FrontSearch(
                 settings=search, space=space, store=store, evaluator=evaluator, seed=seed, retry_failed=retry_failed
             )
             total, finished, batches = searching.most_points, int(np.count_nonzero(done)), searching.batches

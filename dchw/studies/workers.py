@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from dchw.quantities import DchwError
-from dchw.studies.chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
+from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Kinds
 
 GRACE_SECONDS = 10.0

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from dchw.tables import read_table
 from dchw.technology.banks import MEAN_PATH
+from dchw.technology.building_blocks import Parts
 from dchw.technology.figure import SOURCE_JOINT, Confidence, Figure, Move, exact
-from dchw.technology.parts import Parts
 from dchw.technology.structures import mac
 from dchw.technology.wires import STEINER, transfer_energy
 

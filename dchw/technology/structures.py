@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from dchw.quantities import DchwError, nearest
 from dchw.technology.banks import banked
+from dchw.technology.building_blocks import Parts, Structure, Table, at_least
 from dchw.technology.figure import Figure, combine, slowest
 from dchw.technology.logic import Block
-from dchw.technology.parts import Parts, Structure, Table, at_least
 
 DECODE_STYLES = ("bit_serial", "table", "multi_symbol")
 NUMBER_FORMATS = ("integer", "float")

@@ -26,8 +26,8 @@ from typing import Any, Literal
 from dchw.files import whole_file
 from dchw.quantities import ConfigError, FileFormatError, nearest
 from dchw.traces.chunk import CHUNK, NO_STREAM, STREAMS, TraceChunk, requests
-from dchw.traces.lines import FORMS, lines_of, open_text, read_lines
 from dchw.traces.parquet import parquet_writer, read_parquet
+from dchw.traces.text import FORMS, lines_of, open_text, read_lines
 
 __all__ = [
     "CHUNK",

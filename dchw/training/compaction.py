@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from dchw.training.batches import Inputs, call
+from dchw.training.module_weights import Weight, weights_of
 from dchw.training.parametrizations import attach_masks, codes_and_codebook, materialise, rebuild, share_weights
-from dchw.training.weights import Weight, weights_of
 
 _TOLERANCE = 1e-4
 """Largest relative difference of class scores between a module and its compact form: sums change their order."""

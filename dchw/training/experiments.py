@@ -1,7 +1,7 @@
 """The paper's experiments on a dense network: what pruning, sharing and the number of shared values do to the error.
 
 Each experiment returns rows of plain values, one per measured point (Han, Mao and Dally, ICLR 2016, figures 6 to 8;
-sensitivity: Han et al., NIPS 2015, figure 6). `dchw.training.plots` writes and draws them.
+sensitivity: Han et al., NIPS 2015, figure 6). `dchw.training.curves` writes and draws them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from dchw.compression.recipe import CONVOLUTION_BITS, LINEAR_BITS
 from dchw.compression.relative_index import encode_gaps
 from dchw.compression.share import Init
 from dchw.config import Config, Positive
-from dchw.container.files import to_bytes
+from dchw.container.saving import to_bytes
 from dchw.quantities import ceil_div
 from dchw.training.batches import ImageBatches, as_input
 from dchw.training.datasets import Dataset
 from dchw.training.export import compressed_from_module
 from dchw.training.loop import Objective, Progress, Training, error_percent, fit, no_progress
+from dchw.training.module_weights import Weight, weights_of
 from dchw.training.parametrizations import attach_masks, materialise, shadow
 from dchw.training.sharing import Sharing, share, share_and_finetune
-from dchw.training.weights import Weight, weights_of
 
 Row = dict[str, Any]
 
 
-class Plan(Config):
+class ExperimentPlan(Config):
     """What is tried. Training sets are kept small: these are curves, not records."""
 
     densities: tuple[float, ...] = (0.3, 0.15, 0.1, 0.07, 0.05, 0.035, 0.025)
@@ -54,7 +54,7 @@ class Subject:
 
     dense: nn.Module
     data: Dataset
-    plan: Plan
+    plan: ExperimentPlan
     progress: Progress = no_progress
 
     def copy(self) -> nn.Module:
@@ -179,7 +179,7 @@ def _retrained(subject: Subject) -> Iterator[tuple[float, nn.Module]]:
         yield density, copy.deepcopy(module)
 
 
-def _sharing(plan: Plan, bits: int, init: Init = "linear") -> Sharing:
+def _sharing(plan: ExperimentPlan, bits: int, init: Init = "linear") -> Sharing:
     return Sharing(training=plan.training, shared_values=2**bits - 1, init=init, seed=plan.seed)
 
 

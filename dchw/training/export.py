@@ -18,8 +18,8 @@ from dchw.compression.recipe import Recipe, compress
 from dchw.graph.network import Network
 from dchw.quantities import DchwError, nearest
 from dchw.training.batches import Inputs
+from dchw.training.module_weights import weights_of
 from dchw.training.parametrizations import codes_and_codebook, materialise
-from dchw.training.weights import weights_of
 
 
 def network_of(module: nn.Module, examples: Inputs, *, name: str, keep_examples: bool = False) -> Network:
@@ -122,7 +122,7 @@ def _check_held(
     layer: CompressedLayer, wanted: npt.NDArray[np.float32], what: str, held: npt.NDArray[np.float32]
 ) -> None:
     if not np.array_equal(held, wanted):
-        form = layer.storage.codebook_format if what == "weights" else layer.storage.bias_format
+        form = layer.representation.codebook_format if what == "weights" else layer.representation.bias_format
         raise DchwError(
             f"layer {layer.name!r}: {form.value} cannot hold its {what} exactly; round them to that format first"
         )

@@ -77,7 +77,7 @@ class Objective:
 
 
 @dataclass(kw_only=True, eq=False)
-class Standing:
+class FitState:
     """How far a stretch of training has come: what it needs, besides module and batches, to go on."""
 
     epochs: int = 0
@@ -94,11 +94,11 @@ def fit(
     *,
     stage: str,
     task: str | None = None,
-    standing: Standing | None = None,
+    standing: FitState | None = None,
     after_step: Callable[[int, int], None] | None = None,
-    after_epoch: Callable[[Standing], None] | None = None,
+    after_epoch: Callable[[FitState], None] | None = None,
     progress: Progress = no_progress,
-) -> Standing:
+) -> FitState:
     """Train every parameter of ``module`` that requires a gradient; the last epoch's values stay.
 
     ``after_step(step, steps)`` runs after each update, counted from 1; ``after_epoch`` after each epoch, with where it
@@ -107,7 +107,7 @@ def fit(
     Raises DchwError when the loss is no longer finite.
     """
     task = task or stage
-    standing = standing or Standing()
+    standing = standing or FitState()
     per_epoch = batches.steps(training)
     steps = training.epochs * per_epoch
     trained = [value for _, value in sorted(module.named_parameters()) if value.requires_grad]
@@ -138,7 +138,7 @@ def fit(
                 if after_step is not None:
                     after_step(step, steps)
         mean = math.fsum(losses) / max(len(losses), 1)
-        standing = Standing(epochs=epoch + 1, optimizer=optimizer.state_dict(), losses=[*standing.losses, mean])
+        standing = FitState(epochs=epoch + 1, optimizer=optimizer.state_dict(), losses=[*standing.losses, mean])
         if after_epoch is not None:
             after_epoch(standing)
         progress(task, epoch + 1, training.epochs)
@@ -154,14 +154,14 @@ def error_percent(module: nn.Module, images: Images, labels: Labels, *, device: 
     return 100 * float((scores.argmax(1) != truth).sum()) / max(len(truth), 1)
 
 
-def standing_state(standing: Standing) -> dict[str, Any]:
+def standing_state(standing: FitState) -> dict[str, Any]:
     """A standing as plain values and tensors."""
     return {"epochs": standing.epochs, "optimizer": standing.optimizer, "losses": list(standing.losses)}
 
 
-def standing_of(state: Mapping[str, Any]) -> Standing:
+def standing_of(state: Mapping[str, Any]) -> FitState:
     """The standing that `standing_state` described."""
-    return Standing(epochs=state["epochs"], optimizer=state["optimizer"], losses=list(state["losses"]))
+    return FitState(epochs=state["epochs"], optimizer=state["optimizer"], losses=list(state["losses"]))
 
 
 def _distance(outputs: torch.Tensor, scores: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -16,9 +16,9 @@ from torch.nn import functional
 from dchw import architectures
 from dchw.quantities import DchwError
 from dchw.training.batches import Batches, GivenBatches, ImageBatches, Inputs, as_input
+from dchw.training.course import Evaluate
 from dchw.training.datasets import Dataset
 from dchw.training.loop import Loss, error_percent
-from dchw.training.run import Evaluate
 from dchw.training.train import own_copy
 
 

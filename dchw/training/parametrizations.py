@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from dchw.quantities import DchwError
-from dchw.training.weights import Attached, Followed, Weight, weights_of
+from dchw.training.module_weights import Attached, Followed, Weight, weights_of
 
 P = TypeVar("P", bound=nn.Module)
 

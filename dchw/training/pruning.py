@@ -14,11 +14,11 @@ from dchw.compression.prune import magnitude_mask
 from dchw.config import Config, Positive
 from dchw.quantities import DchwError
 from dchw.training.batches import Batches
-from dchw.training.loop import Objective, Progress, Standing, Training, fit, no_progress
+from dchw.training.loop import FitState, Objective, Progress, Training, fit, no_progress
+from dchw.training.module_weights import Weight, by_name, weights_of
 from dchw.training.parametrizations import attach_masks, shadow
 from dchw.training.schedules import cubic_density, geometric_density
-from dchw.training.statistics import ChannelStatistics, Watch, per_weight, watch
-from dchw.training.weights import Weight, by_name, weights_of
+from dchw.training.statistics import ChannelStatistics, ChannelWatch, per_weight, watch
 
 _WATCH_EVERY_STEPS = 4
 """Of the training batches, every how many are looked at for input sizes and channels that nothing reads."""
@@ -112,11 +112,11 @@ def prune(
     objective: Objective,
     *,
     task: str = "prune",
-    standing: Standing | None = None,
+    standing: FitState | None = None,
     watched: dict[str, Any] | None = None,
-    after_epoch: Callable[[Standing, dict[str, Any]], None] | None = None,
+    after_epoch: Callable[[FitState, dict[str, Any]], None] | None = None,
     progress: Progress = no_progress,
-) -> Standing:
+) -> FitState:
     """Train a module while its masks fall to their final density; it ends masked.
 
     ``after_epoch(standing, watched)`` gets what, given here again with the module as it was then, lets pruning go on.
@@ -139,7 +139,7 @@ def prune(
             due = step % _WATCH_EVERY_STEPS == 0 or (step + 1 in plan and not watching.has_seen)
             watching.on = step < max(plan) and due
 
-        def epoch_done(reached: Standing) -> None:
+        def epoch_done(reached: FitState) -> None:
             if after_epoch is not None:
                 after_epoch(reached, watching.state())
 
@@ -162,7 +162,7 @@ def recompute_masks(
     masks: Mapping[str, torch.Tensor],
     densities: Mapping[str, float],
     pruning: Pruning,
-    watching: Watch,
+    watching: ChannelWatch,
 ) -> None:
     """Write new masks: the weights of the highest scores, of equal ones those that come first, stay.
 
@@ -229,7 +229,7 @@ def _without_dead(
 
 
 def _scores(
-    module: nn.Module, masks: Mapping[str, torch.Tensor], pruning: Pruning, watching: Watch
+    module: nn.Module, masks: Mapping[str, torch.Tensor], pruning: Pruning, watching: ChannelWatch
 ) -> dict[str, torch.Tensor]:
     scores = {}
     for weight in weights_of(module):

@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from dchw import architectures
-from dchw.container.files import save
+from dchw.container.saving import save
 from dchw.graph.network import Network
 from dchw.importers.load import load_network
 from dchw.importers.safetensors_file import save_checkpoint
 from dchw.quantities import DchwError
 from dchw.training.checkpoint import Checkpoint, read
+from dchw.training.course import COMPRESSION, DENSE, DONE, Course, Trained, finished
 from dchw.training.export import chosen, network_of, parameters_of
 from dchw.training.loop import Progress, no_progress
 from dchw.training.material import Material
-from dchw.training.recipe import TrainingRecipe
-from dchw.training.run import COMPRESSION, DENSE, DONE, Course, Trained, finished
+from dchw.training.recipe_file import TrainingRecipe
 from dchw.training.train import check_device, plan_of
 
 

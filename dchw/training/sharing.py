@@ -14,7 +14,8 @@ from dchw.compression.value_formats import round_to_format
 from dchw.config import Config, NonNegative, Positive
 from dchw.quantities import DchwError
 from dchw.training.batches import Batches
-from dchw.training.loop import Objective, Progress, Standing, Training, fit, no_progress
+from dchw.training.loop import FitState, Objective, Progress, Training, fit, no_progress
+from dchw.training.module_weights import by_name, weights_of
 from dchw.training.parametrizations import (
     codes_and_codebook,
     hold_codes,
@@ -22,7 +23,6 @@ from dchw.training.parametrizations import (
     shadow,
     share_weights,
 )
-from dchw.training.weights import by_name, weights_of
 
 Form = ValueFormat | dict[str, ValueFormat]
 
@@ -82,10 +82,10 @@ def finetune(
     objective: Objective,
     *,
     task: str = "share and fine-tune",
-    standing: Standing | None = None,
-    after_epoch: Callable[[Standing], None] | None = None,
+    standing: FitState | None = None,
+    after_epoch: Callable[[FitState], None] | None = None,
     progress: Progress = no_progress,
-) -> Standing:
+) -> FitState:
     """Train codebooks, biases and what is not compressed of a shared module, and round both to their formats.
 
     The weights stay shared when it returns, their codes held.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dchw.training.weights import weights_of
+from dchw.training.module_weights import weights_of
 
 Watched = nn.Linear | nn.Conv2d
 """Layers whose inputs and outputs are seen."""
@@ -49,7 +49,7 @@ class ChannelStatistics:
         self.read = read if self.read is None else self.read | read
 
 
-class Watch:
+class ChannelWatch:
     """Collects `ChannelStatistics` of every watched layer from the forward and backward passes while it is ``on``."""
 
     def __init__(self) -> None:
@@ -89,12 +89,12 @@ class Watch:
 
 
 @contextmanager
-def watch(module: nn.Module) -> Iterator[Watch]:
+def watch(module: nn.Module) -> Iterator[ChannelWatch]:
     """Watch every linear and 2-D convolutional layer of a module for as long as the context lasts.
 
     Other weights (attention's projections, recurrent units, ...) have no entry.
     """
-    watching = Watch()
+    watching = ChannelWatch()
     handles = [watching._attach(w.name, w.layer) for w in weights_of(module) if w.layer is not None]
     try:
         yield watching

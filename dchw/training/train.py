@@ -15,12 +15,12 @@ from dchw.compression.recipe import Recipe
 from dchw.quantities import ConfigError, DchwError
 from dchw.training.batches import Batches, Batching, GivenBatches
 from dchw.training.checkpoint import Checkpoint
+from dchw.training.course import Course, Evaluate, Trained, finished
 from dchw.training.export import chosen, example_of, network_of, parameters_of
 from dchw.training.loop import Distillation, Loss, Progress, no_progress
+from dchw.training.module_weights import weights_of
 from dchw.training.parametrizations import materialise
-from dchw.training.recipe import Method, load_recipe, papers_method
-from dchw.training.run import Course, Evaluate, Trained, finished
-from dchw.training.weights import weights_of
+from dchw.training.recipe_file import Method, load_recipe, papers_method
 
 DEFAULT_EPOCHS = 10
 

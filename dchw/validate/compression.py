@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dchw.compression.chunks import LayerStreams, layer_streams
 from dchw.compression.compressed import Coding, CompressedLayer
+from dchw.compression.layer_streams import LayerStreams, layer_streams
 from dchw.importers.synthetic import SYNTHETIC, TABLE, published_layers, synthetic_layers
 from dchw.tables import read_table
 from dchw.validate import Check
@@ -67,7 +67,7 @@ def _layer_row(network: str, layer: CompressedLayer, printed: Mapping[str, str])
     fixed, coded = _streams(layer, Coding.FIXED), _streams(layer, Coding.HUFFMAN)
     assert fixed.gaps is not None
     assert coded.gaps is not None
-    width = layer.storage.codebook_bits + layer.storage.index_bits
+    width = layer.representation.codebook_bits + layer.representation.index_bits
     return {
         **_printed(network, printed),
         "weights": layer.codes.size,
@@ -75,7 +75,7 @@ def _layer_row(network: str, layer: CompressedLayer, printed: Mapping[str, str])
         "fillers": int(fixed.fillers.sum()),
         "pq_bits": 8 * (fixed.codes.size_bytes + fixed.gaps.size_bytes),
         "pq_bits_without_fillers": layer.nonzeros * width,
-        "codebook_bits": 32 << layer.storage.codebook_bits,
+        "codebook_bits": 32 << layer.representation.codebook_bits,
         "code_bits": 8 * coded.codes.size_bytes,
         "gap_bits": 8 * coded.gaps.size_bytes,
         "table_bits": 8 * (len(coded.codes.table) + len(coded.gaps.table) + len(coded.chunk_table)),
@@ -83,7 +83,7 @@ def _layer_row(network: str, layer: CompressedLayer, printed: Mapping[str, str])
 
 
 def _streams(layer: CompressedLayer, coding: Coding) -> LayerStreams:
-    storage = dataclasses.replace(layer.storage, code_coding=coding, gap_coding=coding)
+    storage = dataclasses.replace(layer.representation, code_coding=coding, gap_coding=coding)
     return layer_streams(layer.matrix_codes, layer.codebook.size, storage)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dchw.dram.layout import TRACE_MAX
+from dchw.dram.records import TRACE_MAX
 from dchw.dram.replay import ReplayResult, replay
 from dchw.dram.standard import Standard
 

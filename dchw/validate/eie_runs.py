@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Storage, graph_of
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Representation, graph_of
 from dchw.costs import CostReport
 from dchw.engines.fast import engine as fast_engine
 from dchw.engines.result import Timing
 from dchw.formats import Entries
 from dchw.graph.network import Network, placeholder
+from dchw.lowering.context import ELEMENT, Role, node_name
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine
 from dchw.machines.units.unit import MEMORY
 from dchw.mapping.workload import map_network
-from dchw.program.program import Program
 from dchw.run.simulation import priced
 from dchw.tables import read_table
 
@@ -102,24 +102,25 @@ class WholeRun:
         key = work.weights.job.astype(np.int64) * target.pe_array.elements + work.weights.element
         counts = np.bincount(key, minlength=work.packed.jobs * target.pe_array.elements)
         counts = counts.reshape(-1, target.pe_array.elements)[work.activity[0] > 0]
+        asking = node_name(target, target.dma, Role.ASK_WEIGHTS)
         return cls(
-            cycles=_multiplying(program, timing),
+            cycles=_multiplying(target, timing),
             work=counts.astype(np.int64),
             entries=work.packed.entries,
             fillers=work.packed.fillers,
             packed_bytes=work.packed.total_bytes,
-            resident=all("dma.weights" not in node.name for node in program.nodes),
+            resident=all(node.name != asking for node in program.nodes),
             costs=costs,
         )
 
 
-def _multiplying(program: Program, timing: Timing) -> int:
+def _multiplying(target: Machine, timing: Timing) -> int:
     """Cycles from the first broadcast to the end of the last entry, the hand-over of sums left out."""
-    broadcast = timing.nodes["activation_sram.broadcast"].start
+    broadcast = timing.nodes[node_name(target, target.activation_sram, Role.BROADCAST)].start
     assert broadcast is not None
     last = 0
     for name, node in timing.nodes.items():
-        if name.startswith("pe["):
+        if name.startswith(f"{ELEMENT}["):
             assert node.finish is not None
             last = max(last, int(node.finish[-2]))
     return last - int(broadcast[1])  # firing 0 opens the pass
@@ -152,7 +153,7 @@ def with_codes(
             kind=layer.kind,
             input=layer.input,
             parameter=layer.parameter,
-            storage=Storage(codebook_bits=code_bits, index_bits=index_bits),
+            representation=Representation(codebook_bits=code_bits, index_bits=index_bits),
         )
         for layer, array in zip(graph.layers, codes, strict=True)
     )

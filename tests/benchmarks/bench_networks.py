@@ -39,7 +39,7 @@ def _measure(answer: Connection, name: str, storage: str, layers: int, size: int
 def _chain(layers: int, size: int):  # type: ignore[no-untyped-def]
     import dchw
     from dchw.graph.network import Network
-    from dchw.importers.builder import GraphBuilder
+    from dchw.importers.graph_builder import GraphBuilder
 
     rng = np.random.default_rng(0)
     graph = GraphBuilder("chain")

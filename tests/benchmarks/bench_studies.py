@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import dchw
-from dchw.reports.study import write_study_report
+from dchw.reports.study_page import write_study_report
 from dchw.studies.columns import METRICS
 from dchw.studies.points import Values
 from dchw.studies.store import Row

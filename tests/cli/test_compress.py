@@ -47,8 +47,8 @@ def test_options_go_before_the_recipe_file(tmp_path: Path, monkeypatch: pytest.M
     assert result.exit_code == 0, result.output
     layer = dchw.load(tmp_path / "a.dchw").layer("a")
     assert layer.nonzeros == 60
-    assert layer.storage.positions is Positions.GAPS
-    assert layer.storage.index_bits == 3
+    assert layer.representation.positions is Positions.GAPS
+    assert layer.representation.index_bits == 3
 
 
 def test_what_is_compressed_takes_no_recipe(tmp_path: Path) -> None:

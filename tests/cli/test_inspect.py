@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import dchw
 from dchw.cli import group, main
-from dchw.compression.compressed import Storage
+from dchw.compression.compressed import Representation
 from dchw.container.sizes import PARTS
 from tests.compression.networks import compressed
 
@@ -20,7 +20,9 @@ from tests.compression.networks import compressed
 def file(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     codes = np.where(rng.random((20, 50)) < 0.1, rng.integers(1, 8, (20, 50)), 0)
-    network = compressed({"a": codes, "b": np.eye(4, dtype=int)}, {"a": Storage(index_bits=4), "b": Storage()})
+    network = compressed(
+        {"a": codes, "b": np.eye(4, dtype=int)}, {"a": Representation(index_bits=4), "b": Representation()}
+    )
     dchw.save(network, tmp_path / "net.dchw")
     return tmp_path / "net.dchw"
 

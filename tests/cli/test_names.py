@@ -14,7 +14,7 @@ from dchw.formats import storage_format
 from dchw.importers.load import built_in_names
 from dchw.importers.shipped import SHIPPED
 from dchw.quantities import ConfigError, DchwError, forgiven
-from dchw.training.recipe import load_recipe
+from dchw.training.recipe_file import load_recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from dchw.compression.compressed import (
     CompressedLayer,
     CompressedNetwork,
     Positions,
-    Storage,
+    Representation,
     ValueFormat,
     graph_of,
 )
@@ -19,7 +19,7 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import Network
 
 
-def compressed(codes: dict[str, object], storage: dict[str, Storage], **options: object) -> CompressedNetwork:
+def compressed(codes: dict[str, object], storage: dict[str, Representation], **options: object) -> CompressedNetwork:
     """A network of independent layers from codes [rows, columns]; code i stands for the value i / 2."""
     arrays = {name: np.asarray(value, np.uint8) for name, value in codes.items()}
     biases: dict[str, np.ndarray] = options.pop("biases", {})  # type: ignore[assignment]
@@ -37,7 +37,7 @@ def compressed(codes: dict[str, object], storage: dict[str, Storage], **options:
                 kind=layer.kind,
                 input=layer.input,
                 parameter=layer.parameter,
-                storage=storage[layer.name],
+                representation=storage[layer.name],
             )
         )
     return CompressedNetwork(graph=graph_of(network), layers=tuple(layers), **options)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ def compressed_networks(draw: st.DrawFn) -> CompressedNetwork:
         kept[:, rng.random(columns) < draw(st.sampled_from([0.0, 0.7]))] = False
         drawn = rng.integers(1, max(size, 2), shape) if size > 1 else np.zeros(shape, int)
         codes[name] = np.where(kept, drawn, 0).astype(np.uint8 if size <= 256 else np.uint16)
-        storages[name] = Storage(
+        storages[name] = Representation(
             positions=draw(st.sampled_from(Positions)),
             index_bits=draw(st.sampled_from([1, 2, 4, 7, 16])),
             codebook_bits=codebook_bits,
@@ -95,7 +95,7 @@ def compressed_networks(draw: st.DrawFn) -> CompressedNetwork:
             kind=layer.kind,
             input=layer.input,
             parameter=layer.parameter,
-            storage=storages[layer.name],
+            representation=storages[layer.name],
         )
         for layer in network.layers
     )

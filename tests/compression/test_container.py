@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 
 import dchw
-from dchw.compression.compressed import CompressedNetwork, Positions, Storage, ValueFormat, graph_of
+from dchw.compression.compressed import CompressedNetwork, Positions, Representation, ValueFormat, graph_of
 from dchw.compression.value_formats import encode_values, round_to_format
 from dchw.container import parse, sizes, to_bytes
 from dchw.container.envelope import input_tensors, read_inputs
@@ -44,7 +44,7 @@ def same(a: CompressedNetwork, b: CompressedNetwork) -> None:
             other.input,
             other.parameter,
         )
-        assert one.storage == other.storage
+        assert one.representation == other.representation
     assert dict(a.recipe) == dict(b.recipe)
     assert a.graph.notes == b.graph.notes
 
@@ -86,7 +86,7 @@ def test_parts_add_up_to_the_file(network: CompressedNetwork) -> None:
 
 
 def test_saving_what_was_loaded_gives_the_same_file(tmp_path: Path) -> None:
-    network = compressed({"a": np.eye(9, 30, dtype=int)}, {"a": Storage(codebook_bits=1)})
+    network = compressed({"a": np.eye(9, 30, dtype=int)}, {"a": Representation(codebook_bits=1)})
     length = dchw.save(network, tmp_path / "a.dchw")
     assert dchw.save(dchw.load(tmp_path / "a.dchw"), tmp_path / "b.dchw") == length
     assert (tmp_path / "a.dchw").read_bytes() == (tmp_path / "b.dchw").read_bytes()
@@ -95,7 +95,7 @@ def test_saving_what_was_loaded_gives_the_same_file(tmp_path: Path) -> None:
 
 
 def test_any_safetensors_tool_reads_the_file(tmp_path: Path) -> None:
-    network = compressed({"a": np.eye(9, 30, dtype=int), "b": [[1]]}, {"a": Storage(), "b": Storage()})
+    network = compressed({"a": np.eye(9, 30, dtype=int), "b": [[1]]}, {"a": Representation(), "b": Representation()})
     dchw.save(network, tmp_path / "a.dchw")
     tensors = load_file(tmp_path / "a.dchw")
     assert {name: (array.dtype, array.ndim) for name, array in tensors.items()} == {
@@ -105,7 +105,7 @@ def test_any_safetensors_tool_reads_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = compressed({"a": [[1]]}, {"a": Storage()})
+    network = compressed({"a": [[1]]}, {"a": Representation()})
     place = tmp_path / "a.dchw"
     dchw.save(network, place)
     before = place.read_bytes()
@@ -227,7 +227,7 @@ def test_a_graph_with_everything_comes_back() -> None:
 
 
 def test_placeholders_take_no_memory() -> None:
-    loaded = parse(to_bytes(compressed({"a": np.eye(50, dtype=int)}, {"a": Storage()})))
+    loaded = parse(to_bytes(compressed({"a": np.eye(50, dtype=int)}, {"a": Representation()})))
     assert loaded.graph.layers[0].weight.strides == (0, 0)
 
 
@@ -257,19 +257,19 @@ def test_rounding_to_a_format_can_be_repeated(values: np.ndarray) -> None:
 
 
 def test_layers_must_be_those_of_the_graph() -> None:
-    network = compressed({"a": [[1]], "b": [[1]]}, {"a": Storage(), "b": Storage()})
+    network = compressed({"a": [[1]], "b": [[1]]}, {"a": Representation(), "b": Representation()})
     with pytest.raises(DchwError, match=r"network small: expected the layers of its graph, \['a', 'b'\]; got \['a'\]"):
         to_bytes(dataclasses.replace(network, layers=network.layers[:1]))
 
 
 def test_reserved_names_are_refused() -> None:
-    network = compressed({"input:a": [[1]]}, {"input:a": Storage()})
+    network = compressed({"input:a": [[1]]}, {"input:a": Representation()})
     with pytest.raises(DchwError, match="names that begin like 'input:a' mean something else; rename the layer"):
         to_bytes(network)
 
 
 def test_results_must_be_plain_and_finite() -> None:
-    network = compressed({"a": [[1]]}, {"a": Storage()})
+    network = compressed({"a": [[1]]}, {"a": Representation()})
     with pytest.raises(DchwError, match="recipe and results must be plain finite values"):
         to_bytes(dataclasses.replace(network, results={"error": float("nan")}))
 
@@ -317,7 +317,7 @@ def test_sizes_refuse_bytes_that_dchw_would_not_write() -> None:
     """A code table longer than needed is legal to read, but then the parts would not be the file's."""
     from dchw.container import envelope
 
-    network = compressed({"a": [[1, 0, 0, 0, 2, 2]]}, {"a": Storage(positions=Positions.GAPS, codebook_bits=2)})
+    network = compressed({"a": [[1, 0, 0, 0, 2, 2]]}, {"a": Representation(positions=Positions.GAPS, codebook_bits=2)})
     content = envelope.unseal(to_bytes(network))
     tensor = content.tensors["a"].tobytes()
     # gap table: 2 n + r = 9 (r = 1): the plain form has 4 lengths 1 0 0 1

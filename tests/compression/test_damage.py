@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import dchw
 from dchw.compression import huffman, relative_index
-from dchw.compression.compressed import Coding, CompressedNetwork, Positions, Storage, ValueFormat
+from dchw.compression.compressed import Coding, CompressedNetwork, Positions, Representation, ValueFormat
 from dchw.container import envelope, parse, to_bytes
 from dchw.quantities import DchwError, FileFormatError
 from tests.compression.networks import compressed
@@ -32,7 +32,7 @@ def sample() -> bytes:
         name = f"layer{i}"
         codes[name] = np.where(rng.random((8, 40)) < 0.2, rng.integers(1, 8, (8, 40)), 0)
         codes[name][3] = 0
-        storage[name] = Storage(
+        storage[name] = Representation(
             positions=positions,
             index_bits=3,
             codebook_bits=3,
@@ -150,7 +150,7 @@ def test_a_lost_filler_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """An encoder that loses a filler would move the weights behind it 8 places: saving compares what it wrote."""
     rows = np.zeros((1, 24), np.uint8)
     rows[0, [2, 19, 20, 21]] = [2, 1, 2, 2]
-    network = compressed({"a": rows}, {"a": Storage(positions=Positions.GAPS, index_bits=3, codebook_bits=2)})
+    network = compressed({"a": rows}, {"a": Representation(positions=Positions.GAPS, index_bits=3, codebook_bits=2)})
     dchw.save(network, tmp_path / "good.dchw")
     sound = relative_index.encode_gaps
 
@@ -167,7 +167,7 @@ def test_a_lost_filler_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("change", [1, -1])
 def test_a_wrong_code_length_is_caught(change: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = compressed({"a": [[1, 2, 0, 3, 1, 4]]}, {"a": Storage(codebook_bits=3)})
+    network = compressed({"a": [[1, 2, 0, 3, 1, 4]]}, {"a": Representation(codebook_bits=3)})
     sound = huffman.code_lengths
 
     def off_by_one(counts: object, limit: int) -> np.ndarray:

@@ -33,12 +33,12 @@ def network(seed: int = 0) -> Network:
 def test_defaults_by_kind_of_layer() -> None:
     packed = dchw.compress(network(), Recipe(density=0.3, positions="gaps"))
     conv, fc = packed.layers
-    assert (conv.storage.codebook_bits, conv.storage.index_bits) == (8, 8)
-    assert (fc.storage.codebook_bits, fc.storage.index_bits) == (5, 5)
+    assert (conv.representation.codebook_bits, conv.representation.index_bits) == (8, 8)
+    assert (fc.representation.codebook_bits, fc.representation.index_bits) == (5, 5)
     assert conv.nonzeros == round(0.3 * 288)
     assert fc.nonzeros == round(0.3 * 1500)
     assert fc.codebook.size <= 32
-    assert {layer.storage.code_limit for layer in packed.layers} == {12}
+    assert {layer.representation.code_limit for layer in packed.layers} == {12}
     assert dict(packed.recipe) == {"density": 0.3, "positions": "gaps"}
 
 
@@ -54,10 +54,10 @@ def test_values_by_layer() -> None:
     conv, fc = dchw.compress(network(), recipe).layers
     assert conv.density == 1
     assert fc.nonzeros == 150
-    assert (conv.storage.codebook_bits, fc.storage.codebook_bits) == (4, 5)
-    assert (conv.storage.positions, fc.storage.positions) == (Positions.DENSE, Positions.BITMASK)
-    assert conv.storage.code_coding is Coding.FIXED
-    assert (conv.storage.code_limit, fc.storage.code_limit) == (12, 9)
+    assert (conv.representation.codebook_bits, fc.representation.codebook_bits) == (4, 5)
+    assert (conv.representation.positions, fc.representation.positions) == (Positions.DENSE, Positions.BITMASK)
+    assert conv.representation.code_coding is Coding.FIXED
+    assert (conv.representation.code_limit, fc.representation.code_limit) == (12, 9)
 
 
 def test_a_threshold_keeps_what_reaches_it() -> None:
@@ -118,7 +118,7 @@ def test_wide_gaps_get_code_words_long_enough() -> None:
     packed = dchw.compress(
         Network.from_arrays("n", {"a": weight}), Recipe(index_bits=16, codebook_bits=1, positions="gaps", trim=False)
     )
-    assert packed.layer("a").storage.code_limit == 12
+    assert packed.layer("a").representation.code_limit == 12
     rare = dchw.compress(
         Network.from_arrays("n", {"a": np.diag(np.ones(130, np.float32))}),
         Recipe(index_bits=13, positions="gaps", codebook_bits=1, trim=False),

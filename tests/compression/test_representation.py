@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
-from dchw.compression.chunks import decode_code_table, encode_code_table
-from dchw.compression.compressed import Coding, Positions, Storage
-from dchw.compression.recipe import Recipe, choose_storage
-from dchw.compression.representation import alternatives, explain
+from dchw.compression.compressed import Coding, Positions, Representation
+from dchw.compression.layer_streams import decode_code_table, encode_code_table
+from dchw.compression.recipe import Recipe, choose_representation
+from dchw.compression.representation import candidates, explain
 from dchw.compression.trim import Trim, read_trim
 from dchw.compression.varint import Reader, varint
-from dchw.container.layout import layer_bytes
+from dchw.container.layer_bytes import layer_bytes
 from dchw.quantities import FileFormatError
 from tests.compression.networks import compressed
 
@@ -31,19 +31,25 @@ def matrix(seed: int, density: float, rows: int = 24, columns: int = 70) -> np.n
 def test_computed_sizes_are_written_sizes(seed: int, density: float, chunk_entries: int) -> None:
     codes = matrix(seed, density)
     bias = np.zeros(24, np.float32)
-    storage = Storage(codebook_bits=3, index_bits=4, chunk_entries=chunk_entries)
-    for choice in alternatives(codes, 8, bias, storage):
-        network = compressed({"a": codes}, {"a": choice.storage}, biases={"a": bias})
+    storage = Representation(codebook_bits=3, index_bits=4, chunk_entries=chunk_entries)
+    for choice in candidates(codes, 8, bias, storage):
+        network = compressed({"a": codes}, {"a": choice.representation}, biases={"a": bias})
         parts = layer_bytes(dataclasses.replace(network.layers[0], codebook=np.arange(8, dtype=np.float32))).parts
-        assert choice.size_bytes == sum(parts.values()) - parts["header"] - parts["codebooks"], choice.storage
+        assert choice.size_bytes == sum(parts.values()) - parts["header"] - parts["codebooks"], choice.representation
 
 
 def test_every_choice_appears_once() -> None:
-    assert len(alternatives(matrix(0, 1.0), 8, None, Storage(codebook_bits=3))) == 4 + 4 + 2 + 2
-    choices = alternatives(matrix(0, 0.02), 8, None, Storage(codebook_bits=3))
+    assert len(candidates(matrix(0, 1.0), 8, None, Representation(codebook_bits=3))) == 4 + 4 + 2 + 2
+    choices = candidates(matrix(0, 0.02), 8, None, Representation(codebook_bits=3))
     assert len(choices) == 2 * (4 + 4 + 2 + 2)
     written = {
-        (c.storage.positions, c.storage.code_coding, c.storage.gap_coding, c.storage.trim, c.storage.index_bits)
+        (
+            c.representation.positions,
+            c.representation.code_coding,
+            c.representation.gap_coding,
+            c.representation.trim,
+            c.representation.index_bits,
+        )
         for c in choices
     }
     assert len(written) == len(choices)
@@ -54,17 +60,17 @@ def test_every_choice_appears_once() -> None:
     [(1.0, Positions.DENSE), (0.45, Positions.BITMASK), (0.02, Positions.ESCAPED_GAPS)],
 )
 def test_what_is_smallest_at_which_density(density: float, positions: Positions) -> None:
-    chosen = choose_storage(matrix(1, density, 60, 200), 8, None, Storage(codebook_bits=3), index_bits=5)
+    chosen = choose_representation(matrix(1, density, 60, 200), 8, None, Representation(codebook_bits=3), index_bits=5)
     assert chosen.positions is positions
 
 
 def test_nothing_is_smaller_than_what_is_chosen() -> None:
     codes = matrix(2, 0.1)
-    chosen = choose_storage(codes, 8, None, Storage(codebook_bits=3))
+    chosen = choose_representation(codes, 8, None, Representation(codebook_bits=3))
     best = min(
         choice.size_bytes
         for bits in range(1, 13)
-        for choice in alternatives(codes, 8, None, Storage(codebook_bits=3, index_bits=bits))
+        for choice in candidates(codes, 8, None, Representation(codebook_bits=3, index_bits=bits))
     )
     network = compressed({"a": codes}, {"a": chosen})
     parts = layer_bytes(network.layers[0]).parts
@@ -76,7 +82,7 @@ def test_empty_rows_and_columns_are_trimmed_away() -> None:
     codes[::2] = 0
     codes[:, 100:] = 0
     bias = np.where(np.arange(200) % 2, 1.0, 0.0).astype(np.float32)
-    chosen = choose_storage(codes, 8, bias, Storage(codebook_bits=3))
+    chosen = choose_representation(codes, 8, bias, Representation(codebook_bits=3))
     assert chosen.trim
     found = layer_bytes(compressed({"a": codes}, {"a": chosen}, biases={"a": bias}).layers[0])
     # the 100 biases of rows without weights are zero and left out
@@ -92,7 +98,7 @@ def test_explanations_name_every_kind_of_positions() -> None:
     layer = packed.layers[0]
     reasons = explain(layer)
     assert set(reasons) == {"gaps", "escaped_gaps", "bitmask", "dense"}
-    assert min(reasons, key=lambda name: reasons[name]) == layer.storage.positions.value
+    assert min(reasons, key=lambda name: reasons[name]) == layer.representation.positions.value
 
 
 @given(st.lists(st.integers(0, 2**63 - 1)))
@@ -153,4 +159,4 @@ def test_a_trim_list_by_hand() -> None:
 
 def test_fixed_width_is_taken_where_tables_do_not_pay() -> None:
     codes = np.arange(1, 8, dtype=np.uint8).reshape(1, 7)
-    assert choose_storage(codes, 8, None, Storage(codebook_bits=3)).code_coding is Coding.FIXED
+    assert choose_representation(codes, 8, None, Representation(codebook_bits=3)).code_coding is Coding.FIXED

@@ -13,7 +13,7 @@ from dchw.compression.compressed import (
     CompressedLayer,
     CompressedNetwork,
     Positions,
-    Storage,
+    Representation,
     ValueFormat,
     graph_of,
 )
@@ -85,8 +85,8 @@ def tiny() -> CompressedNetwork:
     )
     common = {"codebook_bits": 2, "index_bits": 3, "code_limit": 3, "codebook_format": ValueFormat.FLOAT16}
     storages = {
-        "a": Storage(positions=Positions.GAPS, **common),
-        "b": Storage(positions=Positions.DENSE, code_coding=Coding.FIXED, gap_coding=Coding.FIXED, **common),
+        "a": Representation(positions=Positions.GAPS, **common),
+        "b": Representation(positions=Positions.DENSE, code_coding=Coding.FIXED, gap_coding=Coding.FIXED, **common),
     }
     values = {"a": [0, -1, 0.5], "b": [0, -2, 1]}
     codes = {"a": A, "b": B}
@@ -100,7 +100,7 @@ def tiny() -> CompressedNetwork:
             kind=layer.kind,
             input=layer.input,
             parameter=layer.parameter,
-            storage=storages[layer.name],
+            representation=storages[layer.name],
         )
         for layer in network.layers
     )

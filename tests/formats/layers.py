@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from dchw.compression.compressed import CompressedLayer, Storage
+from dchw.compression.compressed import CompressedLayer, Representation
 from dchw.formats import PackShape
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import OperationKind
 
@@ -37,7 +37,7 @@ def layer_of(
         kind=OperationKind.LINEAR if array.ndim == 2 else OperationKind.CONV2D,
         input="input",
         parameter="layer.weight",
-        storage=Storage(index_bits=index_bits, codebook_bits=codebook_bits, code_limit=code_limit),
+        representation=Representation(index_bits=index_bits, codebook_bits=codebook_bits, code_limit=code_limit),
     )
 
 

@@ -16,13 +16,22 @@ from dchw.compression.compressed import CompressedLayer
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
-from dchw.formats import DenseWeights, Entries, Need, PackedLayer, PackShape, Parameters, StorageFormat, register_format
+from dchw.formats import (
+    DenseWeights,
+    Entries,
+    LayerParameters,
+    Need,
+    PackedLayer,
+    PackShape,
+    StorageFormat,
+    register_format,
+)
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.columns import assemble_columns, codes_by_job, job_bounds
+from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds
 from dchw.formats.packing.fields import pack_fields
-from dchw.formats.packing.files import array_file
-from dchw.formats.packing.layout import run_layout
+from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import decode_bias, region
+from dchw.formats.packing.run_layout import run_layout
 from dchw.formats.packing.sparse import (
     assemble,
     check_rows,
@@ -44,7 +53,7 @@ from tests.mapping.layers import convolution, fully_connected, small_machine
 NETWORKS = {"fc": fully_connected(37, 50), "conv": convolution(), "grouped": convolution(channels=4, rows=8, groups=2)}
 
 
-def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     bounds = job_bounds(layout, 8 * layout.rows)
     codes = codes_by_job(layer, layout).astype(np.uint8).ravel()
@@ -80,7 +89,7 @@ BYTES = StorageFormat(
 )
 
 
-def _pack_pairs(layer: CompressedLayer, shape: PackShape, parameters: Parameters) -> PackedLayer:
+def _pack_pairs(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     runs = stored_runs(layer, shape, index_bits=0, coded=True)
     return assemble(
         layer,

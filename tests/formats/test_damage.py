@@ -9,7 +9,7 @@ import pytest
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import STORAGE_FORMATS, PackedLayer, PackShape, Unpacked, pack, unpack, weight_matrix
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import round_to_format
 from dchw.formats import STORAGE_FORMATS, DenseWeights, Entries, Need, PackShape, pack, unpack, weight_matrix
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.graph.geometry import Geometry
 from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
@@ -97,7 +97,7 @@ def test_entries_are_those_of_the_naive_packer_in_its_order(
     entries = unpack(packed)
     assert isinstance(entries, Entries)
     coded = Need.CODEBOOK in STORAGE_FORMATS[storage].needs
-    index_bits = 0 if storage in ("csr", "bitmask") else layer.storage.index_bits
+    index_bits = 0 if storage in ("csr", "bitmask") else layer.representation.index_bits
     made = storage.startswith("huffman") and shape.pointers is Pointers.MADE
     if made:
         index_bits = packed.parameters.index_bits

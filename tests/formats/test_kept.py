@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import replace
 
-from dchw.formats import PackedLayer, PackShape, Parameters, storage_format
+from dchw.formats import LayerParameters, PackedLayer, PackShape, storage_format
 from dchw.formats.packing.kept import KeptPackings
 from tests.mapping.layers import fully_connected
 
@@ -16,7 +16,7 @@ def test_the_same_layer_is_packed_once_for_each_format_and_shape() -> None:
     kept, layer, made = KeptPackings(), fully_connected(37, 50).layers[0], []
 
     def get(storage: str, shape: PackShape) -> PackedLayer:
-        form, parameters = storage_format(storage), Parameters(has_bias=True)
+        form, parameters = storage_format(storage), LayerParameters(has_bias=True)
 
         def pack() -> PackedLayer:
             made.append(storage)
@@ -32,7 +32,7 @@ def test_the_same_layer_is_packed_once_for_each_format_and_shape() -> None:
 
 
 def test_what_is_kept_is_bounded_and_goes_with_its_network() -> None:
-    form, parameters = storage_format("dense-int8"), Parameters(has_bias=True)
+    form, parameters = storage_format("dense-int8"), LayerParameters(has_bias=True)
     layers = [fully_connected(37, 50, seed=seed).layers[0] for seed in range(8)]
     size = form.pack(layers[0], SHAPE, parameters).total_bytes
     kept = KeptPackings(most_bytes=5 * size)
@@ -45,7 +45,7 @@ def test_what_is_kept_is_bounded_and_goes_with_its_network() -> None:
 
 
 def test_a_layer_too_large_to_be_kept_is_packed_every_time() -> None:
-    form, parameters = storage_format("dense-int8"), Parameters(has_bias=True)
+    form, parameters = storage_format("dense-int8"), LayerParameters(has_bias=True)
     layer, kept = fully_connected(37, 50).layers[0], KeptPackings(most_bytes=100)
     one, other = (kept.get(layer, form, SHAPE, parameters, lambda: form.pack(layer, SHAPE, parameters)) for _ in "ab")
     assert one is not other

@@ -9,7 +9,7 @@ import pytest
 
 import dchw
 from dchw.formats import Entries, PackShape, pack, unpack
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.vocabulary import Event, Stream
 from tests.formats.layers import layer_of
 from tests.mapping.layers import fully_connected, small_machine

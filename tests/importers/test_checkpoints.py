@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import dchw
-from dchw.container.files import to_bytes
+from dchw.container.saving import to_bytes
 from dchw.importers.safetensors_file import read_tensors
 from dchw.quantities import DchwError, FileFormatError
 

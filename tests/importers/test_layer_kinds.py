@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import dchw
-from dchw.container.files import parse, to_bytes
+from dchw.container.saving import parse, to_bytes
 from dchw.graph import recurrent as recurrent_steps
 from dchw.graph.forward import forward
 from dchw.graph.network import Network, OperationKind

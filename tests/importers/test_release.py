@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
-from dchw.compression.chunks import layer_streams
-from dchw.compression.compressed import Storage
+from dchw.compression.compressed import Representation
+from dchw.compression.layer_streams import layer_streams
 from dchw.container import parse, sizes, to_bytes
 from dchw.graph.network import Network
-from dchw.importers.builder import GraphBuilder
 from dchw.importers.deep_compression_release import decode_release, encode_release, read_release, write_release
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.quantities import DchwError, FileFormatError
 
 PROTOTXT = """
@@ -83,7 +83,7 @@ def test_small_releases_of_both_layouts(release: tuple[bytes, list[list[int]]]) 
     data, flats = release
     network = decode_release(data, graph())
     assert [layer.codes.reshape(-1).tolist() for layer in network.layers] == flats
-    assert [layer.storage.codebook_bits for layer in network.layers] == [8, 4]
+    assert [layer.representation.codebook_bits for layer in network.layers] == [8, 4]
     assert encode_release(network) == data
     assert encode_release(parse(to_bytes(network))) == data
 
@@ -188,7 +188,7 @@ def test_huffman_lengths_of_the_published_squeezenet() -> None:
     network = read_release(folder / "compressed_SqueezeNet.net")
     with (folder / "layers.csv").open(newline="") as text:
         rows = list(csv.DictReader(text))
-    storage = Storage(index_bits=4, codebook_bits=8, code_limit=16, chunk_entries=1 << 30)
+    storage = Representation(index_bits=4, codebook_bits=8, code_limit=16, chunk_entries=1 << 30)
     for layer, row in zip(network.layers, rows, strict=True):
         streams = layer_streams(layer.matrix_codes, layer.codebook.size, storage)
         assert streams.gaps is not None

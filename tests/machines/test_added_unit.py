@@ -17,9 +17,9 @@ from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, Unit
 from dchw.program.flow import Flow
 from dchw.quantities import SimulationError
 from dchw.reports import page
-from dchw.reports.tables import build_tables
+from dchw.reports.report_tables import build_tables
 from dchw.run.simulation import SimResult
-from dchw.technology.parts import Parts
+from dchw.technology.building_blocks import Parts
 from tests.reports.runs import tiny_network
 
 

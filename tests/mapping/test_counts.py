@@ -13,7 +13,7 @@ import pytest
 import dchw
 from dchw.formats import STORAGE_FORMATS, Need
 from dchw.graph.geometry import Geometry
-from dchw.lowering import firings
+from dchw.lowering import entry_firings
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import lower
 from dchw.machines.machine import Machine
@@ -158,8 +158,8 @@ def _differs(one: Flow, other: Flow, part: str) -> bool:
     ],
 )
 def test_faults_in_going_through_entries_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
-    planted = in_plain_python(firings, right, wrong)
-    monkeypatch.setattr(firings, "element_firings", planted["element_firings"])
+    planted = in_plain_python(entry_firings, right, wrong)
+    monkeypatch.setattr(entry_firings, "element_firings", planted["element_firings"])
     with pytest.raises(SimulationError, match="as its work implies; counted"):
         dchw.simulate(NETWORKS["conv"], small_machine(), "shared")
 

@@ -11,7 +11,7 @@ import dchw
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.graph.geometry import Geometry
-from dchw.mapping.search import Demand, Search
+from dchw.mapping.search import Demand, LoopSearch
 from dchw.quantities import ceil_div
 from tests.formulas.layers import convolution, machine_with, product, random_codes, timed
 from tests.oracles.mapping import walk
@@ -50,7 +50,7 @@ def test_costs_are_those_of_a_literal_walk_and_the_best_is_the_least(
 ) -> None:
     geometry = Geometry(in_channels=channels, out_channels=out, in_size=(side, 1))
     target = machine_with(weight_sram__size_bytes=weight_sram, activation_sram__size_bytes=input_sram, **SMALL)
-    search = Search(demand(geometry, row_bytes, cuttable=cuttable), target)
+    search = LoopSearch(demand(geometry, row_bytes, cuttable=cuttable), target)
     found = []
     for choice in search.choices():
         cost = search.cost(choice)
@@ -80,7 +80,7 @@ def test_bands_of_a_convolution_overlap() -> None:
     # 8 x 8 pixels, 3 x 3 kernel, 2 channels of 2 bytes: an input row is 32 bytes; bands of two output rows reach over
     # 3, 4, 4 and 3 input rows
     geometry = Geometry(in_channels=2, out_channels=8, kernel=(3, 3), padding=(1, 1), in_size=(8, 8))
-    search = Search(demand(geometry, 18), machine_with(**SMALL))
+    search = LoopSearch(demand(geometry, 18), machine_with(**SMALL))
     assert [search.band_bytes(at, at + 16) for at in range(0, 64, 16)] == [96, 128, 128, 96]
     assert search.band_bytes(4, 12) == 32 * 3  # from the middle of a row to the middle of the next
     assert search.band_bytes(0, 64) == 2 * 2 * 64
@@ -89,11 +89,11 @@ def test_bands_of_a_convolution_overlap() -> None:
 def test_a_layer_whose_part_does_not_fit_is_worked_in_blocks_of_columns() -> None:
     geometry = Geometry(in_channels=64, out_channels=8, in_size=(4, 8))
     target = machine_with(weight_sram__size_bytes="1 KiB", activation_sram__size_bytes="2 KiB", **SMALL)
-    choice = Search(demand(geometry, 256), target).best()
+    choice = LoopSearch(demand(geometry, 256), target).best()
     assert choice.blocks > 1
-    whole = Search(demand(geometry, 256, cuttable=False), target)
+    whole = LoopSearch(demand(geometry, 256, cuttable=False), target)
     assert whole.best().blocks == 1
-    assert whole.cost(whole.best()).key[0] > Search(demand(geometry, 256), target).cost(choice).key[0]
+    assert whole.cost(whole.best()).key[0] > LoopSearch(demand(geometry, 256), target).cost(choice).key[0]
 
 
 @pytest.mark.parametrize("storage", ["dense-int8", "shared", "csr", "palette"])

@@ -10,7 +10,7 @@ import numpy as np
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.huffman import code_lengths, minimum_limit
 from dchw.formats import PackShape
-from dchw.formats.packing.layout import Pointers
+from dchw.formats.packing.run_layout import Pointers
 from dchw.vocabulary import Stream
 
 
@@ -199,7 +199,7 @@ def _palette_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) 
     """Whole jobs in chunks of about 4 bytes per chunk entry, every weight a fixed-width code."""
     geometry = layer.geometry
     rows = geometry.out_channels // geometry.groups
-    width = layer.storage.codebook_bits
+    width = layer.representation.codebook_bits
     chunk_jobs = max(1, 32 * shape.chunk_entries // (rows * width))
     codes = Bits()
     for job in range(geometry.groups * geometry.columns):
@@ -235,7 +235,7 @@ def _coded_palette_regions(layer: CompressedLayer, shape: PackShape, value_bits:
         chunks += own
     chunks.sort()
     counts = _counts([code for chunk in chunks for code in chunk[2]])
-    limit = max(layer.storage.code_limit, minimum_limit(int((counts > 0).sum())))
+    limit = max(layer.representation.code_limit, minimum_limit(int((counts > 0).sum())))
     lengths = code_lengths(counts, limit).tolist()
     table, codes, sizes, words = Bits(), Bits(), [], _words(lengths)
     for length in lengths:
@@ -269,7 +269,7 @@ def _bitmask_regions(layer: CompressedLayer, shape: PackShape, value_bits: int) 
                 if row % shape.elements == run.element:
                     mask.field(int(row in stored), 1)
             for entry in run.entries:
-                codes.field(entry.code, layer.storage.codebook_bits)
+                codes.field(entry.code, layer.representation.codebook_bits)
         mask.align()
         codes.align()
         table.append((len(chunk.jobs), len(codes.bits) // 8 - before))
@@ -294,7 +294,7 @@ def _int8_codebook(layer: CompressedLayer) -> bytes:
 def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
     if storage == "huffman-int8":
         return {**_sparse_regions(layer, "huffman", shape, value_bits), Stream.CODEBOOKS: _int8_codebook(layer)}
-    index_bits = 0 if storage == "csr" else layer.storage.index_bits
+    index_bits = 0 if storage == "csr" else layer.representation.index_bits
     coded = storage in ("shared", "huffman")
     made = storage == "huffman" and shape.pointers is Pointers.MADE
     if made:
@@ -306,7 +306,8 @@ def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, valu
     if storage == "huffman":
         gap_counts, code_counts = _counts([e.gap for e in entries]), _counts([e.code for e in entries])
         limit = max(
-            layer.storage.code_limit, *(minimum_limit(int((counts > 0).sum())) for counts in (gap_counts, code_counts))
+            layer.representation.code_limit,
+            *(minimum_limit(int((counts > 0).sum())) for counts in (gap_counts, code_counts)),
         )
         tables = b""
         words = []
@@ -336,7 +337,7 @@ def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, valu
                 continue
             gaps.field(entry.gap if index_bits else entry.row, index_bits or 32)
             if storage == "shared":
-                values.field(entry.code, layer.storage.codebook_bits)
+                values.field(entry.code, layer.representation.codebook_bits)
             else:
                 values.field(int.from_bytes(struct.pack("<f", entry.value), "little"), 32)
         for stream in (pointers, gaps, values):
@@ -360,11 +361,11 @@ def _sparse_regions(layer: CompressedLayer, storage: str, shape: PackShape, valu
 def _smallest_gap_width(layer: CompressedLayer, shape: PackShape) -> int:
     """From the file's width to 8 bits, as long as there are fillers: where words and tables take the fewest bits."""
     sizes = {}
-    for index_bits in range(layer.storage.index_bits, 9):
+    for index_bits in range(layer.representation.index_bits, 9):
         chunks = chunks_of(layer, shape, index_bits=index_bits, coded=True, run_on=True)
         entries = [entry for chunk in chunks for entry in chunk.entries]
         counts = [_counts([e.gap for e in entries]), _counts([e.code for e in entries])]
-        limit = max(layer.storage.code_limit, *(minimum_limit(int((c > 0).sum())) for c in counts))
+        limit = max(layer.representation.code_limit, *(minimum_limit(int((c > 0).sum())) for c in counts))
         lengths = [code_lengths(c, limit) for c in counts]
         words = sum(
             int(n) * int(size)

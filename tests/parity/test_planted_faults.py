@@ -17,7 +17,7 @@ from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten
-from dchw.engines.fast.tables import NEVER_FIRES
+from dchw.engines.fast.program_tables import NEVER_FIRES
 from dchw.machines.units.dram import Dram
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError

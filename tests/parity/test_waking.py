@@ -15,8 +15,8 @@ from dchw.compile import kernel
 from dchw.engines.fast import engine as fast_engine
 from dchw.engines.fast import firings, forks
 from dchw.engines.fast.flatten import flatten
+from dchw.engines.fast.program_tables import Tables
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
-from dchw.engines.fast.tables import Tables
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 from dchw.program.program import Program
 from dchw.quantities import SimulationError

@@ -16,7 +16,7 @@ import dchw
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
-from dchw.engines.fast import firings, windows
+from dchw.engines.fast import firings, windowed
 from dchw.engines.result import Timing
 from dchw.formats import STORAGE_FORMATS
 from dchw.lowering.lower import LoweredWindows, lower
@@ -51,7 +51,7 @@ def run_whole(program: Program) -> Timing | None:
 
 
 def in_windows(cut: Cut) -> Timing | None:
-    return windows.run_windows(cut, calls=fast_engine.FIRINGS_PER_CALL)
+    return windowed.run_windows(cut, calls=fast_engine.FIRINGS_PER_CALL)
 
 
 @given(programs, st.integers(0, 2**32))
@@ -88,7 +88,7 @@ def test_networks_lowered_stage_by_stage_run_as_the_whole(storage: str, placemen
     target = small_machine(weight_sram__size_bytes="8 KiB", huffman__placement=placement)
     workload = map_network(network, target, storage)
     program, lowered = lower(workload), Outlined(LoweredWindows(workload, firings=1))
-    cut = windows.run_windows(lowered, calls=1000)
+    cut = windowed.run_windows(lowered, calls=1000)
     assert cut is not None
     assert first_difference(fast_engine.run(program), cut, program) is None
     assert lowered.digest == program.digest
@@ -175,15 +175,15 @@ def test_a_fault_in_when_to_ask_is_caught(
 ) -> None:
     space = in_plain_python(module, right, wrong)  # type: ignore[arg-type]
     monkeypatch.setattr(firings, "advance", space["advance"])
-    assert caught(windows.run_windows)
+    assert caught(windowed.run_windows)
 
 
 @pytest.mark.parametrize(("right", "wrong"), CARRIED)
 def test_a_fault_in_what_is_carried_is_caught(right: str, wrong: str) -> None:
-    source = inspect.getsource(windows)
+    source = inspect.getsource(windowed)
     assert source.count(right) == 1, right
-    space = {"__name__": windows.__name__}
-    exec(compile(source.replace(right, wrong), windows.__file__, "exec"), space)
+    space = {"__name__": windowed.__name__}
+    exec(compile(source.replace(right, wrong), windowed.__file__, "exec"), space)
     assert caught(space["run_windows"])
 
 

@@ -22,8 +22,8 @@ from dchw.graph.operations import Operation, OperationKind
 from dchw.quantities import DchwError
 from dchw.reports import ReportTables, build_tables, write_report, write_tables
 from dchw.reports.figures import draw
+from dchw.reports.report_tables import BUS, WHOLE_RUN
 from dchw.reports.style import number, prefix, quantity, whole
-from dchw.reports.tables import BUS, WHOLE_RUN
 from tests.reports.runs import comparison
 
 FORMATS = ["dense-fp32", "dense-fp16", "dense-int8", "csr", "relative", "shared", "huffman"]

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 import dchw
 from dchw.cli import group
 from dchw.quantities import ConfigError
-from dchw.reports import study as module
-from dchw.reports.study import study_page, write_study_report
+from dchw.reports import study_page as module
+from dchw.reports.study_page import study_page, write_study_report
 from dchw.studies.reading import good_points
 from dchw.studies.study import read_results
 from tests.reports.runs import tiny_network

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dchw
 from dchw.graph.geometry import Geometry
-from dchw.mapping.residency import RESERVE, Tenant, residents
+from dchw.mapping.resident_weights import RESERVE, Tenant, residents
 from dchw.run.residency import residency_cliff
 from tests.mapping.layers import convolution, fully_connected, small_machine
 

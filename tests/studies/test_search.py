@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import dchw
 from dchw.quantities import ConfigError
-from dchw.studies import search as module
+from dchw.studies import front_search as module
 from dchw.studies.reading import front, good_points, hypervolume
 from dchw.studies.settings import SearchSettings
 from dchw.studies.store import Store

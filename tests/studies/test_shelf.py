@@ -12,8 +12,8 @@ import pytest
 import dchw
 from dchw.studies import shelf as module
 from dchw.studies import watching
+from dchw.studies.point_stages import RunOptions, Stages
 from dchw.studies.shelf import Shelf, _Reader, shrink
-from dchw.studies.stages import Run, Stages
 from tests.reports.runs import tiny_network
 
 
@@ -26,7 +26,7 @@ def row(folder: Path, units: int = 16, cell: str = "itrs-lop") -> tuple[dict[str
     """The row of a fresh process, so to say, and how many mappings it had to make."""
     stages = Stages(shelf=Shelf(folder=folder))
     target = dchw.machine("phone-lpddr5x").replace_all({"huffman.units": units, "silicon.sram_cell": cell})
-    return stages.row("tiny", tiny_network(), target, Run(storage="huffman")), stages.made[0]
+    return stages.row("tiny", tiny_network(), target, RunOptions(storage="huffman")), stages.made[0]
 
 
 def test_what_one_process_mapped_another_need_not(tmp_path: Path) -> None:

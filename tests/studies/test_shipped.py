@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dchw
-from dchw.studies.chunks import evaluate
+from dchw.studies.point_chunks import evaluate
 
 FILES = sorted((Path(__file__).parents[2] / "notebooks" / "studies").glob("*.yaml"))
 

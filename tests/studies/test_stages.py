@@ -11,9 +11,9 @@ from dchw.config import Config
 from dchw.machines.machine import Machine
 from dchw.mapping import workload
 from dchw.run.comparison import comparison_row
-from dchw.studies import stages as module
+from dchw.studies import point_stages as module
 from dchw.studies.columns import BOUND, METRICS
-from dchw.studies.stages import Run, Stages
+from dchw.studies.point_stages import RunOptions, Stages
 from dchw.studies.watching import Watch
 from tests.reports.runs import tiny_network
 
@@ -42,7 +42,7 @@ def test_shared_stages_change_no_figure() -> None:
     for changes in CHANGES:
         target = base.replace_all(changes)
         for storage in ("huffman", "dense-int8", "shared"):
-            got = stages.row("n", network, target, Run(storage=storage))
+            got = stages.row("n", network, target, RunOptions(storage=storage))
             wanted = comparison_row(network, dchw.simulate(network, target, storage))
             told = wanted.keys() - {"storage", "multiplies"}  # columns of the point, or words
             assert {k: got[k] for k in told} == {k: wanted[k] for k in told}
@@ -50,7 +50,7 @@ def test_shared_stages_change_no_figure() -> None:
 
 def made_by(stages: Stages, target: Machine) -> tuple[int, int]:
     before = stages.made
-    stages.row("n", tiny_network(), target, Run(storage="huffman"))
+    stages.row("n", tiny_network(), target, RunOptions(storage="huffman"))
     return (stages.made[0] - before[0], stages.made[1] - before[1])
 
 
@@ -119,13 +119,15 @@ def test_sections_that_stay_in_a_result_are_plain_and_count_whole() -> None:
 
 
 def test_every_figure_of_a_run_has_a_column() -> None:
-    row = Stages().row("n", tiny_network(), dchw.machine("phone-lpddr5x"), Run(storage="huffman"))
+    row = Stages().row("n", tiny_network(), dchw.machine("phone-lpddr5x"), RunOptions(storage="huffman"))
     assert set(row) == {*METRICS, BOUND, "program_digest"}
 
 
 def test_an_error_rate_is_given_only_where_it_was_measured() -> None:
     network, target = tiny_network(), dchw.machine("phone-lpddr5x")
-    assert Stages().row("n", network, target, Run(storage="huffman"))["error_pct"] is None
+    assert Stages().row("n", network, target, RunOptions(storage="huffman"))["error_pct"] is None
     measured = replace(network, results={"error_percent": 1.5})
-    rows = {s: Stages().row("n", measured, target, Run(storage=s))["error_pct"] for s in ("huffman", "dense-int8")}
+    rows = {
+        s: Stages().row("n", measured, target, RunOptions(storage=s))["error_pct"] for s in ("huffman", "dense-int8")
+    }
     assert rows == {"huffman": 1.5, "dense-int8": None}

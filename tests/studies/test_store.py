@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dchw.quantities import ConfigError
 from dchw.studies import store as module
-from dchw.studies.chunks import chunked
+from dchw.studies.point_chunks import chunked
 from dchw.studies.store import Store, Writer, open_store, read_journal
 from tests.studies.synthetic import KINDS, Synthetic, table
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dchw.quantities import DchwError
+from dchw.technology.building_blocks import Parts
 from dchw.technology.logic import Block, Logic
-from dchw.technology.parts import Parts
 from dchw.technology.structures import (
     codebook_unit,
     entry_fetch,

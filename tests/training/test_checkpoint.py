@@ -20,11 +20,11 @@ from torch.nn import functional
 
 import dchw
 from dchw.config import build
-from dchw.container.files import to_bytes
+from dchw.container.saving import to_bytes
 from dchw.quantities import DchwError, FileFormatError
 from dchw.training import checkpoint as checkpoints
-from dchw.training.recipe import Method
-from dchw.training.run import Trained
+from dchw.training.course import Trained
+from dchw.training.recipe_file import Method
 from tests.training.nets import Attentive, Nested, Normalised, Tied, plain_batches
 
 STRETCH = {"epochs": 2, "learning_rate": 0.005, "warmup_steps": 0}

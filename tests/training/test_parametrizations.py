@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dchw.quantities import DchwError
+from dchw.training.module_weights import weights_of
 from dchw.training.parametrizations import (
     Reassigned,
     Shared,
@@ -23,7 +24,6 @@ from dchw.training.parametrizations import (
     shadow,
     share_weights,
 )
-from dchw.training.weights import weights_of
 from tests.oracles.training import summed_gradients
 from tests.training.nets import nested
 

@@ -13,11 +13,11 @@ from dchw.quantities import DchwError
 from dchw.training.batches import ImageBatches, as_input
 from dchw.training.compaction import Compact, compact
 from dchw.training.loop import Objective, fit
+from dchw.training.module_weights import weights_of
 from dchw.training.parametrizations import attach_masks, codes_and_codebook
 from dchw.training.pruning import Pruning, Scope, Score, prune, recompute_masks, remove_dead_weights
 from dchw.training.sharing import Sharing, share, share_and_finetune
 from dchw.training.statistics import per_weight, watch
-from dchw.training.weights import weights_of
 from tests.training.nets import SHORT, Nested, batches, nested
 
 

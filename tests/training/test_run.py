@@ -17,13 +17,13 @@ from dchw.cli.train import command
 from dchw.config import build, dump_yaml, load_yaml
 from dchw.quantities import ConfigError, DchwError
 from dchw.training import datasets
+from dchw.training.curves import draw, write_rows
 from dchw.training.datasets import hold_out, mnist
-from dchw.training.experiments import EXPERIMENTS, Plan, Subject
+from dchw.training.experiments import EXPERIMENTS, ExperimentPlan, Subject
 from dchw.training.export import compressed_from_module
 from dchw.training.loop import Training, error_percent
 from dchw.training.material import built_in
-from dchw.training.plots import draw, write_rows
-from dchw.training.recipe import TrainingRecipe, load_recipe, with_changes
+from dchw.training.recipe_file import TrainingRecipe, load_recipe, with_changes
 from dchw.training.session import left_behind, load_dense, train_compressed, train_dense, train_files
 from tests.training.nets import SHORT, few_digits, nested
 
@@ -241,7 +241,9 @@ def test_misspelt_recipes_and_keys_are_named(tmp_path: Path) -> None:
 def test_experiments_give_rows_and_plots(tmp_path: Path) -> None:
     data = few_digits(160)
     dense = train_dense(tiny(), built_in("lenet-300-100", data))
-    plan = Plan(densities=(0.3, 0.1), codebook_bits=(1, 4), training=Training.model_validate({**TINY, "epochs": 1}))
+    plan = ExperimentPlan(
+        densities=(0.3, 0.1), codebook_bits=(1, 4), training=Training.model_validate({**TINY, "epochs": 1})
+    )
     subject = Subject(dense=dense, data=data, plan=plan)
     sizes = {}
     lengths = {"sensitivity": 9, "size_against_error": 6, "codebook_bits": 8, "bits_by_kind": 2}
@@ -261,7 +263,7 @@ def test_experiments_leave_the_dense_network_alone() -> None:
     data = few_digits()
     dense = train_dense(tiny(), built_in("lenet-300-100", data))
     before = {name: value.clone() for name, value in dense.state_dict().items()}
-    EXPERIMENTS["sensitivity"](Subject(dense=dense, data=data, plan=Plan(densities=(0.1,), training=SHORT)))
+    EXPERIMENTS["sensitivity"](Subject(dense=dense, data=data, plan=ExperimentPlan(densities=(0.1,), training=SHORT)))
     assert all(torch.equal(before[name], value) for name, value in dense.state_dict().items())
 
 
@@ -284,7 +286,7 @@ def test_committed_files_reach_their_recorded_error(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_demo_trains_and_compresses_the_digits(seed: int) -> None:
-    from dchw.training.demo import train_demo
+    from dchw.training.demo_training import train_demo
 
     lines: list[str] = []
     dense, compressed, report = train_demo(seed=seed, on_stage=lines.append)
@@ -300,8 +302,8 @@ def test_the_demo_says_a_line_per_stage_without_a_terminal(tmp_path: Path, monke
     from dchw.cli.demo import command as demo
 
     short = tiny(name="lenet-300-100")
-    monkeypatch.setattr("dchw.training.demo.load_recipe", lambda name: short)
-    monkeypatch.setattr("dchw.training.demo.load_dataset", lambda name: few_digits())
+    monkeypatch.setattr("dchw.training.demo_training.load_recipe", lambda name: short)
+    monkeypatch.setattr("dchw.training.demo_training.load_dataset", lambda name: few_digits())
     result = CliRunner().invoke(demo, ["--out", str(tmp_path / "demo"), "--json"])
     assert result.exit_code == 0, result.output
     stages = [line.split(":")[0] for line in result.stderr.splitlines()]

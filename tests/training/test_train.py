@@ -19,14 +19,14 @@ import dchw
 from dchw.config import build
 from dchw.graph.forward import forward
 from dchw.quantities import ConfigError, DchwError
+from dchw.training.batch_norm import fold, pairs_of
 from dchw.training.batches import Batching, GivenBatches, seeded
+from dchw.training.course import Trained
 from dchw.training.export import network_of
-from dchw.training.folding import fold, pairs_of
 from dchw.training.loop import Distillation
+from dchw.training.module_weights import by_name, weights_of
 from dchw.training.parametrizations import attach_masks, codes_and_codebook, materialise, rebuild, share_weights
-from dchw.training.recipe import Method, spread
-from dchw.training.run import Trained
-from dchw.training.weights import by_name, weights_of
+from dchw.training.recipe_file import Method, spread
 from tests.training.nets import Attentive, Normalised, Tied, plain_batches
 
 STRETCH = {"epochs": 2, "learning_rate": 0.005, "warmup_steps": 0}

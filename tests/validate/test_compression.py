@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dchw
-from dchw.compression import chunks
+from dchw.compression import layer_streams
 from dchw.importers.synthetic import published_layers, synthetic_layers, synthetic_network
 from dchw.quantities import DchwError
 from dchw.validate import compression
@@ -43,13 +43,13 @@ def test_small_networks_within_limits() -> None:
 
 def test_an_index_of_too_many_bits_breaks_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault: gaps written with two bits more than they have."""
-    sound = chunks.CodedStream.chunk_bytes.fget
+    sound = layer_streams.CodedStream.chunk_bytes.fget
     assert sound is not None
 
-    def wider(self: chunks.CodedStream) -> np.ndarray:
+    def wider(self: layer_streams.CodedStream) -> np.ndarray:
         return sound(self) * (self.fixed_bits + 2) // self.fixed_bits if self.lengths is None else sound(self)
 
-    monkeypatch.setattr(chunks.CodedStream, "chunk_bytes", property(wider))
+    monkeypatch.setattr(layer_streams.CodedStream, "chunk_bytes", property(wider))
     assert compression._pruned_and_shared(lenet_rows()).passed is False
 
 
@@ -61,7 +61,7 @@ def test_synthetic_layers_have_the_published_densities() -> None:
         row = published[layer.name]
         assert layer.nonzeros == round(float(row["weights_pct"]) / 100 * layer.codes.size)
         assert layer.codebook.size <= 2 ** int(row["weight_bits_pq"])
-        assert layer.storage.index_bits == int(row["index_bits_pq"])
+        assert layer.representation.index_bits == int(row["index_bits_pq"])
         # beyond the threshold that the density leaves, either sign
         assert np.abs(layer.codebook[1:]).min() > 0
         assert 0.4 < (layer.weight > 0).sum() / layer.nonzeros < 0.6

@@ -9,8 +9,8 @@ import numpy as np
 from dchw.engines.deadlock import deadlock_error
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
-from dchw.engines.fast.tables import Tables
-from dchw.engines.fast.windows import run_windows
+from dchw.engines.fast.program_tables import Tables
+from dchw.engines.fast.windowed import run_windows
 from dchw.engines.memory import memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check

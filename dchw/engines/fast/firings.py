@@ -8,6 +8,20 @@ from __future__ import annotations
 from dchw.compile import inlined, lean_kernel
 from dchw.dram.controller import run_idle
 from dchw.engines.fast.forks import fork_run, in_step
+from dchw.engines.fast.program_tables import (
+    DEFERRED,
+    ITEM,
+    NOT_QUEUED,
+    SLOT,
+    ArbiterRow,
+    Ints,
+    Ints32,
+    LinkRow,
+    NodeRow,
+    Rows,
+    RunState,
+    Tables,
+)
 from dchw.engines.fast.queues import (
     give_item,
     place,
@@ -19,20 +33,6 @@ from dchw.engines.fast.queues import (
 )
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
-from dchw.engines.fast.tables import (
-    DEFERRED,
-    ITEM,
-    NOT_QUEUED,
-    SLOT,
-    ArbiterRow,
-    Ints,
-    Ints32,
-    LinkRow,
-    NodeRow,
-    Rows,
-    Run,
-    Tables,
-)
 from dchw.engines.fast.turns import defer, queue_deferred, wake, wake_source, wake_target
 from dchw.engines.memory import FAR, clock_from, cycle_during, step
 
@@ -336,7 +336,9 @@ def _short_cut(
 
 
 @lean_kernel
-def _hurry(run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int) -> None:
+def _hurry(
+    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+) -> None:
     # a target waits for an item of link ``x``: its source must not be deferred any more
     if x >= 0 and link[x].source < node.shape[0] and node[link[x].source].queued == DEFERRED:
         wake(run, node, arbiter, queue, link[x].source)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.engines.fast.lanes import BLOCK, ROOM
-from dchw.engines.fast.tables import (
+from dchw.engines.fast.program_tables import (
     DEFERRED,
     IN_QUEUE,
     ITEM,
@@ -19,7 +19,7 @@ from dchw.engines.fast.tables import (
     LaneRow,
     LinkRow,
     NodeRow,
-    Run,
+    RunState,
     SpanRow,
     Tables,
     table,
@@ -47,10 +47,10 @@ def flatten(
     firing, arbiters = kinds(program)
     names = [*(node.name for node in firing), *(node.name for node in arbiters)]
     names += [program.memory.name] if program.memory is not None else []
-    lists = _Lists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
+    lists = _FlatLists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
     nodes, ends, spans = _firing_nodes(program, facts, firing, window, lists)
     choosing = [_arbiter(node) for node in arbiters]
-    run = Run()
+    run = RunState()
     ports = 0
     for row in choosing:
         row.ports, row.ports_end = ports, ports + row.ports_end
@@ -72,7 +72,7 @@ def flatten(
     run.recording = window is not None
     run.window_from, run.window_to = window or (0, 0)
     return Tables(
-        run=table(Run, [run])[0],
+        run=table(RunState, [run])[0],
         node=table(NodeRow, nodes),
         link=table(LinkRow, links),
         ends=np.array(ends, np.int64),
@@ -91,7 +91,7 @@ def flatten(
     )
 
 
-class _Lists:
+class _FlatLists:
     """Lists of firings and of occupied cycles one behind another; shared ones, or equal ones of one owner, once."""
 
     def __init__(self, at: int) -> None:
@@ -117,7 +117,7 @@ class _Lists:
 
 
 def _firing_nodes(
-    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _Lists
+    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _FlatLists
 ) -> tuple[list[NodeRow], list[int], list[SpanRow]]:
     nodes: list[NodeRow] = []
     ends: list[int] = []
@@ -161,7 +161,7 @@ def _arbiter(node: Arbiter) -> ArbiterRow:
     return row
 
 
-def _links(program: Program, facts: Facts, index: dict[str, int], lists: _Lists) -> tuple[list[LinkRow], int]:
+def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLists) -> tuple[list[LinkRow], int]:
     kinds = {node.name: node for node in program.nodes}
     rows: list[LinkRow] = []
     places = 0

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.lanes import BLOCK, HANDED, lanes_run
+from dchw.engines.fast.program_tables import ITEM, SLOT, LaneRow, LinkRow, NodeRow, Rows, Tables
 from dchw.engines.fast.queues import give_item, queue_of, slot_visible
 from dchw.engines.fast.runs import Giver, give_next, given_on, take_run
-from dchw.engines.fast.tables import ITEM, SLOT, LaneRow, LinkRow, NodeRow, Rows, Tables
 from dchw.engines.fast.turns import defer, wake, wake_source
 
 

@@ -9,9 +9,7 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.queues import following, queue_of, slot_visible, take_item
-from dchw.engines.fast.runs import Giver, give_next, given_on, service
-from dchw.engines.fast.tables import (
+from dchw.engines.fast.program_tables import (
     Ints,
     Ints32,
     LaneRow,
@@ -20,6 +18,8 @@ from dchw.engines.fast.tables import (
     Rows,
     Tables,
 )
+from dchw.engines.fast.queues import following, queue_of, slot_visible, take_item
+from dchw.engines.fast.runs import Giver, give_next, given_on, service
 
 BLOCK = 64
 """Most items of a block: with 64 lanes its times take 67 KB, which a second-level cache holds."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.tables import Ints, Ints32, LinkRow, Rows, Tables
+from dchw.engines.fast.program_tables import Ints, Ints32, LinkRow, Rows, Tables
 
 
 class Queue(NamedTuple):

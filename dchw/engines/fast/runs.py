@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dchw.compile import inlined
+from dchw.engines.fast.program_tables import ITEM, SLOT, Ints32, Tables
 from dchw.engines.fast.queues import following, give_item, place, queue_of, slot_visible, take_item
-from dchw.engines.fast.tables import ITEM, SLOT, Ints32, Tables
 
 FAR_FIRING = 2**62
 UNSEEN = -2

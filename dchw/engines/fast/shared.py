@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from dchw.compile import lean_kernel
+from dchw.engines.fast.program_tables import ITEM, OLDEST, ROUND_ROBIN, SLOT, Tables
 from dchw.engines.fast.queues import give_item, place, queue_of, slot_known, slot_visible, take_item
-from dchw.engines.fast.tables import ITEM, OLDEST, ROUND_ROBIN, SLOT, Tables
 from dchw.engines.fast.turns import wake_source, wake_target
 from dchw.engines.memory import (
     ACCEPTED_AT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dchw.compile import lean_kernel
-from dchw.engines.fast.tables import (
+from dchw.engines.fast.program_tables import (
     DEFERRED,
     IN_QUEUE,
     ITEM,
@@ -14,13 +14,13 @@ from dchw.engines.fast.tables import (
     LinkRow,
     NodeRow,
     Rows,
-    Run,
+    RunState,
 )
 
 
 @lean_kernel
 def wake_source(
-    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
 ) -> None:
     if link[x].source < node.shape[0]:
         link[x].wanted &= ~SLOT
@@ -29,7 +29,7 @@ def wake_source(
 
 @lean_kernel
 def wake_target(
-    run: Run, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
+    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
 ) -> None:
     if link[x].target < node.shape[0]:
         link[x].wanted &= ~ITEM
@@ -37,7 +37,7 @@ def wake_target(
 
 
 @lean_kernel
-def wake(run: Run, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
+def wake(run: RunState, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
     # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
     nodes = node.shape[0]
     if at >= nodes:
@@ -53,7 +53,7 @@ def wake(run: Run, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, 
 
 
 @lean_kernel
-def defer(run: Run, node: Rows[NodeRow], at: int) -> None:
+def defer(run: RunState, node: Rows[NodeRow], at: int) -> None:
     """Let a firing node run when no other can go on: forks, and sources whose targets do their firings on the way."""
     if node[at].queued == NOT_QUEUED:
         node[at].queued = DEFERRED
@@ -61,7 +61,7 @@ def defer(run: Run, node: Rows[NodeRow], at: int) -> None:
 
 
 @lean_kernel
-def queue_deferred(run: Run, node: Rows[NodeRow], queue: Ints) -> None:
+def queue_deferred(run: RunState, node: Rows[NodeRow], queue: Ints) -> None:
     """Put the first deferred fork in line, or all other deferred nodes if there is none."""
     for forks in range(1, -1, -1):
         for at in range(node.shape[0]):

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from dchw.compression import huffman
 from dchw.compression.bitstream import Bytes, pack_fixed, packed_bytes, unpack_fixed
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.layout import Int64s
 from dchw.formats.packing.packed import PackedLayer, damaged, region
+from dchw.formats.packing.run_layout import Int64s
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
 
@@ -36,7 +36,7 @@ class CodeTables:
 def build_tables(layer: CompressedLayer, alphabets: Sequence[npt.NDArray[np.integer]]) -> CodeTables:
     """Tables from the symbols that were packed, one alphabet after the other."""
     counts = [np.bincount(symbols) for symbols in alphabets]
-    limit = max(layer.storage.code_limit, *(huffman.minimum_limit(int(np.count_nonzero(c))) for c in counts))
+    limit = max(layer.representation.code_limit, *(huffman.minimum_limit(int(np.count_nonzero(c))) for c in counts))
     lengths = tuple(huffman.code_lengths(c, limit) for c in counts)
     data = np.concatenate([pack_fixed(table, limit.bit_length()) for table in lengths])
     coded = sum(huffman.coded_bits(c, table) for c, table in zip(counts, lengths, strict=True))

@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.formats.packing.packed import PackedLayer, Parameters, damaged, decode_floats, encode_floats
+from dchw.formats.packing.packed import LayerParameters, PackedLayer, damaged, decode_floats, encode_floats
 from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 
-def encode_codebook(layer: CompressedLayer, parameters: Parameters) -> dict[Stream, Bytes]:
+def encode_codebook(layer: CompressedLayer, parameters: LayerParameters) -> dict[Stream, Bytes]:
     """The CODEBOOKS region: every shared value but the +0.0 of code 0."""
     return {Stream.CODEBOOKS: encode_floats(layer.codebook[1:], parameters.codebook_format, layer.name)}
 

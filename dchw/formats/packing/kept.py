@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.layout import PackShape
-from dchw.formats.packing.packed import PackedLayer, Parameters, StorageFormat
+from dchw.formats.packing.packed import LayerParameters, PackedLayer, StorageFormat
+from dchw.formats.packing.run_layout import PackShape
 
 MOST_BYTES = 1 << 26
 """Of all packed layers that are kept; the ones unused for longest go first."""
 
-Key = tuple[int, int, PackShape, Parameters]
+Key = tuple[int, int, PackShape, LayerParameters]
 
 
 class KeptPackings:
@@ -34,7 +34,7 @@ class KeptPackings:
         layer: CompressedLayer,
         form: StorageFormat,
         shape: PackShape,
-        parameters: Parameters,
+        parameters: LayerParameters,
         pack: Callable[[], PackedLayer],
     ) -> PackedLayer:
         """The packed layer: as it is kept, or made now."""

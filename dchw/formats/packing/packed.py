@@ -41,13 +41,14 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
-from dchw.formats.packing.layout import Int32s, Int64s, PackShape
+from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
 
-_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
+TILE = 8
+"""Rows and columns turned at a time, so that each cache line is read and written once."""
 
 
 class Need(StrEnum):
@@ -59,7 +60,7 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
+class LayerParameters:
     """What the program tells the hardware about a layer besides its regions; 0 where a format has no such field."""
 
     value_bits: int = 16
@@ -105,7 +106,7 @@ class PackedLayer:
     storage: str
     shape: PackShape
     geometry: Geometry
-    parameters: Parameters
+    parameters: LayerParameters
     regions: Mapping[Stream, Bytes]
     """The bytes of each stream; empty regions are left out."""
     chunk_bytes: Mapping[Stream, Int64s]
@@ -229,7 +230,7 @@ class DenseWeights:
     bias: FloatArray | None
     coded: Coded | None = None
     """Where weights go through decode units: their code words, chunk by chunk; in a chunk job by job, in a job the
-    section's rows in order (`dchw.formats.packing.layout.RunLayout.section_rows`)."""
+    section's rows in order (`dchw.formats.packing.run_layout.RunLayout.section_rows`)."""
 
     def __post_init__(self) -> None:
         _freeze_fields(self)
@@ -256,7 +257,7 @@ class StorageFormat:
     added up from positions."""
     values: Stream
     """Region of the entries or weights themselves: CODES or WEIGHTS."""
-    pack: Callable[[CompressedLayer, PackShape, Parameters], PackedLayer]
+    pack: Callable[[CompressedLayer, PackShape, LayerParameters], PackedLayer]
     unpack: Callable[[PackedLayer], Unpacked]
     """The inverse of ``pack`` on the bytes alone; raises FileFormatError where they are not what packing writes."""
     entry_bits: Callable[[PackedLayer], int]
@@ -290,10 +291,10 @@ def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
     # by_row[g, row, column] = by_job[g, column, row]
     groups, rows, columns = by_row.shape
     for group in range(groups):
-        for first_column in range(0, columns, _TILE):
-            for first_row in range(0, rows, _TILE):
-                for row in range(first_row, min(first_row + _TILE, rows)):
-                    for column in range(first_column, min(first_column + _TILE, columns)):
+        for first_column in range(0, columns, TILE):
+            for first_row in range(0, rows, TILE):
+                for row in range(first_row, min(first_row + TILE, rows)):
+                    for column in range(first_column, min(first_column + TILE, columns)):
                         by_row[group, row, column] = by_job[group, column, row]
 
 
@@ -308,7 +309,7 @@ def _scatter(row: Int32s, job: Int32s, value: FloatArray, is_filler: npt.NDArray
 # ---- parts that formats share ----------------------------------------------------------------------------------------
 
 
-def encode_bias(layer: CompressedLayer, parameters: Parameters) -> Mapping[Stream, Bytes]:
+def encode_bias(layer: CompressedLayer, parameters: LayerParameters) -> Mapping[Stream, Bytes]:
     """The BIASES region, if the layer has biases; float16 rounds to nearest and saturates."""
     if layer.bias is None:
         return {}

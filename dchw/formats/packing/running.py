@@ -14,8 +14,8 @@ import numpy as np
 from dchw.compile import kernel
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import decode_runs
-from dchw.formats.packing.layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows, run_layout
 from dchw.formats.packing.packed import PackedLayer, damaged
+from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows, run_layout
 from dchw.formats.packing.sparse import (
     StoredChunks,
     StoredRuns,

@@ -14,16 +14,16 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
 from dchw.compression.relative_index import decode_runs, encode_runs
 from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
-from dchw.formats.packing.layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
 from dchw.formats.packing.packed import (
     Entries,
+    LayerParameters,
     PackedLayer,
-    Parameters,
     damaged,
     decode_bias,
     encode_bias,
     region,
 )
+from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
 from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError, ceil_div
 from dchw.vocabulary import Stream
@@ -130,7 +130,7 @@ def assemble(
     layer: CompressedLayer,
     storage: str,
     shape: PackShape,
-    parameters: Parameters,
+    parameters: LayerParameters,
     runs: StoredRuns,
     *,
     positions: tuple[Bytes, Int64s],

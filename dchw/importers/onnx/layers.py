@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dchw.graph.operations import Array, OperationKind
-from dchw.importers.builder import GraphBuilder
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.importers.onnx.registry import Attributes, Value
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dchw.graph.operations import Array, OperationKind
-from dchw.importers.builder import GraphBuilder
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.importers.registry import Registry
 
 Attributes = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 
-class Batch(Protocol):
+class BatchSize(Protocol):
     """How many examples a program was exported for."""
 
     def single(self, size: Any) -> int:
@@ -80,7 +80,7 @@ class Only:
         return False
 
 
-def split(batch: Batch, sizes: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+def split(batch: BatchSize, sizes: Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, int] | None]:
     """Sizes without the batch axis, and (place, parts of an example in it) of that axis."""
     single = [batch.single(size) for size in sizes]
     held = next(((i, parts) for i, size in enumerate(sizes) if (parts := batch.parts(size)) is not None), None)

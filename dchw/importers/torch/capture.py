@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dchw.importers.torch.aten import aliases, changed_by, depends_on_inputs
-from dchw.importers.torch.batch import Batch, Only, StandIn
+from dchw.importers.torch.batch import BatchSize, Only, StandIn
 from dchw.quantities import DchwError
 
 _STAND_IN, _OTHER = 251, 2
@@ -34,7 +34,7 @@ _STAND_IN, _OTHER = 251, 2
 
 def exported(
     name: str, module: nn.Module, examples: tuple[torch.Tensor, ...]
-) -> tuple[torch.export.ExportedProgram, Batch | None]:
+) -> tuple[torch.export.ExportedProgram, BatchSize | None]:
     """The exported program and its batch; None for one that is a symbol of the program."""
     with _quiet():
         if len({example.shape[0] for example in examples}) == 1:

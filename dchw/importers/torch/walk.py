@@ -17,9 +17,9 @@ from torch import fx, nn
 
 from dchw.graph.coverage import LeftOut
 from dchw.graph.operations import Operation, OperationKind
-from dchw.importers.builder import GraphBuilder
+from dchw.importers.graph_builder import GraphBuilder
 from dchw.importers.torch.aten import FILLED, arguments_of, changed_by, identity_of, target_of, tensors_of
-from dchw.importers.torch.batch import Batch, Free, Only, StandIn, split
+from dchw.importers.torch.batch import BatchSize, Free, Only, StandIn, split
 from dchw.importers.torch.registry import Constant, Fixed, Layout, Result, rule
 from dchw.quantities import DchwError
 
@@ -28,7 +28,7 @@ class GraphWalk:
     """State of one pass over an exported program. ``batch``: its batch size, None where that is a symbol in it."""
 
     def __init__(
-        self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: Batch | None
+        self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: BatchSize | None
     ) -> None:
         self.name = name
         self.builder = GraphBuilder(f"module {name}")

@@ -19,7 +19,7 @@ from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
-from dchw.technology.parts import Parts
+from dchw.technology.building_blocks import Parts
 from dchw.technology.structures import codebook_unit, merged
 from dchw.vocabulary import Event, Stream
 

@@ -21,8 +21,8 @@ from dchw.formats import Need
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
+from dchw.technology.building_blocks import Parts
 from dchw.technology.figure import Figure
-from dchw.technology.parts import Parts
 from dchw.vocabulary import Event
 
 ADDRESS_BITS = 40

@@ -36,8 +36,8 @@ from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, Unit
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.array_wires import array_transfer
+from dchw.technology.building_blocks import Parts, Structure, Table
 from dchw.technology.figure import Figure, combine
-from dchw.technology.parts import Parts, Structure, Table
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
 from dchw.vocabulary import Event, Stream
 

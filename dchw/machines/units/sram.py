@@ -20,8 +20,8 @@ from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, Unit
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
 from dchw.technology.banks import banked
+from dchw.technology.building_blocks import Parts
 from dchw.technology.figure import Figure, slowest
-from dchw.technology.parts import Parts
 from dchw.technology.structures import merged
 from dchw.vocabulary import Event, Stream
 

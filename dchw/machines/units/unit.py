@@ -23,8 +23,8 @@ from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
     from dchw.machines.silicon import NumberFormats
+    from dchw.technology.building_blocks import Parts
     from dchw.technology.figure import Figure
-    from dchw.technology.parts import Parts
 
 
 MEMORY = "DRAM"

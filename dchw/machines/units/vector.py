@@ -15,8 +15,8 @@ from dchw.config import Positive
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
+from dchw.technology.building_blocks import Parts
 from dchw.technology.figure import slowest
-from dchw.technology.parts import Parts
 from dchw.vocabulary import Event
 
 

@@ -1,4 +1,4 @@
-"""The experiments' curves as CSV files and plots, also as a command: ``python -m dchw.training.plots --help``."""
+"""The experiments' curves as CSV files and plots, also as a command: ``python -m dchw.training.curves --help``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dchw.quantities import DchwError
-from dchw.training.experiments import EXPERIMENTS, Plan, Row, Subject
+from dchw.training.experiments import EXPERIMENTS, ExperimentPlan, Row, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ _ERROR = "error rate, %"
 @click.option("--data", envvar="DCHW_DATA", type=click.Path(path_type=Path), help="Folder with MNIST's files.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="NAME of NAME_EXPERIMENT.csv and .svg.")
 @click.option("--only", type=click.Choice(list(EXPERIMENTS)), multiple=True, help="Not all experiments; repeatable.")
-@click.option("--train-images", type=click.IntRange(min=1), default=Plan().train_images, show_default=True)
+@click.option("--train-images", type=click.IntRange(min=1), default=ExperimentPlan().train_images, show_default=True)
 def main(
     checkpoint: Path, architecture: str, data: Path | None, out: Path, only: Sequence[str], train_images: int
 ) -> None:
@@ -37,7 +37,7 @@ def main(
     subject = Subject(
         dense=placed(load_dense(checkpoint, architecture), "cpu"),
         data=mnist(data),
-        plan=Plan(train_images=train_images),
+        plan=ExperimentPlan(train_images=train_images),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     for name in only or EXPERIMENTS:

@@ -12,7 +12,7 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.training.datasets import load_dataset
 from dchw.training.loop import Progress, error_percent, no_progress
 from dchw.training.material import built_in
-from dchw.training.recipe import load_recipe
+from dchw.training.recipe_file import load_recipe
 from dchw.training.session import figures, train_compressed, train_dense
 
 DEMO_RECIPE = "lenet-300-100"

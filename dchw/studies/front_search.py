@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dchw.quantities import ConfigError, DchwError, parse_magnitude
-from dchw.studies.chunks import Batch, Evaluator, chunked
 from dchw.studies.columns import MEETS
+from dchw.studies.point_chunks import Batch, Evaluator, chunked
 from dchw.studies.points import Axis, Space, Values
 from dchw.studies.settings import SearchSettings
 from dchw.studies.store import ERROR, INDEX, Row, Store
@@ -38,7 +38,7 @@ MOST_DRAWN = 1_000_000
 
 
 @dataclass(kw_only=True)
-class Search:
+class FrontSearch:
     """One search over a space; ``batches`` gives its generations."""
 
     settings: SearchSettings

@@ -16,26 +16,26 @@ from torch import nn
 
 from dchw.compression.compressed import CompressedNetwork, ValueFormat
 from dchw.quantities import DchwError
+from dchw.training.batch_norm import Pair, fold, pairs_of
 from dchw.training.batches import Batches, Inputs, seeded
 from dchw.training.checkpoint import Checkpoint
 from dchw.training.compaction import Compact, compact
 from dchw.training.export import compressed_from_module, example_of, network_of
-from dchw.training.folding import Pair, fold, pairs_of
 from dchw.training.loop import (
+    FitState,
     Loss,
     Objective,
     Progress,
-    Standing,
     fit,
     no_progress,
     standing_of,
     standing_state,
 )
+from dchw.training.module_weights import by_name, weights_of
 from dchw.training.parametrizations import attach_masks, materialise, rebuild
 from dchw.training.pruning import prune, remove_dead_weights
-from dchw.training.recipe import Method
+from dchw.training.recipe_file import Method
 from dchw.training.sharing import begin_sharing, finetune, round_to_half
-from dchw.training.weights import by_name, weights_of
 
 Evaluate = Callable[[nn.Module], float]
 """A number that says how good a module is."""
@@ -190,7 +190,7 @@ class Course:
 
     def _done(self, entered: bool) -> None:
         if not entered:
-            self._save(DONE, Standing(), {})
+            self._save(DONE, FitState(), {})
 
     @property
     def _objective(self) -> Objective:
@@ -243,11 +243,11 @@ class Course:
 
     # The checkpoint -------------------------------------------------------------------------------------------
 
-    def _epoch_done(self, stage: str, standing: Standing, watched: Mapping[str, Any] | None = None) -> None:
+    def _epoch_done(self, stage: str, standing: FitState, watched: Mapping[str, Any] | None = None) -> None:
         self.history.append(Epoch(stage=stage, epoch=standing.epochs, loss=standing.losses[-1]))
         self._save(stage, standing, watched or {})
 
-    def _save(self, stage: str, standing: Standing, watched: Mapping[str, Any]) -> None:
+    def _save(self, stage: str, standing: FitState, watched: Mapping[str, Any]) -> None:
         if self.checkpoint.path is None:
             return
         self.checkpoint.save(
@@ -288,7 +288,7 @@ class Course:
         self.history = [Epoch(stage=stage, epoch=epoch, loss=loss) for stage, epoch, loss in saved["history"]]
         self._pending = saved
 
-    def _standing(self, stage: str) -> tuple[Standing | None, dict[str, Any] | None]:
+    def _standing(self, stage: str) -> tuple[FitState | None, dict[str, Any] | None]:
         if self._pending is None or self._pending["stage"] != stage:
             return None, None
         return standing_of(self._pending["standing"]), self._pending["watched"] or None

@@ -130,9 +130,9 @@ def _network(network: CompressedNetwork) -> pd.DataFrame:
                 "weights": layer.codes.size,
                 "density": layer.density,
                 "shared_values": layer.codebook.size - 1,
-                "codebook_bits": layer.storage.codebook_bits,
-                "index_bits": layer.storage.index_bits,
-                "positions": layer.storage.positions.value,
+                "codebook_bits": layer.representation.codebook_bits,
+                "index_bits": layer.representation.index_bits,
+                "positions": layer.representation.positions.value,
             }
             for layer in network.layers
         ]
@@ -234,8 +234,9 @@ def _activity(machine: Machine, results: Mapping[str, SimResult]) -> pd.DataFram
         means.insert(0, "unit", nodes.groupby(kind, sort=False)["unit"].first())
         frame = means.rename_axis("kind").reset_index()
         busy = result.dram_bytes / peak
-        bus = {"kind": BUS, "unit": "dram", "nodes": machine.dram.channels, "busy_cycles": busy, "stall_cycles": 0.0}
-        frame = pd.concat([pd.DataFrame([{**bus, "idle_cycles": result.cycles - busy}]), frame], ignore_index=True)
+        bus: dict[str, object] = {"kind": BUS, "unit": machine.name_of(machine.dram), "nodes": machine.dram.channels}
+        bus |= {"busy_cycles": busy, "stall_cycles": 0.0, "idle_cycles": result.cycles - busy}
+        frame = pd.concat([pd.DataFrame([bus]), frame], ignore_index=True)
         for what in ("busy", "stall", "idle"):
             frame[f"{what}_share"] = frame[f"{what}_cycles"] / result.cycles
         frames[name] = frame

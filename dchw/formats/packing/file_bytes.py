@@ -22,11 +22,11 @@ def container_file(positions: Positions, coding: Coding) -> Callable[[Compressed
     """Length of the ``.dchw`` file with every layer's positions and symbols written so, whatever it chose."""
 
     def file_bytes(network: CompressedNetwork) -> int:
-        storages = [
-            replace(layer.storage, positions=positions, code_coding=coding, gap_coding=coding)
+        chosen = [
+            replace(layer.representation, positions=positions, code_coding=coding, gap_coding=coding)
             for layer in network.layers
         ]
-        layers = tuple(replace(layer, storage=form) for layer, form in zip(network.layers, storages, strict=True))
+        layers = tuple(replace(layer, representation=form) for layer, form in zip(network.layers, chosen, strict=True))
         return own_file(replace(network, layers=layers))
 
     return file_bytes

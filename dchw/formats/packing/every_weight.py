@@ -11,13 +11,12 @@ import numpy.typing as npt
 from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.formats.packing.layout import Int64s, PackShape, RunLayout
-from dchw.formats.packing.packed import PackedLayer, Parameters, encode_bias
+from dchw.formats.packing.packed import TILE, LayerParameters, PackedLayer, encode_bias
+from dchw.formats.packing.run_layout import Int64s, PackShape, RunLayout
 from dchw.vocabulary import Stream
 
 _CHUNK_ENTRY_BYTES = 4
 _TABLE_VALUES = 1 << 20
-_TILE = 8  # rows and columns turned at a time, so that each cache line is read and written once
 
 
 def by_job(
@@ -27,7 +26,7 @@ def by_job(
 
     ``table_of`` gives it for some output channels and every code: [channels, codes].
     """
-    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // layer.codebook.size)
+    geometry, step = layout.geometry, max(TILE, _TABLE_VALUES // layer.codebook.size)
     result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
     for group in range(geometry.groups):
         for start in range(0, layout.rows, step):
@@ -54,7 +53,7 @@ def assemble_columns(
     layer: CompressedLayer,
     storage: str,
     shape: PackShape,
-    parameters: Parameters,
+    parameters: LayerParameters,
     bounds: Int64s,
     values: tuple[Stream, Bytes, Int64s],
     tables: Mapping[Stream, Bytes],
@@ -81,9 +80,9 @@ def assemble_columns(
 def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
     # result[column, start + row] = table[row, codes[row, column]]
     rows, columns = codes.shape
-    for first_row in range(0, rows, _TILE):
-        for first_column in range(0, columns, _TILE):
-            for row in range(first_row, min(first_row + _TILE, rows)):
+    for first_row in range(0, rows, TILE):
+        for first_column in range(0, columns, TILE):
+            for row in range(first_row, min(first_row + TILE, rows)):
                 line = table[row]
-                for column in range(first_column, min(first_column + _TILE, columns)):
+                for column in range(first_column, min(first_column + TILE, columns)):
                     result[column, start + row] = line[codes[row, column]]

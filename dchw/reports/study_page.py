@@ -54,7 +54,7 @@ class StudyPage:
     """What differs between the points shown."""
     bounds: list[str]
     """What bounds any of them, most frequent first."""
-    choices: list[reading.Choice]
+    choices: list[reading.LikelyChoice]
     """One for every network."""
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
-from dchw.engines.fast.tables import NEVER_FIRES, LinkRow, Tables
+from dchw.engines.fast.program_tables import NEVER_FIRES, LinkRow, Tables
 from dchw.engines.memory import ANSWERED, COUNT, MemoryState, memory_state, memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check_piece
@@ -40,7 +40,7 @@ def run_windows(
 
     ``calls``: firings between two calls of ``on_progress``, which is told firings done and, about, in all.
     """
-    run = _Run(program)
+    run = _CarriedRun(program)
     windows = program.windows()
     run.append(next(windows))
     while True:
@@ -62,7 +62,7 @@ def run_windows(
 
 @dataclass(eq=False)
 class _Node:
-    """A firing node so far; counters of `dchw.engines.fast.tables.NodeRow` that are carried."""
+    """A firing node so far; counters of `dchw.engines.fast.program_tables.NodeRow` that are carried."""
 
     occupied: Row = field(default_factory=lambda: _NONE)
     """Of the firings that are left, from number ``begun`` on."""
@@ -81,7 +81,7 @@ class _Node:
 
 
 @dataclass(eq=False)
-class _Queue:
+class _CarriedLink:
     """A link so far. Lists are of the items that are left to give or take; numbers of items are those of the tables."""
 
     given_by: Row = field(default_factory=lambda: _NONE)
@@ -121,14 +121,14 @@ class _Parts:
         return row if amount == 0 else self._once((id(row), amount, "less"), row, lambda: row - np.int32(amount))
 
 
-class _Run:
+class _CarriedRun:
     """A run between two sets of tables."""
 
     def __init__(self, program: Windowed) -> None:
         self._program = program
         self._layers = len(program.layers)
         self._nodes: dict[str, _Node] = {}
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, _CarriedLink] = {}
         self._arbiters: dict[str, Any] = {}
         self._ports: IntArray | None = None
         self._memory: MemoryState | None = None
@@ -147,7 +147,7 @@ class _Run:
         for link in piece.links:
             queue = self._queues.get(link.name)
             if queue is None:
-                queue = self._queues[link.name] = _Queue(initial=link.initial, given=link.initial)
+                queue = self._queues[link.name] = _CarriedLink(initial=link.initial, given=link.initial)
                 queue.ring = np.zeros(1 << max(link.initial - 1, 0).bit_length(), np.int64)
             if link.given_by is not None:
                 queue.given_by = parts.joined(queue.given_by, link.given_by)
@@ -303,7 +303,7 @@ class _Run:
         np.add.at(node.by_layer[:, 2], layer, tables.span["idle"][at])
 
     @staticmethod
-    def _settle_queue(queue: _Queue, link: Link, row: Any, ring: IntArray, parts: _Parts) -> None:
+    def _settle_queue(queue: _CarriedLink, link: Link, row: Any, ring: IntArray, parts: _Parts) -> None:
         given, taken = int(row.given), int(row.taken)
         queue.given_by = parts.behind(queue.given_by, given - queue.given if queue.given_by.size else 0)
         queue.taken_by = parts.behind(queue.taken_by, taken - queue.taken if queue.taken_by.size else 0)

@@ -32,7 +32,7 @@ MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunOptions:
     """What a point asks of the simulator, besides its machine."""
 
     storage: str
@@ -58,7 +58,7 @@ class Stages:
         """How often mapping and running had to be done."""
         return self._mapped.made, self._ran.made
 
-    def simulate(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> SimResult:
+    def simulate(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: RunOptions) -> SimResult:
         """As `dchw.simulate`; ``key`` stands for the network's content."""
         given, machine = machine, machine.working(storage_format(run.storage))
         about = (key, run.storage, run.batch, run.seed, run.arithmetic)
@@ -91,7 +91,7 @@ class Stages:
             self._passes = {about: ForwardPass()}
         return self._passes[about]
 
-    def row(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: Run) -> dict[str, object]:
+    def row(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: RunOptions) -> dict[str, object]:
         """The figures of one point, as a line of `dchw.compare` has them, and the program's digest.
 
         ``error_pct`` is the error measured on the network, and None where none was or where the storage format does

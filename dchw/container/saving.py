@@ -14,8 +14,8 @@ import numpy.typing as npt
 from dchw.arguments import checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
-from dchw.container.graph import decode_graph, encode_graph
-from dchw.container.layout import layer_bytes, read_layer
+from dchw.container.layer_bytes import layer_bytes, read_layer
+from dchw.container.plain_graph import decode_graph, encode_graph
 from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
@@ -207,8 +207,8 @@ def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> Compress
     if tensor.ndim != 1 or tensor.dtype != np.uint8:
         raise FileFormatError(f"layer {name!r}: expected uint8 in one dimension; got {tensor.dtype} {tensor.shape}")
     try:
-        codes, codebook, bias, storage = read_layer(tensor, layer.weight.shape)
-        return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, storage=storage)
+        codes, codebook, bias, representation = read_layer(tensor, layer.weight.shape)
+        return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, representation=representation)
     except (DchwError, MemoryError) as error:
         raise FileFormatError(f"layer {name!r}: {error}") from None
 

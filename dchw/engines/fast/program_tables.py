@@ -178,7 +178,7 @@ class ArbiterRow:
     waited: int = 0
 
 
-class Run:
+class RunState:
     """The run as a whole; there is one."""
 
     queue_head: int = 0
@@ -202,7 +202,7 @@ class Run:
 class Tables(NamedTuple):
     """The program and its state as flat arrays; see the column names of this module."""
 
-    run: Run
+    run: RunState
     node: Rows[NodeRow]
     link: Rows[LinkRow]
     ends: Ints

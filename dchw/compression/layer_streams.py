@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression import bitstream, huffman, relative_index
-from dchw.compression.compressed import CodeArray, Coding, Positions, Storage
+from dchw.compression.compressed import CodeArray, Coding, Positions, Representation
 from dchw.compression.varint import Reader, varint
 from dchw.quantities import DchwError, FileFormatError, ceil_div
 
@@ -112,10 +112,10 @@ class LayerStreams:
         return gaps + len(self.mask) + self.codes.size_bytes + len(self.codes.table) + len(self.chunk_table)
 
 
-def layer_streams(matrix: CodeArray, codebook_size: int, storage: Storage) -> LayerStreams:
+def layer_streams(matrix: CodeArray, codebook_size: int, representation: Representation) -> LayerStreams:
     """The streams of a matrix of codes (already trimmed), flattened in C order."""
     flat = matrix.reshape(-1)
-    positions = storage.positions
+    positions = representation.positions
     first = first_code(positions)
     gaps, mask, fillers = None, b"", np.zeros(0, dtype=np.bool_)
     if positions is Positions.DENSE:
@@ -126,24 +126,30 @@ def layer_streams(matrix: CodeArray, codebook_size: int, storage: Storage) -> La
     if positions is Positions.BITMASK:
         mask = bitstream.pack_bitmask(flat != 0).tobytes()
     elif positions is Positions.GAPS:
-        gap_symbols, codes = relative_index.encode_gaps(where, codes, storage.index_bits)
+        gap_symbols, codes = relative_index.encode_gaps(where, codes, representation.index_bits)
         fillers = codes == 0
     elif positions is Positions.ESCAPED_GAPS:
-        gap_symbols = relative_index.encode_escaped(where, storage.index_bits)
-        fillers = gap_symbols == (1 << storage.index_bits) - 1
+        gap_symbols = relative_index.encode_escaped(where, representation.index_bits)
+        fillers = gap_symbols == (1 << representation.index_bits) - 1
     if positions in (Positions.GAPS, Positions.ESCAPED_GAPS):
         gaps = _stream(
             gap_symbols,
-            chunk_offsets(gap_symbols.size, storage.chunk_entries),
-            1 << storage.index_bits,
+            chunk_offsets(gap_symbols.size, representation.chunk_entries),
+            1 << representation.index_bits,
             0,
-            storage.index_bits,
-            storage.gap_coding,
-            storage.code_limit,
+            representation.index_bits,
+            representation.gap_coding,
+            representation.code_limit,
         )
-    offsets = code_offsets(codes.size, storage, fillers)
+    offsets = code_offsets(codes.size, representation, fillers)
     code_stream = _stream(
-        codes, offsets, codebook_size, first, storage.codebook_bits, storage.code_coding, storage.code_limit
+        codes,
+        offsets,
+        codebook_size,
+        first,
+        representation.codebook_bits,
+        representation.code_coding,
+        representation.code_limit,
     )
     return LayerStreams(gaps=gaps, codes=code_stream, mask=mask, fillers=fillers)
 
@@ -158,12 +164,12 @@ def chunk_offsets(count: int, chunk_entries: int) -> Offsets:
     return np.append(np.arange(0, count, chunk_entries, dtype=np.int64), np.int64(count))
 
 
-def code_offsets(count: int, storage: Storage, fillers: npt.NDArray[np.bool_]) -> Offsets:
+def code_offsets(count: int, representation: Representation, fillers: npt.NDArray[np.bool_]) -> Offsets:
     """Where chunks of codes begin: with escaped gaps a chunk has the codes of its gap symbols that are no escapes."""
-    if storage.positions is not Positions.ESCAPED_GAPS:
-        return chunk_offsets(count, storage.chunk_entries)
+    if representation.positions is not Positions.ESCAPED_GAPS:
+        return chunk_offsets(count, representation.chunk_entries)
     coded_before = np.concatenate([[0], np.cumsum(~fillers)])
-    return coded_before[chunk_offsets(fillers.size, storage.chunk_entries)].astype(np.int64)
+    return coded_before[chunk_offsets(fillers.size, representation.chunk_entries)].astype(np.int64)
 
 
 def _stream(
