@@ -50,7 +50,7 @@ def forward(network: Network, inputs: Mapping[str, Array] | None = None) -> dict
 def apply(operation: Operation, inputs: Sequence[FloatArray]) -> FloatArray:
     """Output of one operation (other than INPUT) for its inputs, float32, contiguous, batch axis first.
 
-    One that shares another's weights comes resolved (`Network.resolved`).
+    One that uses another's weights comes resolved (`Network.resolved`).
     """
     rule = _RULES.get(operation.kind)
     if rule is None:
@@ -106,7 +106,9 @@ def _convolution(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
 
 
 def _recurrent(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
-    return steps(op.attributes, inputs, lambda h: _linear(op, [h]))[0]
+    projection = op.attributes.get("projection_weight")
+    project = None if projection is None else lambda h: h @ projection.T
+    return steps(op.attributes, inputs, lambda h: _linear(op, [h]), project)[0]
 
 
 def _embedding(op: Operation, inputs: Sequence[FloatArray]) -> _Result:

@@ -91,6 +91,12 @@ class Network:
                         f"{int((~np.isfinite(distinct)).sum())} of {distinct.size} are NaN or infinite; "
                         "retrain or repair the checkpoint"
                     )
+            projection = self._by_name.get(op.projection or "")
+            if op.projection is not None and (projection is None or projection.kind is not OperationKind.LINEAR):
+                raise DchwError(
+                    f"network {self.name}: the projection of {op.name!r} is {op.projection!r}, which is no linear "
+                    "layer; name one"
+                )
             holder = self._by_name.get(op.shares or "")
             if op.shares is not None and (op.weight is not None or holder is None or holder.weight is None):
                 raise DchwError(
@@ -140,6 +146,9 @@ class Network:
 
     def resolved(self, op: Operation) -> Operation:
         """An operation with the weights it uses in it, be they its own or another's."""
+        if op.projection is not None:
+            projection = self.resolved(self._by_name[op.projection]).weight
+            op = dataclasses.replace(op, attributes={**op.attributes, "projection_weight": projection})
         if op.shares is None:
             return op
         holder = self._by_name[op.shares]

@@ -97,6 +97,11 @@ class Operation:
         """Name of the operation whose weight (and bias) this one uses too; it then has no weight of its own."""
         return self.attributes.get("shares")
 
+    @property
+    def projection(self) -> str | None:
+        """Name of the linear layer that makes the state of a recurrent layer's next step; None: there is none."""
+        return self.attributes.get("projection")
+
     def __post_init__(self) -> None:
         attributes = {k: read_only(v) if isinstance(v, np.ndarray) else v for k, v in self.attributes.items()}
         object.__setattr__(self, "attributes", MappingProxyType(attributes))

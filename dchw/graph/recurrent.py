@@ -9,6 +9,10 @@ reset gate), one (``rnn_tanh``, ``rnn_relu``). See the equations in torch's docu
 Attributes of RECURRENT: ``cell``, one of `GATES`; ``reverse``: from the last step to the first; ``cell_state``: the
 output holds the cell states behind the hidden ones, [steps, 2 * hidden]. Its inputs: gates, and optionally the first
 hidden and cell state [hidden], zero by default.
+
+An LSTM with projections (``proj_size``; Sak, Senior and Beaufays, arXiv:1402.1128) has a third operation: the linear
+layer [projected, hidden] that reads RECURRENT's output and makes the hidden states of it. Every step needs what it
+makes of the step before, so RECURRENT names it in ``projection`` and its own weights are [G * hidden, projected].
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ GATES: Mapping[str, int] = MappingProxyType({"lstm": 4, "gru": 3, "rnn_tanh": 1,
 """Cells and how many gates each has."""
 
 Product = Callable[[FloatArray], FloatArray]
-"""The state before a step, float32[n, hidden], times the recurrent weights, with their bias: float32[n, G * hidden]."""
+"""The state before a step, float32[n, hidden], times the recurrent weights, with their bias: float32[n, G * hidden].
+
+Of a projection: float32[n, hidden] to float32[n, projected].
+"""
 
 
 def sigmoid(x: FloatArray) -> Any:
@@ -34,22 +41,30 @@ def sigmoid(x: FloatArray) -> Any:
 
 
 def steps(
-    attributes: Mapping[str, Any], inputs: Sequence[FloatArray], product: Product
+    attributes: Mapping[str, Any],
+    inputs: Sequence[FloatArray],
+    product: Product,
+    project: Product | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Outputs of all steps, float32[n, steps, hidden or twice that], and the states they read [n, steps, hidden]."""
+    """Outputs of all steps, float32[n, steps, hidden or twice that], and the states they read, float32[n, steps, m].
+
+    ``project`` makes the state that the next step reads of a step's output; m is then its width, otherwise ``hidden``.
+    """
     gates, kind = inputs[0], attributes["cell"]
     n, count = gates.shape[:2]
     hidden = gates.shape[2] // GATES[kind]
-    initial = [np.broadcast_to(state, (n, hidden)) for state in inputs[1:]]
-    h, c = (initial + [np.zeros((n, hidden), np.float32)] * 2)[:2]
+    zeros = np.zeros((n, hidden), np.float32)
+    first = [np.broadcast_to(state, (n, state.shape[-1])) for state in inputs[1:]]
+    h, c = first if len(first) == 2 else (first[0] if first else zeros if project is None else project(zeros), zeros)
     with_cell = bool(attributes.get("cell_state", False))
     out = np.empty((n, count, hidden * (1 + with_cell)), np.float32)
-    read = np.empty((n, count, hidden), np.float32)
+    read = np.empty((n, count, h.shape[1]), np.float32)
     order = range(count)
     for step in reversed(order) if attributes.get("reverse", False) else order:
         read[:, step] = h
         h, c = _step(kind, gates[:, step], product(h), h, c)
         out[:, step, :hidden] = h
+        h = h if project is None else project(h)
         if with_cell:
             out[:, step, hidden:] = c
     return out, read

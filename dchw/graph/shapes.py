@@ -88,11 +88,12 @@ def _convolution(attributes: Attributes, weight: Shape, sources: Sequence[Shape]
 
 def _recurrent(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
     steps, gates = sources[0]
-    if gates != weight[0] or gates != GATES[attributes["cell"]] * weight[1]:
+    hidden, rest = divmod(gates, GATES[attributes["cell"]])
+    if gates != weight[0] or rest or (hidden != weight[1] and "projection" not in attributes):
         raise DchwError(
             f"recurrent weights {weight} of a {attributes['cell']} do not fit gates {sources[0]}; correct one"
         )
-    return (steps, weight[1] * (2 if attributes.get("cell_state", False) else 1))
+    return (steps, hidden * (2 if attributes.get("cell_state", False) else 1))
 
 
 def _embedding(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:

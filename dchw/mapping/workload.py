@@ -138,7 +138,7 @@ def map_network(
             given = [values[name] for name in op.inputs]
             parts, out, explanation = _run_layer(
                 layers[op.name],
-                op,
+                _with_projection(op, graph, held),
                 given,
                 machine,
                 storage,
@@ -230,6 +230,16 @@ def _with_table(op: Operation, held: Mapping[str, CompressedLayer]) -> Operation
     """An embedding whose table is compressed, with the table's shared values; anything else as it is."""
     table = held.get(op.shares or op.name) if op.kind is OperationKind.EMBEDDING else None
     return op if table is None else replace(op, weight=table.weight)
+
+
+def _with_projection(op: Operation, graph: Network, held: Mapping[str, CompressedLayer]) -> Operation:
+    """A recurrent layer with the weights that make the state of its next step; anything else as it is."""
+    if op.projection is None:
+        return op
+    layer = graph.operation(op.projection)
+    holder = held.get(layer.shares or layer.name)
+    weight = graph.resolved(layer).weight if holder is None else holder.weight
+    return replace(op, attributes={**op.attributes, "projection_weight": weight})
 
 
 def _parameter_bytes(network: CompressedNetwork, storage: str, shape: PackShape, batch: int) -> dict[str, int]:
@@ -387,12 +397,13 @@ def _run_steps(
         states[:, :, ::2] = 1.0
         out = None
     else:
-        matrix = weight_matrix(weights)
-        out, states = steps(
-            op.attributes,
-            inputs,
-            lambda h: products(matrix, weights.bias, np.ascontiguousarray(as_held(h).T)[None], 1, arithmetic).T,
-        )
+
+        def product(matrix: FloatArray, bias: FloatArray | None, h: FloatArray) -> FloatArray:
+            return products(matrix, bias, np.ascontiguousarray(as_held(h).T)[None], 1, arithmetic).T
+
+        projection = op.attributes.get("projection_weight")
+        project = None if projection is None else partial(product, projection, None)
+        out, states = steps(op.attributes, inputs, partial(product, weight_matrix(weights), weights.bias), project)
     columns = np.ascontiguousarray(states.transpose(2, 1, 0)).reshape(layer.geometry.in_channels, -1)
     tiling = step_tiling(layer.name, layer.geometry, batch, machine.pe_array)
     work = LayerWork(

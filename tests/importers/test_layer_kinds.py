@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from dchw.container.saving import parse, to_bytes
 from dchw.graph import recurrent as recurrent_steps
 from dchw.graph.forward import forward
 from dchw.graph.network import Network, OperationKind
+from dchw.vocabulary import Stream
 from tests.planting import in_plain_python
 
 
@@ -36,11 +38,11 @@ def recurrent(kind: type[nn.RNNBase], **options) -> Applied:
 
     def function(m: Applied, x: torch.Tensor) -> torch.Tensor:
         out, state = m.r(x if m.r.batch_first else x.transpose(0, 1))
-        last = torch.cat(state) if isinstance(state, tuple) else state
+        last = torch.cat(state, 2) if isinstance(state, tuple) else state
         first = out.transpose(0, 1) if not m.r.batch_first else out
         return m.f(first).flatten(1) + last.transpose(0, 1).flatten(1).sum(1, keepdim=True)
 
-    width = 6 * (2 if options.get("bidirectional") else 1)
+    width = options.get("proj_size", 6) * (2 if options.get("bidirectional") else 1)
     return Applied(function, r=kind(5, 6, **options), f=nn.Linear(width, 3))
 
 
@@ -66,6 +68,8 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "transposed 3-D": (nn.ConvTranspose3d(2, 3, 2, 2), (2, 3, 3, 2)),
     "lstm": (recurrent(nn.LSTM, num_layers=2, bidirectional=True, batch_first=True), (7, 5)),
     "lstm, steps first": (recurrent(nn.LSTM), (7, 5)),
+    "lstm, projected": (recurrent(nn.LSTM, num_layers=2, bidirectional=True, batch_first=True, proj_size=2), (7, 5)),
+    "lstm, projected, steps first": (recurrent(nn.LSTM, proj_size=4, bias=False), (7, 5)),
     "gru": (recurrent(nn.GRU, num_layers=2, batch_first=True, bias=False), (7, 5)),
     "gru, both ways": (recurrent(nn.GRU, bidirectional=True, batch_first=True), (4, 5)),
     "rnn": (recurrent(nn.RNN, batch_first=True), (7, 5)),
@@ -145,7 +149,7 @@ def test_the_simulated_outputs_are_those_of_the_decoded_weights(name: str) -> No
     )
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("name", ["lstm", "lstm, projected", "gru", "rnn"])
 def test_a_recurrent_layer_reads_its_weights_in_every_step(name: str) -> None:
     module, x = made(name)
     run = dchw.simulate(dchw.compress(Network.from_module(module, x)), "phone-lpddr5x", "dense-fp32")
@@ -154,6 +158,54 @@ def test_a_recurrent_layer_reads_its_weights_in_every_step(name: str) -> None:
     assert work["r.weight_hh_l0"].tiling.passes == steps
     assert work["r.weight_ih_l0"].tiling.passes == 1  # the products with the inputs wait for nothing
     assert any("worked step by step" in note for note in run.workload.notes)
+
+
+@pytest.mark.parametrize("steps", [3, 30])
+def test_recurrent_weights_come_once_where_they_fit_and_in_every_step_where_they_do_not(steps: int) -> None:
+    """W_hh of fp16 takes 4 * 32 * 32 * 2 = 8,192 bytes, W_ih half of that."""
+    module = Applied(lambda m, x: m.r(x)[0], r=nn.LSTM(16, 32, batch_first=True)).eval()
+    network = Network.from_module(module, torch.randn(1, steps, 16))
+    compressed = dchw.compress(network)
+    machine = dchw.machine("phone-lpddr5x")
+    tight = machine.replace("weight_sram.size_bytes", "8 KiB")
+
+    def weights_read(on: object) -> int:
+        return dchw.simulate(compressed, on, "dense-fp16").stream_bytes()[Stream.WEIGHTS]
+
+    assert weights_read(machine) == 4096 + 8192
+    assert weights_read(tight) == 4096 + 8192 * steps
+
+
+class Stated(nn.Module):
+    """A projected LSTM that is given its first states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.r = nn.LSTM(5, 6, batch_first=True, proj_size=2)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        out, (last, cell) = self.r(x, (h.transpose(0, 1), c.transpose(0, 1)))
+        return torch.cat([out.flatten(1), last[0], cell[0]], 1)
+
+
+def test_a_projected_state_and_a_cell_state_of_other_sizes_are_read() -> None:
+    torch.manual_seed(1)
+    module, given = Stated().eval(), (torch.randn(2, 7, 5), torch.randn(2, 1, 2), torch.randn(2, 1, 6))
+    network = Network.from_module(module, given)
+    inputs = [op.name for op in network.operations if op.kind is OperationKind.INPUT]
+    out = forward(network, {name: value.numpy() for name, value in zip(inputs, given, strict=True)})
+    expected = module(*given).detach().numpy()
+    np.testing.assert_allclose(out[network.operations[-1].name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_projection_must_be_a_linear_layer() -> None:
+    given = torch.randn(2, 7, 5), torch.randn(2, 1, 2), torch.randn(2, 1, 6)
+    operations = tuple(
+        dataclasses.replace(op, attributes={**op.attributes, "projection": "x"}) if op.projection else op
+        for op in Network.from_module(Stated().eval(), given).operations
+    )
+    with pytest.raises(dchw.DchwError, match=r"the projection of 'r\.weight_hh_l0' is 'x', which is no linear layer"):
+        Network(name="n", operations=operations)
 
 
 def test_steps_that_lie_where_the_batch_should_are_not_mistaken_for_it() -> None:
@@ -229,6 +281,7 @@ def test_a_module_used_again_is_stored_once_and_fetched_again() -> None:
     ("name", "right", "wrong"),
     [
         ("lstm", "sigmoid(forget) * c", "sigmoid(leave) * c"),
+        ("lstm, projected", "else project(h)", "else project(2 * h)"),
         ("gru", "(1 - z) * n + z * h", "z * n + (1 - z) * h"),
         ("rnn of relu", "np.maximum(total, 0)", "np.tanh(total)"),
     ],

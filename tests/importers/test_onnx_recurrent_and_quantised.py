@@ -105,6 +105,40 @@ def test_weights_of_integer_products_are_dequantised(tmp_path):
     agree(path, array(1, 2, 4, 4), network)
 
 
+@pytest.mark.parametrize("rounding", ["Floor", "Round", None])
+def test_a_bias_rounded_to_a_step_of_the_input_is_noted(tmp_path, rounding):
+    """A converter adds a bias to the whole numbers, in steps of the input's scale: here it stays as it is."""
+    rng = np.random.default_rng(2)
+    rounded = [node(rounding, "steps", "whole")] if rounding else []
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q scale zero"),
+        node("ConvInteger", "q w zero w_zero", "i"),
+        node("Mul", "scale w_scale", "both"),
+        node("Div", "bias both", "steps"),
+        *rounded,
+        node("Cast", "i", "f", to=1),
+        node("Add", f"f {'whole' if rounding else 'steps'}", "b"),
+        node("Mul", "b both", "y"),
+    ]
+    w = rng.integers(-127, 127, (3, 2, 3, 3)).astype(np.int8)
+    constants = {"w": w, "w_zero": np.array(0, np.int8), "w_scale": np.float32(0.02), "bias": array(3, 1, 1)}
+    path = saved(tmp_path, nodes, constants, (2, 4, 4), batch=1)
+    network, x = network_from_onnx(path), array(1, 2, 4, 4)
+    about = [note for note in network.notes if "rounds to whole multiples of a step" in note]
+    if rounding is None:
+        assert not about
+        agree(path, x, network)
+        return
+    assert len(about) == 1
+    assert about[0].endswith("differ by such steps (1): whole")
+    out = forward(network, {"x": x})[network.operations[-1].name]
+    step = (max(x.max(), 0) - min(x.min(), 0)) / 255 * 0.02
+    from onnx.reference import ReferenceEvaluator
+
+    difference = np.abs(out - ReferenceEvaluator(str(path)).run(None, {"x": x})[0])
+    assert 0 < difference.max() < 1.001 * step
+
+
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of onnx's reference MaxPool on uint8
 def test_a_quantised_graph_of_pairs(tmp_path):
     """QuantizeLinear and DequantizeLinear around a layer, with int8 weights along their output channels."""

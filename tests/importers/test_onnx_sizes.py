@@ -8,7 +8,7 @@ import pytest
 import dchw
 from dchw.graph.forward import forward
 from dchw.graph.operations import OperationKind
-from dchw.importers.onnx import walk
+from dchw.importers.onnx import control
 from dchw.importers.onnx.file import network_from_onnx
 from dchw.quantities import DchwError
 from tests.importers.onnx_models import agree, array, helper, node, onnx, saved
@@ -250,13 +250,13 @@ def test_constants_that_would_be_huge_are_refused(tmp_path):
 
 @pytest.mark.parametrize("count", [10**5, 2**62])
 def test_loops_that_do_not_end_are_refused(tmp_path, count, monkeypatch):
-    monkeypatch.setattr(walk, "MOST_NODES", 2_000)
+    monkeypatch.setattr(control, "MOST_NODES", 2_000)
     body = [node("Identity", "state", "state_out"), node("Identity", "state", "row")]
     assert "it comes to over 2,000 nodes more" in refused(loop(count, body, {}, tmp_path))
 
 
 def test_functions_that_double_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(walk, "MOST_NODES", 2_000)
+    monkeypatch.setattr(control, "MOST_NODES", 2_000)
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     functions = [helper.make_function("own", "f0", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], imports)]
     for i in range(30):

@@ -168,7 +168,7 @@ def test_what_cannot_be_compressed_is_named_with_the_reason():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
-            self.table, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 4, proj_size=2, batch_first=True)
+            self.table, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 2)  # steps where the batch should be
             self.fc, self.spare = nn.Linear(2, 2), nn.Linear(3, 3)
 
         def forward(self, tokens):
@@ -177,7 +177,7 @@ def test_what_cannot_be_compressed_is_named_with_the_reason():
     network = Network.from_module(Odd(), torch.zeros(2, 5, dtype=torch.int64))
     reasons = network.coverage.reasons
     assert reasons["table"] == "an embedding table, which is looked up, not multiplied"
-    assert reasons["rnn.weight_hr_l0"] == "belongs to 'lstm', which is not computed here"
+    assert reasons["rnn.weight_hh_l0"] == "belongs to 'lstm', which is not computed here"
     assert reasons["spare.weight"] == "the forward pass does not read it"
     recurrent = {f"rnn.{name}" for name, _ in Odd().rnn.named_parameters()}
     assert set(reasons) == {"table", "spare.weight", "spare.bias", *recurrent}
@@ -240,7 +240,9 @@ def test_masks_inside_the_forward_pass_are_multiplied_in():
     made = Masked()
     network = Network.from_module(made, torch.randn(1, 4))
     assert (network.layers[0].weight[:, 1:3] == 0).all()
-    assert network.notes == ("weights of fc are computed from fc.weight and mask; state_dict leaves them out",)
+    assert network.notes == (
+        "weights that are computed from others, which state_dict leaves out (1): fc from fc.weight and mask",
+    )
     assert network.state_dict() == {}
     agree(network, made, torch.randn(2, 4))
 

@@ -49,7 +49,7 @@ def network_from_onnx(
         For a damaged file.
     DchwError
         Where the package is missing, sizes are left open, or the graph unfolds into more than
-        `dchw.importers.onnx.folding.MOST_VALUES` values or `dchw.importers.onnx.walk.MOST_NODES` nodes.
+        `dchw.importers.onnx.folding.MOST_VALUES` values or `dchw.importers.onnx.control.MOST_NODES` nodes.
     """
     path = Path(path)
     model = _model(path)
@@ -60,14 +60,12 @@ def network_from_onnx(
     if walk is None:
         walk = OnnxWalk(str(path), model, inputs, sizes, declared=_declared(model.graph))
         if batch is not None:
-            walk.notes.append(f"its {batch} examples, which depend on each other, are read as one")
-    if walk.again:
-        used = ", ".join(f"{layer} ({count + 1} times)" for layer, count in walk.again.items())
-        walk.notes.append(f"stored once and used several times: {used}")
+            walk.notes.say(f"its {batch} examples, which depend on each other, are read as one")
+    walk.notes.used_again(walk.again)
     network = Network(
         name=name or model.graph.name or path.stem,
         operations=tuple(walk.builder.operations),
-        notes=tuple(dict.fromkeys(walk.notes)),
+        notes=walk.notes.lines(),
     )
     with np.errstate(all="ignore"):  # weights that overflow are refused as not finite
         return fold_batch_normalisation(network) if fold_normalisation else network

@@ -10,6 +10,7 @@ import numpy as np
 
 from dchw.graph.operations import Array, OperationKind
 from dchw.importers.graph_builder import GraphBuilder
+from dchw.importers.notes import Notes
 from dchw.importers.onnx.registry import Attributes, Value
 
 
@@ -18,7 +19,7 @@ class LayerTable:
 
     def __init__(self, where: str) -> None:
         self.builder = GraphBuilder(where)
-        self.notes: list[str] = []
+        self.notes = Notes()
         self.again: Counter[str] = Counter()
         """How often a stored layer is used beyond its first time."""
         self._holders: dict[tuple[Any, ...], str] = {}

@@ -3,7 +3,8 @@
 Weights come in dequantised. Rounding of activations is computed as it is: QuantizeLinear, DynamicQuantizeLinear and the
 outputs of QLinear operators are ACTIVATIONs that round to the steps of the scale. The scale of DynamicQuantizeLinear
 depends on the values, so that whole numbers behind it have no fixed step; they are read at a step of `_STEP` instead,
-with which every later multiplication by the scale gives the real values.
+with which every later multiplication by the scale gives the real values. What the file rounds to a whole multiple of
+such a scale, as converters do with biases, is rounded to that finer step: the walk notes it.
 """
 
 from __future__ import annotations
@@ -79,12 +80,10 @@ def _real(graph: OnnxGraph, node: Any, source: str, how: Quantised) -> str:
 
 @rule("DynamicQuantizeLinear")
 def _quantise_dynamically(graph: OnnxGraph, node: Any, a: Attributes) -> list[str | Value]:
-    note = "activations rounded to a step of their own range are read at a fixed step, which cancels out"
-    if note not in graph.notes:
-        graph.notes.append(note)
+    graph.notes.say("activations rounded to a step of their own range are read at a fixed step, which cancels out")
     graph.quantises(Quantised(scale=_STEP, zero=0, low=0, high=255))
     rounded = function(graph, node, graph.operation(node.input[0]), "quantise_dynamic", suffix=".rounded")
-    scale = Value(shape=(), dtype=1, constant=np.asarray(_STEP, np.float32))
+    scale = Value(shape=(), dtype=1, constant=np.asarray(_STEP, np.float32), stands_in=True)
     return [rounded, scale, Value(shape=(), dtype=2, constant=np.zeros((), np.uint8))]
 
 
@@ -104,9 +103,7 @@ def _weights(graph: OnnxGraph, name: str, scale: Array, zero: str | None, axis: 
 
 
 def _note(graph: OnnxGraph) -> None:
-    note = "quantised weights are dequantised"
-    if note not in graph.notes:
-        graph.notes.append(note)
+    graph.notes.say("quantised weights are dequantised")
 
 
 @rule("QLinearConv")

@@ -91,8 +91,9 @@ def _quantised_lstm(graph: OnnxGraph, node: Any, a: Attributes) -> list[str] | N
         states=(optional_input(node, 5), optional_input(node, 6)),
         reverse={"reverse": (True,), "bidirectional": (False, True)}.get(a.get("direction", "forward"), (False,)),
     )
-    graph.notes.append(
-        f"{graph.name(node)}: int8 weights are taken at their real values, its activations are not rounded"
+    graph.notes.about(
+        "recurrent layers whose int8 weights are taken at their real values and whose activations are not rounded",
+        graph.name(node),
     )
     return _directions(graph, node, layer)
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from dchw.graph.operations import Array, OperationKind
 from dchw.importers.graph_builder import GraphBuilder
+from dchw.importers.notes import Notes
 from dchw.importers.registry import Registry
 
 Attributes = dict[str, Any]
@@ -48,13 +49,15 @@ class Value:
     parameter: str | None = None
     """The initialiser that a constant is, as it is."""
     quantised: Quantised | None = None
+    stands_in: bool = False
+    """Whether it follows from a step that stands in for one which the file computes from its input."""
 
 
 class OnnxGraph(Protocol):
     """The walk over an ONNX graph, as rules see it."""
 
     builder: GraphBuilder
-    notes: list[str]
+    notes: Notes
     version: int
     """Version of the operator set."""
     batch: int | None

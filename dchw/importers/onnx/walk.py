@@ -1,8 +1,8 @@
 """One pass over an ONNX graph: what depends on constants alone is computed, every other node becomes operations.
 
 Every value has a plain shape, because sizes of inputs are known: so chains of Shape, Gather, Concat and Reshape fold on
-the way, conditions of `If` and counts of `Loop` that follow from them are decided, and their bodies join the graph. A
-node becomes what its rule makes of it, or OTHER with onnx's name of it.
+the way, and what `If` and `Loop` depend on is decided. A node becomes what its rule makes of it, or OTHER with onnx's
+name of it.
 """
 
 from __future__ import annotations
@@ -10,25 +10,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections import ChainMap, Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from dchw.graph.operations import Array, OperationKind
+from dchw.importers.onnx.constants import attributes_of, held, initialiser, of_constant_node, sparse_initialiser
+from dchw.importers.onnx.control import ControlFlow
 from dchw.importers.onnx.folding import Folding, inferred
 from dchw.importers.onnx.inputs import GraphInput, Sizes
 from dchw.importers.onnx.layers import LayerTable
 from dchw.importers.onnx.registry import Attributes, Quantised, Shape, Value, rule, without_batch
+from dchw.importers.onnx.scopes import Scopes
 from dchw.quantities import DchwError, FileFormatError
 
-MOST_NODES = 20_000
-"""Nodes that one file may come to beyond its own, with the bodies of loops and functions as often as they run."""
 _FAULTS = (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError, MemoryError, ImportError)
 _KEEP_QUANTISATION = frozenset(
     {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
     | {"Unsqueeze", "Expand", "DepthToSpace", "SpaceToDepth", "Dropout", "Relu"}
+)
+_ROUNDING = frozenset({"Cast", "Ceil", "Floor", "Round"})
+_FINER = (
+    "constants that the file rounds to whole multiples of a step, which it computes from its input, are kept as they "
+    "are, so that outputs differ by such steps"
 )
 
 
@@ -50,32 +55,26 @@ class OnnxWalk(LayerTable):
         self._declared = declared or {}
         self.opsets = {("" if s.domain == "ai.onnx" else s.domain): s.version for s in model.opset_import}
         self.version = self.opsets.get("", 1)
-        self._functions = {(f.domain, f.name): f for f in model.functions}
-        held = sum(math.prod(t.dims) for t in model.graph.initializer)
-        self._folding = Folding(where, held, self.opsets)
-        self._values: MutableMapping[str, Value] = ChainMap()
-        self._readers: Counter[str] = Counter()
-        self._nodes = -len(model.graph.node)
-        self._depth = 0
+        self.scopes = Scopes()
+        self.folding = Folding(where, sum(math.prod(t.dims) for t in model.graph.initializer), self.opsets)
+        functions = {(f.domain, f.name): f for f in model.functions}
+        scalars = [one.name for one in inputs if one.sizes == ()]
+        self._control = ControlFlow(self, functions, len(model.graph.node), scalars)
         self._present: tuple[Any, list[tuple[Shape | None, int | None]]] = (None, [])
         self._recorded: dict[str, tuple[Shape, int | None]] = {}
         self._quantised: Quantised | None = None
-        self._skipped: Counter[str] = Counter()
-        self._scalars = [one.name for one in inputs if one.sizes == ()]
         for one in inputs:
             self._input(one, sizes[one.name])
-        self._graph(model.graph)
-        if self._skipped:
-            text = ", ".join(f"{count:,} in {name}" for name, count in self._skipped.items())
-            self.notes.append(f"parameters of branches that are never taken are not part of the network: {text}")
+        self.read_graph(model.graph)
+        if self._control.skipped:
+            text = ", ".join(f"{count:,} in {name}" for name, count in self._control.skipped.items())
+            self.notes.say(f"parameters of branches that are never taken are not part of the network: {text}")
 
     # What rules use -------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Value:
         """What stands under a name in the graph."""
-        if name not in self._values:
-            raise LookupError(f"it reads {name!r}, which nothing gives")
-        return self._values[name]
+        return self.scopes[name]
 
     def constant(self, name: str) -> Array | None:
         """The array of a value that does not depend on the inputs."""
@@ -98,7 +97,7 @@ class OnnxWalk(LayerTable):
             attributes["reason"] = "a constant of the graph, not a parameter"
         wanted = self.builder.free_name(name or "constant")
         made = self.builder.add(OperationKind.CONSTANT, wanted, (), attributes)
-        self._replace(name, dataclasses.replace(value, operation=made))
+        self.scopes.replace(name, dataclasses.replace(value, operation=made))
         return made
 
     def whole(self, name: str) -> str:
@@ -130,12 +129,11 @@ class OnnxWalk(LayerTable):
 
     def read_once(self, name: str) -> bool:
         """Whether a value has one reader and is no output."""
-        own = self._values.maps[0] if isinstance(self._values, ChainMap) else self._values
-        return self._readers[name] == 1 and name in own
+        return self.scopes.read_once(name)
 
     def output_shapes(self, names: Iterable[str]) -> dict[str, Shape]:
         """ONNX's shapes of values of the outermost graph."""
-        return {name: self._values[name].shape for name in names if name in self._values}
+        return {name: self.scopes[name].shape for name in names if name in self.scopes}
 
     # Graphs ---------------------------------------------------------------------------------------------------
 
@@ -160,105 +158,91 @@ class OnnxWalk(LayerTable):
             dtype = one.dtype or 1
             if isinstance(sizes, int):
                 array = np.asarray(sizes, onnx.helper.tensor_dtype_to_np_dtype(dtype))
-                self._values[one.name] = Value(shape=(), dtype=dtype, constant=array)
-                self.notes.append(f"input {one.name!r} is fixed at {sizes}")
+                self.scopes.define([one.name], [Value(shape=(), dtype=dtype, constant=array)])
+                self.notes.say(f"input {one.name!r} is fixed at {sizes}")
                 return
             shape = (1, *sizes[1:]) if self.batch is not None and sizes else tuple(sizes)
             made = self.builder.input(self.builder.free_name(one.name), without_batch(shape))
-            self._values[one.name] = Value(shape=shape, dtype=dtype, operation=made)
+            self.scopes.define([one.name], [Value(shape=shape, dtype=dtype, operation=made)])
 
-    def _graph(self, graph: Any) -> None:
-        """The initialisers and nodes of a graph, into the present values."""
-        import onnx.numpy_helper
-
+    def read_graph(self, graph: Any) -> None:
+        """Read the initialisers and nodes of a graph into the present scope."""
         for tensor in graph.initializer:
             with self._sound(f"array {tensor.name!r}"):
-                self._folding.admit(f"array {tensor.name!r}", [tuple(tensor.dims)])
-                array = onnx.numpy_helper.to_array(tensor)
-                self._values[tensor.name] = Value(
-                    shape=array.shape, dtype=tensor.data_type, constant=array, parameter=tensor.name
-                )
+                self.scopes.define([tensor.name], [initialiser(tensor, self.folding)])
         for sparse in graph.sparse_initializer:
             with self._sound(f"sparse array {sparse.values.name!r}"):
-                self._values[sparse.values.name] = self._dense(sparse)
-        for name in _read_names(graph):
-            self._readers[name] += 1
+                self.scopes.define([sparse.values.name], [sparse_initialiser(sparse, self.folding)])
+        self.scopes.read_in(graph)
         for node in graph.node:
             with (
                 np.errstate(all="ignore"),
                 self._sound(f"node {node.name or (node.output[0] if node.output else '')!r} ({node.op_type})"),
             ):
-                self._node(node)
-
-    def _dense(self, sparse: Any) -> Value:
-        import onnx.numpy_helper
-
-        values, indices = (onnx.numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
-        shape = tuple(int(size) for size in sparse.dims)
-        self._folding.admit(f"sparse array {sparse.values.name!r}", [shape])
-        array = np.zeros(shape, values.dtype)
-        if indices.size and indices.min() < 0:
-            raise IndexError("an index is negative")
-        if indices.ndim == 1:
-            array.reshape(-1)[indices] = values
-        else:
-            array[tuple(indices.T)] = values
-        dtype = sparse.values.data_type
-        return Value(shape=shape, dtype=dtype, constant=array, parameter=sparse.values.name)
+                self.read_node(node)
 
     # Nodes ----------------------------------------------------------------------------------------------------
 
-    def _node(self, node: Any) -> None:
-        self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise DchwError(
-                f"{self.builder.where}: it comes to over {MOST_NODES:,} nodes more when its loops and functions are "
-                f"unrolled, the last of them {node.name or node.op_type!r}; give smaller input sizes"
-            )
-        if node.op_type in ("If", "Loop") and node.domain in ("", "ai.onnx"):
-            self._controlled(node)
-        elif (node.domain, node.op_type) in self._functions:
-            self._function(node, self._functions[node.domain, node.op_type])
-        else:
-            self._plain(node)
+    def read_node(self, node: Any) -> None:
+        """Read one node into the present scope."""
+        self._control.count(node)
+        results = self._control.outputs(node)
+        self.scopes.define(node.output, self._outputs(node) if results is None else results)
 
-    def _plain(self, node: Any) -> None:
+    def _outputs(self, node: Any) -> Iterable[Value | None]:
+        """What a node without a body gives: constants where it reads only those, otherwise operations."""
         names = [name for name in node.input if name]
         values = {name: self.value(name) for name in names}
-        attributes = {a.name: _attribute(a) for a in node.attribute}
-        if node.op_type == "Shape" and node.domain in ("", "ai.onnx"):
-            shape = self.shape(names[0])
-            part = np.asarray(shape[slice(attributes.get("start", 0), attributes.get("end"))], np.int64)
-            self._values[node.output[0]] = _held(part)
-            return
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            self._values[node.output[0]] = dataclasses.replace(_constant(attributes), parameter=node.output[0])
-            return
+        attributes, plain = attributes_of(node), node.domain in ("", "ai.onnx")
+        if plain and node.op_type == "Shape":
+            part = slice(attributes.get("start", 0), attributes.get("end"))
+            return [held(np.asarray(self.shape(names[0])[part], np.int64))]
+        if plain and node.op_type == "Constant":
+            return [dataclasses.replace(of_constant_node(attributes), parameter=node.output[0])]
         outputs = [
             (self._declared.get(name) if shape is None else shape, dtype)
             for name, (shape, dtype) in zip(node.output, inferred(node, values, self.opsets), strict=True)
         ]
         if all(value.constant is not None for value in values.values()):
             if node.op_type == "Identity":
-                self._values[node.output[0]] = values[names[0]]
-                return
-            folded = self._folding.outputs(node, values, outputs)
+                return [values[names[0]]]
+            folded = self.folding.outputs(node, values, outputs)
             if folded is not None:
-                self._values.update(zip(node.output, map(_held, folded), strict=True))
-                return
+                return self._folded(node, list(values.values()), folded)
+        return self._operations(node, attributes, values, outputs)
+
+    def _folded(self, node: Any, sources: list[Value], arrays: list[Array]) -> list[Value]:
+        """Computed outputs; what is rounded to a step that the file computes from its input is noted."""
+        stands_in = any(value.stands_in for value in sources)
+        before = sources[0].constant if sources else None
+        if stands_in and node.op_type in _ROUNDING and before is not None and not np.array_equal(arrays[0], before):
+            self.notes.about(_FINER, node.output[0])
+        return [dataclasses.replace(held(array), stands_in=stands_in) for array in arrays]
+
+    def _operations(
+        self,
+        node: Any,
+        attributes: Attributes,
+        values: Mapping[str, Value],
+        outputs: list[tuple[Shape | None, int | None]],
+    ) -> list[Value | None]:
+        """What the rule of a node makes of it, or OTHER."""
         self._present, self._quantised = (node, outputs), None
         known = rule.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
         result = None if known is None else known(self, node, attributes)
         made = self._others(node, values) if result is None else result if isinstance(result, list) else [result]
-        if self._quantised is None and node.op_type in _KEEP_QUANTISATION and names:
-            self._quantised = values[names[0]].quantised
-        for name, operation, described in zip(node.output, made, outputs, strict=False):
-            if isinstance(operation, Value):
-                self._values[name] = operation
-            elif name and operation is not None:
-                self._values[name] = self._settled(operation, *described)
+        if self._quantised is None and node.op_type in _KEEP_QUANTISATION and values:
+            self._quantised = next(iter(values.values())).quantised
+        return [
+            operation
+            if isinstance(operation, Value)
+            else self.settled(operation, *described)
+            if name and operation is not None
+            else None
+            for name, operation, described in zip(node.output, made, outputs, strict=False)
+        ]
 
-    def _settled(self, operation: str, shape: Shape | None, dtype: int | None) -> Value:
+    def settled(self, operation: str, shape: Shape | None, dtype: int | None) -> Value:
         """The value an operation gives, in the shape that belongs to ONNX's."""
         found = self.builder.shape(operation)
         recorded = self._recorded.pop(operation, None)
@@ -296,178 +280,3 @@ class OnnxWalk(LayerTable):
                 else None
             )
         return made
-
-    def _replace(self, name: str, value: Value) -> None:
-        """Set a value where it is defined, however deep the present graph lies in others."""
-        maps = self._values.maps if isinstance(self._values, ChainMap) else [self._values]
-        next(held for held in maps if name in held)[name] = value
-
-    # Bodies ---------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _inside(self, values: dict[str, Value]) -> Iterator[None]:
-        """Values of a graph within the present one, which sees those around it."""
-        outer, self._values = self._values, ChainMap(values, *getattr(self._values, "maps", [self._values]))
-        readers, self._readers = self._readers, Counter()
-        self._depth += 1
-        try:
-            if self._depth > 64:
-                raise RecursionError("graphs lie deeper than 64 in each other")
-            yield
-        finally:
-            self._values, self._readers, self._depth = outer, readers, self._depth - 1
-
-    def _body(self, graph: Any, values: dict[str, Value]) -> list[Value]:
-        with self._inside(values):
-            self._graph(graph)
-            return [self.value(one.name) for one in graph.output]
-
-    def _controlled(self, node: Any) -> None:
-        attributes = {a.name: a.g for a in node.attribute if a.HasField("g")}
-        if node.op_type == "If":
-            condition = self._decided(node, node.input[0], "condition")
-            taken, left = ("then_branch", "else_branch") if condition else ("else_branch", "then_branch")
-            held = _parameters(attributes[left])
-            if held:
-                self._skipped[node.name or node.output[0]] += held
-            results = self._body(attributes[taken], {})
-        else:
-            results = self._loop(node, attributes["body"])
-        self._values.update({name: value for name, value in zip(node.output, results, strict=True) if name})
-
-    def _loop(self, node: Any, body: Any) -> list[Value]:
-        count = int(self._decided(node, node.input[0], "count")) if node.input[0] else None
-        going = bool(self._decided(node, node.input[1], "condition")) if node.input[1] else True
-        if count is None and not node.input[1]:
-            raise ValueError("it has neither a count nor a condition, so it never ends")
-        state = [self.value(name) for name in node.input[2:]]
-        names = [one.name for one in body.input]
-        if len(names) != len(state) + 2:
-            raise ValueError(f"its body has {len(names)} inputs for {len(state)} states")
-        rows: list[list[Value]] = [[] for _ in body.output[1 + len(state) :]]
-        step = 0
-        while going and (count is None or step < count):
-            self._nodes += 1  # an empty body too must come to an end
-            values = dict(zip(names, [_held(np.asarray(step)), _held(np.asarray(going)), *state], strict=True))
-            went_on, *results = self._body(body, values)
-            if went_on.constant is None:
-                raise ValueError("whether it goes on depends on the input; only loops that do not are unrolled")
-            going, state = bool(went_on.constant), results[: len(state)]
-            for row, result in zip(rows, results[len(state) :], strict=True):
-                row.append(result)
-            step += 1
-            if self._nodes > MOST_NODES:
-                raise DchwError(
-                    f"{self.builder.where}: loop {node.name or node.output[0]!r} runs for more than {step:,} steps, "
-                    f"which come to over {MOST_NODES:,} nodes; give smaller input sizes"
-                )
-        return [*state, *(self._stacked(node, row) for row in rows)]
-
-    def _stacked(self, node: Any, row: list[Value]) -> Value:
-        """The outputs of all steps of a loop along a new first axis."""
-        if not row:
-            raise ValueError("it runs for no step, so an output is empty")
-        shape = (len(row), *row[0].shape)
-        if all(value.constant is not None for value in row):
-            self._folding.admit(f"loop {node.name!r}", [shape])
-            return _held(np.stack([value.constant for value in row if value.constant is not None]))
-        parts = []
-        with self._inside({str(i): value for i, value in enumerate(row)}):
-            for i in range(len(row)):
-                made = self.operation(str(i))
-                parts.append(self.add(node, OperationKind.RESHAPE, [made], {"shape": (1, *row[0].shape)}))
-        made = parts[0] if len(parts) == 1 else self.add(node, OperationKind.CONCAT, parts, {"axis": 1})
-        return self._settled(made, shape, row[0].dtype)
-
-    def _function(self, node: Any, function: Any) -> None:
-        given = {a.name: a for a in node.attribute}
-        defaults = {a.name: a for a in function.attribute_proto}
-        values = {name: self.value(source) for name, source in zip(function.input, node.input, strict=False) if source}
-        with self._inside(values):
-            for inner in function.node:
-                self._node(_with_attributes(inner, {**defaults, **given}))
-            results = [self.value(name) for name in function.output]
-        self._values.update({name: value for name, value in zip(node.output, results, strict=False) if name})
-
-    def _decided(self, node: Any, name: str, what: str) -> Any:
-        array = self.constant(name)
-        if array is None:
-            hint = f"give the value of a scalar input, --input {self._scalars[0]}=NUMBER" if self._scalars else ""
-            raise DchwError(
-                f"{self.builder.where}: node {node.name or node.output[0]!r} ({node.op_type}): its {what} depends on "
-                f"the inputs, and only one that does not can be followed; "
-                + (hint or "cut the graph in front of it with onnx.utils.extract_model")
-            )
-        return array.reshape(-1)[0]
-
-
-def _held(array: Array) -> Value:
-    import onnx.helper
-
-    return Value(shape=array.shape, dtype=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), constant=array)
-
-
-def _constant(attributes: Attributes) -> Value:
-    import onnx.numpy_helper
-
-    (kind, value), *_ = attributes.items()
-    if kind == "value":
-        return _held(onnx.numpy_helper.to_array(value))
-    dtype = np.float32 if kind.startswith("value_float") else np.int64
-    if not kind.startswith(("value_float", "value_int")):
-        raise TypeError(f"constants of the form {kind} are not read here")
-    return _held(np.asarray(value, dtype))
-
-
-def _attribute(attribute: Any) -> Any:
-    import onnx.helper
-
-    value = onnx.helper.get_attribute_value(attribute)
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _read_names(graph: Any) -> Iterator[str]:
-    """Names that the nodes of a graph read, also within their bodies, and its outputs (twice: they are always kept)."""
-    for one in graph.output:
-        yield one.name
-        yield one.name
-    pending = [graph]
-    while pending:
-        present = pending.pop()
-        for node in present.node:
-            yield from node.input
-            pending += [a.g for a in node.attribute if a.HasField("g")]
-            if present is not graph:
-                yield from node.input
-
-
-def _parameters(graph: Any) -> int:
-    """How many float parameters a graph holds, its inner graphs included."""
-    total, pending = 0, [graph]
-    while pending:
-        present = pending.pop()
-        tensors = list(present.initializer)
-        for node in present.node:
-            pending += [a.g for a in node.attribute if a.HasField("g")]
-            tensors += [a.t for a in node.attribute if a.HasField("t")]
-        total += sum(math.prod(t.dims) for t in tensors if t.data_type in (1, 10, 11) and len(t.dims) > 0)
-    return total
-
-
-def _with_attributes(node: Any, given: Mapping[str, Any]) -> Any:
-    """A node of a function with the attributes that it takes from where the function is used."""
-    import onnx
-
-    if not any(a.ref_attr_name for a in node.attribute):
-        return node
-    made = onnx.NodeProto()
-    made.CopyFrom(node)
-    del made.attribute[:]
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            made.attribute.append(attribute)
-        elif attribute.ref_attr_name in given:
-            copy = made.attribute.add()
-            copy.CopyFrom(given[attribute.ref_attr_name])
-            copy.name = attribute.name
-    return made

@@ -52,16 +52,14 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
     ]
     sizes = {one.name: tuple(size for size in one.sizes or () if isinstance(size, int)) for one in inputs}
     walk = OnnxWalk(str(path), model, inputs, dict(sizes), declared=translation.declared)
-    notes = [*walk.notes]
+    notes = walk.notes
     if any(tensor.quantised and tensor.data is not None for tensor in graph.tensors):
-        notes.append("quantised weights are dequantised")
+        notes.say("quantised weights are dequantised")
     if graph.variables:
-        notes.append(
-            f"{graph.variables} variables, which it keeps from one inference to the next, are inputs and outputs"
-        )
+        notes.say(f"{graph.variables} variables, which it keeps from one inference to the next, are inputs and outputs")
     if any(tensor.quantised for tensor in tensors):
-        notes.append("inputs are real values, which the file's scales round")
-    return Network(name=name or graph.name, operations=tuple(walk.builder.operations), notes=tuple(notes))
+        notes.say("inputs are real values, which the file's scales round")
+    return Network(name=name or graph.name, operations=tuple(walk.builder.operations), notes=notes.lines())
 
 
 def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:

@@ -38,7 +38,6 @@ class Translation:
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self.declared: dict[str, tuple[int, ...]] = {}
-        self.notes: list[str] = []
         self._names: dict[tuple[int, bool], str] = {}
         self._weights: dict[tuple[int, tuple[int, ...]], str] = {}
         self._computed: dict[int, Array] = {}

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from dchw.graph.operations import OperationKind as Kind
+from dchw.graph.recurrent import GATES
 from dchw.importers.torch.registry import Arguments, Constant, Fixed, Layout, Result, Rule, Walk, rule
 
 CONVOLUTION = {1: Kind.CONV1D, 2: Kind.CONV2D, 3: Kind.CONV3D}
@@ -254,6 +255,7 @@ def _recurrent(cell: str) -> Rule:
         parameters, layers = walk.value(a["params"]), int(a["num_layers"])
         directions = 2 if a["bidirectional"] else 1
         each = 4 if a["has_biases"] else 2
+        each += isinstance(parameters, list) and len(parameters) == layers * directions * (each + 1)  # a projection
         constant = isinstance(parameters, list) and all(isinstance(x, Constant) for x in parameters)
         if not constant or len(parameters) != layers * directions * each or (a["train"] and a["dropout"]):
             return None
@@ -293,24 +295,31 @@ def _direction(
     reverse: bool,
 ) -> tuple[Result, list[tuple[Result, int, int, int]]]:
     """One layer in one direction: its outputs, and (operation, step, first, end) of each of its last states."""
-    weight, recurrent, *biases = held
-    bias_in, bias_state = biases if biases else (None, None)
+    weight, recurrent, *rest = held
+    projection = rest.pop() if len(rest) % 2 else None
+    bias_in, bias_state = rest if rest else (None, None)
     gates = walk.layer(node, Kind.LINEAR, source, weight, bias_in)
-    hidden = recurrent.tensor.shape[1]
+    hidden = recurrent.tensor.shape[0] // GATES[cell]
     with_cell = cell == "lstm" and any(user.args[1] == 2 and user.users for user in node.users)
     inputs: list[Any] = [gates]
     if any(state is not None for state in first):
-        zeros = Constant(torch.zeros(hidden))
-        inputs += [walk.operand(node, zeros) if state is None else state for state in first]
+        zeros = (Constant(torch.zeros(width)) for width in (recurrent.tensor.shape[1], hidden))
+        given = zip(zeros, first, strict=False)
+        inputs += [walk.operand(node, zero) if state is None else state for zero, state in given]
     attributes = {"cell": cell, "reverse": reverse, "cell_state": with_cell}
-    states = walk.layer(node, Kind.RECURRENT, inputs, recurrent, bias_state, attributes)
-    out = states
+    if projection is not None:
+        attributes["projection"] = ""  # the layer that comes next
+    states = out = walk.layer(node, Kind.RECURRENT, inputs, recurrent, bias_state, attributes)
     if with_cell:
         picked = {"axis": 2, "start": 0, "stop": hidden, "step": 1}
         out = walk.emit(node, Kind.SLICE, [states], picked, suffix=".hidden")
+    if projection is not None:
+        out = walk.layer(node, Kind.LINEAR, out, projection, None)
+        walk.builder.amend(states, attributes={**walk.builder.operation(states).attributes, "projection": str(out)})
     steps = walk.shape(node.args[0])[0] if isinstance(node.args[0], fx.Node) else 1
     end = 0 if reverse else steps - 1
-    return out, [(states, end, i * hidden, (i + 1) * hidden) for i in range(1 + with_cell)]
+    ends = [(out, end, 0, recurrent.tensor.shape[1])]
+    return out, [*ends, (states, end, hidden, 2 * hidden)] if with_cell else ends
 
 
 def _first_state(walk: Walk, node: fx.Node, state: fx.Node, index: int) -> Result | None:

@@ -16,6 +16,8 @@ import torch
 from torch import fx
 
 from dchw.graph.network import OperationKind
+from dchw.importers.graph_builder import GraphBuilder
+from dchw.importers.notes import Notes
 from dchw.importers.registry import Registry
 
 Arguments = dict[str, Any]
@@ -63,7 +65,8 @@ class Fixed(Result):
 class Walk(Protocol):
     """The walk over an exported program, as rules see it."""
 
-    notes: list[str]
+    builder: GraphBuilder
+    notes: Notes
 
     def value(self, argument: Any) -> Any:
         """What an argument stands for: a Result, a Constant, a list of those, or a plain value."""

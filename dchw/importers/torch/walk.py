@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,34 +16,26 @@ from torch import fx, nn
 
 from dchw.graph.coverage import LeftOut
 from dchw.graph.operations import Operation, OperationKind
-from dchw.importers.graph_builder import GraphBuilder
-from dchw.importers.torch.aten import FILLED, arguments_of, changed_by, identity_of, target_of, tensors_of
+from dchw.importers.torch.aten import FILLED, arguments_of, changed_by, target_of, tensors_of
 from dchw.importers.torch.batch import BatchSize, Free, Only, StandIn, split
-from dchw.importers.torch.registry import Constant, Fixed, Layout, Result, rule
+from dchw.importers.torch.layers import ModuleLayers
+from dchw.importers.torch.registry import Constant, Fixed, Result, rule
 from dchw.quantities import DchwError
 
 
-class GraphWalk:
+class GraphWalk(ModuleLayers):
     """State of one pass over an exported program. ``batch``: its batch size, None where that is a symbol in it."""
 
     def __init__(
         self, name: str, module: nn.Module, program: torch.export.ExportedProgram, batch: BatchSize | None
     ) -> None:
-        self.name = name
-        self.builder = GraphBuilder(f"module {name}")
-        self.notes: list[str] = []
+        super().__init__(name, module)
         self._program = program
-        self._modules = dict(module.named_modules(remove_duplicate=False))
-        self._learned = dict(module.named_parameters(remove_duplicate=False))
-        self._parameters = {**self._learned, **dict(module.named_buffers(remove_duplicate=False))}
         self._batch = batch
         self._values: dict[fx.Node, Any] = {}
         self._constants: dict[int, Result] = {}
-        self._holders: dict[tuple[Any, ...], tuple[str | None, Any]] = {}
-        self._tables: dict[tuple[Any, ...], str] = {}
-        self._again: Counter[str] = Counter()
         if isinstance(batch, Only):
-            self.notes.append(f"captured at a batch size of {batch.size}, the only one the module allows")
+            self.notes.say(f"captured at a batch size of {batch.size}, the only one the module allows")
 
     def run(self) -> tuple[tuple[Operation, ...], tuple[str, ...], tuple[LeftOut, ...]]:
         """All operations in order, what there is to note about them, and the parameters that none of them reads."""
@@ -59,7 +50,7 @@ class GraphWalk:
             if node.op == "placeholder":
                 if node.name in stored:
                     origin = stored[node.name]
-                    held: Any = self._parameters.get(origin, tensors.get(origin))
+                    held: Any = self.state.get(origin, tensors.get(origin))
                     self._values[node] = Constant(held.detach(), (origin,))
                 elif node.name in signature.user_inputs and isinstance(node.meta.get("val"), torch.Tensor):
                     if self._batch is None:
@@ -76,22 +67,20 @@ class GraphWalk:
                 for changed in changed_by(node):
                     self._values[changed] = self._values[node]
         if not any(op.weight is not None for op in self.builder.operations):
-            self.notes.append("no operation is a linear layer or a convolution with constant weights")
-        if self._again:
-            used = ", ".join(f"{name} ({count + 1} times)" for name, count in self._again.items())
-            self.notes.append(f"stored once and used several times: {used}")
-        return tuple(self.builder.operations), tuple(dict.fromkeys(self.notes)), self._left_out(stored)
+            self.notes.say("no operation is a linear layer or a convolution with constant weights")
+        self.notes.used_again(self.again)
+        return tuple(self.builder.operations), self.notes.lines(), self._left_out(stored)
 
     def _left_out(self, stored: dict[str, str]) -> tuple[LeftOut, ...]:
         """Learned parameters that no operation of the program reads, each tensor once."""
         read = {
-            self._parameters[stored[node.name]].data_ptr()
+            self.state[stored[node.name]].data_ptr()
             for node in self._program.graph.nodes
-            if node.op == "placeholder" and node.users and stored.get(node.name) in self._parameters
+            if node.op == "placeholder" and node.users and stored.get(node.name) in self.state
         }
-        unread = {tensor.data_ptr(): name for name, tensor in self._learned.items() if tensor.numel()}
+        unread = {tensor.data_ptr(): name for name, tensor in self.learned.items() if tensor.numel()}
         return tuple(
-            LeftOut(name=name, parameters=self._learned[name].numel(), reason="the forward pass does not read it")
+            LeftOut(name=name, parameters=self.learned[name].numel(), reason="the forward pass does not read it")
             for place, name in unread.items()
             if place not in read
         )
@@ -144,26 +133,11 @@ class GraphWalk:
                     return False
         return True
 
-    def emit(
-        self,
-        node: fx.Node,
-        kind: OperationKind,
-        inputs: Sequence[str],
-        attributes: dict[str, Any] | None = None,
-        *,
-        name: str | None = None,
-        suffix: str = "",
-        **fields: Any,
-    ) -> Result:
-        """Append an operation, named after the node's module, and give its name."""
-        unique = self.builder.free_name((name or self._path_name(node)) + suffix)
-        return Result(self.builder.add(kind, unique, inputs, attributes, **fields))
-
     def value(self, argument: Any) -> Any:
         """What an argument stands for: a Result, a Constant, a list of those, or a plain value."""
         if isinstance(argument, fx.Node):
             if isinstance(argument.meta.get("val"), torch.SymInt):
-                self.notes.append(_FOR_ONE)
+                self.notes.say(_FOR_ONE)
                 assert self._batch is not None
                 return self._batch.single(argument.meta["val"])
             held = self._values.get(argument)
@@ -207,84 +181,13 @@ class GraphWalk:
         tensor = constant.tensor.detach()
         if tensor.ndim >= 2 and tensor.shape[0] == 1:
             tensor = tensor[0]
-        wanted = constant.origins[0] if constant.origins else f"{self._path_name(node)}.constant"
+        wanted = constant.origins[0] if constant.origins else f"{self.path_name(node)}.constant"
         attributes: dict[str, Any] = {"value": tensor.float().numpy()}
         if not constant.origins:
             attributes["reason"] = "a constant of the graph, not a parameter"
         unique = Result(self.builder.add(OperationKind.CONSTANT, self.builder.free_name(wanted), (), attributes))
         if key is not None:
             self._constants[key] = unique
-        return unique
-
-    def layer(
-        self,
-        node: fx.Node,
-        kind: OperationKind,
-        source: str | Sequence[str],
-        weight: Constant,
-        bias: Constant | None,
-        attributes: dict[str, Any] | None = None,
-        *,
-        layout: Layout | None = None,
-    ) -> Result:
-        """Append a layer, named after the module or parameter that owns its weight; used again, it is stored once."""
-        attributes = dict(attributes or {})
-        sources = [source] if isinstance(source, str) else list(source)
-        name, parameter = self._owner(node, weight)
-        key = (kind, identity_of(weight.tensor), layout)
-        holder, held_bias = self._holders.get(key, (None, None))
-        added = None if bias is None else identity_of(bias.tensor)
-        if holder is not None and (bias is None or held_bias == added or kind is not OperationKind.RECURRENT):
-            self._again[holder] += 1
-            attributes |= {"shares": holder} | ({} if held_bias == added else {"bias": False})
-            made = self.emit(node, kind, sources, attributes, name=name, parameter=parameter)
-            if bias is None or held_bias == added:
-                return made
-            axes = len(self.builder.shape(made)) - 1 if kind is not OperationKind.LINEAR else 0
-            offset = Constant(bias.tensor.reshape(-1, *(1,) * axes), bias.origins)
-            return self.emit(node, OperationKind.ADD, [made, self.operand(node, offset)], suffix=".add")
-        tensor = weight.tensor if layout is None else layout.of(weight.tensor)
-        original = self._parameters.get(parameter or "")
-        placed = self._place_in_parameter(kind, tensor, original) if layout is None else {}
-        if layout is not None:
-            whole = original is not None and identity_of(weight.tensor) == identity_of(original)
-            placed = {"origin": layout.back(weight.tensor)} if whole else {"computed": True}
-        attributes |= placed
-        if "computed" in placed:
-            origins = " and ".join(weight.origins) or "constants"
-            self.notes.append(f"weights of {name} are computed from {origins}; state_dict leaves them out")
-        elif bias is not None and len(bias.origins) == 1:
-            usual = str(parameter).removesuffix("weight") + "bias"
-            if usual not in self._parameters:
-                attributes["bias_parameter"] = bias.origins[0]
-        unique = self.emit(
-            node,
-            kind,
-            sources,
-            attributes,
-            name=name,
-            weight=tensor.float().numpy(),
-            bias=None if bias is None else bias.tensor.float().reshape(-1).numpy(),
-            parameter=parameter,
-        )
-        self._holders[key] = (unique, added)
-        table = self._tables.pop(key[1], None) if layout is None else None
-        if table is not None:  # an embedding that was looked up before this layer, with the same parameter
-            self.builder.amend(table, attributes={"shares": unique}, parameter=None)
-            self._again[unique] += 1
-        return unique
-
-    def table(self, node: fx.Node, source: str, weight: Constant) -> Result:
-        """Append an embedding, or a second use of a table or of a layer's weights."""
-        name, parameter = self._owner(node, weight)
-        key = identity_of(weight.tensor)
-        holder = self._holders.get((OperationKind.LINEAR, key, None), (None, None))[0]
-        if holder is not None:
-            self._again[holder] += 1
-            return self.emit(node, OperationKind.EMBEDDING, [source], {"shares": holder}, name=name)
-        values = weight.tensor.float().numpy()
-        unique = self.emit(node, OperationKind.EMBEDDING, [source], {"table": values}, name=name, parameter=parameter)
-        self._tables[key] = unique
         return unique
 
     def other(self, node: fx.Node) -> Result:
@@ -295,28 +198,11 @@ class GraphWalk:
         parameters = {
             " and ".join(x.origins): x.tensor.float().numpy()
             for x in held
-            if any(origin in self._parameters for origin in x.origins)
+            if any(origin in self.state for origin in x.origins)
         }
         sources = [x for x in flat if isinstance(x, Result)]
-        name = self.builder.free_name(self._path_name(node))
+        name = self.builder.free_name(self.path_name(node))
         return Result(self.builder.other(name, target_of(node), sources, self.shape(node), parameters))
-
-    def _place_in_parameter(
-        self, kind: OperationKind, tensor: torch.Tensor, original: torch.Tensor | None
-    ) -> dict[str, Any]:
-        """How a layer's weight lies in its parameter: as it is, transposed, some of its rows, or computed from it."""
-        if original is None:
-            return {"computed": True}
-        if _same(tensor, original):
-            return {}
-        if kind is OperationKind.LINEAR and _same(tensor.T, original):
-            return {"transposed": True}
-        row_bytes = original.stride(0) * original.element_size() if original.ndim else 1
-        start, rest = divmod(tensor.data_ptr() - original.data_ptr(), row_bytes)
-        view = tensor.shape[1:] == original.shape[1:] and tensor.stride() == original.stride()
-        if view and rest == 0 and 0 <= start <= original.shape[0] - tensor.shape[0]:
-            return {"rows": (start, start + tensor.shape[0])}
-        return {"computed": True}
 
     # The pass itself ------------------------------------------------------------------------------------------
 
@@ -399,34 +285,7 @@ class GraphWalk:
         assert self._batch is not None
         return split(self._batch, tensors_of(value)[0].shape)
 
-    def _owner(self, node: fx.Node, weight: Constant) -> tuple[str, str | None]:
-        """Name of a layer, and the parameter its weight is (None: computed from several)."""
-        path = self._path(node)
-        own = getattr(self._modules.get(path), "weight", None)
-        if isinstance(own, torch.Tensor) and own.data_ptr() == weight.tensor.data_ptr():
-            return path or "weight", f"{path}.weight" if path else "weight"
-        learned = [origin for origin in weight.origins if origin in self._learned] or list(weight.origins)
-        if len(learned) == 1:
-            return learned[0].removesuffix(".weight"), learned[0]
-        return self._path_name(node), None
-
-    def _path(self, node: fx.Node) -> str:
-        stack = [v for k, v in node.meta.get("nn_module_stack", {}).items() if not k.startswith("_empty")]
-        return str(stack[-1][0]).split("@")[0] if stack else ""
-
-    def _path_name(self, node: fx.Node) -> str:
-        """The module's path if it is a leaf, otherwise the path with the operation's name behind it."""
-        path = self._path(node)
-        module = self._modules.get(path)
-        if path and module is not None and not list(module.children()):
-            return path
-        return ".".join(part for part in (path, target_of(node)) if part)
-
 
 _FOR_ONE = "what it computes depends on the number of examples: it is captured for one"
 _MOST_VALUES = 2**26
 """So many values of a constant that every example has its own of are computed at most."""
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
