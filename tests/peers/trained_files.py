@@ -59,21 +59,25 @@ class Row:
     """Largest difference of an output to the runtime's, as a share of its largest value; None: not computed."""
     spread: float
     """The same between the runtime's own ways: all optimisations or none; for TFLite NaN."""
+    steps: tuple[float, int] = (0.0, 0)
+    """Of a quantised TFLite file: see `steps_apart`."""
     compared: str = ""
 
     def markdown(self) -> str:
         """The row of a table."""
         got = "-" if self.difference is None else f"{self.difference:.1e}"
         spread = "-" if np.isnan(self.spread) else f"{self.spread:.1e}"
+        steps = f"{self.steps[0]:.2f} ({self.steps[1]})" if self.steps[1] else "-"
         return (
             f"| {self.name} | {self.parameters:,} | {self.coverage} | {self.other} | {self.load_s:.1f} | {got} | "
-            f"{spread} | {self.compared or '-'} |"
+            f"{spread} | {steps} | {self.compared or '-'} |"
         )
 
 
 HEAD = (
     "| file | parameters | coverage | not computed | load, CPU s | largest difference to the runtime | "
-    "the runtime's own, optimised or not | compared: DRAM read, cycles, energy |\n|---|--:|--:|--:|--:|--:|--:|---|"
+    "the runtime's own, optimised or not | inner values, steps apart (how many) | "
+    "compared: DRAM read, cycles, energy |\n|---|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 
 
@@ -98,6 +102,7 @@ def measured(path: Path, *, compare: bool = False) -> Row:
         load_s=load_s,
         difference=difference,
         spread=spread,
+        steps=steps_apart(path, network, inputs) if path.suffix == ".tflite" else (0.0, 0),
         compared=compared(network) if compare else "",
     )
 
@@ -135,13 +140,49 @@ def with_onnxruntime(
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def with_litert(path: Path, sizes: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float]:
-    """Random inputs in real values, and the interpreter's outputs in them."""
+def steps_apart(path: Path, network: Network, inputs: Mapping[str, np.ndarray]) -> tuple[float, int]:
+    """How far a quantised file's inner values are from the interpreter's at most, in steps of their scales; how many.
+
+    Every quantised value of the file is compared with the nearest of the operations that bear its name (a product, its
+    rounding, its real value: one of them is what the file stores). Values that are zero throughout do not count.
+    """
+    expected = [op.name for op in network.operations if op.kind == "input"]
+    values = forward(network, dict(zip(expected, _batched(network, inputs), strict=True)))
+    interpreter = _interpreter(path, experimental_preserve_all_tensors=True)
+    for one in interpreter.get_input_details():
+        scale, zero = one["quantization"]
+        if scale and one["name"] in inputs:
+            interpreter.set_tensor(one["index"], np.rint(inputs[one["name"]] / scale + zero).astype(one["dtype"]))
+    interpreter.invoke()
+    worst = []
+    for one in interpreter.get_tensor_details():
+        scale, zero = one["quantization"]
+        tensor = one["name"].strip("/")
+        own = [values[name] for name in values if scale and f"{name}.".startswith(f"{tensor}.")]
+        if not own:  # reading the handle of a variable would end the process
+            continue
+        try:
+            held = (interpreter.get_tensor(one["index"]).astype(np.float32) - zero) * np.float32(scale)
+        except ValueError:  # a value without memory
+            continue
+        fitting = [float(np.abs(x.ravel() - held.ravel()).max()) / scale for x in own if x.size == held.size]
+        if fitting and np.any(held):
+            worst.append(min(fitting))
+    return max(worst, default=0.0), len(worst)
+
+
+def _interpreter(path: Path, **options: Any) -> Any:
+    """The interpreter with the kernels that TFLite's own specification describes."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    # the kernels that TFLite's own specification describes
-    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
+    made = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF, **options)
+    made.allocate_tensors()
+    return made
+
+
+def with_litert(path: Path, sizes: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float]:
+    """Random inputs in real values, and the interpreter's outputs in them."""
+    interpreter = _interpreter(path)
     rng, inputs = np.random.default_rng(0), {}
     for one in interpreter.get_input_details():
         values = rng.standard_normal(one["shape"]).astype(np.float32)
