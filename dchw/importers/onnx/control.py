@@ -23,7 +23,7 @@ MOST_NODES = 20_000
 """Nodes that one file may come to beyond its own, with the bodies of loops and functions as often as they run."""
 
 
-class Reader(OnnxGraph, Protocol):
+class BodyReader(OnnxGraph, Protocol):
     """Who reads the nodes of a body."""
 
     scopes: Scopes
@@ -42,7 +42,9 @@ class Reader(OnnxGraph, Protocol):
 class ControlFlow:
     """Follows nodes with bodies. ``own_nodes``: how many nodes the file has itself; ``scalars``: its scalar inputs."""
 
-    def __init__(self, reader: Reader, functions: Mapping[tuple[str, str], Any], own_nodes: int, scalars: list[str]):
+    def __init__(
+        self, reader: BodyReader, functions: Mapping[tuple[str, str], Any], own_nodes: int, scalars: list[str]
+    ) -> None:
         self.skipped: Counter[str] = Counter()
         """Parameters of branches that are never taken, by the node that has them."""
         self._reader = reader

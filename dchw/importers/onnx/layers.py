@@ -10,7 +10,7 @@ import numpy as np
 
 from dchw.graph.operations import Array, OperationKind
 from dchw.importers.graph_builder import GraphBuilder
-from dchw.importers.notes import Notes
+from dchw.importers.import_notes import Notes
 from dchw.importers.onnx.registry import Attributes, Value
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from dchw.graph.operations import Array, OperationKind
 from dchw.importers.graph_builder import GraphBuilder
-from dchw.importers.notes import Notes
+from dchw.importers.import_notes import Notes
 from dchw.importers.registry import Registry
 
 Attributes = dict[str, Any]

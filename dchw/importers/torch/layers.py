@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from dchw.graph.operations import OperationKind
 from dchw.importers.graph_builder import GraphBuilder
-from dchw.importers.notes import Notes
+from dchw.importers.import_notes import Notes
 from dchw.importers.torch.aten import identity_of, target_of
 from dchw.importers.torch.registry import Constant, Layout, Result
 

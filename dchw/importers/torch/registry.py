@@ -17,7 +17,7 @@ from torch import fx
 
 from dchw.graph.network import OperationKind
 from dchw.importers.graph_builder import GraphBuilder
-from dchw.importers.notes import Notes
+from dchw.importers.import_notes import Notes
 from dchw.importers.registry import Registry
 
 Arguments = dict[str, Any]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dchw.graph.network import Network
-from dchw.importers.notes import MOST_NAMED, Notes
+from dchw.importers.import_notes import MOST_NAMED, Notes
 
 
 def test_a_note_that_is_said_again_stays_one_line():
