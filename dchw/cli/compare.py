@@ -91,7 +91,7 @@ def command(
     many = len(files) > 1 or len(machine_names) > 1 or any(len(values) > 1 for values in choices.values())
     if many:
         if report is not None:
-            raise click.UsageError("--report shows one network on one machine; write a study file for 'dchw sweep'")
+            raise click.UsageError("--report is of one network on one machine; 'dchw report' puts several side by side")
         if baseline is not None:
             raise click.UsageError("--baseline compares formats of one network on one machine; leave it out")
         networks = {path: load_compressed(path, prototxt) for path in files}
@@ -102,14 +102,10 @@ def command(
 
     target = chosen_machine(machine_names[0], settings)
     run = run_comparison(
-        files[0],
+        load_compressed(files[0], prototxt),
         target,
         storage,
-        engine=engine,
-        batch=batch,
-        warm=warm,
-        prototxt=prototxt,
-        baseline=baseline,
+        {"engine": engine, "batch": batch, "warm": warm, "baseline": baseline},
         keep=report is not None or fps is not None,
     )
     network, frame = run.network, run.frame

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -70,20 +70,28 @@ def run_options(command: F) -> F:
     machine_name = click.option(
         "--machine", "machine_name", default="phone-lpddr5x", show_default=True, help="Preset or YAML file."
     )
-    settings = click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=SETTING_HELP)
-    return machine_name(settings(other_run_options(command)))
+    return machine_name(setting_option(other_run_options(command)))
 
 
-def many_run_options(command: F) -> F:
-    """As ``run_options``, with several machines and lists of values; gives ``machine_names`` and ``settings``."""
-    machine_names = click.option(
+def machines_option(command: F) -> F:
+    """Several machines; gives ``machine_names``."""
+    return click.option(
         "--machine",
         "machine_names",
         multiple=True,
         default=("phone-lpddr5x",),
         show_default="phone-lpddr5x",
         help="Preset or YAML file; repeatable.",
-    )
+    )(command)
+
+
+def setting_option(command: F) -> F:
+    """Changes of every machine, one value each; gives ``settings``."""
+    return click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=SETTING_HELP)(command)
+
+
+def many_run_options(command: F) -> F:
+    """As ``run_options``, with several machines and lists of values; gives ``machine_names`` and ``settings``."""
     settings = click.option(
         "--set",
         "settings",
@@ -91,7 +99,7 @@ def many_run_options(command: F) -> F:
         metavar="KEY=VALUE[,VALUE...]",
         help="Change a field of the machine; several values are all run: huffman.units=4,8,16. Repeatable.",
     )
-    return machine_names(settings(other_run_options(command)))
+    return machines_option(settings(other_run_options(command)))
 
 
 def chosen_machine(name: str, settings: Sequence[str]) -> Machine:
@@ -154,47 +162,63 @@ class Compared:
     frame: pd.DataFrame
 
 
+class How(TypedDict):
+    """How the runs of a comparison are made."""
+
+    engine: Engine
+    batch: int
+    warm: bool
+    baseline: str | None
+
+
 def run_comparison(
-    file: str,
-    target: Machine,
-    storages: Sequence[str],
-    *,
-    engine: Engine,
-    batch: int,
-    warm: bool,
-    prototxt: Path | None,
-    baseline: str | None = None,
-    keep: bool = True,
+    network: CompressedNetwork, target: Machine, storages: Sequence[str], how: How, *, keep: bool = True
 ) -> Compared:
-    """Runs ``file`` in the named storage formats, all where none is named, with a progress bar.
+    """Runs ``network`` in the named storage formats, all where none is named, with a progress bar.
 
     ``keep``: hold every format's result; otherwise the last one's.
     """
-    import dchw
-    from dchw.formats import STORAGE_FORMATS, storage_format
-
-    network = load_compressed(file, prototxt)
-    chosen = [storage_format(name).name for name in storages] or None
-    results: dict[str, SimResult] = {}
+    chosen = chosen_formats(storages)
     with progress() as bar:
-        task = bar.add_task("simulating", total=len(chosen or STORAGE_FORMATS))
+        task = bar.add_task("simulating", total=format_count(chosen))
+        return compared(network, target, chosen, how, lambda: bar.advance(task), keep=keep)
 
-        def finished(name: str, result: SimResult) -> None:
-            if not keep:
-                results.clear()
-            results[name] = result
-            bar.advance(task)
 
-        frame = dchw.compare(
-            network,
-            target,
-            storages=chosen,
-            engine=engine,
-            batch=batch,
-            warm=warm,
-            baseline=baseline,
-            on_result=finished,
-        )
+def chosen_formats(storages: Sequence[str]) -> list[str] | None:
+    """Storage formats by their own names; None, which is all, where none is named."""
+    from dchw.formats import storage_format
+
+    return [storage_format(name).name for name in storages] or None
+
+
+def format_count(chosen: Sequence[str] | None) -> int:
+    """How many runs a comparison in these formats makes."""
+    from dchw.formats import STORAGE_FORMATS
+
+    return len(STORAGE_FORMATS if chosen is None else chosen)
+
+
+def compared(
+    network: CompressedNetwork,
+    target: Machine,
+    chosen: Sequence[str] | None,
+    how: How,
+    on_row: Callable[[], object],
+    *,
+    keep: bool = True,
+) -> Compared:
+    """A network in storage formats (None: all) on a machine; ``on_row`` is called after each run."""
+    import dchw
+
+    results: dict[str, SimResult] = {}
+
+    def finished(name: str, result: SimResult) -> None:
+        if not keep:
+            results.clear()
+        results[name] = result
+        on_row()
+
+    frame = dchw.compare(network, target, storages=chosen, on_result=finished, **how)
     return Compared(network=network, machine=target, results=results, frame=frame)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dchw.extras import extras_named
-from dchw.files import whole_file
 from dchw.quantities import DchwError
 from dchw.reports.report_tables import ReportTables, build_tables, write_tables
 from dchw.reports.style import Heading
+from dchw.reports.templating import write_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,13 +68,7 @@ def write_report(
         frame = frame.assign(error_pct=[error_pct.get(name, float("nan")) for name in frame["storage"]])
     tables = build_tables(network, machine, results, frame, fps=fps, dram_idle=dram_idle)
     page = render(tables, network, machine, results, command=command, versions=versions(), heading=heading or Heading())
-    if Path(path).suffix.lower() == ".pdf":
-        from dchw.reports.printing import write_pdf
-
-        write_pdf(page, path)
-        return tables
-    with whole_file(path) as beside:
-        beside.write_text(page, encoding="utf-8", newline="\n")
+    write_page(page, path)
     return tables
 
 

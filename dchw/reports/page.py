@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dchw.graph.coverage import Coverage, ParameterGroup, Place
 from dchw.reports.figures import draw
 from dchw.reports.report_tables import WHOLE_RUN, ReportTables
 from dchw.reports.style import Heading, number, prefix, quantity, unit_name, unit_rank, whole
+from dchw.reports.templating import script_json, template, with_contents
 from dchw.run.verdict import against
 
 if TYPE_CHECKING:
-    import jinja2
     import pandas as pd
 
     from dchw.compression.compressed import CompressedNetwork
@@ -68,9 +65,6 @@ _BEFORE_AFTER = (
 )
 
 
-_CONTENTS = "<!-- contents -->"
-
-
 def render(
     tables: ReportTables,
     network: CompressedNetwork,
@@ -87,10 +81,8 @@ def render(
     storages = list(results)
     last = results[storages[-1]]
     drawings = draw(tables, machine)
-    return _with_contents(
-        _environment()
-        .get_template("report.html.j2")
-        .render(
+    return with_contents(
+        template("report.html.j2").render(
             heading=heading,
             network=network,
             machine=machine,
@@ -119,43 +111,10 @@ def render(
             notes=_distinct(note for result in results.values() for note in result.notes),
             warnings=_distinct(warning for result in results.values() for warning in result.costs.warnings),
             figures=drawings,
-            specs={key: _json(drawing.spec) for key, drawing in drawings.items()},
+            specs={key: script_json(drawing.spec) for key, drawing in drawings.items()},
             plotly=get_plotlyjs(),
         )
     )
-
-
-def _with_contents(page: str) -> str:
-    """The page with its sections named for links, and a list of them where the template marks its place."""
-    entries: list[str] = []
-
-    def named(found: re.Match[str]) -> str:
-        entries.append(f'<li><a href="#section-{len(entries)}">{found[1]}</a></li>')
-        return f'<h2 id="section-{len(entries) - 1}">{found[1]}</h2>'
-
-    head, body = page.split("</header>", 1)
-    text, scripts = body.split("</main>", 1)
-    text = re.sub(r"<h2>(.*?)</h2>", named, text)
-    return f"{head.replace(_CONTENTS, ''.join(entries))}</header>{text}</main>{scripts}"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("dchw.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-def _json(spec: Mapping[str, Any]) -> str:
-    """JSON that may stand inside a script element."""
-    return json.dumps(spec, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _labels(network: CompressedNetwork, results: Mapping[str, SimResult]) -> list[str]:

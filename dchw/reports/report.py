@@ -14,7 +14,9 @@ from dchw.run.comparison import comparison_frame
 from dchw.run.simulation import SimResult
 
 if TYPE_CHECKING:
+    from dchw.compression.compressed import CompressedNetwork
     from dchw.dram.idle import IdleState
+    from dchw.machines.machine import Machine
 
 
 @checked
@@ -28,13 +30,14 @@ def report(
     author: str = "",
     date: str = "",
 ) -> ReportTables:
-    """Write runs of one network on one machine as a self-contained HTML report.
+    """Write runs as a self-contained HTML report; networks and machines side by side where there are several.
 
     Parameters
     ----------
     results
         One run, or several in different storage formats, as `simulate` gives them or `compare` hands to ``on_result``
-        (a mapping by format will do). The first is "before" and the last "after" compression.
+        (a mapping by format will do). The first is "before" and the last "after" compression. Runs of several networks
+        or on several machines make a page with a column for each network on each machine.
     path
         The file: HTML, or PDF where its name ends so (printed by Chromium).
     fps
@@ -47,13 +50,13 @@ def report(
     Returns
     -------
     ReportTables
-        The tables that the report is made of, as DataFrames.
+        The tables that the report is made of, as DataFrames; side by side with columns ``network`` and ``machine``.
 
     Raises
     ------
     DchwError
-        For runs of several networks or machines, for two of one storage format, for what is no run, and where the file
-        cannot be written.
+        For two runs of one network on one machine in one storage format, for more than eight columns side by side, for
+        what is no run, and where the file cannot be written.
 
     Examples
     --------
@@ -69,31 +72,43 @@ def report(
     runs = _runs(results)
     if fps is not None:
         check_frame_rate(fps)
-    first = runs[0]
-    network, machine = first.network, first.workload.given
-    assert network is not None
-    by_storage: dict[str, SimResult] = {}
-    for run in runs:
-        if run.network is not network or run.workload.given != machine:
-            raise DchwError(
-                f"report: expected runs of one network on one machine; got {first.workload.network} on {machine.name} "
-                f"and {run.workload.network} on {run.workload.machine.name}; write a report of each"
-            )
-        if by_storage.setdefault(run.workload.storage, run) is not run:
-            raise DchwError(f"report: expected one run a storage format; got two of {run.workload.storage}; leave one")
-    frame = comparison_frame(network, runs)
+    groups = _grouped(runs)
     heading = Heading(title=title, author=author, date=date)
+    if len(groups) > 1:
+        from dchw.reports.side_by_side_page import Column, write_side_by_side
+
+        columns = [
+            Column.of(network, machine, by_storage, comparison_frame(network, [*by_storage.values()]),
+                      fps=fps, dram_idle=dram_idle)
+            for network, machine, by_storage in groups
+        ]  # fmt: skip
+        return write_side_by_side(path, columns, command="dchw.report", heading=heading)
+    network, machine, by_storage = groups[0]
     return write_report(
         path,
         network,
         machine,
         by_storage,
-        frame,
+        comparison_frame(network, runs),
         command="dchw.report",
         fps=fps,
         dram_idle=dram_idle,
         heading=heading,
     )
+
+
+def _grouped(runs: Iterable[SimResult]) -> list[tuple[CompressedNetwork, Machine, dict[str, SimResult]]]:
+    """Runs by network and machine, in the order of their first."""
+    groups: list[tuple[CompressedNetwork, Machine, dict[str, SimResult]]] = []
+    for run in runs:
+        assert run.network is not None
+        found = [g for g in groups if g[0] is run.network and g[1] == run.workload.given]
+        if not found:
+            found = [(run.network, run.workload.given, {})]
+            groups += found
+        if found[0][2].setdefault(run.workload.storage, run) is not run:
+            raise DchwError(f"report: expected one run a storage format; got two of {run.workload.storage}; leave one")
+    return groups
 
 
 def _runs(results: object) -> list[SimResult]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw.files import whole_file
 from dchw.quantities import ConfigError, parse_magnitude
 from dchw.reports.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dchw.reports.templating import script_json, template, write_page
 from dchw.studies import reading
 from dchw.studies.columns import BOUND, METRICS
 from dchw.studies.store import ERROR, INDEX
@@ -99,30 +99,25 @@ def study_page(folder: str | Path) -> StudyPage:
 
 def write_study_report(path: str | Path, folder: str | Path, *, command: str) -> StudyPage:
     """Write the page of a study; ``command`` repeats it."""
-    import jinja2
     from plotly.offline import get_plotlyjs
 
     page = study_page(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dchw.reports"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     drawn = {"front": front_figure(page), "effects": effects_figure(page), "coordinates": coordinates_figure(page)}
     if len(page.parameters) > 1:
         drawn["interaction"] = interaction_figure(page)
     columns = [*page.parameters, *(m for m in METRICS if page.shown[m].notna().any()), BOUND]
     rows = [[_plain(value) for value in row] for row in page.shown[columns].itertuples(index=False)]
-    text = environment.get_template("study.html.j2").render(
+    text = template("study.html.j2").render(
         page=page,
         front_size=len(page.front),
         command=command,
         figures=drawn,
         columns=len(columns),
-        content=_script_safe({"figures": drawn, "columns": columns, "rows": rows, "front": _places(page)}),
+        content=script_json({"figures": drawn, "columns": columns, "rows": rows, "front": _places(page)}),
         plotly=get_plotlyjs(),
         captions=_captions(page),
     )
-    with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+    write_page(text, path)
     return page
 
 
@@ -293,8 +288,3 @@ def _plain(value: Any) -> object:
     if value is None or value != value:
         return None
     return value.item() if hasattr(value, "item") else value
-
-
-def _script_safe(content: object) -> str:
-    """JSON that cannot end the script it stands in."""
-    return json.dumps(content, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")

@@ -47,7 +47,7 @@ def side_by_side(
 
     rows: list[dict[str, object]] = []
     notes: dict[str, None] = {}
-    names = _distinct_names(networks)
+    names = distinct_names({path: network.name for path, network in networks.items()})
     for path, network in networks.items():
         for variant in machines:
             for storage in storages:
@@ -64,10 +64,10 @@ def side_by_side(
     return SideBySide(frame=pd.DataFrame(rows), notes=tuple(notes))
 
 
-def _distinct_names(networks: Mapping[str, CompressedNetwork]) -> dict[str, str]:
-    """Each network's own name, or where it came from if two share a name."""
-    names = [network.name for network in networks.values()]
-    return {path: path if names.count(network.name) > 1 else network.name for path, network in networks.items()}
+def distinct_names(names: Mapping[str, str]) -> dict[str, str]:
+    """Each thing's own name by where it came from, or where it came from if two share a name."""
+    own = list(names.values())
+    return {path: path if own.count(name) > 1 else name for path, name in names.items()}
 
 
 def _notes(name: str, result: SimResult) -> list[str]:

@@ -102,3 +102,8 @@ def test_rate_needs_its_section() -> None:
 
 def test_table_load() -> None:
     assert decoder(table_writes_per_cycle=4).table_load_cycles(37) == 10  # ceil(37 / 4)
+
+
+def test_a_queue_shorter_than_a_cycles_symbols_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"output_queue of at least max_symbols.*got 1 for 2; make the queue longer"):
+        build(HuffmanDecoder, {"units": 4, "style": "multi_symbol", "output_queue": 1}, where="huffman")

@@ -126,6 +126,11 @@ class HuffmanDecoder(Unit):
     def _complete(self) -> HuffmanDecoder:
         if (self.style is DecoderStyle.RATE) != (self.rate is not None):
             raise ValueError("expected a section 'rate' exactly when style is 'rate'; add or remove it")
+        if self.style is DecoderStyle.MULTI_SYMBOL and self.output_queue < self.max_symbols:
+            raise ValueError(
+                "expected an output_queue of at least max_symbols, which style multi_symbol hands over in a cycle; "
+                f"got {self.output_queue} for {self.max_symbols}; make the queue longer"
+            )
         return self
 
     @property
