@@ -115,14 +115,15 @@ def _print_plan(asked: Study, as_json: bool) -> None:
 def _notes(frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Knees of the whole table, the likely choice among the rows asked for, and what failed."""
     from dchw.studies import reading
-    from dchw.studies.knee import find_knees
+    from dchw.studies.knee import find_knees, shared_knees
     from dchw.studies.study import MOST_KNEES
 
     notes = []
     ran = reading.good_points(frame)
     names = reading.telling(ran) if len(ran) else []
     swept = [name for name in names if name not in ("network", "recipe", "machine", "storage")]
-    knees = find_knees(ran, swept, [name for name in names if name not in swept]) if len(swept) == 1 else []
+    fixed = [name for name in names if name not in swept]
+    knees = [*shared_knees(ran, swept, fixed), *find_knees(ran, swept, fixed)] if len(swept) == 1 else []
     notes += [str(knee) for knee in knees[:MOST_KNEES]]
     if len(ran) > 1:
         notes += [f"A likely choice: {choice.sentence}" for choice in reading.likely_choices(rows, frame)]

@@ -9,10 +9,12 @@ from zero and between values that are no numbers have no doubling and count as t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import log2
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dchw.quantities import parse_magnitude
 
@@ -25,6 +27,7 @@ FEWEST = 3
 """Values that a line needs for its bend to be seen."""
 METRICS = {"latency_us": "latency", "energy_nj": "energy"}
 """Columns in which a knee is looked for, and what they are called; less is better in all of them."""
+_MEAN = "mean of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,33 @@ def find_knees(frame: pd.DataFrame, keys: Sequence[str], fixed: Sequence[str]) -
         for at, line in lines:
             found += _line_knees(line, key, dict(zip(named, at, strict=True)))
     return found
+
+
+def shared_knees(
+    frame: pd.DataFrame, keys: Sequence[str], fixed: Sequence[str], networks: str = "network"
+) -> list[Knee]:
+    """The knees of all networks together, for one machine has to serve them all; none where there is one network.
+
+    A metric is its geometric mean over the networks, so that each step counts by its share in every one of them and a
+    large network no more than a small one; a point counts that ran with all of them. Columns as for `find_knees`;
+    ``networks`` is the column that names them.
+    """
+    count = frame[networks].nunique()
+    if count < 2:
+        return []
+    others = [name for name in (*fixed, *keys) if name != networks]
+    metrics = [name for name in METRICS if name in frame.columns]
+    rows = []
+    for values, group in frame.groupby(others, sort=False, dropna=False):
+        if group[networks].nunique() == count:
+            means = {name: float(np.exp(np.log(group[name].to_numpy(float)).mean())) for name in metrics}
+            bounds = " or ".join(dict.fromkeys(group["bound_by"]))
+            rows.append({**dict(zip(others, values, strict=True)), **means, "bound_by": bounds})
+    if not rows:
+        return []
+    table = type(frame)(rows)
+    found = find_knees(table, keys, [name for name in fixed if name != networks])
+    return [replace(knee, where={_MEAN: f"{count} networks", **knee.where}) for knee in found]
 
 
 def _line_knees(line: pd.DataFrame, key: str, where: Mapping[str, object]) -> list[Knee]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dchw.studies.knee import WORTH_WHILE, Knee, find_knees
+from dchw.studies.knee import WORTH_WHILE, Knee, find_knees, shared_knees
 
 UNITS = (1, 2, 4, 8, 16, 32, 64, 128)
 CYCLES = (19446, 11134, 6001, 3248, 1893, 1367, 1322, 1236)
@@ -89,3 +89,18 @@ def test_words_and_short_lists_have_none() -> None:
     assert find_knees(table, ["style"], []) == []
     short = pd.DataFrame({"units": [1, 2], "latency_us": [3.0, 2.0], "bound_by": ["x"] * 2})
     assert find_knees(short, ["units"], []) == []
+
+
+def test_networks_that_share_a_machine_have_a_knee_together() -> None:
+    table = frame()
+    slower = table["network"] == "b"
+    table.loc[slower, "latency_us"] = 1000.0  # the second network gains nothing from more units
+    table.loc[slower, "bound_by"] = "array"
+    latency, energy = shared_knees(table, ["huffman.units"], ["network"])
+    assert latency.figures == pytest.approx([(cycles * 1000.0) ** 0.5 for cycles in CYCLES])
+    assert set(latency.bounds) == {"decode or array"}
+    assert (latency.value, energy.value) == (32, 1)
+    assert str(latency).startswith("huffman.units, mean of 2 networks: the knee of latency is 32")
+    lacking = table[~(slower & (table["huffman.units"] > 8))]  # points that failed with one network count with none
+    assert shared_knees(lacking, ["huffman.units"], ["network"])[0].values == (1, 2, 4, 8)
+    assert shared_knees(table[slower], ["huffman.units"], ["network"]) == []

@@ -98,7 +98,7 @@ def test_watching_sees_fields_properties_and_whole_sections() -> None:
     base = dchw.machine("phone-lpddr5x")
     watch = Watch(base)
     assert isinstance(watch.config, Machine)
-    assert watch.config.huffman.units == 16
+    assert watch.config.huffman.units == 32
     assert watch.config.reader_supply == base.reader_supply
     read = set(watch.reads)
     assert {"huffman.units", "weight_sram.banks", "weight_sram.word_bits"} <= read
