@@ -2,9 +2,9 @@
 
 Units count from what a program's firings let through, noted as entries, chunks, columns and blocks are gone through one
 by one (`dchw.program.flow`). Here the same events are worked out by arithmetic over the workload's entries and
-activations. Every event of every unit of `Machine` must agree, layer by layer and stream by stream: one that is counted
-and not asked for is as wrong as the reverse. What a unit from elsewhere counts rests on the same flows. DRAM commands
-are compared with requests by `dchw.run.conservation`.
+activations. Every event of the units in `WORKED_OUT` must agree, layer by layer and stream by stream: one that is
+counted and not asked for is as wrong as the reverse. What another unit counts rests on the same flows alone. DRAM
+commands are compared with requests by `dchw.run.conservation`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ import numpy as np
 from dchw.formats import Need
 from dchw.lowering.counts import EventCount
 from dchw.machines.machine import Machine
-from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
+from dchw.machines.units.codebook import CodebookLookup
+from dchw.machines.units.dma import Dma
+from dchw.machines.units.huffman_decoder import DecoderStyle, HuffmanDecoder, Placement
+from dchw.machines.units.pe_array import PeArray
+from dchw.machines.units.sram import ActivationSram, WeightSram
 from dchw.machines.units.unit import Unit
+from dchw.machines.units.vector import Vector
 from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
@@ -29,12 +34,14 @@ from dchw.vocabulary import STREAMS, Event, Stream
 
 Key = tuple[str, str, str, Stream | None]
 """Layer, unit, event, stream."""
+WORKED_OUT = (Dma, WeightSram, ActivationSram, HuffmanDecoder, CodebookLookup, PeArray, Vector)
+"""Units whose events are worked out here."""
 
 
 def check_counts(workload: Workload, program: Program | Outline, counts: Sequence[EventCount]) -> None:
     """Raise SimulationError where a count is not what the workload asks for, or requests are not firings that ask."""
     program = outline_of(program)
-    own = {name for name in workload.machine.units if name in Machine.model_fields}
+    own = {name for name, unit in workload.machine.units.items() if isinstance(unit, WORKED_OUT)}
     counted: Counter[Key] = Counter()
     for count in counts:
         if count.unit in own:

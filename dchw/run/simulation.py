@@ -164,7 +164,8 @@ class SimResult:
         """One row per stream: bytes as packed, and as they crossed the DRAM.
 
         ``packed_bytes`` are whole regions of weights, once; ``dram_read_bytes`` and ``dram_write_bytes`` are whole
-        bursts; ``again_bytes`` are what reading exceeds packing by: ends of bursts, and weights read in several passes.
+        bursts, and one that two tables share is the first one's; ``again_bytes`` are what reading exceeds packing by:
+        ends of bursts, and weights read in several passes.
         """
         import pandas as pd
 

@@ -14,7 +14,7 @@ from dchw.quantities import ConfigError
 
 
 def test_the_five_standards_ship():
-    assert standard_names() == ("LPDDR4-3200", "LPDDR4X-4266", "LPDDR5-6400", "LPDDR5X-8533", "LPDDR6-10667")
+    assert {"LPDDR4-3200", "LPDDR4X-4266", "LPDDR5-6400", "LPDDR5X-8533", "LPDDR6-10667"} <= set(standard_names())
 
 
 @pytest.mark.parametrize("name", standard_names())

@@ -96,9 +96,12 @@ def test_what_crosses_the_dram_is_explained_stream_by_stream() -> None:
     assert frame["dram_read_bytes"].sum() == run.dram_read_bytes
     assert frame["dram_write_bytes"].sum() == run.dram_write_bytes
     weights = frame[frame["packed_bytes"] > 0]
-    assert (weights["dram_read_bytes"] == weights["packed_bytes"] + weights["again_bytes"]).all()
-    # three layers, bursts of 32 bytes: less than a burst for each region
-    assert (weights["again_bytes"] < 3 * 32).all()
+    beyond = weights["dram_read_bytes"] - weights["packed_bytes"]
+    assert (weights["again_bytes"] == beyond.clip(lower=0)).all()
+    # three layers, bursts of 32 bytes: less than a burst for each region; one that two tables share is the first one's
+    assert (beyond.abs() < 3 * 32).all()
+    assert 0 <= beyond.sum() < 3 * 3 * 32  # codes, gaps, and all tables together
+    assert (beyond[["codes", "gaps"]] >= 0).all()
     assert set(frame.index) - set(weights.index) == {"activations", "outputs"}
 
 
