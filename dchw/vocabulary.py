@@ -46,7 +46,8 @@ class Event(StrEnum):
     INDEX_ACCUMULATE = "index_accumulate"  # one gap added to a running position
     QUEUE_WRITE = "queue_write"  # one item into a queue in front of a processing element
     QUEUE_READ = "queue_read"
-    ARRAY_TRANSFER = "array_transfer"  # one bit between a buffer or decode unit and one processing element
+    ARRAY_TRANSFER = "array_transfer"  # one bit over the array's wires, to one processing element or broadcast
+    BROADCAST_TAKE = "broadcast_take"  # one bit of a broadcast taken by one processing element
     MAC = "mac"  # one multiply-accumulate in one lane
     ACCUMULATOR_ACCESS = "accumulator_access"  # one read-modify-write of a lane's accumulator
     VECTOR_OPERATION = "vector_operation"  # one value through the output path: bias, activation, pooling

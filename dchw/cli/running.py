@@ -229,6 +229,8 @@ def typed_command(context: click.Context) -> str:
         assert parameter.name is not None
         if context.get_parameter_source(parameter.name) is not ParameterSource.COMMANDLINE:
             continue
+        if parameter.name not in context.params:  # how much is printed changes no result
+            continue
         value = context.params[parameter.name]
         if isinstance(parameter, click.Argument):
             words += map(str, value if parameter.nargs != 1 else (value,))

@@ -114,8 +114,9 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
         int(np.minimum(groups.astype(np.int64) * array.lanes, most).sum())
         for groups, most in zip(work.activity, pixels, strict=True)
     )
-    word_bits = machine.formats.activations.bits
-    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.receivers(array.elements) * words
+    word_bits = machine.formats.activations.bits * words
+    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
+    at.flow.taken_bits += word_bits * work.receivers(array.elements)
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)

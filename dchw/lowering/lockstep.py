@@ -45,11 +45,9 @@ def lockstep(
         at.flow.entries += work.rows * groups.size
         at.flow.products += work.rows * int(np.minimum(groups * array.lanes, pixels).sum())
         at.flow.array_bits[work.form.values] += work.entry_bits * work.rows * groups.size
-        at.flow.array_bits[Stream.ACTIVATIONS] += (
-            machine.formats.activations.bits
-            * work.receivers(array.elements)
-            * int(np.minimum(groups * array.lanes, pixels).sum())
-        )
+        word_bits = machine.formats.activations.bits * int(np.minimum(groups * array.lanes, pixels).sum())
+        at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
+        at.flow.taken_bits += word_bits * work.receivers(array.elements)
         at.flow.queued += work.side_by_side * int(groups.sum())
         if decoding is None or decoding.at_load:
             words = machine.weight_sram.words(work.rows * work.entry_bits)

@@ -43,7 +43,9 @@ class Flow:
     queued: int = 0
     """Vectors of activations put into queues in front of processing elements, once for every queue."""
     array_bits: Counter[Stream] = field(default_factory=Counter)
-    """Bits of operands that reach processing elements, once for every element that takes them."""
+    """Bits of operands that leave for the processing elements: broadcast once, or for the one that works them."""
+    taken_bits: int = 0
+    """Bits of broadcast activations, once for every element that takes them."""
     outputs: int = 0
     """Sums that elements hand over."""
     vector_values: int = 0

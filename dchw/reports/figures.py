@@ -5,14 +5,14 @@ Colour never carries meaning alone: bars differ in pattern too, points in shape,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dchw.reports import pieces
+from dchw.reports.drawing import Drawing, ends, storages
 from dchw.reports.pieces import Spec
 from dchw.reports.report_tables import BUS, WHOLE_RUN, ReportTables
+from dchw.reports.rooflines import roofline
 from dchw.reports.style import (
     AFTER,
     BEFORE,
@@ -36,20 +36,9 @@ if TYPE_CHECKING:
 
     from dchw.machines.machine import Machine
 
-MAX_LABELS = 12
-"""Points of the roofline that are named."""
 MAX_ASSUMPTIONS = 8
 SMALLEST_SHARE = 0.01
 """Busy or stalled share of a run below which a kind of node is not drawn."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure: its key, a caption in HTML, and what plotly draws."""
-
-    key: str
-    caption: str
-    spec: Spec
 
 
 def draw(tables: ReportTables, machine: Machine) -> dict[str, Drawing]:
@@ -76,7 +65,7 @@ def _components(tables: ReportTables) -> Drawing:
         for name, look in _present(CATEGORIES, tables.components["category"])
     ]
     ends = ["energy_low_pj", "energy_pj", "energy_high_pj"]
-    totals = tables.components.groupby("storage")[ends].sum().loc[_storages(tables)] / factor
+    totals = tables.components.groupby("storage")[ends].sum().loc[storages(tables)] / factor
     low, nominal, high = (totals[end] for end in ends)
     data.append(
         {
@@ -113,7 +102,7 @@ def _components(tables: ReportTables) -> Drawing:
 
 
 def _layers_by_component(tables: ReportTables) -> Drawing:
-    before, after = _ends(tables)
+    before, after = ends(tables)
     frame = tables.layer_energy
     order = [name for name in _layer_order(tables) if name in set(frame["layer"])]
     data: list[Spec] = []
@@ -147,7 +136,7 @@ def _traffic(tables: ReportTables) -> Drawing:
         )
         for name, look in _present(STREAMS, tables.traffic["stream"])
     ]
-    ends = totals.reindex(_storages(tables), fill_value=0)
+    ends = totals.reindex(storages(tables), fill_value=0)
     data.append(
         pieces.end_labels(list(ends.index), pieces.plain(ends / factor), [f"  {quantity(size, 'B')}" for size in ends])
     )
@@ -156,94 +145,9 @@ def _traffic(tables: ReportTables) -> Drawing:
     return Drawing("traffic", caption, {"data": data, "layout": layout})
 
 
-def roofline(tables: ReportTables, machine: Machine) -> Drawing:
-    """What each layer reaches against the machine's roofs, for the first and the last storage format."""
-    peak = float(machine.pe_array.macs_per_cycle)
-    bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
-    layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
-    layers = layers[(layers["macs_per_dram_byte"] > 0) & (layers["macs_per_cycle"] > 0)]
-    before, after = _ends(tables)
-    ridge = peak / bandwidth
-    low = min([*layers["macs_per_dram_byte"], ridge]) / 3
-    high = max([*layers["macs_per_dram_byte"], ridge]) * 5
-    data: list[Spec] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "roof",
-            "x": [low, ridge, high],
-            "y": [low * bandwidth, peak, peak],
-            "line": {"color": BLACK, "width": 2},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
-    ends = {storage: layers[layers["storage"] == storage].set_index("layer") for storage in (before, after)}
-    for layer in ends[before].index.intersection(ends[after].index):
-        columns = ["macs_per_dram_byte", "macs_per_cycle"]
-        (x0, y0), (x1, y1) = (ends[storage].loc[layer, columns] for storage in (before, after))
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [x0, x1],
-                "y": [y0, y1],
-                "line": {"color": GREY, "width": 1, "dash": "dot"},
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
-    for storage, look, symbol in ((before, BEFORE, "circle-open"), (after, AFTER, "diamond")):
-        part = ends[storage]
-        named = storage == after and len(part) <= MAX_LABELS
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text" if named else "markers",
-                "name": storage,
-                "x": pieces.plain(part["macs_per_dram_byte"]),
-                "y": pieces.plain(part["macs_per_cycle"]),
-                "text": list(part.index),
-                "textposition": "top center",
-                "marker": {
-                    "symbol": symbol,
-                    "size": 10,
-                    "color": look.colour,
-                    "line": {"width": 2, "color": look.colour},
-                },
-                "hovertemplate": "%{text}: %{x:.3g} MAC/B, %{y:.3g} MAC/cycle<extra>" + storage + "</extra>",
-            }
-        )
-    layout = pieces.axes(0, "useful MACs per DRAM byte", height=430)
-    layout["xaxis"] |= {"type": "log", "dtick": 1}
-    layout["yaxis"] |= {"type": "log", "title": {"text": "useful MACs per cycle", "standoff": 14}, "dtick": 1}
-    lowest = min([*layers["macs_per_cycle"], low * bandwidth])
-    layout["yaxis"] |= {"autorange": False, "range": [math.log10(lowest) - 0.3, math.log10(peak) + 0.5]}
-    layout["annotations"] = [
-        pieces.note(
-            f"{number(peak, 4)} MACs per cycle", math.log10((ridge * high) ** 0.5), math.log10(peak), yanchor="bottom"
-        ),
-        pieces.note(
-            f"{number(bandwidth)} B per cycle",
-            math.log10(ridge / 4),
-            math.log10(peak / 4),
-            xanchor="right",
-            yanchor="bottom",
-            xshift=-4,
-        ),
-    ]
-    caption = (
-        "Roofline: what each layer reaches against the machine's peak and its DRAM's peak bandwidth, stored as "
-        f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). Useful MACs are products with a "
-        "non-zero weight, the same in every storage format. A layer's time is what it adds to the run, or "
-        "the work of its busiest resource where that is more because it began earlier: none lies over a roof."
-    )
-    return Drawing("roofline", caption, {"data": data, "layout": layout})
-
-
 def _streams(tables: ReportTables) -> Drawing:
     """What the traffic consists of, whatever its size."""
-    totals = tables.traffic.groupby("storage")["dram_bytes"].sum().reindex(_storages(tables))
+    totals = tables.traffic.groupby("storage")["dram_bytes"].sum().reindex(storages(tables))
     data = [
         pieces.bars(
             100 * _pivot(tables.traffic, "stream", name, "dram_bytes", tables) / totals,
@@ -260,7 +164,7 @@ def _streams(tables: ReportTables) -> Drawing:
 
 
 def _activity(tables: ReportTables) -> Drawing:
-    before, after = _ends(tables)
+    before, after = ends(tables)
     frame = tables.activity[tables.activity["storage"].isin([before, after])]
     working = frame[frame[["busy_share", "stall_share"]].max(axis=1) >= SMALLEST_SHARE]
     frame = frame[frame["kind"].isin(working["kind"])]
@@ -286,7 +190,7 @@ def _activity(tables: ReportTables) -> Drawing:
 
 
 def _gantt(tables: ReportTables) -> Drawing:
-    before, after = _ends(tables)
+    before, after = ends(tables)
     order = [name for name in _layer_order(tables) if name != WHOLE_RUN]
     factor, unit = prefix(tables.layers["finish_us"] * 1e-6)
     data = []
@@ -307,7 +211,7 @@ def _gantt(tables: ReportTables) -> Drawing:
 
 
 def _sensitivity(tables: ReportTables) -> Drawing:
-    _, after = _ends(tables)
+    _, after = ends(tables)
     frame = tables.sensitivity[tables.sensitivity["storage"] == after].head(MAX_ASSUMPTIONS)
     total = float(tables.comparison["energy_nj"].iloc[-1]) * 1e3
     factor, unit = _energy_scale([*frame["total_high_pj"], total])
@@ -388,21 +292,12 @@ def _frames(tables: ReportTables) -> Drawing:
 def _pivot(frame: pd.DataFrame, key: str, name: str, value: str, tables: ReportTables) -> pd.Series[float]:
     """The values of one segment for every storage format, 0 where it has none."""
     chosen = frame[frame[key] == name].groupby("storage")[value].sum()
-    return chosen.reindex(_storages(tables), fill_value=0)
+    return chosen.reindex(storages(tables), fill_value=0)
 
 
 def _present(looks: Mapping[str, Look], names: Iterable[str]) -> list[tuple[str, Look]]:
     found = set(names)
     return [(name, look) for name, look in looks.items() if name in found]
-
-
-def _storages(tables: ReportTables) -> list[str]:
-    return list(tables.comparison["storage"])
-
-
-def _ends(tables: ReportTables) -> tuple[str, str]:
-    storages = _storages(tables)
-    return storages[0], storages[-1]
 
 
 def _layer_order(tables: ReportTables) -> list[str]:

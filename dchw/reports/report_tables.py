@@ -15,6 +15,7 @@ from dchw.costs import per_frame
 from dchw.dram.idle import IdleState
 from dchw.files import write_frame
 from dchw.quantities import DchwError
+from dchw.run.bound_words import bounds_frame
 from dchw.run.roofs import roofs_frame
 
 if TYPE_CHECKING:
@@ -47,8 +48,14 @@ class ReportTables:
     """Energy and area by unit."""
     traffic: pd.DataFrame
     """DRAM bytes by stream."""
+    streams: pd.DataFrame
+    """Bytes of the file and as packed, and what crossed the DRAM, by stream."""
     layers: pd.DataFrame
     """Times, traffic and intensity of each layer."""
+    roofs: pd.DataFrame
+    """What each layer reaches against every roof it uses (`dchw.run.roofs.roofs_frame`)."""
+    bounds: pd.DataFrame
+    """What bounds each layer, with its rate and what the next resource would allow."""
     activity: pd.DataFrame
     """Busy, stall and idle shares, mean over the nodes of one kind."""
     sensitivity: pd.DataFrame
@@ -80,6 +87,7 @@ def build_tables(
     energy = _stacked({name: result.to_frame() for name, result in results.items()})
     energy["layer"] = energy["layer"].replace("", WHOLE_RUN)
     energy, sources = _number_sources(energy)
+    roofs = _stacked({name: roofs_frame(result) for name, result in results.items()})
     return ReportTables(
         network=_network(network),
         comparison=_comparison(comparison, results),
@@ -88,7 +96,10 @@ def build_tables(
         layer_energy=_sums(energy, ["layer", "category"]),
         units=_units(energy, results),
         traffic=_traffic(results),
-        layers=_layers(results),
+        streams=_stacked({name: result.streams_frame() for name, result in results.items()}),
+        layers=_layers(results, roofs),
+        roofs=roofs,
+        bounds=_stacked({name: bounds_frame(result) for name, result in results.items()}),
         activity=_activity(machine, results),
         sensitivity=_sensitivity(results),
         sources=sources,
@@ -201,7 +212,7 @@ def _traffic(results: Mapping[str, SimResult]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["storage", "stream", "dram_bytes"])
 
 
-def _layers(results: Mapping[str, SimResult]) -> pd.DataFrame:
+def _layers(results: Mapping[str, SimResult], roofs: pd.DataFrame) -> pd.DataFrame:
     """A layer adds the cycles from the last finish of the layers before it to its own; they sum to the last finish."""
     layers = _stacked({name: result.layers_frame() for name, result in results.items()})
     clock_hz = next(iter(results.values())).outline.clock_hz
@@ -211,7 +222,7 @@ def _layers(results: Mapping[str, SimResult]) -> pd.DataFrame:
     before = finish.transform(lambda ends: ends.cummax().shift(fill_value=0))
     layers["added_cycles"] = (layers["finish_cycle"] - before).clip(lower=0)
     layers["added_us"] = layers["added_cycles"] / clock_hz * 1e6
-    active = _stacked({name: roofs_frame(result).drop_duplicates("layer") for name, result in results.items()})
+    active = roofs.drop_duplicates(["storage", "layer"])
     layers = layers.merge(active[["storage", "layer", "active_cycles"]], on=["storage", "layer"], how="left")
     cycles = layers["active_cycles"]
     moved = layers["dram_read_bytes"] + layers["dram_write_bytes"]

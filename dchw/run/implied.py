@@ -157,7 +157,9 @@ class _Implied:
         """Over the array's wires: activations, entries or weights where elements have no source of their own, sums."""
         machine, work, array = self._machine, self._work, self._machine.pe_array
         bits, taken = machine.formats.activations.bits, work.receivers(array.elements)
-        self._add(array, Event.ARRAY_TRANSFER, int(self._lanes.sum()) * taken * bits, Stream.ACTIVATIONS)
+        words = int(self._lanes.sum()) * bits
+        self._add(array, Event.ARRAY_TRANSFER, words * work.side_by_side, Stream.ACTIVATIONS)
+        self._add(array, Event.BROADCAST_TAKE, words * taken, Stream.ACTIVATIONS)
         if array.weights_cross(machine.setting(work.form.needs, work.form.positions)):
             self._add(array, Event.ARRAY_TRANSFER, used * work.entry_bits, work.form.values)
         self._add(array, Event.ARRAY_TRANSFER, work.output_values * machine.formats.accumulators.bits, Stream.OUTPUTS)

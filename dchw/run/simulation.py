@@ -244,6 +244,13 @@ class SimResult:
             )
         return pd.DataFrame(rows)
 
+    def bounds_frame(self) -> pd.DataFrame:
+        """What bounds each layer, with its rate, what the next resource would allow, and both in words
+        (`dchw.run.bound_words`)."""
+        from dchw.run.bound_words import bounds_frame
+
+        return bounds_frame(self)
+
     def residency_frame(self) -> pd.DataFrame:
         """Which weights stay on the chip from run to run, which only because they are compressed, and which tensors
         stay from layer to layer (`dchw.run.residency`)."""

@@ -16,7 +16,7 @@ from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import SimulationError
-from dchw.reports import page
+from dchw.reports import page_rows
 from dchw.reports.report_tables import build_tables
 from dchw.run.simulation import SimResult
 from dchw.technology.building_blocks import Parts
@@ -104,7 +104,7 @@ def test_reports_show_it() -> None:
     results: dict[str, SimResult] = {}
     frame = dchw.compare(network, checked(), storages=storages, on_result=results.__setitem__)
     tables = build_tables(network, checked(), results, frame)
-    rows = {row["unit"]: row for row in page._unit_rows(tables)}
+    rows = {row["unit"]: row for row in page_rows.unit_rows(tables)}
     assert list(rows)[-1] == "checksum"
     assert rows["checksum"]["stage"] == "decode"
     assert rows["checksum"]["before"]["energy"] == "–"

@@ -20,7 +20,7 @@ import pytest
 from dchw.graph.coverage import LeftOut
 from dchw.graph.operations import Operation, OperationKind
 from dchw.quantities import DchwError
-from dchw.reports import ReportTables, build_tables, write_report, write_tables
+from dchw.reports import ReportTables, build_tables, page_rows, write_report, write_tables
 from dchw.reports.figures import draw
 from dchw.reports.report_tables import BUS, WHOLE_RUN
 from dchw.reports.style import number, prefix, quantity, whole
@@ -302,3 +302,31 @@ def test_what_is_in_no_layer_stands_on_the_page(tmp_path: Path) -> None:
     assert found is not None
     for part in ("head.rel_pos", whole(1200), lost.reason, "scale <1>", "used directly, not as the weights of a layer"):
         assert part in found[0]
+
+
+def test_every_point_of_the_rooflines_lies_under_its_roof() -> None:
+    """Read from the drawing itself: every trace of markers against the line of its own panel."""
+    spec = draw(tables(), comparison().machine)["roofline"].spec
+    roofs = {trace["xaxis"]: trace for trace in spec["data"] if "roof" in trace.get("name", "")}
+    assert len(roofs) == 4
+    points = 0
+    for trace in spec["data"]:
+        if "markers" not in trace["mode"]:
+            continue
+        (low, ridge, _), (at_low, peak, _) = roofs[trace["xaxis"]]["x"], roofs[trace["xaxis"]]["y"]
+        for x, y in zip(trace["x"], trace["y"], strict=True):
+            assert y <= min(peak, at_low / low * x) * (1 + 1e-4)
+            points += 1
+        assert ridge * at_low / low == pytest.approx(peak)
+    assert points >= 8
+
+
+def test_what_bounds_each_layer_and_where_the_bytes_go_is_said(page: str) -> None:
+    built = tables()
+    ends = built.comparison["storage"].iloc[[0, -1]]
+    for words in built.bounds[built.bounds["storage"].isin(ends)]["words"]:
+        assert words in page
+    last = built.streams[built.streams["storage"] == ends.iloc[-1]]
+    assert whole(last["packed_bytes"].sum()) in page
+    assert page_rows.traffic_gap(built) in page
+    assert int(last["packed_bytes"].sum()) == int(built.comparison["packed_bytes"].iloc[-1])

@@ -35,7 +35,7 @@ from dchw.machines.silicon import NumberFormat, NumberFormats
 from dchw.machines.units.unit import Count, Direction, Port, Setting, Unit, UnitCosts
 from dchw.program.flow import Flow
 from dchw.quantities import ceil_div
-from dchw.technology.array_wires import array_transfer
+from dchw.technology.array_wires import array_transfer, broadcast_take
 from dchw.technology.building_blocks import Parts, Structure, Table
 from dchw.technology.figure import Figure, combine
 from dchw.technology.structures import entry_fetch, fifo, index_accumulator, mac, merged, register_file
@@ -125,7 +125,7 @@ class PeArray(Unit):
 
     def counts(self, flow: Flow, setting: Setting) -> Iterator[Count]:
         """Products and accumulations; an addition to a row index per entry; columns through the queues; bits moved over
-        the array: activations to every element that takes them, entries to the one that works them, sums out."""
+        the array: activations broadcast, and taken by elements, entries to the one that works them, sums out."""
         yield Count(event=Event.MAC, count=flow.products + flow.activation_products)
         yield Count(event=Event.ACCUMULATOR_ACCESS, count=flow.products + flow.outputs)
         if Need.INDEX in setting.needs:
@@ -137,6 +137,7 @@ class PeArray(Unit):
                 yield Count(event=Event.ARRAY_TRANSFER, count=bits, stream=stream)
         sums = flow.outputs * setting.formats.accumulators.bits
         yield Count(event=Event.ARRAY_TRANSFER, count=sums, stream=Stream.OUTPUTS)
+        yield Count(event=Event.BROADCAST_TAKE, count=flow.taken_bits, stream=Stream.ACTIVATIONS)
 
     def weights_cross(self, setting: Setting) -> bool:
         """Whether entries move over the array's wires: not where every element has a decode unit, or a bank of the
@@ -179,7 +180,8 @@ class PeArray(Unit):
             Event.QUEUE_READ: queue.energy_pj["pop"],
             Event.MAC: multiplier.energy_pj["mac"],
             Event.ACCUMULATOR_ACCESS: sums.read_pj + sums.write_pj,
-            Event.ARRAY_TRANSFER: array_transfer(parts, elements=self.elements, area_mm2=whole.area_mm2.nominal),
+            Event.ARRAY_TRANSFER: array_transfer(parts, whole.area_mm2.nominal),
+            Event.BROADCAST_TAKE: broadcast_take(parts, self.elements, whole.area_mm2.nominal),
         }
         if indexed:
             picked = (fetch.energy_pj["entry_select"],) * reading

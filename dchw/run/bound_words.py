@@ -1,0 +1,74 @@
+"""What bounds each layer, in words with rates: ``decode: 14.1 of 16 weights a cycle; the DRAM would allow 2.9x``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dchw.run.bounds import LATENCY_SHARE, Bound, layer_bounds
+from dchw.run.roofs import machine_roofs, roofs_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dchw.run.simulation import SimResult
+
+_EACH = {
+    "dram": "B",
+    "decode": "weights",
+    "weight SRAM": "B",
+    "activation SRAM": "B",
+}
+"""What a roof gives a cycle, as the sentence calls it."""
+_NAMES = {"dram": "DRAM"}
+_ALLOWS = {"dram": "the DRAM", "decode": "decoding", "array": "the array", "vector": "the vector unit"}
+
+
+def bounds_frame(result: SimResult) -> pd.DataFrame:
+    """One row per layer of a run.
+
+    Columns: ``layer``, ``own_cycles`` (by which it moves the end of the run on), ``bound_by``, ``bound_share`` (of the
+    own cycles in which that resource worked), ``reached`` and ``capacity`` per active cycle with their ``unit`` where
+    the resource has a roof (`dchw.run.roofs`) or is the array, ``next_bound``, ``headroom`` (what the next resource
+    would allow), and ``words``, all of it as a sentence.
+    """
+    import pandas as pd
+
+    machine = result.workload.machine
+    capacities = {roof.name: (roof.per_cycle, _EACH[roof.name]) for roof in machine_roofs(machine)}
+    capacities["array"] = float(machine.pe_array.macs_per_cycle), "products"
+    reached = {}
+    for row in roofs_frame(result).to_dict("records"):
+        reached[row["layer"], row["roof"]] = row["amount"] / row["active_cycles"]
+    rows = []
+    for index, bound in enumerate(layer_bounds(result.workload, result.outline, result.timing)):
+        products = sum(flow.products for flow in result.outline.flows if flow.layer == index)
+        active = max(float(bound.own_cycles), *bound.work_cycles.values(), 1.0)
+        reached[bound.layer, "array"] = products / active
+        capacity, unit = capacities.get(bound.resource, (float("nan"), ""))
+        rate = reached.get((bound.layer, bound.resource), float("nan")) if unit else float("nan")
+        rows.append(
+            {
+                "layer": bound.layer,
+                "own_cycles": bound.own_cycles,
+                "bound_by": bound.bound_by,
+                "bound_share": bound.share,
+                "reached": rate,
+                "capacity": capacity,
+                "unit": f"{unit} a cycle" if unit else "",
+                "next_bound": bound.next_resource,
+                "headroom": bound.headroom,
+                "words": _words(bound, rate, capacity, unit),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _words(bound: Bound, reached: float, capacity: float, unit: str) -> str:
+    """The sentence of one layer."""
+    share, name = min(bound.share, 1.0), _NAMES.get(bound.resource, bound.resource)
+    rate = f"{reached:,.3g} of {capacity:,.4g} {unit} a cycle, " if unit and reached == reached else ""
+    if bound.share < LATENCY_SHARE:
+        return f"latency: even the busiest resource, {name} ({rate}at work {share:.0%} of the time), waits"
+    allows = _ALLOWS.get(bound.next_resource, f"the {bound.next_resource}")
+    what_if = f"; {allows} would allow {bound.headroom:.1f}x" if bound.headroom < float("inf") else ""
+    return f"{name}: {rate}at work {share:.0%} of the time{what_if}"
