@@ -14,8 +14,8 @@ import pandas as pd
 from dchw.extras import extras_named
 from dchw.quantities import DchwError, nearest
 from dchw.reports import pieces
-from dchw.reports.figures import roofline
 from dchw.reports.report_tables import build_tables
+from dchw.reports.rooflines import roofline
 from dchw.reports.style import BEFORE, CATEGORIES, STREAMS, Look, prefix
 from dchw.vocabulary import Stream
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dchw.extras import extras_named
 from dchw.quantities import DchwError
 from dchw.reports import pieces, versions
-from dchw.reports.figures import Drawing
+from dchw.reports.drawing import Drawing
 from dchw.reports.report_tables import ReportTables, build_tables
 from dchw.reports.style import CATEGORIES, STREAMS, Heading, Look, number, prefix, quantity, whole
 from dchw.reports.templating import script_json, template, with_contents, write_page
