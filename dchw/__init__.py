@@ -94,6 +94,12 @@ def _run_plots() -> object:
     return RunPlots
 
 
+def _bounds_frame() -> object:
+    from dchw.run.bound_words import bounds_frame
+
+    return bounds_frame
+
+
 def _comparison_plots() -> object:
     from dchw.reports.plots import ComparisonPlots
 
@@ -103,6 +109,7 @@ def _comparison_plots() -> object:
 _offer("Network.from_module", _network_from_module)
 _offer("Network.from_arrays", _network_from_arrays)
 _offer("SimResult.plot", _run_plots)
+_offer("SimResult.bounds_frame", _bounds_frame)
 _offer("Comparison.plot", _comparison_plots)
 
 

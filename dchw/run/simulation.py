@@ -247,9 +247,8 @@ class SimResult:
     def bounds_frame(self) -> pd.DataFrame:
         """What bounds each layer, with its rate, what the next resource would allow, and both in words
         (`dchw.run.bound_words`)."""
-        from dchw.run.bound_words import bounds_frame
-
-        return bounds_frame(self)
+        frame: pd.DataFrame = maker("SimResult.bounds_frame")(self)
+        return frame
 
     def residency_frame(self) -> pd.DataFrame:
         """Which weights stay on the chip from run to run, which only because they are compressed, and which tensors
