@@ -44,7 +44,8 @@ def train(
 
     What is compressed is what `dchw.Network.from_module` finds to be layers: linear and convolutional layers,
     projections of attention and the like. Everything else (normalisation, embeddings, biases) trains along and is kept
-    as it is. Batch normalisation is not folded: its factors differ from channel to channel and would end the sharing.
+    as it is. Batch normalisation is not folded, for its factors differ from channel to channel and would end the
+    sharing, unless a training recipe folds it before anything is pruned (``fold_normalisation``).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Four networks that are no LeNet, on MNIST at half size: what ``dchw train --module networks:resnet_20`` trains.
+"""Three networks that are no LeNet, on MNIST at half size: what ``dchw train --module networks:resnet_20`` trains.
 
 The four files of MNIST lie in the folder that the environment variable DCHW_DATA names.
 """
@@ -89,19 +89,6 @@ class RowTransformer(nn.Module):
         return self.scores(rows.mean(1))
 
 
-class RowRecurrent(nn.Module):
-    """An image as a sequence of its rows through two gated recurrent layers; the last row's state gives the scores."""
-
-    def __init__(self, width: int = 96, layers: int = 2) -> None:
-        super().__init__()
-        self.gru = nn.GRU(SIDE, width, layers, batch_first=True)
-        self.scores = nn.Linear(width, 10)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        states, _ = self.gru(images.squeeze(1))
-        return self.scores(states[:, -1])
-
-
 def resnet_20() -> nn.Module:
     """Three stages of three blocks, 8, 16 and 32 channels: half of ResNet-20's."""
     blocks, channels = [], 8
@@ -121,11 +108,6 @@ def separable() -> nn.Module:
 def row_transformer() -> nn.Module:
     """Two layers of width 64 with four heads."""
     return RowTransformer()
-
-
-def row_gru() -> nn.Module:
-    """Two layers of width 96."""
-    return RowRecurrent()
 
 
 def train_batches() -> DataLoader:
