@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dchw.lowering.context import StageLowering
-from dchw.lowering.tensors import Fills, behind_room, blocks_for, room_for
+from dchw.lowering.tensors import Fills, blocks_for, room_for, sum_bytes
+from dchw.mapping.rooms import behind_blocks
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
@@ -16,7 +17,7 @@ from dchw.vocabulary import Stream
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Handover:
-    """A node that hands over its sums at the end of every pass that completes its tile."""
+    """A node that hands over its sums at the end of every pass from `Tiling.first_handover` on."""
 
     node: NodeBuilder
     firings: Firings
@@ -63,37 +64,49 @@ def column_queue(at: StageLowering, node: NodeBuilder) -> LinkBuilder:
     return at.builder.link(at.nodes.broadcast, node, what="columns", depth=at.machine.pe_array.queue_depth)
 
 
-def results_of(at: StageLowering, behind: int) -> int:
-    """Firings of the vector unit in which a stage's tiles leave it (`collect`)."""
-    tiles = at.work.tiling.tiles
-    return tiles * max(1, ceil_div(ceil_div(behind, tiles), max(behind_room(at.machine) // 2, 1)))
+def results_of(at: StageLowering, behind: Indices) -> int:
+    """Firings of the vector unit in which a stage's passes leave it (`collect`)."""
+    passes = at.work.tiling.passes - at.work.tiling.first_handover
+    busiest = int(np.bincount(behind).max(initial=0))
+    return passes * max(1, ceil_div(busiest, max(behind_blocks(at.machine) // 2, 1)))
 
 
-def collect(at: StageLowering, results: Sequence[Handover], behind: int) -> Indices:
-    """The vector unit takes each tile's sums, and the operations behind the layer their share of it.
+def collect(at: StageLowering, results: Sequence[Handover], behind: Indices) -> Indices:
+    """The vector unit takes each pass's sums; with complete ones, the operations behind the layer their share.
 
-    Where those read ``behind`` blocks from DRAM, a tile goes through in slices that leave room for the next blocks.
+    To partial sums it adds those of the block before, which it reads where they wait, and puts them there again.
+    ``behind`` are the passes with which blocks from DRAM are read; a pass goes through in slices that leave room for
+    the next blocks.
     """
-    machine, stage, work, tiles = at.machine, at.stage, at.work, at.work.tiling.tiles
-    pixels = np.array([work.tiling.pixels_in(index) for index in range(tiles)])
-    shares = stage.vector_values * np.cumsum(pixels) // work.tiling.pixels
-    values = pixels * work.geometry.out_channels + np.diff(shares, prepend=0)
-    slices = results_of(at, behind) // tiles
+    machine, stage, work, tiling = at.machine, at.stage, at.work, at.work.tiling
+    handed = np.arange(tiling.first_handover, tiling.passes)
+    pixels = np.array([tiling.pixels_in(index) for index in handed.tolist()])
+    complete = handed >= tiling.last_block
+    sums = pixels * work.geometry.out_channels
+    shares = stage.vector_values * np.cumsum(pixels * complete) // tiling.pixels
+    values = sums + np.diff(shares, prepend=0) + np.where(handed - tiling.tiles >= tiling.first_handover, sums, 0)
+    slices = results_of(at, behind) // handed.size
     upto = values[:, None] * np.arange(slices + 1) // slices
     node = at.nodes.vector
     firings = at.fire(node, [machine.vector.cycles(int(value)) for value in np.diff(upto, axis=1).ravel()])
-    outputs = int(pixels.sum()) * work.geometry.out_channels
-    at.flow.outputs += outputs
+    at.flow.outputs += int(sums.sum())
     at.flow.vector_values += int(values.sum())
-    written = machine.activation_sram.words(outputs * machine.formats.activations.bits)
+    written = machine.activation_sram.words(int(sums[complete].sum()) * machine.formats.activations.bits)
     at.flow.activation_writes[Stream.OUTPUTS] += written
+    if not complete.all():
+        waiting = sum(machine.activation_sram.words(8 * sum_bytes(at, int(index))) for index in handed[~complete])
+        at.flow.activation_writes[Stream.PARTIAL_SUMS] += waiting
+        at.flow.activation_reads[Stream.PARTIAL_SUMS] += waiting
     taken_by = firings[::slices].astype(np.int32)
     for handover in results:
         link = at.builder.link(handover.node, node, what="sums", depth=1)
         link.give(handover.firings)
         link.take(taken_by)
-    if behind:
-        reached = firings[np.arange(behind) * firings.size // behind]
+    if behind.size:
+        place = behind - tiling.first_handover
+        count = np.bincount(place)
+        rank = np.arange(behind.size) - (np.cumsum(count) - count)[place]
+        reached = firings[place * slices + rank * slices // count[place]]
         blocks_for(at, node).take(reached)
         room_for(at, node).give(reached)
     if stage.product_macs:

@@ -94,7 +94,7 @@ def drain(work: LayerWork, machine: Machine) -> npt.NDArray[np.int32]:
     tiling = work.tiling
     return np.array(
         [
-            machine.pe_array.drain_cycles(tiling.rows, tiling.pixels_in(index)) if index >= tiling.last_block else 1
+            machine.pe_array.drain_cycles(tiling.rows, tiling.pixels_in(index)) if index >= tiling.first_handover else 1
             for index in range(tiling.passes)
         ],
         np.int32,

@@ -57,7 +57,7 @@ def elements(
     decoding = Decoding(at, weights, delivery, held, None) if at.work.needs(Need.DECODER) else None
     one_by_one = decoding if decoding is not None and not decoding.at_load else None
     chunks = _ChunksByElement(at, weights, delivery, decoding) if one_by_one is None else None
-    last_block = at.work.tiling.last_block
+    first_handover = at.work.tiling.first_handover
     handovers: list[Handover] = []
     for made in _firings(at, by_itself=one_by_one is None):
         nodes = [at.nodes.element(len(handovers) + index) for index in range(made.drained.shape[0])]
@@ -76,7 +76,7 @@ def elements(
                 one_by_one.hand_entries(node, unit[mine], given_by[mine], taken_by[mine])
             elif chunks is not None:
                 chunks.hand(node, len(handovers), job_firing[index], drained[index])
-            handovers.append(Handover(node=node, firings=drained[index, last_block:]))
+            handovers.append(Handover(node=node, firings=drained[index, first_handover:]))
     return handovers, decoding
 
 

@@ -70,7 +70,7 @@ def lockstep(
         decoding.hand_chunks(user, chunks)
     else:
         decoding.hand_steps(node, job_firing, user.active)
-    return Handover(node=node, firings=last[work.tiling.last_block :]), decoding
+    return Handover(node=node, firings=last[work.tiling.first_handover :]), decoding
 
 
 def _spread(machine: Machine, work: LayerWork) -> int:

@@ -22,6 +22,8 @@ class LoopOrder(Config):
     """Output pixels for which a part's weights are fetched once; whole tiles."""
     column_blocks: Positive | None = None
     """Blocks of columns, cut along the input channels, of which each stays while all tiles of a band go by."""
+    partial_sums: Literal["accumulators", "sram", "dram"] | None = None
+    """Where sums wait between blocks of columns: in the accumulators, the activation SRAM or DRAM."""
     outermost: Literal["parts", "bands"] | None = None
     """Which loop is outermost: parts of rows (weights stay) or bands of pixels (inputs stay)."""
 

@@ -6,12 +6,14 @@ from dchw.compression.compressed import CompressedLayer
 from dchw.formats import Need, PackedLayer, StorageFormat, storage_format
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import Placement
-from dchw.mapping.search import Demand
+from dchw.mapping.crossing_tensors import InputSource
+from dchw.mapping.orders import Demand
 from dchw.mapping.tiling import groups_side_by_side
 from dchw.quantities import ceil_div
+from dchw.vocabulary import Stream
 
 
-def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, batch: int, input_bytes: int) -> Demand:
+def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, batch: int, source: InputSource) -> Demand:
     """The demand of a whole layer; cycles are estimates that order choices of equal traffic."""
     form, geometry = storage_format(packed.storage), layer.geometry
     array, sram = machine.pe_array, machine.activation_sram
@@ -34,20 +36,33 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
             work += array.dense_fill
         if coded and not decoded:
             work = max(work, entries_a_row * rows / machine.huffman.units)
-        drain = array.drain_cycles(ceil_div(rows, array.elements), pixels)
-        return max(work, broadcast * groups * feed) + drain
+        return max(work, broadcast * groups * feed) + drain(rows, pixels)
 
+    def drain(rows: int, pixels: int) -> float:
+        return float(array.drain_cycles(ceil_div(rows, array.elements), pixels))
+
+    def turn(rows: int, pixels: int) -> float:
+        return drain(rows, pixels) + (0 if form.positions else array.dense_fill)
+
+    sizes = packed.packed_bytes
+    shared = {Stream.CODE_TABLES, *({Stream.CODEBOOKS} if Need.CODEBOOK in form.needs else ())}
+    repeated = sum(sizes[stream] for stream in packed.tables if stream in shared)
     return Demand(
         name=layer.name,
         geometry=geometry,
         batch=batch,
         weight_bytes=packed.total_bytes,
-        table_bytes=packed.table_bytes,
+        table_bytes=repeated,
+        row_table_bytes=packed.table_bytes - repeated,
+        chunk_regions=tuple(sizes[stream] for stream in packed.chunk_bytes),
         resident_bytes=_decoded_bytes(packed, form, layer, array.elements) if decoded else packed.total_bytes,
         decoded=decoded,
-        input_bytes=input_bytes,
+        input_bytes=source.fetched_bytes,
+        input_kept=source.kept,
+        held_bytes=source.held_bytes,
         cuttable=not coded,
         cycles=cycles,
+        turn_cycles=turn,
     )
 
 

@@ -14,7 +14,8 @@ from dchw.formats import PackedLayer, Unpacked, storage_format
 from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.machines.units.pe_array import DenseZeros
-from dchw.mapping.search import LoopChoice, LoopSearch, Stays
+from dchw.mapping.orders import LoopChoice, Stays
+from dchw.mapping.search import LoopSearch
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.tiling import Tiling, groups_side_by_side
 from dchw.quantities import ceil_div
@@ -77,6 +78,7 @@ def stage_works(
                 machine,
                 input_span=(0, 0) if there else search.span(choice, first, end, part.groups),
                 input_stays=follows and band_stays,
+                input_blocks=search.input_room(choice) // machine.dma.request_bytes,
                 covered=outputs / (demand.geometry.out_channels * demand.pixels),
             )
         )
@@ -105,6 +107,7 @@ def _layer_work(
     *,
     input_span: tuple[int, int],
     input_stays: bool,
+    input_blocks: int,
     covered: float,
 ) -> LayerWork:
     geometry = part.layer.geometry
@@ -113,6 +116,7 @@ def _layer_work(
         pixels=band[1] - band[0],
         tile=choice.tile,
         blocks=choice.blocks,
+        sums=choice.sums,
     )
     mine = columns[part.groups, :, band[0] : band[1]]
     side_by_side = len(mine) if geometry.groups == 1 else 1
@@ -129,6 +133,7 @@ def _layer_work(
         multiplications=part.layer.nonzeros * tiling.pixels,
         input_span=input_span,
         input_stays=input_stays,
+        input_blocks=input_blocks,
         covered=covered,
         side_by_side=side_by_side,
     )

@@ -8,116 +8,36 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
                 for tile of pixels in the band:              ... while all tiles of the band go by
 
 - A part that fits the weight SRAM is one block: it stays for all tiles of the band, and leaves chunk by chunk with the
-  last of them while the next part follows. One that does not is cut into blocks of columns that fit half of it; sums of
-  all tiles of the band then wait in the accumulators (`dchw.mapping.rooms`).
-- With bands outermost, a band of the input that fits half of the activation SRAM stays for all parts; weights are
-  fetched once a band. With parts outermost, a part stays for all bands, and the input is fetched once a part, unless
-  all of it fits.
+  last of them while the next part follows. One that does not is cut along its input channels, into blocks of columns
+  that fit half of it (`dchw.mapping.rooms`).
+- Between the blocks the sums of all tiles of the band wait: in the accumulators if they are enough, otherwise as
+  *partial sums* of the accumulators' width in the activation SRAM, where they take room from the input, or in DRAM. The
+  vector unit adds to each tile's sums what the blocks before gave (`dchw.lowering.broadcast`).
+- With bands outermost, a band of the input that fits its room stays for all parts; weights are fetched once a band.
+  With parts outermost, a part stays for all bands, and the input is fetched once a part, unless all of it fits. What
+  streams needs little room, and what stays is not fetched ahead: it may take all that tensors and sums leave.
 - Parts of a layer with groups of channels read the channels of their own groups. Groups of fewer rows than elements are
   worked side by side, and a queue holds the pixels of all rows of its element (`dchw.machines.units.pe_array`).
 - An input that the layer before left on the chip costs nothing. Bands of a convolution overlap by the rows that its
   kernel reaches over; the overlap is fetched again.
 
-Among all of these the one with the fewest DRAM bytes is taken, among equals the one with the fewest cycles.
+Among all of these the one with the fewest DRAM bytes is taken, among equals the one with the fewest cycles. Bytes are
+whole bursts, as they cross.
 `simple_choice` is the order to beat: all rows that fit the weight SRAM, tiles as wide as the array takes them,
 and weights again for every tile where they do not fit.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
 
-from dchw.graph.geometry import Geometry
 from dchw.machines.loop_order import order_for
 from dchw.machines.machine import Machine
-from dchw.mapping.rooms import block_room, resident_room
-from dchw.mapping.tiling import groups_side_by_side
+from dchw.mapping.inputs import InputRows
+from dchw.mapping.orders import Cost, Demand, Explanation, LoopChoice, Stays
+from dchw.mapping.rooms import behind_blocks, block_room, input_blocks, resident_room, table_room
+from dchw.mapping.tiling import Sums, groups_side_by_side
 from dchw.quantities import DchwError, ceil_div
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demand:
-    """What one layer asks of a machine in one storage format."""
-
-    name: str
-    geometry: Geometry
-    batch: int
-    weight_bytes: int
-    """All weight regions of the layer as packed, tables included."""
-    table_bytes: int
-    """Of these, what every part of rows needs again: codebooks and code tables."""
-    resident_bytes: int
-    """What all weights take in the weight SRAM where they stay."""
-    decoded: bool
-    """Whether they lie there decoded, at fixed width."""
-    input_bytes: int
-    """The input tensor; 0 where it is on the chip already."""
-    cuttable: bool
-    """Whether the array can take the columns in blocks; weights that decode units feed are worked whole."""
-    cycles: Callable[[int, int], float]
-    """Cycles of the array for (rows of a part, pixels of a tile): one tile over all columns."""
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels of the whole batch."""
-        return self.geometry.output_pixels * self.batch
-
-
-class Stays(Enum):
-    """What of a layer's input stays on the chip for the stages behind."""
-
-    NOTHING = "nothing"
-    BAND = "band"
-    WHOLE = "whole"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopChoice:
-    """One order of a layer's loops."""
-
-    part_rows: int
-    """Rows of a part; the last one may hold fewer."""
-    tile: int
-    """Pixels the array works at a time."""
-    band_tiles: int
-    """Tiles of a band."""
-    blocks: int
-    """Blocks of columns of a part."""
-    bands_outermost: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a choice costs."""
-
-    weight_bytes: int
-    input_bytes: int
-    cycles: float
-
-    @property
-    def key(self) -> tuple[int, float]:
-        """Fewest DRAM bytes, then fewest cycles."""
-        return self.weight_bytes + self.input_bytes, self.cycles
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What was chosen for a layer, and what else it could have cost in DRAM bytes of weights and inputs."""
-
-    layer: str
-    choice: LoopChoice
-    cost: Cost
-    simple: Cost
-    """Cost of `LoopSearch.simple`."""
-    least_bytes: int
-    """Everything once: no order can read less."""
-    considered: int
-    """Orders that the buffers allow."""
-    given: tuple[str, ...] = ()
-    """What of the choice was fixed by hand (`dchw.machines.loop_order.LoopOrder`)."""
 
 
 class LoopSearch:
@@ -129,10 +49,15 @@ class LoopSearch:
         self._array = machine.pe_array
         self._weight_room = resident_room(machine, decoded=demand.decoded)
         self._block_room = block_room(machine)
-        # an eighth is for tensors that are read behind the layer
-        self._input_room = machine.activation_sram.size_bytes // 2 * 7 // 8
-        self._value_bits = machine.formats.activations.bits
+        self._table_room = table_room(machine, decoded=demand.decoded)
+        self._request = machine.dma.request_bytes
+        self._room = input_blocks(machine, demand.held_bytes) * self._request
+        self._least_room = max(behind_blocks(machine) * self._request, demand.input_bytes if demand.input_kept else 0)
+        self._sum_bits = machine.formats.accumulators.bits
+        self._burst = machine.dram.burst_bytes
         self._bus = machine.dram.peak_bytes_per_cycle(machine.clock_hz)
+        self._vector = machine.vector.values_per_cycle
+        self._rows = InputRows(demand, machine.formats.activations.bits)
         geometry = demand.geometry
         # a part holds whole groups, or whole rows of all elements
         self._unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else self._array.elements
@@ -143,17 +68,18 @@ class LoopSearch:
         return self.explain().choice
 
     def explain(self) -> Explanation:
-        """The best order beside the simple one and the least that any order must read."""
+        """The best order beside the simple one and the least that any order must move."""
         found = [(self.cost(choice), choice) for choice in self.choices()]
         if not found:
             raise self._nothing_fits()
         cost, choice = min(found, key=lambda pair: (*pair[0].key, -pair[1].part_rows, pair[1].blocks, -pair[1].tile))
+        rows = self.demand.geometry.out_channels
         return Explanation(
             layer=self.demand.name,
             choice=choice,
             cost=cost,
             simple=self.cost(self.simple()),
-            least_bytes=self.demand.weight_bytes + self.demand.input_bytes,
+            least_bytes=self._weights(rows) + self._whole_bursts(self._rows.read),
             considered=len(found),
             given=tuple(self._given.given),
         )
@@ -180,31 +106,41 @@ class LoopSearch:
             for tile in self._allowed_tiles(rows):
                 tiles = ceil_div(pixels, tile)
                 for band in self._bands(tile, tiles):
-                    blocks = self._blocks(rows, tile, band)
-                    if blocks is None:
-                        continue
-                    for bands_outermost in self._orders(rows, band >= tiles):
-                        choice = LoopChoice(
-                            part_rows=rows, tile=tile, band_tiles=band, blocks=blocks, bands_outermost=bands_outermost
-                        )
-                        if band < tiles and not bands_outermost and self._stays(choice) and not self._given.given:
-                            continue  # what stays for a band stays for the next: one band
-                        yield choice
+                    for blocks, sums in self._cuts(rows, min(band * tile, pixels), one_tile=band == 1):
+                        stays = blocks == 1 and self._part_bytes(rows) <= self._weight_room
+                        for bands_outermost in self._orders(rows, band >= tiles):
+                            if band < tiles and not bands_outermost and stays and not self._given.given:
+                                continue  # what stays for a band stays for the next: one band
+                            yield LoopChoice(
+                                part_rows=rows,
+                                tile=tile,
+                                band_tiles=band,
+                                blocks=blocks,
+                                sums=sums,
+                                bands_outermost=bands_outermost,
+                            )
 
     def cost(self, choice: LoopChoice) -> Cost:
-        """DRAM bytes of weights and inputs, and cycles, of one order."""
-        demand = self.demand
-        parts = ceil_div(demand.geometry.out_channels, choice.part_rows)
+        """DRAM bytes of weights, inputs and sums, and cycles, of one order."""
+        demand, blocks = self.demand, choice.blocks
+        rows, pixels = demand.geometry.out_channels, demand.pixels
+        parts, rest = divmod(rows, choice.part_rows)
         bands = self.bands(choice)
-        fetches = len(bands)
-        weights = (demand.weight_bytes + (parts - 1) * demand.table_bytes) * fetches
-        array = 0.0
-        for first, end in bands:
-            whole, rest = divmod(end - first, choice.tile)
-            array += whole * demand.cycles(choice.part_rows, choice.tile)
-            array += demand.cycles(choice.part_rows, rest) if rest else 0.0
-        inputs = self._input_bytes(choice, parts, bands)
-        return Cost(weight_bytes=weights, input_bytes=inputs, cycles=max(parts * array, (weights + inputs) / self._bus))
+        weights = parts * self._weights(choice.part_rows) + (self._weights(rest) if rest else 0)
+        array = sum(count * self._band_cycles(choice, size) for size, count in self._band_sizes(choice))
+        sums = self._dram_sums(choice, parts, rest) if choice.sums is Sums.DRAM else 0
+        cost = Cost(
+            weight_bytes=weights * len(bands),
+            input_bytes=self._input_bytes(choice, parts + (rest > 0), bands),
+            sum_bytes=sums,
+            cycles=0.0,
+        )
+        turns = 2 * blocks - 1 if choice.sums is not Sums.ACCUMULATORS else 1
+        vector = rows * pixels * turns / self._vector
+        cycles = max((parts + (rest > 0)) * array, vector, cost.dram_bytes / self._bus)
+        return Cost(
+            weight_bytes=cost.weight_bytes, input_bytes=cost.input_bytes, sum_bytes=cost.sum_bytes, cycles=cycles
+        )
 
     def bands(self, choice: LoopChoice) -> list[tuple[int, int]]:
         """(first pixel, end) of every band."""
@@ -213,32 +149,26 @@ class LoopSearch:
 
     def band_bytes(self, first: int, end: int) -> int:
         """Bytes of the input that pixels ``first`` to ``end`` read: whole input rows, the kernel's reach included."""
-        geometry, pixels = self.demand.geometry, self.demand.geometry.output_pixels
-        if self.demand.input_bytes == 0 or end - first >= self.demand.pixels:
-            return self.demand.input_bytes
-        row_bytes = math.prod(geometry.in_size[1:]) * geometry.in_channels * self._value_bits // 8
-        row_pixels = math.prod(geometry.out_size[1:])
-        reach = (geometry.kernel[0] - 1) * geometry.dilation[0] + 1
-        total = 0
-        for image in range(first // pixels, ceil_div(end, pixels)):
-            low = max(first - image * pixels, 0) // row_pixels
-            high = (min(end - image * pixels, pixels) - 1) // row_pixels
-            top = max(low * geometry.stride[0] - geometry.padding[0], 0)
-            bottom = min(high * geometry.stride[0] - geometry.padding[0] + reach, geometry.in_size[0])
-            total += max(bottom - top, 0) * row_bytes
-        return min(total, self.demand.input_bytes)
+        return self._rows.of(first, end)
 
-    def _stays(self, choice: LoopChoice) -> bool:
-        return choice.blocks == 1 and self._part_bytes(choice.part_rows) <= self._weight_room
+    def input_room(self, choice: LoopChoice) -> int:
+        """Bytes of the activation SRAM for the input: what tensors and waiting sums leave."""
+        if choice.sums is not Sums.SRAM:
+            return self._room
+        pixels = min(choice.band_tiles * choice.tile, self.demand.pixels)
+        return (self._room - self._sum_bytes(choice.part_rows, pixels)) // self._request * self._request
 
     def input_stays(self, choice: LoopChoice) -> Stays:
         """How much of the input stays on the chip once it is fetched."""
         if choice.part_rows >= self.demand.geometry.out_channels or self.demand.geometry.groups > 1:
             return Stays.NOTHING  # nothing reads it again
-        if self.demand.input_bytes <= self._input_room:
+        room = self.input_room(choice)
+        if self.demand.input_bytes <= room:
             return Stays.WHOLE
+        if not choice.bands_outermost:
+            return Stays.NOTHING
         largest = max(self.band_bytes(*band) for band in self.bands(choice))
-        return Stays.BAND if choice.bands_outermost and largest <= self._input_room else Stays.NOTHING
+        return Stays.BAND if largest <= room else Stays.NOTHING
 
     def span(self, choice: LoopChoice, first: int, end: int, groups: slice) -> tuple[int, int]:
         """(first byte, bytes) of the input fetched for a band when it is not there; ``groups`` of a part are read."""
@@ -257,17 +187,94 @@ class LoopSearch:
 
     def _input_bytes(self, choice: LoopChoice, parts: int, bands: list[tuple[int, int]]) -> int:
         whole, stays = self.demand.input_bytes, self.input_stays(choice)
+        if stays is Stays.WHOLE or whole == 0:
+            return self._whole_bursts(whole)
         if stays is Stays.BAND:
-            return sum(self.band_bytes(*band) for band in bands)
-        if self.demand.geometry.groups > 1:
-            return whole
-        return whole if stays is Stays.WHOLE else whole * parts
+            return sum(self._whole_bursts(self.band_bytes(*band)) for band in bands)
+        grouped = self.demand.geometry.groups > 1
+        pieces = parts * len(bands)
+        # every stage fetches its share, in whole bursts
+        share = ceil_div(whole, pieces if grouped else len(bands))
+        return self._whole_bursts(share) * pieces
+
+    def _weights(self, rows: int) -> int:
+        """Bytes of whole bursts that fetch a part of so many rows once."""
+        demand, of = self.demand, self.demand.geometry.out_channels
+        plain = demand.weight_bytes - demand.table_bytes - demand.row_table_bytes
+        tables = demand.table_bytes + ceil_div(demand.row_table_bytes * rows, of)
+        regions = demand.chunk_regions or (plain,)
+        return self._whole_bursts(tables) + sum(self._whole_bursts(ceil_div(size * rows, of)) for size in regions)
+
+    def _whole_bursts(self, size: int) -> int:
+        return ceil_div(size, self._burst) * self._burst
+
+    def _band_sizes(self, choice: LoopChoice) -> list[tuple[int, int]]:
+        """(pixels, bands of so many): all of one size but the last."""
+        count, rest = divmod(self.demand.pixels, choice.band_tiles * choice.tile)
+        return [(choice.band_tiles * choice.tile, count), (rest, 1)] if rest else [(self.demand.pixels // count, count)]
+
+    def _band_cycles(self, choice: LoopChoice, pixels: int) -> float:
+        """Cycles of the array for one part and a band of so many pixels."""
+        demand, again = self.demand, choice.blocks - 1
+        total = 0.0
+        for size, count in ((choice.tile, pixels // choice.tile), (pixels % choice.tile, 1)):
+            if size and count:
+                one = demand.cycles(choice.part_rows, size) + again * demand.turn_cycles(choice.part_rows, size)
+                total += count * one
+        return total
+
+    def _sum_bytes(self, rows: int, pixels: int) -> int:
+        return ceil_div(rows * pixels * self._sum_bits, 8)
+
+    def _dram_sums(self, choice: LoopChoice, parts: int, rest: int) -> int:
+        """Partial sums written and read again, tile by tile in whole bursts."""
+        total = 0
+        for size, count in self._band_sizes(choice):
+            for tile, tiles in ((choice.tile, size // choice.tile), (size % choice.tile, 1)):
+                if tile and tiles:
+                    one = parts * self._whole_bursts(self._sum_bytes(choice.part_rows, tile))
+                    one += self._whole_bursts(self._sum_bytes(rest, tile))
+                    total += count * tiles * one
+        return 2 * (choice.blocks - 1) * total
 
     def _parts(self) -> list[int]:
         rows, given = self.demand.geometry.out_channels, self._given.part_rows
         if given is not None:
             return [min(given, rows)] if given >= rows or given % self._unit == 0 else []
-        return [min(steps * self._unit, rows) for steps in _shares(self._steps)]
+        sizes = [min(steps * self._unit, rows) for steps in _shares(self._steps)]
+        return [size for size in sizes if self._tables_fit(size)]
+
+    def _tables_fit(self, rows: int) -> bool:
+        demand = self.demand
+        tables = demand.table_bytes + ceil_div(demand.row_table_bytes * rows, demand.geometry.out_channels)
+        return tables <= self._table_room
+
+    def _cuts(self, rows: int, pixels: int, *, one_tile: bool) -> Iterator[tuple[int, Sums]]:
+        """(blocks of columns of a part, where the sums of a band of so many pixels wait), all that is worth trying."""
+        size, given = self._part_bytes(rows), self._given.column_blocks
+        wanted = None if self._given.partial_sums is None else Sums(self._given.partial_sums)
+        if given in (None, 1) and (size <= self._weight_room or one_tile):
+            if wanted in (None, Sums.ACCUMULATORS):
+                yield 1, Sums.ACCUMULATORS
+            if wanted is None or given == 1:
+                return
+        columns = self.demand.geometry.columns
+        blocks = max(ceil_div(size, self._block_room), 2) if given is None else given
+        if not self.demand.cuttable or not ceil_div(size, self._block_room) <= blocks <= columns:
+            return
+        allowed = []
+        if ceil_div(rows, self._array.elements) * pixels <= self._array.accumulators:
+            allowed.append(Sums.ACCUMULATORS)
+        if self.demand.geometry.groups == 1:  # a column of one group adds to no sum of another
+            if self._sum_bytes(rows, pixels) <= self._room - self._least_room:
+                allowed.append(Sums.SRAM)
+            allowed.append(Sums.DRAM)
+        if wanted is not None:
+            allowed = [sums for sums in allowed if sums is wanted]
+        elif Sums.ACCUMULATORS in allowed:
+            allowed = [Sums.ACCUMULATORS]  # nothing is moved for sums that wait where they were made
+        for sums in allowed:
+            yield blocks, sums
 
     def _bands(self, tile: int, tiles: int) -> list[int]:
         """Tiles of a band."""
@@ -306,17 +313,6 @@ class LoopSearch:
         demand = self.demand
         tables = 0 if demand.decoded else demand.table_bytes
         return tables + ceil_div((demand.resident_bytes - tables) * rows, demand.geometry.out_channels)
-
-    def _blocks(self, rows: int, tile: int, band_tiles: int) -> int | None:
-        """Blocks of columns in which a part is worked; None where the band's sums do not fit the accumulators."""
-        size, given = self._part_bytes(rows), self._given.column_blocks
-        if given in (None, 1) and (size <= self._weight_room or band_tiles == 1):
-            return 1
-        pixels = min(band_tiles * tile, self.demand.pixels)
-        if not self.demand.cuttable or ceil_div(rows, self._array.elements) * pixels > self._array.accumulators:
-            return None
-        least = ceil_div(size, self._block_room)
-        return least if given is None else given if least <= given <= self.demand.geometry.columns else None
 
     def _nothing_fits(self) -> DchwError:
         if not self._given.given:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +15,10 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Network, OperationKind
 from dchw.graph.operations import ROUTING
 from dchw.machines.machine import Machine
-from dchw.mapping.crossing_tensors import plan_tensors
-from dchw.mapping.tiling import Tiling
+from dchw.mapping.crossing_tensors import TensorPlanner
+from dchw.mapping.rooms import tensor_room
+from dchw.mapping.tiling import Sums, Tiling
+from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 
 
@@ -40,6 +42,8 @@ class LayerWork:
     """(first byte, bytes) of the layer's input that are fetched for this stage where the input lies in DRAM."""
     input_stays: bool
     """Whether the stage behind this one reads the same part of the input again."""
+    input_blocks: int
+    """Requests' worth of the activation SRAM that the layer's input may take."""
     covered: float
     """Share of the layer's outputs that are done with this stage."""
     side_by_side: int = 1
@@ -117,6 +121,26 @@ class LayerWork:
         """Values the layer gives, over the whole batch."""
         return self.geometry.out_channels * self.tiling.pixels
 
+    @property
+    def progress(self) -> npt.NDArray[np.float64]:
+        """float64[passes]: share of the stage's broadcasts that are made when each pass ends."""
+        made = np.cumsum(1 + np.count_nonzero(self.activity, axis=1))
+        return np.asarray(made / made[-1], dtype=np.float64)
+
+    @property
+    def handed_sums(self) -> int:
+        """Sums that elements hand over, those that are not complete included."""
+        return self.output_values * (1 + self.partial_turns)
+
+    @property
+    def partial_turns(self) -> int:
+        """How often the sums of a tile leave the elements before they are complete, and come back."""
+        return 0 if self.tiling.sums is Sums.ACCUMULATORS else self.tiling.blocks - 1
+
+    def sum_bytes(self, tile: int, sum_bits: int) -> int:
+        """Bytes of a tile's partial sums."""
+        return ceil_div(self.geometry.out_channels * self.tiling.pixels_in(tile) * sum_bits, 8)
+
 
 def distinct_parts(works: Iterable[LayerWork]) -> list[LayerWork]:
     """One work for every part of rows: bands of pixels share their packed weights."""
@@ -140,6 +164,9 @@ class Stage:
     """Tensors, or this stage's share of them, written to DRAM and their bytes."""
     load_from: Mapping[str, int] = field(default_factory=dict)
     """First byte of a load within its tensor, where that is not 0."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Tensors that lie in the activation SRAM whole meanwhile and their bytes; not the layer's input while it comes
+    from DRAM, which is held in its own room."""
     completes: bool
     """Whether the layer is complete with this stage; False for all but the last of a layer cut into rows."""
 
@@ -159,13 +186,15 @@ def group_stages(
     values: Mapping[str, FloatArray],
     machine: Machine,
     parameter_bytes: Mapping[str, int],
+    released: Collection[str] = (),
 ) -> tuple[Stage, ...]:
     """The stages of every layer in order, each with the tensors, or its share of them, that it moves.
 
-    ``parameter_bytes``: what operations read of parameters of their own, once, as they are worked.
+    ``parameter_bytes``: what operations read of parameters of their own, once, as they are worked; ``released``: layers
+    with which no tensor begins to stay (`dchw.mapping.crossing_tensors`).
     """
     sizes = tensor_bytes(graph, values, machine)
-    plan = plan_tensors(graph, list(works), sizes, machine.activation_sram.size_bytes)
+    plan = TensorPlanner(graph, list(works), sizes, tensor_room(machine), released).plan()
     loads = [dict(tensors) for tensors in plan.loads]
     for name, size in parameter_bytes.items():
         loads[plan.stage_of[name]][f"{name} (parameters)"] = size
@@ -193,6 +222,7 @@ def group_stages(
                     loads=mine,
                     load_from=load_from,
                     stores={tensor: _share(size, done, work.covered) for tensor, size in plan.stores[index].items()},
+                    held={t: s for t, s in plan.held[index].items() if t != inputs[name] or not spans},
                     completes=last,
                 )
             )

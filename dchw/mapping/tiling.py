@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from dchw.graph.geometry import Geometry
 from dchw.machines.units.pe_array import PeArray
 from dchw.quantities import DchwError, ceil_div
 
 
+class Sums(StrEnum):
+    """Where the sums of tiles wait from one block of columns to the next."""
+
+    ACCUMULATORS = "accumulators"
+    SRAM = "sram"  # the activation SRAM, as wide as accumulators are
+    DRAM = "dram"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
     """Passes of one stage: each works a tile of output pixels over a block of columns.
 
-    Block by block, all tiles go by; the passes of the last block complete their tile and hand the sums over.
+    Block by block, all tiles go by; the passes of the last block complete their tile and hand the sums over. Where sums
+    do not wait in the accumulators, every pass hands over what it has: partial sums, to which the next block's are
+    added.
     """
 
     rows: int
@@ -23,8 +34,9 @@ class Tiling:
     tile: int
     """Pixels of a pass; the last tile may hold fewer."""
     blocks: int = 1
-    """Blocks of columns. With one, a tile's sums leave the accumulators before the next tile begins; with more, the
-    sums of all tiles wait in the accumulators."""
+    """Blocks of columns. With one, a tile's sums leave the accumulators before the next tile begins."""
+    sums: Sums = Sums.ACCUMULATORS
+    """Where the sums of all tiles wait between blocks, where there are several."""
 
     @property
     def tiles(self) -> int:
@@ -40,6 +52,11 @@ class Tiling:
     def last_block(self) -> int:
         """The first pass that completes its tile; all after it do as well."""
         return self.tiles * (self.blocks - 1)
+
+    @property
+    def first_handover(self) -> int:
+        """The first pass that hands sums over, complete or not; all after it do as well."""
+        return self.last_block if self.sums is Sums.ACCUMULATORS else 0
 
     def pixels_in(self, index: int) -> int:
         """Pixels of one pass."""

@@ -26,6 +26,7 @@ from dchw.machines.units.unit import Unit
 from dchw.machines.units.vector import Vector
 from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork, Stage
+from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload
 from dchw.program.outline import Outline, outline_of
 from dchw.program.program import Program
@@ -92,7 +93,7 @@ def _requests(workload: Workload, program: Outline, implied: Counter[Key]) -> No
         for index in np.flatnonzero(asked):
             layer, kind = program.layers[index // kinds], STREAMS[index % kinds]
             implied[layer, dma, Event.DMA_REQUEST, kind] += int(asked[index])
-            if kind in (Stream.ACTIVATIONS, Stream.OUTPUTS):
+            if kind in (Stream.ACTIVATIONS, Stream.PARTIAL_SUMS, Stream.OUTPUTS):
                 continue  # counted with the activation SRAM
             if workload.decodes_at_load:
                 implied[layer, dma, Event.SRAM_WRITE, kind] += int(filled[index])
@@ -136,7 +137,20 @@ class _Implied:
         self._add(sram, Event.SRAM_WRITE, sram.words(work.output_values * bits), Stream.OUTPUTS)
         for size in stage.stores.values():
             self._add(sram, Event.SRAM_READ, sram.words(size * 8), Stream.OUTPUTS)
-        self._add(machine.vector, Event.VECTOR_OPERATION, work.output_values + stage.vector_values)
+        self._partial_sums()
+        values = work.handed_sums + work.partial_turns * work.output_values + stage.vector_values
+        self._add(machine.vector, Event.VECTOR_OPERATION, values)
+
+    def _partial_sums(self) -> None:
+        """Through the activation SRAM from one block of columns to the next; twice where they wait in DRAM."""
+        machine, work = self._machine, self._work
+        bits = work.geometry.out_channels * machine.formats.accumulators.bits
+        whole, rest = divmod(work.tiling.pixels, work.tiling.tile)
+        sram = machine.activation_sram
+        words = whole * sram.words(work.tiling.tile * bits) + sram.words(rest * bits)
+        times = work.partial_turns * (2 if work.tiling.sums is Sums.DRAM else 1)
+        self._add(sram, Event.SRAM_WRITE, words * times, Stream.PARTIAL_SUMS)
+        self._add(sram, Event.SRAM_READ, words * times, Stream.PARTIAL_SUMS)
 
     def _multiply(self) -> int:
         """Entries or weights that reach a multiplier."""
@@ -150,7 +164,7 @@ class _Implied:
         for event in (Event.QUEUE_WRITE, Event.QUEUE_READ):
             self._add(array, event, self._groups * work.queues(array.elements), Stream.ACTIVATIONS)
         self._add(array, Event.MAC, products + self._stage.product_macs)
-        self._add(array, Event.ACCUMULATOR_ACCESS, products + work.output_values)
+        self._add(array, Event.ACCUMULATOR_ACCESS, products + work.handed_sums)
         return int(used)
 
     def _transfers(self, used: int) -> None:
@@ -162,7 +176,7 @@ class _Implied:
         self._add(array, Event.BROADCAST_TAKE, words * taken, Stream.ACTIVATIONS)
         if array.weights_cross(machine.setting(work.form.needs, work.form.positions)):
             self._add(array, Event.ARRAY_TRANSFER, used * work.entry_bits, work.form.values)
-        self._add(array, Event.ARRAY_TRANSFER, work.output_values * machine.formats.accumulators.bits, Stream.OUTPUTS)
+        self._add(array, Event.ARRAY_TRANSFER, work.handed_sums * machine.formats.accumulators.bits, Stream.OUTPUTS)
 
     def _weights(self, used: int) -> None:
         """From the SRAM to the multipliers, through what the format needs; ``used`` entries or weights in all."""

@@ -8,7 +8,7 @@ import pytest
 import dchw
 from dchw.compression.compressed import CompressedNetwork
 from dchw.formats import STORAGE_FORMATS
-from dchw.mapping import workload as mapping
+from dchw.mapping import layer as mapping
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import map_network
 from tests.mapping.layers import convolution, fully_connected, small_machine

@@ -18,7 +18,7 @@ from dchw.formats import STORAGE_FORMATS, Need
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.lowering.lower import lower
-from dchw.mapping import workload as mapping
+from dchw.mapping import layer as mapping
 from dchw.mapping.workload import map_network
 from dchw.quantities import DchwError, FileFormatError, SimulationError
 from dchw.run.conservation import check_conservation

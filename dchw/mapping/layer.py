@@ -1,0 +1,165 @@
+"""What a machine does for one layer: packing and decoding its weights, its order of loops, and what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from dchw.compression.compressed import CompressedLayer
+from dchw.formats import PackedLayer, PackShape, pack, storage_format, unpack, weight_matrix
+from dchw.graph import forward
+from dchw.graph.geometry import Geometry
+from dchw.graph.network import FloatArray, Operation
+from dchw.graph.operations import CONVOLUTIONS
+from dchw.graph.recurrent import steps
+from dchw.graph.sliding_windows import patches
+from dchw.machines.machine import Machine
+from dchw.mapping.arithmetic import Arithmetic, as_bytes, products
+from dchw.mapping.crossing_tensors import InputSource
+from dchw.mapping.demand import demand_of
+from dchw.mapping.given import VALUE_BITS
+from dchw.mapping.orders import Explanation
+from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
+from dchw.mapping.passing import ForwardPass
+from dchw.mapping.rooms import input_blocks
+from dchw.mapping.search import LoopSearch
+from dchw.mapping.stages import LayerWork
+from dchw.mapping.tiling import step_tiling
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layers:
+    """Works the layers of a network, each by itself, on one machine in one storage format."""
+
+    machine: Machine
+    """With the arithmetic of the storage format (`Machine.working`)."""
+    storage: str
+    shape: PackShape
+    batch: int
+    arithmetic: Arithmetic
+    passing: ForwardPass
+
+    def run(
+        self, layer: CompressedLayer, op: Operation, inputs: Sequence[FloatArray], source: InputSource
+    ) -> tuple[list[LayerWork], FloatArray | None, Explanation | None, bool]:
+        """Its parts of rows and bands of pixels in the order that was searched, and what it gives.
+
+        No part where there is nothing to fetch and nothing to multiply; None for values that are not computed, and
+        where no order was searched. The last is whether the layer asks for the room of tensors that would begin to
+        stay with it (`InputSource.released`).
+        """
+        machine = self.machine
+        packed = self._packed(as_worked(layer, machine.pe_array.elements))
+        if not layer.nonzeros and packed.entries == 0:
+            # the operations behind it read its biases
+            return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs), None, False
+        if layer.sequential:
+            return (*self._steps(layer, op, inputs, packed, source), None, False)
+        x = inputs[0]
+        if self._bytes:
+            x = self.passing.value(f"{op.name} as int8", (x,), partial(as_bytes, x))
+        columns = _columns(x, layer.geometry, op)
+        search, explanation, released = self._search(layer, packed, source)
+        choice = explanation.choice
+        parts = []
+        for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
+            regions = packed if choice.part_rows >= layer.geometry.out_channels else self._packed(part)
+            parts.append(Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
+        works = stage_works(parts, columns, search, choice, machine)
+        if self.arithmetic is Arithmetic.NONE:
+            return works, None, explanation, released
+        matrices = [weight_matrix(part.weights) for part in parts]
+        matrix = matrices[0] if len(parts) == 1 else np.concatenate(matrices)
+        bias = None if parts[0].weights.bias is None else np.concatenate([part.weights.bias for part in parts])
+
+        def multiply() -> FloatArray:
+            out = products(matrix, bias, columns, layer.geometry.groups, self.arithmetic)
+            return _shaped(out, op, x, layer.geometry)
+
+        out = self.passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
+        return works, out, explanation, released
+
+    def _search(
+        self, layer: CompressedLayer, packed: PackedLayer, source: InputSource
+    ) -> tuple[LoopSearch, Explanation, bool]:
+        """The order of loops, in what tensors leave free or, where that moves less in all, in what they would take."""
+        search = LoopSearch(demand_of(layer, packed, self.machine, self.batch, source), self.machine)
+        found = search.explain()
+        if source.released is None or found.cost.dram_bytes <= found.least_bytes + source.crossing_bytes:
+            return search, found, False
+        roomy = LoopSearch(demand_of(layer, packed, self.machine, self.batch, source.released), self.machine)
+        other = roomy.explain()
+        # bytes are saved, and time is not given up by a larger share than they are
+        before, after = found.cost.dram_bytes, other.cost.dram_bytes + source.crossing_bytes
+        if after < before and other.cost.cycles * after <= found.cost.cycles * before:
+            return roomy, other, True
+        return search, found, False
+
+    def _packed(self, layer: CompressedLayer) -> PackedLayer:
+        return pack(layer, self.storage, self.shape, value_bits=VALUE_BITS)
+
+    @property
+    def _bytes(self) -> bool:
+        """Whether inputs of layers are rounded to int8: bytes are multiplied with bytes, and values are computed."""
+        form = storage_format(self.storage)
+        return form.integers and self.machine.formats.is_int8 and self.arithmetic is Arithmetic.FLOAT32
+
+    def _steps(
+        self,
+        layer: CompressedLayer,
+        op: Operation,
+        inputs: Sequence[FloatArray],
+        packed: PackedLayer,
+        source: InputSource,
+    ) -> tuple[list[LayerWork], FloatArray | None]:
+        """A recurrent layer: every step is a pass that reads all weights and multiplies the state before the step."""
+        weights = unpack(packed)
+        as_held = as_bytes if self._bytes else np.asarray
+        if self.arithmetic is Arithmetic.NONE:
+            states = np.zeros((self.batch, layer.geometry.output_pixels, layer.geometry.in_channels), np.float32)
+            states[:, :, ::2] = 1.0
+            out = None
+        else:
+
+            def product(matrix: FloatArray, bias: FloatArray | None, h: FloatArray) -> FloatArray:
+                return products(matrix, bias, np.ascontiguousarray(as_held(h).T)[None], 1, self.arithmetic).T
+
+            projection = op.attributes.get("projection_weight")
+            project = None if projection is None else partial(product, projection, None)
+            out, states = steps(op.attributes, inputs, partial(product, weight_matrix(weights), weights.bias), project)
+        columns = np.ascontiguousarray(states.transpose(2, 1, 0)).reshape(layer.geometry.in_channels, -1)
+        tiling = step_tiling(layer.name, layer.geometry, self.batch, self.machine.pe_array)
+        work = LayerWork(
+            name=layer.name,
+            geometry=layer.geometry,
+            packed=packed,
+            weights=weights,
+            tiling=tiling,
+            activity=activity_of(columns, tiling, self.machine, packed),
+            input_nonzeros=int(np.count_nonzero(columns)),
+            multiplications=layer.nonzeros * tiling.pixels,
+            input_span=(0, source.fetched_bytes),
+            input_stays=False,
+            input_blocks=input_blocks(self.machine, source.held_bytes),
+            covered=1.0,
+        )
+        return [work], out
+
+
+def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
+    """float32[groups, columns, pixels]: the batch's output pixels side by side."""
+    if op.kind in CONVOLUTIONS:
+        columns = patches(x, geometry)
+        return np.ascontiguousarray(columns.transpose(1, 2, 0, 3)).reshape(geometry.groups, geometry.columns, -1)
+    return np.ascontiguousarray(x.reshape(-1, geometry.in_channels).T)[None]
+
+
+def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -> FloatArray:
+    if op.kind in CONVOLUTIONS:
+        shaped = out.reshape(geometry.out_channels, x.shape[0], *geometry.out_size).swapaxes(0, 1)
+    else:
+        shaped = out.T.reshape(*x.shape[:-1], geometry.out_channels)
+    return np.ascontiguousarray(shaped)

@@ -1,0 +1,170 @@
+"""Do sums wait between blocks of columns where the order says, are they counted, and do both engines agree?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dchw
+from dchw.engines import reference
+from dchw.engines.difference import first_difference
+from dchw.engines.fast import engine as fast
+from dchw.graph.geometry import Geometry
+from dchw.lowering import broadcast, lower, tensors
+from dchw.mapping.rooms import behind_blocks, input_blocks
+from dchw.mapping.search import LoopSearch
+from dchw.mapping.stages import LayerWork
+from dchw.mapping.tiling import Sums
+from dchw.mapping.workload import map_network
+from dchw.quantities import SimulationError, ceil_div
+from dchw.vocabulary import Event, Stream
+from tests.formulas.layers import convolution, machine_with, timed
+from tests.mapping.test_search import SMALL, demand
+from tests.oracles.mapping import whole
+
+LAYER = Geometry(in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9))
+STORAGES = ["dense-int8", "dense-fp32", "shared", "csr", "palette"]
+
+
+def cut(sums: str, **order: Any) -> Any:
+    """A small machine that works layers in three blocks of columns and tiles of 8 pixels."""
+    given = {"layers": "*", "tile_pixels": 8, "column_blocks": 3, "partial_sums": sums, **order}
+    return machine_with(weight_sram__size_bytes="16 KiB", activation_sram__size_bytes="8 KiB", **SMALL).replace(
+        "mapping", [given]
+    )
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("order", [{"band_pixels": 40}, {"band_pixels": 81, "part_rows": 12}])
+@pytest.mark.parametrize("sums", ["sram", "dram"])
+def test_both_engines_agree_and_outputs_are_those_of_a_layer_worked_whole(
+    storage: str, order: dict[str, int], sums: str
+) -> None:
+    network, target = convolution(LAYER), cut(sums, **order)
+    timing, program, workload = timed(network, target, storage)
+    assert {stage.layer.tiling.sums for stage in workload.stages} == {Sums(sums)}
+    assert first_difference(timing, reference.run(program, record=True), program) is None
+    run = dchw.simulate(network, target, storage)  # every count and every byte is compared with the workload
+    plain = dchw.simulate(network, target.replace("mapping", []), storage)
+    np.testing.assert_array_equal(run.outputs["c"], plain.outputs["c"])
+    assert run.cycles == timing.cycles
+
+
+@pytest.mark.parametrize("sums", ["sram", "dram"])
+def test_sums_are_counted_word_by_word_and_burst_by_burst(sums: str) -> None:
+    target = cut(sums, band_pixels=40)
+    run = dchw.simulate(convolution(LAYER), target, "dense-int8")
+    bits = target.working(dchw.formats.storage_format("dense-int8")).formats.accumulators.bits
+    tiles = 2 * (5 * [8]) + [1]  # bands of 40, 40 and 1 pixels
+    sizes = [24 * pixels * bits // 8 for pixels in tiles]
+    frame = run.streams_frame().set_index("stream")
+    once = sum(whole(size, target.dram.burst_bytes) for size in sizes) if sums == "dram" else 0
+    moved = frame.loc["partial_sums"] if once else None
+    assert once == 0 or (moved["dram_read_bytes"], moved["dram_write_bytes"]) == (2 * once, 2 * once)
+    assert sums == "dram" or "partial_sums" not in frame.index
+    words = 2 * sum(ceil_div(8 * size, target.activation_sram.word_bits) for size in sizes)
+    counted = {
+        count.event: count.count
+        for count in run.counts
+        if count.unit == "activation_sram" and count.stream is Stream.PARTIAL_SUMS
+    }
+    assert counted == dict.fromkeys((Event.SRAM_READ, Event.SRAM_WRITE), words * (2 if once else 1))
+    vector = sum(count.count for count in run.counts if count.event is Event.VECTOR_OPERATION)
+    assert vector == 24 * 81 * (3 + 2)  # handed over in each block, and added to in all but the first
+
+
+def test_a_layer_keeps_sums_in_the_activation_sram_where_that_spares_inputs() -> None:
+    # 512 x 512 x 3 x 3 as fp32 on 28 x 28 pixels: accumulators hold the sums of 64 rows, the SRAM beside them of 128
+    weight = np.random.default_rng(0).standard_normal((512, 512, 3, 3), dtype=np.float32)
+    geometry = Geometry(in_channels=512, out_channels=512, kernel=(3, 3), padding=(1, 1), in_size=(28, 28))
+    network = dchw.compress(dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry}))
+    run = dchw.simulate(network, "phone-lpddr5x", "dense-fp32", arithmetic="none")
+    row = run.mapping_frame().iloc[0]
+    assert (row["partial_sums"], row["part_rows"]) == ("sram", 128)
+    assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(run.dram_read_bytes, rel=0.01)
+    assert run.dram_read_bytes < 13.0e6  # 15.9 MB with sums in accumulators only
+
+
+def test_sums_cross_the_dram_only_where_that_moves_less() -> None:
+    # four rows of 32 KiB in five blocks, 400 pixels: the SRAM holds the sums of a quarter of them, accumulators of less
+    geometry = Geometry(in_channels=512, out_channels=4, in_size=(20, 20))
+    asked = demand(geometry, 8192)
+    sizes = {"weight_sram__size_bytes": "16 KiB", "activation_sram__size_bytes": "2 KiB"}
+    few = {**SMALL, **sizes, "pe_array__accumulators": 16, "pe_array__tile": 16}
+    search = LoopSearch(asked, machine_with(**few))
+    best = search.explain()
+    assert best.choice.sums is Sums.DRAM
+    assert best.cost.sum_bytes == 2 * 4 * 4 * 400 * 4  # written and read between five blocks, 4 rows of 4 bytes
+    others = [search.cost(one).dram_bytes for one in search.choices() if one.sums is not Sums.DRAM]
+    assert best.cost.dram_bytes < min(others)
+    # with accumulators for all of them nothing is written
+    enough = LoopSearch(asked, machine_with(**{**few, "pe_array__accumulators": 400})).explain()
+    assert (enough.choice.sums, enough.cost.sum_bytes) == (Sums.ACCUMULATORS, 0)
+
+
+def test_rooms_of_the_activation_sram_are_booked_once() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(8, 3, 30), (16, 8, 30), (16, 16, 30), (8, 16, 30), (4, 8, 30)]
+    weight = {
+        f"c{i}": rng.standard_normal((out, into, 3, 3), dtype=np.float32) for i, (out, into, _) in enumerate(sizes)
+    }
+    geometry = {
+        f"c{i}": Geometry(in_channels=into, out_channels=out, kernel=(3, 3), padding=(1, 1), in_size=(side, side))
+        for i, (out, into, side) in enumerate(sizes)
+    }
+    network = dchw.compress(dchw.Network.from_arrays("n", weight, geometry=geometry))
+    whole_room = 0
+    for sram in ("8 KiB", "16 KiB", "32 KiB", "64 KiB", "128 KiB"):
+        for storage in ("dense-fp32", "dense-int8", "huffman"):
+            target = machine_with(weight_sram__size_bytes="4 KiB", activation_sram__size_bytes=sram, **SMALL)
+            target = target.replace("pe_array.accumulators", 32)
+            workload = map_network(network, target, storage)
+            request, size = target.dma.request_bytes, target.activation_sram.size_bytes
+            bits = workload.machine.formats.accumulators.bits
+            for stage in workload.stages:
+                work = stage.layer
+                sums = 0
+                if work.tiling.sums is Sums.SRAM:
+                    sums = sum(work.sum_bytes(tile, bits) for tile in range(work.tiling.tiles))
+                streams = (work.input_blocks if stage.layer_input in stage.loads else 0) + 2 * behind_blocks(target)
+                taken = sum(stage.held.values()) + sums + streams * request
+                assert taken <= size, (sram, storage, work.name)
+                whole_room = max(whole_room, taken)
+            dchw.simulate(network, target, storage)
+    assert whole_room > 0
+    assert input_blocks(target) * target.dma.request_bytes < size
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "wrong", "message"),
+    [
+        (tensors, "sum_bytes", lambda at, index: at.work.sum_bytes(index, 16), "partial.sums"),
+        (broadcast, "sum_bytes", lambda at, index: at.work.sum_bytes(index, 16), "sram_write of partial_sums"),
+    ],
+)
+def test_sums_of_half_their_width_are_caught(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, wrong: Any, message: str
+) -> None:
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(SimulationError, match=message):
+        dchw.simulate(convolution(LAYER), cut("dram", band_pixels=40), "dense-int8")
+
+
+def test_a_room_that_is_booked_twice_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that believes in more room than its credits stands still: the program cannot end."""
+    target = machine_with(weight_sram__size_bytes="4 KiB", activation_sram__size_bytes="8 KiB", **SMALL)
+    workload = map_network(convolution(LAYER), target, "dense-fp32")
+    kept = [stage for stage in workload.stages if stage.layer.input_stays]
+    assert kept, "a stage keeps its input"
+    less = [replace(stage, layer=replace(stage.layer, input_blocks=2)) for stage in workload.stages]
+    with pytest.raises(dchw.DchwError, match="deadlock"):
+        fast.run(lower.lower(replace(workload, stages=tuple(less))))
+
+
+def test_work_is_none_the_less_for_sums_that_wait() -> None:
+    work: LayerWork = map_network(convolution(LAYER), cut("sram"), "dense-int8").stages[0].layer
+    assert work.handed_sums == 3 * work.output_values
+    assert work.partial_turns == 2
