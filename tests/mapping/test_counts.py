@@ -53,7 +53,7 @@ def test_counts_are_what_the_work_implies(storage: str, name: str, warm: bool) -
 
 def test_bands_of_unequal_passes_are_decoded_once_a_pass_of_their_own() -> None:
     """Two parts of rows in two bands of pixels, of 69 and 68 passes."""
-    small = small_machine(weight_sram__size_bytes="2 KiB", activation_sram__size_bytes="8 KiB")
+    small = small_machine(weight_sram__size_bytes="2 KiB", activation_sram__size_bytes="6 KiB")
     workload = map_network(convolution(rows=128, size=33, density=0.8), small, "huffman")
     assert [stage.layer.tiling.passes for stage in workload.stages] == [69, 69, 68, 68]
     program = lower(workload)
