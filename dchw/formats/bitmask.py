@@ -20,14 +20,8 @@ from dchw.formats.packing.fields import byte_offsets_of, pack_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat, damaged, region
 from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, run_layout
-from dchw.formats.packing.sparse import (
-    assemble,
-    constant_bits,
-    entries_of,
-    read_fields,
-    stored_chunks,
-    stored_runs,
-)
+from dchw.formats.packing.sparse import assemble, constant_bits, entries_of, read_fields, stored_chunks
+from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
 
 COLUMNS = ("jobs", "values")

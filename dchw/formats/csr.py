@@ -20,8 +20,8 @@ from dchw.formats.packing.sparse import (
     read_fields,
     read_floats,
     stored_chunks,
-    stored_runs,
 )
+from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
 
 

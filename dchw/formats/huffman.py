@@ -27,15 +27,8 @@ from dchw.formats.packing.running import (
     running_entries,
     section_runs,
 )
-from dchw.formats.packing.sparse import (
-    COLUMNS,
-    StoredRuns,
-    assemble,
-    entries_of,
-    rows_of_gaps,
-    stored_chunks,
-    stored_runs,
-)
+from dchw.formats.packing.sparse import COLUMNS, assemble, entries_of, rows_of_gaps, stored_chunks
+from dchw.formats.packing.stored_runs import StoredRuns, stored_runs
 from dchw.vocabulary import Stream
 
 WIDEST_GAP = 8

@@ -13,6 +13,7 @@ import numpy as np
 
 from dchw.compression import huffman
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
+from dchw.formats.packing.chunk_tables import check_chunks, pack_chunk_table, read_chunk_table
 from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.every_weight import codes_by_job
@@ -28,7 +29,6 @@ from dchw.formats.packing.packed import (
     encode_bias,
 )
 from dchw.formats.packing.run_layout import PackShape, run_layout
-from dchw.formats.packing.sparse import check_chunks, pack_chunk_table, read_chunk_table
 from dchw.vocabulary import Stream
 
 

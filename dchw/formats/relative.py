@@ -22,8 +22,8 @@ from dchw.formats.packing.sparse import (
     read_floats,
     rows_of_gaps,
     stored_chunks,
-    stored_runs,
 )
+from dchw.formats.packing.stored_runs import stored_runs
 from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 

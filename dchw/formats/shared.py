@@ -12,15 +12,8 @@ from dchw.formats.packing.fields import pack_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
 from dchw.formats.packing.run_layout import PackShape
-from dchw.formats.packing.sparse import (
-    assemble,
-    constant_bits,
-    entries_of,
-    read_fields,
-    rows_of_gaps,
-    stored_chunks,
-    stored_runs,
-)
+from dchw.formats.packing.sparse import assemble, constant_bits, entries_of, read_fields, rows_of_gaps, stored_chunks
+from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
 
 

@@ -32,15 +32,8 @@ from dchw.formats.packing.fields import pack_fields
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import decode_bias, region
 from dchw.formats.packing.run_layout import run_layout
-from dchw.formats.packing.sparse import (
-    assemble,
-    check_rows,
-    constant_bits,
-    entries_of,
-    read_fields,
-    stored_chunks,
-    stored_runs,
-)
+from dchw.formats.packing.sparse import assemble, check_rows, constant_bits, entries_of, read_fields, stored_chunks
+from dchw.formats.packing.stored_runs import stored_runs
 from dchw.graph import forward
 from dchw.lowering.lower import lower
 from dchw.mapping.workload import map_network

@@ -16,15 +16,8 @@ from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import decode_runs
 from dchw.formats.packing.packed import PackedLayer, damaged
 from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows, run_layout
-from dchw.formats.packing.sparse import (
-    StoredChunks,
-    StoredRuns,
-    Uint16s,
-    collect_runs,
-    gathered,
-    offsets_of,
-    stored_chunks,
-)
+from dchw.formats.packing.sparse import StoredChunks, stored_chunks
+from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, collect_runs, gathered, offsets_of
 from dchw.vocabulary import Stream
 
 COLUMNS = ("jobs", "entries", "positions", "values")
