@@ -41,7 +41,8 @@ ATTRIBUTE, INPUT, INPUT255 = "attribute:", "input:", "input255:"
 RESERVED = (ATTRIBUTE, INPUT, INPUT255, "__metadata__")
 DICTIONARY = (
     b'"threshold":"dense","fixed","forgy","density","optimal","linear","init":"float32","chunk_entries":"code_limit":12,'
-    b'"trim":true,false,"bitmask","gaps","escaped_gaps","positions":"smallest","huffman","coding":"seed":0,'
+    b'"trim":true,false,"bitmask","gaps","escaped_gaps","positions":"smallest","'
+    b'huffman","coding":"seed":0,'
     b'"function":"sigmoid","softmax","tanh","gelu","axis":-1[14,0,{"stride":[2,2],"padding":[1,1]}],[19,"dropout"],'
     b'[6,0,{"kernel":[3,3],"stride":[2,2],"ceil_mode":true}],[13,"relu3"],[3,"conv_0",[64,1,1],{"padding":[1,1]}],'
     b'"bias_format":"float16","codebook_format":"int8","index_bits":"codebook_bits":4,5,6,8,"density":0.0'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file
 import dchw
 from dchw.compression.compressed import CompressedNetwork, Positions, Representation, ValueFormat, graph_of
 from dchw.compression.value_formats import encode_values, round_to_format
-from dchw.container import parse, sizes, to_bytes
+from dchw.container import envelope, parse, plain_graph, sizes, to_bytes
 from dchw.container.envelope import input_tensors, read_inputs
 from dchw.graph.coverage import LeftOut
 from dchw.graph.network import Network, Operation, OperationKind
@@ -334,3 +335,23 @@ def test_graph_of_keeps_shapes() -> None:
     assert [layer.weight.shape for layer in graph_of(network).layers] == [
         layer.weight.shape for layer in network.layers
     ]
+
+
+def test_the_pages_on_the_file_list_what_is_written_in_its_order() -> None:
+    packed = compressed({"a": [[0, 1], [1, 0]]}, {"a": Representation()}, recipe={"seed": 3}, results={"error": 0.5})
+    left_out = (LeftOut(name="b", parameters=7, reason="not read"),)
+    graph = dataclasses.replace(packed.graph, notes=("noted",), number_format="int8", left_out=left_out)
+    written = envelope.unseal(to_bytes(dataclasses.replace(packed, graph=graph))).description
+    parts = {
+        "name": "small",
+        "recipe": {"seed": 3},
+        "results": {"error": 0.5},
+        "notes": ["noted"],
+        "number_format": "int8",
+        "left_out": [["b", 7, "not read"]],
+    }
+    for page, values in ((envelope, written), (plain_graph, plain_graph.encode_graph(graph)[0])):
+        listed = re.findall(r"``\[(name, .*?)\]``", str(page.__doc__))[0].split(", ")
+        found = dict(zip(listed, values, strict=True))
+        assert found == {name: parts.get(name, found[name]) for name in listed}
+        assert parts.keys() - {"recipe", "results"} <= set(listed)

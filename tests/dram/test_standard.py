@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import pytest
 
 from dchw.config import build, dump_yaml
@@ -147,3 +149,19 @@ def test_idle_power_is_the_files_own_or_anothers(tmp_path):
     (tmp_path / "mine.yaml").write_text("extends: LPDDR4-3200\nidle: {kind: stand-in, standard: LPDDR5-6400}\n")
     with pytest.raises(ConfigError, match="expected a standard with idle currents; got LPDDR5-6400"):
         idle_mw(standard(tmp_path / "mine.yaml"), "self-refresh")
+
+
+def test_a_rule_of_a_family_is_stated_once():
+    folder = files("dchw.dram").joinpath("standards")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name.endswith(".yaml")}
+    for grown, base in (("lpddr4x-4266.yaml", "lpddr4-3200.yaml"), ("lpddr5x-8533.yaml", "lpddr5-6400.yaml")):
+        assert "preceding:" in texts[base]
+        assert "preceding:" not in texts[grown]
+    for name, base in (("LPDDR4X-4266", "LPDDR4-3200"), ("LPDDR5X-8533", "LPDDR5-6400")):
+        assert standard(name).constraints.rules == standard(base).constraints.rules
+
+
+@pytest.mark.parametrize("name", standard_names())
+def test_idle_power_stands_in_the_standard(name):
+    """Nothing outside a standard's file knows which family it is of."""
+    assert standard(name).idle is not None
