@@ -145,7 +145,7 @@ RECIPES: Mapping[str, Mapping[str, Change]] = {
             before("def _layers(", TABLE),
         ),
         "dchw/reports/page.py": before(
-            "            sources=_records(tables.sources),\n", "            entries=_records(tables.entries),\n"
+            "            scope=last.costs.scope,\n", '            entries=tables.entries.to_dict("records"),\n'
         ),
         "dchw/reports/templates/report.html.j2": before("<h2>Appendix</h2>\n", SECTION),
     },
