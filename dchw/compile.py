@@ -5,11 +5,17 @@ inside theirs: a chain of small kernels costs many times its code. Here a kernel
 is typed and lowered, and that is all. The kernel that Python calls takes in all parts it reaches, and the whole is
 optimised once. What Python calls and what kernels call need no telling apart: a kernel may be both, and is compiled for
 each when it is first needed. Parts are not cached (`dchw.kernel_cache`): the wholes are.
+
+Steps of numba's compiler for what no kernel has are left out, and no garbage is looked for while it works. Both show in
+a cold start alone, which is most of what a first run costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType
 from typing import Any, ClassVar, TypeVar
 
 from numba.core import config
@@ -17,11 +23,28 @@ from numba.core import dispatcher as numba_dispatcher
 from numba.core import event as numba_event
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
+from numba.core.compiler_machinery import PassManager
 from numba.core.options import DefaultOptions
 from numba.core.registry import CPUDispatcher
 from numba.core.sigutils import normalize_signature
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    DumpParforDiagnostics,
+    InlineOverloads,
+    NopythonRewrites,
+    NoPythonSupportedFeatureValidation,
+)
 from numba.core.types.misc import unliteral
 from numba.core.typing import make_concrete_template
+from numba.core.untyped_passes import (
+    FindLiterallyCalls,
+    InlineClosureLikes,
+    InlineInlinables,
+    LiteralPropagationSubPipelinePass,
+    LiteralUnroll,
+    MakeFunctionToJitFunction,
+    WithLifting,
+)
 
 from dchw.compiling import tell
 from dchw.kernel_cache import KernelCache, KernelDigest
@@ -55,7 +78,18 @@ class _FunctionCompiler(numba_dispatcher._FunctionCompiler):  # type: ignore[mis
         return _Options(flags)
 
 
-class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+class _Library(JITCodeLibrary):  # type: ignore[misc]
+    """A kernel's code. numba also runs its passes over functions that are only declared: three in four of all."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+        for function in module.functions:
+            if not function.is_declaration:
+                passes, builder = self._codegen._function_pass_manager()
+                passes.run(function, builder)
+
+
+class _PartLibrary(_Library):
     """A part's code, and that of its own parts, as lowered: the whole that takes it in optimises it."""
 
     def finalize(self) -> None:
@@ -65,7 +99,41 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]
+_CLOSURES = {InlineClosureLikes, MakeFunctionToJitFunction}
+_UNNEEDED = {
+    WithLifting,
+    InlineInlinables,
+    FindLiterallyCalls,
+    LiteralUnroll,
+    LiteralPropagationSubPipelinePass,
+    InlineOverloads,
+    NopythonRewrites,
+    NoPythonSupportedFeatureValidation,
+    AnnotateTypes,
+    DumpParforDiagnostics,
+}
+"""Steps of numba's compiler for what no kernel has: ``with``, marks of numba's own, fused expressions of arrays."""
+
+
+class _Compiler(Compiler):  # type: ignore[misc]
+    """numba's compiler without the steps that kernels do not need."""
+
+    def define_pipelines(self) -> Any:
+        closures = any(isinstance(value, CodeType) for value in self.state.func_id.code.co_consts)
+        unneeded = _UNNEEDED if closures else _UNNEEDED | _CLOSURES
+        kept = []
+        for manager in super().define_pipelines():
+            steps = PassManager(manager.pipeline_name)
+            steps.passes = [step for step in manager.passes if step[0] not in unneeded]
+            steps.finalize()
+            kept.append(steps)
+        if self.state.library is None:
+            self.state.library = _Library(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+            self.state.library.enable_object_caching()
+        return kept
+
+
+class _PartCompiler(_Compiler):
     """numba's compiler without the steps that make a function callable from Python."""
 
     def define_pipelines(self) -> Any:
@@ -85,15 +153,34 @@ class _PartKey:
     """Stands for a part where numba looks up what a call calls."""
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Have no garbage looked for: numba makes millions of objects that stay, and looking through them takes longer
+    than an eighth of all compiling."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class Kernel(CPUDispatcher):  # type: ignore[misc]
     """A compiled function; see this module."""
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__(function, {}, options)
         self._cache = KernelCache(self)
-        self._compiler = _FunctionCompiler(function, self.targetdescr, options, {}, Compiler)
+        self._compiler = _FunctionCompiler(function, self.targetdescr, options, {}, _Compiler)
         self._parts: dict[tuple[Any, ...], Any] = {}
         self._part_compiler = _FunctionCompiler(function, self.targetdescr, options, {}, _PartCompiler)
+
+    def compile(self, sig: Any) -> Any:
+        """Make machine code for a signature, or find it in the cache."""
+        with _no_collections():
+            return super().compile(sig)
 
     @property
     def inlined(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dchw.compile import inlined, kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.dram import records as at
 from dchw.dram.device import close_bank, earliest, issue, open_bank, refresh_banks
 from dchw.dram.queue import dequeue, drop_opened, enqueue, pending_write, queue_opened, row_changed, row_is_wanted
@@ -53,7 +53,7 @@ def _account_occupancy(m: Any, clock: int) -> None:
         start = end
 
 
-@kernel
+@lean_kernel
 def _widen_bins(m: Any) -> None:
     for q in range(2):
         for b in range(at.OCCUPANCY_BINS // 2):
@@ -139,7 +139,7 @@ def _access(f: Any, m: Any, which: int, slot: int, command: int, clock: int) -> 
     _finish(f, m, which, slot, clock)
 
 
-@kernel
+@lean_kernel
 def _refresh(f: Any, m: Any, command: int, target: int, clock: int) -> None:
     """Issue a refresh or the precharge it needs."""
     per_rank = f.banks_per_rank
@@ -161,7 +161,7 @@ def _refresh(f: Any, m: Any, command: int, target: int, clock: int) -> None:
     m.maint_count -= 1
 
 
-@kernel
+@lean_kernel
 def _refresh_due(f: Any, m: Any) -> None:
     """Put the refreshes of an interval onto the maintenance list: all ranks, or in each the bank whose turn it is."""
     for rank in range(f.ranks):
@@ -176,7 +176,7 @@ def _refresh_due(f: Any, m: Any) -> None:
     m.next_refresh += f.refresh_every
 
 
-@kernel
+@lean_kernel
 def _execute_bankwise(f: Any, m: Any, kind: int, target: int, command: int, clock: int) -> None:
     """Plans that are not for a queued request: refresh, second part of an activation, unused rows."""
     if kind == REFRESH_DUE:
@@ -244,7 +244,7 @@ def _execute(f: Any, m: Any) -> bool:
     return freed
 
 
-@kernel
+@lean_kernel
 def run(f: Any, m: Any, until: int) -> None:
     """``advance`` on the records of one channel."""
     while m.clock < until:
@@ -258,7 +258,7 @@ def run(f: Any, m: Any, until: int) -> None:
             return
 
 
-@kernel
+@lean_kernel
 def advance(s: State, ch: int, until: int) -> int:
     """Run a channel up to and including clock ``until``, or to the first clock at which something observable happens.
 
@@ -278,7 +278,7 @@ def run_on(f: Any, m: Any, until: int) -> int:
     return 1 + ((m.clock - before) >> 10)
 
 
-@kernel
+@lean_kernel
 def run_idle(s: State, clock: int, work: int) -> bool:
     """Bring idle channels on to a clock, as far as so much work goes: their refreshes count; whether they are there."""
     for ch in range(len(s.live)):
@@ -341,7 +341,7 @@ def accept(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_writ
     return True
 
 
-@kernel
+@lean_kernel
 def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_write: bool, tag: int) -> bool:
     """Offer a request of one burst at a clock; true if accepted. A channel accepts at most one per clock.
 
@@ -356,14 +356,14 @@ def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_wr
     return accept(s.fixed[0], m, clock, bank, row, column, is_write, tag)
 
 
-@kernel
+@lean_kernel
 def completions(s: State, ch: int) -> int:
     """Completions of a channel that wait to be taken."""
     m = s.live[ch]
     return m.out_head - m.out_tail
 
 
-@kernel
+@lean_kernel
 def take_completion(s: State, ch: int) -> tuple[int, int]:
     """Tag and completion clock of the next completion in the order they became known; there must be one."""
     m = s.live[ch]
@@ -372,7 +372,7 @@ def take_completion(s: State, ch: int) -> tuple[int, int]:
     return m.out[place, 0], m.out[place, 1]
 
 
-@kernel
+@lean_kernel
 def pending(s: State, ch: int) -> int:
     """Requests accepted whose command has not issued."""
     m = s.live[ch]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import inlined, kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.dram import records as at
 from dchw.dram.lines import drive
 from dchw.dram.queue import row_changed
@@ -22,7 +22,7 @@ def earliest(f: Any, m: Any, command: int, bank: int) -> int:
     return max(m.ready[command], m.bank_ready[command, bank])
 
 
-@kernel
+@lean_kernel
 def earliest_rank(f: Any, m: Any, command: int, rank: int) -> int:
     """First clock at which the rules allow a command to all banks of a rank."""
     first = 0
@@ -31,7 +31,7 @@ def earliest_rank(f: Any, m: Any, command: int, rank: int) -> int:
     return first
 
 
-@kernel
+@lean_kernel
 def _forbid(f: Any, m: Any, level: int, bank: int, command: int, until: int) -> None:
     """No such command before clock ``until`` to the node of a level that a bank belongs to."""
     if level == _CHANNEL:
@@ -43,7 +43,7 @@ def _forbid(f: Any, m: Any, level: int, bank: int, command: int, until: int) -> 
         m.bank_ready[command, b] = max(m.bank_ready[command, b], until)
 
 
-@kernel
+@lean_kernel
 def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) -> None:
     """A rule of a rank or bank group, with a window, for sibling nodes, or after a command to all banks of a rank."""
     level = f.rule_level[rule]
@@ -72,7 +72,7 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
             _forbid(f, m, level, first, following, since + latency)
 
 
-@kernel
+@lean_kernel
 def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock: int) -> None:
     """Record a command: what it forbids to others and until when, command bus and lines, its count and the trace.
 
@@ -135,7 +135,7 @@ def close_bank(f: Any, m: Any, bank: int, clock: int) -> None:
         row_changed(m, bank)
 
 
-@kernel
+@lean_kernel
 def refresh_banks(f: Any, m: Any, rank: int, banks: int, clocks: int, clock: int) -> None:
     """Bank-state times of a refresh of some banks of a rank that lasts ``clocks``."""
     account_power(m, rank, clock)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.dram.address import locate
 from dchw.dram.controller import HOP, accept, pending, queue_of, run_idle, run_on
 from dchw.dram.state import State
@@ -32,7 +32,7 @@ REQUEST, BURST, CLOCK = range(3)
 """Places of a cursor: the request in hand, its next burst (-1: not begun), the clock reached."""
 
 
-@kernel
+@lean_kernel
 def _settle_slice(s: State, work: int) -> int:
     """Run all channels until nothing is pending; the work left, 0 or less where that did not suffice."""
     f = s.fixed[0]
@@ -46,7 +46,7 @@ def _settle_slice(s: State, work: int) -> int:
     return max(work, 1)
 
 
-@kernel
+@lean_kernel
 def _last_completion(s: State, clock: int) -> int:
     """The clock of the last completion of all channels, or ``clock`` if that is later."""
     for ch in range(len(s.live)):
@@ -54,7 +54,7 @@ def _last_completion(s: State, clock: int) -> int:
     return clock
 
 
-@kernel
+@lean_kernel
 def offer_slice(
     s: State, bits: Ints, mode: int, cycle: Ints, address: Ints, size: Ints, is_write: Any, cursor: Ints, work: int
 ) -> bool:

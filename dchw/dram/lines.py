@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.dram import records as at
 
 
-@kernel
+@lean_kernel
 def drive(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock: int) -> None:
     """Put a command onto the lines; ``row`` and ``column`` -1 count as 0. What is still on them is cut off."""
     account_lines(f, m, clock)
@@ -30,7 +30,7 @@ def drive(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock:
     m.word_from = clock * f.code_rate
 
 
-@kernel
+@lean_kernel
 def account_lines(f: Any, m: Any, clock: int) -> None:
     """Bring edges and levels up to ``clock``, which must not lie before that of an earlier call."""
     until = clock * f.code_rate
@@ -45,7 +45,7 @@ def account_lines(f: Any, m: Any, clock: int) -> None:
         m.line_level = 0
 
 
-@kernel
+@lean_kernel
 def _ones(level: int) -> int:
     count = 0
     while level:

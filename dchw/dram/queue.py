@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import inlined, kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.dram import records as at
 
 
@@ -93,7 +93,7 @@ def dequeue(m: Any, which: int, slot: int) -> None:
     m.waiting[which] -= 1
 
 
-@kernel
+@lean_kernel
 def row_changed(m: Any, bank: int) -> None:
     """Another row of a bank (or none) is open now: find its oldest hits and others again."""
     row = m.open_row[bank]
@@ -118,7 +118,7 @@ def row_changed(m: Any, bank: int) -> None:
         _want_other(m, which, bank)
 
 
-@kernel
+@lean_kernel
 def row_is_wanted(m: Any, bank: int, besides: int) -> bool:
     """Whether a queued request other than slot ``besides`` wants the open row of a bank."""
     row = m.open_row[bank]

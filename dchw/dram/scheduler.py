@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dchw.compile import inlined, kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.dram import records as at
 from dchw.dram.device import earliest, earliest_rank
 from dchw.dram.queue import row_is_wanted
@@ -55,7 +55,7 @@ def needs_sync(f: Any, m: Any, clock: int) -> bool:
     return f.sync_rd >= 0 and clock >= m.sync_expiry
 
 
-@kernel
+@lean_kernel
 def _outside(f: Any, clock: int) -> int:
     """First clock from ``clock`` on in a slot that does not belong to the rest of the chip."""
     slot = clock // f.burst
@@ -180,7 +180,7 @@ def _plan_opened(f: Any, m: Any, base: int) -> None:
     _propose(m, clock, OPENED, at.OPENED, m.opened_for[oldest % at.ORDER], command)
 
 
-@kernel
+@lean_kernel
 def _plan_maintenance(f: Any, m: Any, base: int) -> None:
     target = m.maintenance[m.maint_head]
     if f.refresh == at.ALL_BANK:
@@ -200,7 +200,7 @@ def _plan_maintenance(f: Any, m: Any, base: int) -> None:
         _propose(m, clock, MAINTAIN, 0, target, command)
 
 
-@kernel
+@lean_kernel
 def _plan_unused(f: Any, m: Any, base: int) -> None:
     for bank in range(f.banks):
         row = m.open_row[bank]
@@ -222,7 +222,7 @@ def _plan_second(f: Any, m: Any, second: int) -> None:
     _propose(m, second, SECOND, 0, 0, f.act2)
 
 
-@kernel
+@lean_kernel
 def plan(f: Any, m: Any, now: int) -> None:
     """Find the next command from clock ``now`` on, given what has been accepted."""
     m.plan_stale = 0
@@ -265,7 +265,7 @@ def plan(f: Any, m: Any, now: int) -> None:
         _propose(m, m.next_refresh, REFRESH_DUE, 0, 0, 0)
 
 
-@kernel
+@lean_kernel
 def replan(f: Any, m: Any, now: int) -> None:
     """Bring the plan up to date with one newly accepted request: the plan that ``plan`` would find, found faster."""
     slot = m.new_slot

@@ -12,40 +12,78 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from dchw.compile import kernel
+from dchw.compile import lean_kernel
 from dchw.config import build
 from dchw.dram.address import address_map, locate
 from dchw.dram.controller import advance, completions, offer, run_idle, take_completion
 from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
+from dchw.engines.named_rows import Ints, Rows, table, zeros
 from dchw.engines.result import MemoryTimes
 from dchw.machines.units.dram import Dram
 from dchw.program.program import Program, Requests
 from dchw.vocabulary import Event, Stream
 
-Ints = npt.NDArray[np.int64]
 _SLICE = 1 << 20  # work of a kernel call, so that Ctrl-C is heard
 FAR = 2**62
 """A clock or cycle that never comes."""
 
-# Columns of ``reg``: the node as a whole. CLOCK is the next clock to be looked at, TURN the port in turn or -1, BURST
-# its bursts accepted, OPEN the bursts accepted and not complete. RATIO is memory clocks per machine cycle, up / down.
-CLOCK, TURN, LAST_PORT, BURST, OPEN, RATIO_UP, RATIO_DOWN, BURST_BYTES, REG_SIZE = range(9)
-# Columns of ``port``: its requests are rows FIRST .. FIRST + COUNT; HEAD of them are accepted, ANSWERED answered.
-# RELEASED and DELIVERED count what the engine has passed on; READY is the clock the head is offered from.
-FIRST, COUNT, HEAD, READY, ANSWERED, RELEASED, DELIVERED, LAST_ANSWER, PORT_SIZE = range(9)
-# Columns of ``request``: LEFT bursts are not complete, DONE is when the latest was.
-ADDRESS, BURSTS, IS_WRITE, LEFT, DONE, OFFERED_AT, ACCEPTED_AT, ANSWERED_AT, REQUEST_SIZE = range(9)
+
+class NodeState:
+    """The node as a whole; there is one."""
+
+    clock: int = 0
+    """The next memory clock to be looked at."""
+    turn: int = 0
+    """The port whose request is offered, -1 between two; the one before."""
+    last_port: int = 0
+    burst: int = 0
+    """Bursts of that request that are accepted."""
+    open: int = 0
+    """Bursts that are accepted and not complete."""
+    ratio_up: int = 0
+    """Memory clocks per machine cycle are ``ratio_up / ratio_down``."""
+    ratio_down: int = 0
+    burst_bytes: int = 0
+
+
+class PortRow:
+    """A port; its requests are rows ``first .. first + count``."""
+
+    first: int = 0
+    count: int = 0
+    head: int = 0
+    """Requests accepted, and answered."""
+    answered: int = 0
+    released: int = 0
+    """Of these, those that the engine has passed on."""
+    delivered: int = 0
+    ready: int = 0
+    """The clock from which the head is offered; FAR while there is none."""
+    last_answer: int = 0
+
+
+class RequestRow:
+    """A request."""
+
+    address: int = 0
+    bursts: int = 0
+    is_write: int = 0
+    left: int = 0
+    """Bursts that are not complete, and the clock in which the latest was."""
+    done: int = 0
+    offered_at: int = 0
+    accepted_at: int = 0
+    answered_at: int = 0
 
 
 class MemoryState(NamedTuple):
-    """Arrays of a memory node; see the column names of this module."""
+    """What the kernels of a memory node run on."""
 
-    reg: Ints
-    port: Ints
-    request: Ints
+    node: NodeState
+    port: Rows[PortRow]
+    request: Rows[RequestRow]
     bits: Ints  # address map
     taken: Ints  # [channel]: clock of the last burst it took
     channels: State
@@ -64,92 +102,90 @@ def _no_memory() -> MemoryState:
 
 def _state(memory: Dram, asked: tuple[Requests, ...], clock_hz: int) -> MemoryState:
     counts = [len(requests.address) for requests in asked]
-    reg = np.zeros(REG_SIZE, np.int64)
-    port = np.zeros((len(asked), PORT_SIZE), np.int64)
-    request = np.zeros((sum(counts), REQUEST_SIZE), np.int64)
-    port[:, COUNT] = counts
-    port[:, FIRST] = np.cumsum([0, *counts])[:-1]
-    port[:, READY] = FAR
+    node, port, request = NodeState(), zeros(PortRow, len(asked)), zeros(RequestRow, sum(counts))
+    port["count"][:] = counts
+    port["first"][:] = np.cumsum([0, *counts])[:-1]
+    port["ready"][:] = FAR
     if asked:
-        request[:, ADDRESS] = np.concatenate([requests.address for requests in asked])
-        request[:, BURSTS] = request[:, LEFT] = np.concatenate([requests.bursts for requests in asked])
-        request[:, IS_WRITE] = np.concatenate([requests.is_write for requests in asked])
+        request["address"][:] = np.concatenate([requests.address for requests in asked])
+        request["bursts"][:] = request["left"][:] = np.concatenate([requests.bursts for requests in asked])
+        request["is_write"][:] = np.concatenate([requests.is_write for requests in asked])
     ratio = memory.clocks_per_cycle(clock_hz)
-    reg[RATIO_UP], reg[RATIO_DOWN] = ratio.numerator, ratio.denominator
-    reg[TURN], reg[LAST_PORT], reg[BURST_BYTES] = -1, len(asked) - 1, memory.burst_bytes
+    node.ratio_up, node.ratio_down = ratio.numerator, ratio.denominator
+    node.turn, node.last_port, node.burst_bytes = -1, len(asked) - 1, memory.burst_bytes
     bits = address_map(memory.part, memory.order, memory.channels)
     channels = channel_state(memory.part, memory.controller, channels=memory.channels)
-    return MemoryState(reg, port, request, bits, np.full(memory.channels, -1), channels)
+    return MemoryState(table(NodeState, [node])[0], port, request, bits, np.full(memory.channels, -1), channels)
 
 
-@kernel
-def clock_from(reg: Ints, cycle: int) -> int:
+@lean_kernel
+def clock_from(node: NodeState, cycle: int) -> int:
     """First memory clock in which something visible at a machine cycle is seen."""
-    return -(-cycle * reg[RATIO_UP] // reg[RATIO_DOWN])
+    return -(-cycle * node.ratio_up // node.ratio_down)
 
 
-@kernel
-def cycle_during(reg: Ints, clock: int) -> int:
+@lean_kernel
+def cycle_during(node: NodeState, clock: int) -> int:
     """Last machine cycle whose visible things are seen in a memory clock."""
-    return clock * reg[RATIO_DOWN] // reg[RATIO_UP]
+    return clock * node.ratio_down // node.ratio_up
 
 
-@kernel
-def cycle_of(reg: Ints, clock: int) -> int:
+@lean_kernel
+def cycle_of(node: NodeState, clock: int) -> int:
     """Machine cycle in which something of a memory clock happens; it is visible one cycle later."""
-    return -(-clock * reg[RATIO_DOWN] // reg[RATIO_UP])
+    return -(-clock * node.ratio_down // node.ratio_up)
 
 
-@kernel
+@lean_kernel
 def request_visible(state: MemoryState, port: int, cycle: int) -> None:
     """The head request of a port is visible from a machine cycle on."""
     row = state.port[port]
-    row[READY] = clock_from(state.reg, cycle)
-    state.request[row[FIRST] + row[HEAD], OFFERED_AT] = row[READY]
+    row.ready = clock_from(state.node, cycle)
+    state.request[row.first + row.head].offered_at = row.ready
 
 
-@kernel
+@lean_kernel
 def next_clock(state: MemoryState) -> int:
     """Next memory clock in which something can happen, as far as is known; FAR if nothing can."""
-    reg = state.reg
-    if reg[TURN] >= 0 or reg[OPEN] > 0:
-        return reg[CLOCK]
+    node = state.node
+    if node.turn >= 0 or node.open > 0:
+        return node.clock
     earliest = FAR
     for port in range(state.port.shape[0]):
-        earliest = min(earliest, state.port[port, READY])
-    return max(earliest, reg[CLOCK])
+        earliest = min(earliest, state.port[port].ready)
+    return max(earliest, node.clock)
 
 
-@kernel
+@lean_kernel
 def step(state: MemoryState, limit: int) -> bool:
     """Run until a request was accepted or answered (True), but not into clock ``limit`` or beyond (False)."""
-    reg = state.reg
-    while reg[CLOCK] < limit:
-        ready = _take_turn(state) if reg[TURN] < 0 else reg[CLOCK]
-        if reg[TURN] < 0:
+    node = state.node
+    while node.clock < limit:
+        ready = _take_turn(state) if node.turn < 0 else node.clock
+        if node.turn < 0:
             # nothing to offer before ``ready``
             until = min(ready, limit)
-            if reg[OPEN] == 0:
+            if node.open == 0:
                 if until == FAR:
                     return False
-                reg[CLOCK] = until
+                node.clock = until
                 continue
             reached, answered = _run_channels(state, until - 1)
-            reg[CLOCK] = max(reg[CLOCK], reached + 1)  # channels may lag behind where all are idle
+            node.clock = max(node.clock, reached + 1)  # channels may lag behind where all are idle
             if answered:
                 return True
             continue
-        _, answered = _run_channels(state, reg[CLOCK])
+        _, answered = _run_channels(state, node.clock)
         if answered:
             return True  # the clock itself is still to come
         accepted = _offer(state)
-        reg[CLOCK] += 1
+        node.clock += 1
         if accepted:
             return True
     return False
 
 
-@kernel
+@lean_kernel
 def _run_channels(state: MemoryState, until: int) -> tuple[int, bool]:
     # all channels in step, up to and including a clock or the one in which some request was answered
     live = state.channels.live
@@ -175,65 +211,65 @@ def _run_channels(state: MemoryState, until: int) -> tuple[int, bool]:
             return reached, False
 
 
-@kernel
+@lean_kernel
 def _collect(state: MemoryState) -> bool:
     # completions that became known; whether they answer a request
-    reg, request = state.reg, state.request
+    node, request = state.node, state.request
     found = False
     for ch in range(len(state.channels.live)):
         for _ in range(completions(state.channels, ch)):
             number, clock = take_completion(state.channels, ch)
-            request[number, LEFT] -= 1
-            request[number, DONE] = max(request[number, DONE], clock)
-            reg[OPEN] -= 1
+            request[number].left -= 1
+            request[number].done = max(request[number].done, clock)
+            node.open -= 1
             found = True
     if not found:
         return False
     answered = False
     for at in range(state.port.shape[0]):
         row = state.port[at]
-        while row[ANSWERED] < row[HEAD] and request[row[FIRST] + row[ANSWERED], LEFT] == 0:
-            number = row[FIRST] + row[ANSWERED]
-            row[LAST_ANSWER] = max(row[LAST_ANSWER], request[number, DONE])
-            request[number, ANSWERED_AT] = row[LAST_ANSWER]
-            row[ANSWERED] += 1
+        while row.answered < row.head and request[row.first + row.answered].left == 0:
+            number = row.first + row.answered
+            row.last_answer = max(row.last_answer, request[number].done)
+            request[number].answered_at = row.last_answer
+            row.answered += 1
             answered = True
     return answered
 
 
-@kernel
+@lean_kernel
 def _take_turn(state: MemoryState) -> int:
     # round robin over ports with a visible request; the earliest clock at which one will be
-    reg, port = state.reg, state.port
+    node, port = state.node, state.port
     count = port.shape[0]
     earliest = FAR
     for step_on in range(1, count + 1):
-        at = (reg[LAST_PORT] + step_on) % count
-        if port[at, READY] <= reg[CLOCK]:
-            reg[TURN], reg[BURST] = at, 0
-            return reg[CLOCK]
-        earliest = min(earliest, port[at, READY])
+        at = (node.last_port + step_on) % count
+        if port[at].ready <= node.clock:
+            node.turn, node.burst = at, 0
+            return node.clock
+        earliest = min(earliest, port[at].ready)
     return earliest
 
 
-@kernel
+@lean_kernel
 def _offer(state: MemoryState) -> bool:
     # offers bursts of the request in turn in this clock; whether its last one was accepted
-    reg, request, taken = state.reg, state.request, state.taken
-    row = state.port[reg[TURN]]
-    number = row[FIRST] + row[HEAD]
-    is_write = request[number, IS_WRITE] != 0
-    while reg[BURST] < request[number, BURSTS]:
-        ch, bank, line, column = locate(state.bits, request[number, ADDRESS] + reg[BURST] * reg[BURST_BYTES])
-        if taken[ch] == reg[CLOCK] or not offer(state.channels, ch, reg[CLOCK], bank, line, column, is_write, number):
+    node, request, taken = state.node, state.request, state.taken
+    row = state.port[node.turn]
+    number = row.first + row.head
+    is_write = request[number].is_write != 0
+    while node.burst < request[number].bursts:
+        ch, bank, line, column = locate(state.bits, request[number].address + node.burst * node.burst_bytes)
+        if taken[ch] == node.clock or not offer(state.channels, ch, node.clock, bank, line, column, is_write, number):
             return False
-        taken[ch] = reg[CLOCK]
-        reg[BURST] += 1
-        reg[OPEN] += 1
-    request[number, ACCEPTED_AT] = reg[CLOCK]
-    row[HEAD] += 1
-    row[READY] = FAR
-    reg[LAST_PORT], reg[TURN] = reg[TURN], -1
+        taken[ch] = node.clock
+        node.burst += 1
+        node.open += 1
+    request[number].accepted_at = node.clock
+    row.head += 1
+    row.ready = FAR
+    node.last_port, node.turn = node.turn, -1
     return True
 
 
@@ -242,7 +278,7 @@ def memory_times(program: Program, state: MemoryState, cycles: int) -> MemoryTim
     node = program.memory
     if node is None:
         return None
-    clocks = int(clock_from(state.reg, cycles))
+    clocks = int(clock_from(state.node, cycles))
     if int(state.channels.live.clock.min()) < clocks:  # idle channels: their refreshes and open banks count to the end
         while not run_idle(state.channels, clocks, _SLICE):
             pass
@@ -250,14 +286,16 @@ def memory_times(program: Program, state: MemoryState, cycles: int) -> MemoryTim
     for asked in node.requests:
         place = (asked.stream.astype(np.int64), asked.is_write.astype(np.int64), asked.layer.astype(np.int64))
         np.add.at(size_bytes, place, asked.bursts.astype(np.int64) * node.memory.burst_bytes)
-    rows = [state.request[port[FIRST] : port[FIRST] + port[COUNT]] for port in state.port]
+    ends = zip(state.port["first"].tolist(), state.port["count"].tolist(), strict=True)
+    parts = [slice(first, first + count) for first, count in ends]
+    offered, accepted, answered = (state.request[name] for name in ("offered_at", "accepted_at", "answered_at"))
     return MemoryTimes(
         clocks=clocks,
         commands=_commands(node.memory, state.channels),
         size_bytes=size_bytes,
-        offered=tuple(row[:, OFFERED_AT].copy() for row in rows),
-        accepted=tuple(row[:, ACCEPTED_AT].copy() for row in rows),
-        answered=tuple(row[:, ANSWERED_AT].copy() for row in rows),
+        offered=tuple(offered[part].copy() for part in parts),
+        accepted=tuple(accepted[part].copy() for part in parts),
+        answered=tuple(answered[part].copy() for part in parts),
         channels=state.channels,
     )
 

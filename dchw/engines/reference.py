@@ -276,33 +276,33 @@ class _Run:
             grants[winner].append(cycle)
             granted_last = winner
 
-    def _memory(self, node: MemoryNode, into: list[_Queue], out_of: list[_Queue]) -> Process:
+    def _memory(self, memory: MemoryNode, into: list[_Queue], out_of: list[_Queue]) -> Process:
         state = self.memory
-        reg, ports = state.reg, state.port
-        while self._open(node):
+        node, ports = state.node, state.port
+        while self._open(memory):
             for port, queue in enumerate(into):
                 visible = queue.item()
-                if visible is not None and ports[port, mem.READY] == mem.FAR:
+                if visible is not None and ports[port].ready == mem.FAR:
                     mem.request_visible(state, port, visible)
             clock = int(mem.next_clock(state))
             changed = [queue.changed for queue in into]
             if clock == mem.FAR:
                 yield self.env.any_of(changed)
                 continue
-            tick = 2 * int(mem.cycle_during(reg, clock)) + 1
+            tick = 2 * int(mem.cycle_during(node, clock)) + 1
             if self.env.now < tick:
                 yield self.env.any_of([self.env.timeout(tick - self.env.now), *changed])
                 continue
             mem.step(state, clock + 1)
             for row, asked, answers in zip(ports, into, out_of, strict=True):
-                for number in range(row[mem.RELEASED], row[mem.HEAD]):
-                    asked.take(int(mem.cycle_of(reg, state.request[row[mem.FIRST] + number, mem.ACCEPTED_AT])))
-                for number in range(row[mem.DELIVERED], row[mem.ANSWERED]):
-                    cycle = int(mem.cycle_of(reg, state.request[row[mem.FIRST] + number, mem.ANSWERED_AT]))
+                for number in range(row.released, row.head):
+                    asked.take(int(mem.cycle_of(node, state.request[row.first + number].accepted_at)))
+                for number in range(row.delivered, row.answered):
+                    cycle = int(mem.cycle_of(node, state.request[row.first + number].answered_at))
                     visible = cycle + 1 + answers.link.latency
                     answers.put(cycle, visible)
                     self.latest_answer = max(self.latest_answer, visible)
-                row[mem.RELEASED], row[mem.DELIVERED] = row[mem.HEAD], row[mem.ANSWERED]
+                row.released, row.delivered = row.head, row.answered
 
     def _timing(self, window: tuple[int, int] | None) -> Timing:
         columns = {name: np.array(log, np.int64).reshape(-1, 5) for name, log in self.log.items()}

@@ -210,7 +210,7 @@ def _moves(program: Program, timing: Timing, link: Link, index: int, side: str) 
         return grants.before[port], grants.grant[port]
     assert timing.memory is not None
     clocks = (timing.memory.answered if side == "given_by" else timing.memory.accepted)[port]
-    reg = memory_state(program).reg
-    cycles = np.array([cycle_of(reg, clock) for clock in clocks.tolist()], np.int64)
+    state = memory_state(program).node
+    cycles = np.array([cycle_of(state, clock) for clock in clocks.tolist()], np.int64)
     inside = (cycles >= timing.window[0]) & (cycles < timing.window[1])
     return int((cycles < timing.window[0]).sum()), cycles[inside]

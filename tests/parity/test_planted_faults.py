@@ -18,6 +18,7 @@ from dchw.engines.fast import engine as fast_engine
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten
 from dchw.engines.fast.program_tables import NEVER_FIRES
+from dchw.engines.memory import memory_state
 from dchw.machines.units.dram import Dram
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
@@ -137,7 +138,7 @@ def test_a_lost_item_is_a_deadlock_that_names_who_waits():
     given_by = np.append(0, np.arange(N - 1)).astype(np.int32)
     tables = flatten(with_link(program, "q1", depth=2, given_by=given_by))
     tables.lists[tables.lists == N - 2] = NEVER_FIRES  # the last item of q1 is never given
-    assert firings.advance(tables, 10**9) == firings.STUCK
+    assert firings.advance(tables, memory_state(program), 10**9) == firings.STUCK
     behind = program.links_into("sink")[0]
     assert tables.link[behind].given == N - 1
     short = Program(

@@ -21,6 +21,7 @@ from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
 from dchw.engines.fast import firings, forks, lanes, queues, runs
 from dchw.engines.fast.flatten import flatten
+from dchw.engines.memory import memory_state
 from dchw.engines.result import Timing
 from dchw.program.program import Program
 from dchw.quantities import SimulationError
@@ -67,7 +68,7 @@ def test_a_lane_that_waited_for_its_decoder_is_woken_by_the_fork_later():
 def shares(program: Program) -> tuple[float, float]:
     """Shares of all firings that are done with a fork, and in runs."""
     tables = flatten(program)
-    firings.advance(tables, 10**12)
+    firings.advance(tables, memory_state(program), 10**12)
     return tables.run.with_forks / tables.run.done, tables.run.in_runs / tables.run.done
 
 
@@ -119,7 +120,7 @@ FAULTS = {
     "fork's items handed over early": (FORKS, "= fork.free - 1", "= fork.free - 2"),
     "lane's idle forgotten": (FORKS, "idle += idle", "idle += 0"),
     "lane's sums not handed over": (FORKS, "firing, target.quiet,", "firing, target.quiet + 1,"),
-    "lane left behind not woken": (FORKS, "wake(t.run, node, t.arbiter, t.queue, lane[p].node)", "pass"),
+    "lane left behind not woken": (FORKS, "wake(t.run, node, t.arbiter, lane[p].node)", "pass"),
     "decoder's latency one shorter": (RUNS, "visible = source.free - 1 + q.hold", "visible = source.free - 2 + q.hold"),
     "decoder's chunk not waited for": (RUNS, "until = min(until, link[x].next_taker)", "pass"),
     "decoder's other target not waited for": (RUNS, "until = min(until, link[x].next_giver)", "pass"),

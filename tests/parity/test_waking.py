@@ -17,7 +17,7 @@ from dchw.engines.fast import firings, forks
 from dchw.engines.fast.flatten import flatten
 from dchw.engines.fast.program_tables import Tables
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
-from dchw.engines.memory import FAR, clock_from, cycle_during, step
+from dchw.engines.memory import FAR, clock_from, cycle_during, memory_state, step
 from dchw.program.program import Program
 from dchw.quantities import SimulationError
 from tests.parity.forks import FEW, FEW_OR_MANY, random_fork, stopping_fork
@@ -68,7 +68,7 @@ def sleeper(t: Tables) -> int:
 
 def asleep(program: Program) -> list[int]:
     """Firing nodes found asleep, as `firings.advance` goes from one decision to the next."""
-    t = flatten(program)
+    t, memory = flatten(program), memory_state(program)
     found = []
     while True:
         firings._fire(t, 10**12)
@@ -78,10 +78,10 @@ def asleep(program: Program) -> list[int]:
             t.arbiter[a].dirty = 0
             t.arbiter[a].pending = decide(t, a)
             cycle = min(cycle, int(t.arbiter[a].pending))
-        clock = next_memory_clock(t)
-        if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
-            if step(t.memory, FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)):
-                deliver(t)
+        clock = next_memory_clock(t, memory)
+        if clock != FAR and cycle_during(memory.node, clock) <= cycle:
+            if step(memory, FAR if cycle == FAR else clock_from(memory.node, cycle + 1)):
+                deliver(t, memory)
         elif cycle == FAR:
             return found
         else:

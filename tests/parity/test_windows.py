@@ -139,7 +139,7 @@ CARRIED = [  # in what goes from one set of tables to the next
     ("tables.port_free[:] = self._ports", "pass"),
     ('for name in ("last", "grants", "waited")', 'for name in ("grants", "waited")'),
     ("np.add.at(node.by_layer[:, 1], layer, tables.span[\"stall\"][at])", "pass"),
-    ("flatten(left, self._facts, memory=self._memory)", "flatten(left, self._facts)"),
+    ("run.memory, calls", "memory_state(run._piece), calls"),
 ]  # fmt: skip
 
 

@@ -4,8 +4,8 @@ Where things are::
 
     engine.py    a run: a Program becomes tables, advance is called until nothing is left, tables become a Timing
     flatten.py   from a Program to tables
-    windows.py   a program in windows: what is carried from one set of tables to the next
-    tables.py    the tables, field by field
+    windowed.py  a program in windows: what is carried from one set of tables to the next
+    program_tables.py  the tables, field by field
     queues.py    what taking (T3) and giving (T4) an item do to a link, and how full it was
     turns.py     who is in line to go on
     firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings

@@ -11,7 +11,7 @@ from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
 from dchw.engines.fast.program_tables import Tables
 from dchw.engines.fast.windowed import run_windows
-from dchw.engines.memory import memory_times
+from dchw.engines.memory import MemoryState, memory_state, memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check
 from dchw.program.program import Program
@@ -41,9 +41,9 @@ def run(
         program = program.whole()  # recorded times, and the story of a deadlock, need all of it
     facts = check(program)
     kept = (window or (0, 2**62)) if record else None
-    tables = flatten(program, facts, kept)
+    tables, memory = flatten(program, facts, kept), memory_state(program)
     total = int(tables.node["count"].sum())
-    while firings.advance(tables, FIRINGS_PER_CALL) == firings.PAUSED:
+    while firings.advance(tables, memory, FIRINGS_PER_CALL) == firings.PAUSED:
         if on_progress is not None:
             on_progress(int(tables.run.done), total)
     given_all = tables.link["given"] == [link.items for link in program.links]
@@ -60,10 +60,12 @@ def run(
         )
     if on_progress is not None:
         on_progress(total, total)
-    return _timing(program, facts, tables, kept)
+    return _timing(program, facts, tables, memory, kept)
 
 
-def _timing(program: Program, facts: Facts, tables: Tables, window: tuple[int, int] | None) -> Timing:
+def _timing(
+    program: Program, facts: Facts, tables: Tables, memory: MemoryState, window: tuple[int, int] | None
+) -> Timing:
     firing, arbiters = kinds(program)
     cycles = max(int(tables.run.latest_answer), int(tables.node["finish"].max(initial=0)))
     layers = len(program.layers)
@@ -105,7 +107,7 @@ def _timing(program: Program, facts: Facts, tables: Tables, window: tuple[int, i
         layer_start=np.where(last < 0, -1, first),
         layer_finish=last,
         arbiters=grants,
-        memory=memory_times(program, tables.memory, cycles),
+        memory=memory_times(program, memory, cycles),
         program=program,
         window=window,
     )

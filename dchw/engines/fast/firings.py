@@ -14,11 +14,9 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
-    Ints,
     Ints32,
     LinkRow,
     NodeRow,
-    Rows,
     RunState,
     Tables,
 )
@@ -34,7 +32,8 @@ from dchw.engines.fast.queues import (
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
 from dchw.engines.fast.turns import defer, queue_deferred, wake, wake_source, wake_target
-from dchw.engines.memory import FAR, clock_from, cycle_during, step
+from dchw.engines.memory import FAR, MemoryState, clock_from, cycle_during, step
+from dchw.engines.named_rows import Rows
 
 PAUSED, STUCK, MORE = range(3)
 MEMORY_WORK = 64
@@ -42,7 +41,7 @@ MEMORY_WORK = 64
 
 
 @lean_kernel
-def advance(t: Tables, budget: int) -> int:
+def advance(t: Tables, memory: MemoryState, budget: int) -> int:
     """Run until about ``budget`` more firings are done (PAUSED) or nothing can go on (STUCK: finished or deadlock).
 
     MORE: a node has come to its last known firing, and what it does next, which a later window says, could matter.
@@ -63,17 +62,17 @@ def advance(t: Tables, budget: int) -> int:
                 arbiter[a].dirty = 0
                 arbiter[a].pending = decide(t, a)
             cycle = min(cycle, arbiter[a].pending)
-        clock = next_memory_clock(t)
-        if clock != FAR and cycle_during(t.memory.reg, clock) <= cycle:
+        clock = next_memory_clock(t, memory)
+        if clock != FAR and cycle_during(memory.node, clock) <= cycle:
             # up to the decision at ``cycle`` nothing unknown can reach the memory
-            limit = FAR if cycle == FAR else clock_from(t.memory.reg, cycle + 1)
+            limit = FAR if cycle == FAR else clock_from(memory.node, cycle + 1)
             target -= MEMORY_WORK
-            if step(t.memory, limit):
-                deliver(t)
+            if step(memory, limit):
+                deliver(t, memory)
         elif cycle == FAR:
             if run.unfinished:
                 return MORE
-            return STUCK if _run_out(t, budget) else PAUSED
+            return STUCK if _run_out(t, memory, budget) else PAUSED
         else:
             for a in range(arbiter.shape[0]):
                 while arbiter[a].pending == cycle:
@@ -89,20 +88,21 @@ def _wanting(t: Tables) -> bool:
     if t.run.exhausted == 0:
         return False
     for at in range(node.shape[0]):
-        if node[at].coming and node[at].next == node[at].count:
-            x = node[at].awaits
+        row = node[at]
+        if row.coming and row.next == row.count:
+            x = row.awaits
             if x < 0 or link[x].given > link[x].taken:
                 return True
     return False
 
 
 @lean_kernel
-def _run_out(t: Tables, work: int) -> bool:
+def _run_out(t: Tables, memory: MemoryState, work: int) -> bool:
     # to the end of the run idle channels refresh, and banks stay open; what was never taken still counts
     cycles = t.run.latest_answer
     for at in range(t.node.shape[0]):
         cycles = max(cycles, t.node[at].finish)
-    if t.memory.port.shape[0] > 0 and not run_idle(t.memory.channels, clock_from(t.memory.reg, cycles), work):
+    if memory.port.shape[0] > 0 and not run_idle(memory.channels, clock_from(memory.node, cycles), work):
         return False
     settle_peaks(t)
     return True
@@ -111,14 +111,14 @@ def _run_out(t: Tables, work: int) -> bool:
 @lean_kernel
 def _fire(t: Tables, target: int) -> None:
     # nodes in line go on, each as far as it can, until there are none or DONE reaches the target
-    run, node, queue = t.run, t.node, t.queue
+    run, node = t.run, t.node
     while run.done < target:
         if run.queue_count == 0:
             if run.deferrals == 0:
                 break
-            queue_deferred(run, node, queue)
-        at = queue[run.queue_head]
-        run.queue_head = (run.queue_head + 1) % queue.shape[0]
+            queue_deferred(run, node)
+        at = node[run.queue_head].in_line
+        run.queue_head = (run.queue_head + 1) % node.shape[0]
         run.queue_count -= 1
         node[at].queued = NOT_QUEUED
         _go_on(t, at)
@@ -127,10 +127,10 @@ def _fire(t: Tables, target: int) -> None:
 @inlined
 def _go_on(t: Tables, at: int) -> None:
     """Let a node fire until it is done or must wait: many firings in one go where `_short_cut` can, else one by one."""
-    run, node, span = t.run, t.node, t.span
-    firing, finish, count = node[at].next, node[at].finish, node[at].count
-    started, start, waited_for = node[at].started, node[at].start, node[at].waited_for
-    occupied, constant, here = node[at].occupied, node[at].constant, node[at].span
+    run, node, span = t.run, t.node[at], t.span
+    firing, finish, count = node.next, node.finish, node.count
+    started, start, waited_for = node.started, node.start, node.waited_for
+    occupied, constant, here = node.occupied, node.constant, node.span
     stall, idle = span[here].stall, span[here].idle
     span_end, fresh = span[here].end, span[here].start < 0
     begun, waits = firing, False
@@ -169,8 +169,8 @@ def _go_on(t: Tables, at: int) -> None:
                 span_end, stall, idle, fresh = span[here].end, 0, 0, True
     if firing < count:
         span[here].stall, span[here].idle = stall, idle
-    node[at].next, node[at].finish, node[at].started = firing, finish, started
-    node[at].start, node[at].waited_for, node[at].span = start, waited_for, here
+    node.next, node.finish, node.started = firing, finish, started
+    node.start, node.waited_for, node.span = start, waited_for, here
     run.done += firing - begun
     if begun < firing == count:
         run.exhausted += 1
@@ -194,29 +194,31 @@ def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
     start, waited_for = finish, -1
     for end in range(into, out_of):
         x = ends[end]
-        if link[x].next_taker != firing:
+        row = link[x]
+        if row.next_taker != firing:
             continue
-        upto = _behind(lists, link[x].taken_by, link[x].taken, firing)
-        if upto > link[x].given:
-            link[x].wanted |= ITEM
+        upto = _behind(lists, row.taken_by, row.taken, firing)
+        if upto > row.given:
+            row.wanted |= ITEM
             return -1, -1
-        link[x].upto = upto
-        visible = ring[place(queue_of(link, x), upto - 1)]
+        row.upto = upto
+        visible = ring[place(queue_of(row), upto - 1)]
         if visible > start:
             start, waited_for = visible, x
     for end in range(into, out_of):
         # each place in the ring turns from the item's time into its slot's
         x = ends[end]
-        if link[x].next_taker != firing:
+        row = link[x]
+        if row.next_taker != firing:
             continue
-        upto, by = link[x].upto, link[x].taken_by
-        link[x].next_taker = lists[by + upto] if by >= 0 else firing + 1
-        q, peak = queue_of(link, x), link[x].peak
-        for item in range(link[x].taken, upto):
+        upto, by = row.upto, row.taken_by
+        row.next_taker = lists[by + upto] if by >= 0 else firing + 1
+        q, peak = queue_of(row), row.peak
+        for item in range(row.taken, upto):
             peak = take_item(ring, q, item, ring[place(q, item)], start, peak)
-        link[x].peak, link[x].taken = peak, upto
-        if link[x].wanted & SLOT:
-            wake_source(t.run, node, link, t.arbiter, t.queue, x)
+        row.peak, row.taken = peak, upto
+        if row.wanted & SLOT:
+            wake_source(t.run, node, link, t.arbiter, x)
     return start, waited_for
 
 
@@ -228,29 +230,31 @@ def _give(t: Tables, at: int, firing: int, busy_until: int) -> tuple[int, int]:
     handover, stalled_by = busy_until, -1
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x].next_giver != firing:
+        row = link[x]
+        if row.next_giver != firing:
             continue
-        upto = _behind(lists, link[x].given_by, link[x].given, firing)
-        link[x].upto = upto
-        q = queue_of(link, x)
-        if not slot_known(q, upto - 1, link[x].taken):
-            link[x].wanted |= SLOT
+        upto = _behind(lists, row.given_by, row.given, firing)
+        row.upto = upto
+        q = queue_of(row)
+        if not slot_known(q, upto - 1, row.taken):
+            row.wanted |= SLOT
             return -1, -1
         visible = slot_visible(ring, q, upto - 1)
         if visible > handover:
             handover, stalled_by = visible, x
     for end in range(out_of, stop):
         x = ends[end]
-        if link[x].next_giver != firing:
+        row = link[x]
+        if row.next_giver != firing:
             continue
-        upto, by = link[x].upto, link[x].given_by
-        link[x].next_giver = lists[by + upto] if by >= 0 else firing + 1
-        q = queue_of(link, x)
-        for item in range(link[x].given, upto):
+        upto, by = row.upto, row.given_by
+        row.next_giver = lists[by + upto] if by >= 0 else firing + 1
+        q = queue_of(row)
+        for item in range(row.given, upto):
             give_item(ring, q, item, handover)
-        link[x].given = upto
-        if link[x].wanted & ITEM:
-            wake_target(t.run, node, link, t.arbiter, t.queue, x)
+        row.given = upto
+        if row.wanted & ITEM:
+            wake_target(t.run, node, link, t.arbiter, x)
     return handover, stalled_by
 
 
@@ -298,12 +302,12 @@ def _short_cut(
                 t.span[here].start = first
                 fresh = False
             if main >= 0 and link[main].wanted & SLOT:
-                wake_source(run, node, link, t.arbiter, t.queue, main)
+                wake_source(run, node, link, t.arbiter, main)
             if other >= 0 and link[other].wanted & SLOT:
-                wake_source(run, node, link, t.arbiter, t.queue, other)
+                wake_source(run, node, link, t.arbiter, other)
         if waits:
-            _hurry(run, node, link, t.arbiter, t.queue, main)
-            _hurry(run, node, link, t.arbiter, t.queue, other)
+            _hurry(run, node, link, t.arbiter, main)
+            _hurry(run, node, link, t.arbiter, other)
         return firing, finish, started, start, waited_for, fresh, 0, waited, waits
     quiet = min(third, takes)
     if gives != firing or quiet <= firing:
@@ -328,7 +332,7 @@ def _short_cut(
         for end in range(out_of, stop):
             x = ends[end]
             if link[x].wanted & ITEM and link[x].given > link[x].taken:
-                wake_target(run, node, link, t.arbiter, t.queue, x)
+                wake_target(run, node, link, t.arbiter, x)
         return firing, freed, 0, start, waited_for, fresh, held, 0, waits
     if waits and not started:
         return firing, finish, 1, finish, -1, fresh, 0, 0, True
@@ -336,21 +340,19 @@ def _short_cut(
 
 
 @lean_kernel
-def _hurry(
-    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
-) -> None:
+def _hurry(run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], x: int) -> None:
     # a target waits for an item of link ``x``: its source must not be deferred any more
     if x >= 0 and link[x].source < node.shape[0] and node[link[x].source].queued == DEFERRED:
-        wake(run, node, arbiter, queue, link[x].source)
+        wake(run, node, arbiter, link[x].source)
 
 
 @lean_kernel
 def _keep(t: Tables, at: int, firing: int, start: int, finish: int, waited_for: int, stalled_by: int) -> None:
-    node = t.node
+    node = t.node[at]
     if finish <= t.run.window_from:
-        node[at].first_recorded = firing + 1
+        node.first_recorded = firing + 1
     if finish <= t.run.window_from or start >= t.run.window_to:
         return
-    row = t.recorded[node[at].record + node[at].recorded]
+    row = t.recorded[node.record + node.recorded]
     row[0], row[1], row[2], row[3] = start, finish, waited_for, stalled_by
-    node[at].recorded += 1
+    node.recorded += 1

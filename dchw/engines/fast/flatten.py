@@ -22,9 +22,9 @@ from dchw.engines.fast.program_tables import (
     RunState,
     SpanRow,
     Tables,
-    table,
 )
-from dchw.engines.memory import FAR, MemoryState, memory_state
+from dchw.engines.memory import FAR
+from dchw.engines.named_rows import table
 from dchw.program.check import Facts, check
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
@@ -37,11 +37,10 @@ def flatten(
     program: Program,
     facts: Facts | None = None,
     window: tuple[int, int] | None = None,
-    memory: MemoryState | None = None,
 ) -> Tables:
     """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
 
-    ``facts`` are what `check` found out about the program; ``memory``: its memory, where that is not idle.
+    ``facts`` are what `check` found out about the program. Its memory is no part of the tables.
     """
     facts = facts or check(program)
     firing, arbiters = kinds(program)
@@ -67,8 +66,10 @@ def flatten(
     lanes = _lanes(nodes, links, ends)
     for node in nodes:
         node.queued = (DEFERRED if node.lanes else IN_QUEUE) if node.count else NOT_QUEUED
-    queue = [at for at, node in enumerate(nodes) if node.queued == IN_QUEUE]
-    run.queue_count, run.deferrals = len(queue), sum(node.queued == DEFERRED for node in nodes)
+    in_line = [at for at, node in enumerate(nodes) if node.queued == IN_QUEUE]
+    for place, at in enumerate(in_line):
+        nodes[place].in_line = at
+    run.queue_count, run.deferrals = len(in_line), sum(node.queued == DEFERRED for node in nodes)
     run.recording = window is not None
     run.window_from, run.window_to = window or (0, 0)
     return Tables(
@@ -80,14 +81,12 @@ def flatten(
         span=table(SpanRow, spans),
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
-        queue=np.array(queue + [0] * (len(firing) + 1 - len(queue)), np.int64),
         ring=np.zeros(places, np.int64),
         lists=lists.joined(),
         scratch=np.zeros(LONGEST_GIVING, np.int64),
         room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(grants, np.int64),
-        memory=memory_state(program) if memory is None else memory,
     )
 
 

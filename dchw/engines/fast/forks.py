@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.lanes import BLOCK, HANDED, lanes_run
-from dchw.engines.fast.program_tables import ITEM, SLOT, LaneRow, LinkRow, NodeRow, Rows, Tables
+from dchw.engines.fast.program_tables import ITEM, SLOT, LaneRow, LinkRow, NodeRow, Tables
 from dchw.engines.fast.queues import give_item, queue_of, slot_visible
 from dchw.engines.fast.runs import Giver, give_next, given_on, take_run
 from dchw.engines.fast.turns import defer, wake, wake_source
+from dchw.engines.named_rows import Rows
 
 
 @lean_kernel
@@ -61,7 +62,7 @@ def fork_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
         for p in range(begin, end):
             if not _waits(node, link, lane, p):
                 smooth = False
-                wake(t.run, node, t.arbiter, t.queue, lane[p].node)
+                wake(t.run, node, t.arbiter, lane[p].node)
     for p in range(begin, end):
         if _waits(node, link, lane, p):
             link[lane[p].items].wanted |= ITEM  # it may have waited for something else before
@@ -81,16 +82,16 @@ def _hand_over(t: Tables, begin: int, end: int, item: int, fork: Giver) -> tuple
         if after == fork.giver:
             break
         for p in range(begin, end):
-            slot = max(slot, slot_visible(ring, queue_of(link, lane[p].items), item + count))
+            slot = max(slot, slot_visible(ring, queue_of(link[lane[p].items]), item + count))
         fork = give_next(t.lists, fork, after, slot)
         room[HANDED, count] = fork.free - 1
         count += 1
     for p in range(begin, end):
-        x = lane[p].items
-        q = queue_of(link, x)
+        row = link[lane[p].items]
+        q = queue_of(row)
         for k in range(count):
             give_item(ring, q, item + k, room[HANDED, k])
-        link[x].given, link[x].next_giver = item + count, fork.giver
+        row.given, row.next_giver = item + count, fork.giver
     return fork, count
 
 
@@ -116,5 +117,5 @@ def _lane_run(t: Tables, at: int, p: int) -> int:
             link[x].wanted &= ~SLOT
             defer(t.run, node, link[x].source)
         else:
-            wake_source(t.run, node, link, t.arbiter, t.queue, x)
+            wake_source(t.run, node, link, t.arbiter, x)
     return reached - firing + pulled

@@ -9,17 +9,10 @@ queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw
 from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.program_tables import (
-    Ints,
-    Ints32,
-    LaneRow,
-    LinkRow,
-    NodeRow,
-    Rows,
-    Tables,
-)
+from dchw.engines.fast.program_tables import Ints32, LaneRow, LinkRow, NodeRow, Tables
 from dchw.engines.fast.queues import following, queue_of, slot_visible, take_item
 from dchw.engines.fast.runs import Giver, give_next, given_on, service
+from dchw.engines.named_rows import Ints, Rows
 
 BLOCK = 64
 """Most items of a block: with 64 lanes its times take 67 KB, which a second-level cache holds."""
@@ -87,7 +80,7 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
         slot[k] = 0
         if k < depth:
             for p in range(begin, end):
-                slot[k] = max(slot[k], slot_visible(ring, queue_of(link, lane[p].items), item + k))
+                slot[k] = max(slot[k], slot_visible(ring, queue_of(link[lane[p].items]), item + k))
     finish, idle = room[FREE], room[IDLE]
     for p in range(lanes):
         finish[p], idle[p] = node[lane[begin + p].node].finish, 0
@@ -120,7 +113,8 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
 def _settle(t: Tables, p: int, column: int, item: int, count: int, giver: int) -> int:
     """Bring queue and target of a lane up to date with ``count`` items from ``item`` on; firings of the target."""
     lane, room = t.lane[p], t.room
-    row, q, node = t.link[lane.items], queue_of(t.link, lane.items), t.node[lane.node]
+    row, node = t.link[lane.items], t.node[lane.node]
+    q = queue_of(row)
     peak, begun = row.peak, node.next
     # a queue that was full keeps the last slots' times only
     for k in range(max(count - q.mask - 1, 0) if peak == q.depth else 0, count):

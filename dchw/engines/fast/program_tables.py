@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from functools import cache
-from operator import attrgetter
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, overload
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from dchw.engines.memory import MemoryState
+from dchw.engines.named_rows import Ints, Rows
 
-Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
 
 NOT_QUEUED, IN_QUEUE, DEFERRED = range(3)
@@ -23,34 +19,6 @@ FIXED, ROUND_ROBIN, OLDEST = range(3)
 """Values of ``ArbiterRow.policy``."""
 NEVER_FIRES = np.int32(2**31 - 1)
 """Ends every list of firings."""
-
-Row = TypeVar("Row")
-_Row = TypeVar("_Row", covariant=True)
-
-
-class Rows(Protocol[_Row]):
-    """A table: an array of records with the fields of one class of this module."""
-
-    @property
-    def shape(self) -> tuple[int]: ...
-    @overload
-    def __getitem__(self, at: int | np.uint64) -> _Row: ...
-    @overload
-    def __getitem__(self, at: str) -> Ints: ...
-    def __getitem__(self, at: int | np.uint64 | str) -> _Row | Ints: ...
-
-
-def table(kind: type[Row], rows: Sequence[Row]) -> Rows[Row]:
-    """A table of such rows. Its fields are int64; kernels use them by name, whether compiled or not."""
-    names, values, dtype = _fields(cast("Hashable", kind))
-    flat = np.array(list(map(values, rows)), np.int64).reshape(-1, len(names))
-    return cast("Rows[Row]", flat.view(dtype)[:, 0])
-
-
-@cache
-def _fields(kind: Hashable) -> tuple[list[str], Callable[[Any], Any], np.dtype[Any]]:
-    names = list(kind.__annotations__)
-    return names, attrgetter(*names), np.dtype((np.record, [(name, np.int64) for name in names]))
 
 
 class NodeRow:
@@ -85,6 +53,8 @@ class NodeRow:
     """The span of the firing in hand, and of firing 0."""
     span_first: int = 0
     queued: int = 0
+    in_line: int = 0
+    """The nodes in line, from the first on: those of rows ``queue_head``, ``queue_head + 1`` .. round the table."""
     quiet: int = 0
     """Before this firing no link but ``main`` and ``other`` moves and no layer ends."""
     coming: int = 0
@@ -210,11 +180,9 @@ class Tables(NamedTuple):
     span: Rows[SpanRow]
     arbiter: Rows[ArbiterRow]
     port_free: Ints
-    queue: Ints
     ring: Ints
     lists: Ints32
     scratch: Ints  # room of `runs.give_run`
     room: Ints  # and of `lanes.lanes_run`
     recorded: Ints  # [firings, 4]: start, finish, waited for, stalled by
     granted: Ints  # cycles of grants
-    memory: MemoryState

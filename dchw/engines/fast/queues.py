@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.program_tables import Ints, Ints32, LinkRow, Rows, Tables
+from dchw.engines.fast.program_tables import Ints32, LinkRow, Tables
+from dchw.engines.named_rows import Ints
 
 
 class Queue(NamedTuple):
@@ -26,9 +27,8 @@ class Queue(NamedTuple):
 
 
 @inlined
-def queue_of(link: Rows[LinkRow], x: int) -> Queue:
-    """The queue of link ``x``; one of no meaning without a link (-1)."""
-    row = link[max(x, 0)]
+def queue_of(row: LinkRow) -> Queue:
+    """The queue of a link."""
     return Queue(row.ring, row.mask, row.depth, row.initial, row.hold)
 
 
@@ -88,6 +88,7 @@ def give_item(ring: Ints, q: Queue, item: int, handover: int) -> None:
 def settle_peaks(t: Tables) -> None:
     """Count items that were given and never taken into the links' peaks."""
     for x in range(t.link.shape[0]):
-        row, q = t.link[x], queue_of(t.link, x)
+        row = t.link[x]
+        q = queue_of(row)
         for item in range(max(row.taken, q.initial), row.given - row.surplus):
             row.peak = fill(t.ring, q, item, t.ring[place(q, item)] - q.hold, row.taken, row.peak)

@@ -72,11 +72,11 @@ def give_next(lists: Ints32, g: Giver, after: int, slot: int) -> Giver:
 @inlined
 def _source(t: Tables, x: int, at: int, fork: int) -> Giver:
     """The source of link ``x``, unless it is its target ``at`` or the ``fork`` in hand."""
-    node, row = t.node, t.link[x]
+    row = t.link[x]
     quiet = -1 if row.source in (at, fork) else free_until(t, row.source, x)
     if quiet < 0:
         return Giver(-1, 0, 0, -1, 0, 0, 0, 0)
-    source = node[row.source]
+    source = t.node[row.source]
     free = source.start if source.started else source.finish
     return Giver(quiet, source.occupied, source.constant, row.given_by, source.next, row.next_giver, free, 0)
 
@@ -95,15 +95,16 @@ def take_run(
     """
     node, link, ring, lists = t.node, t.link, t.ring, t.lists
     occupied, constant = node[at].occupied, node[at].constant
-    q, other_q = queue_of(link, main), queue_of(link, other)
+    busy, rare = link[max(main, 0)], link[max(other, 0)]
+    q, other_q = queue_of(busy), queue_of(rare)
     by = item = given = peak = other_by = other_item = other_given = other_peak = 0
     next_main = next_other = FAR_FIRING
     if main >= 0:
-        by, item, given = link[main].taken_by, link[main].taken, link[main].given
-        peak, next_main = link[main].peak, link[main].next_taker
+        by, item, given = busy.taken_by, busy.taken, busy.given
+        peak, next_main = busy.peak, busy.next_taker
     if other >= 0:
-        other_by, other_item, other_given = link[other].taken_by, link[other].taken, link[other].given
-        other_peak, next_other = link[other].peak, link[other].next_taker
+        other_by, other_item, other_given = rare.taken_by, rare.taken, rare.given
+        other_peak, next_other = rare.peak, rare.next_taker
     source = Giver(UNSEEN, 0, 0, -1, 0, 0, 0, 0)
     pulled, idle, first, missing, going = 0, 0, -1, -1, True
     while going and firing < quiet:
@@ -160,12 +161,12 @@ def take_run(
             other_peak = take_item(ring, other_q, other_item, other_visible, begun_at, other_peak)
             other_item, next_other = other_item + 1, other_after
     if main >= 0:
-        link[main].taken, link[main].peak, link[main].next_taker = item, peak, next_main
+        busy.taken, busy.peak, busy.next_taker = item, peak, next_main
     if other >= 0:
-        link[other].taken, link[other].peak, link[other].next_taker = other_item, other_peak, next_other
+        rare.taken, rare.peak, rare.next_taker = other_item, other_peak, next_other
     if missing >= 0:
         link[missing].wanted |= ITEM
-    if main >= 0 and given > link[main].given:
+    if main >= 0 and given > busy.given:
         pulled = _settle_source(t, main, given, source)
     return firing, finish, idle, first, missing >= 0, pulled
 
@@ -173,35 +174,38 @@ def take_run(
 @inlined
 def _settle_source(t: Tables, x: int, given: int, source: Giver) -> int:
     """Bring the source of link ``x`` and what it gave up to date; how many firings it did."""
-    node, link = t.node, t.link
-    at = link[x].source
-    done = source.firing - node[at].next
-    link[x].given, link[x].next_giver = given, source.giver
-    node[at].next, node[at].finish, node[at].started = source.firing, source.free, 0
-    t.span[node[at].span].stall += source.stall
+    row = t.link[x]
+    node = t.node[row.source]
+    done = source.firing - node.next
+    row.given, row.next_giver = given, source.giver
+    node.next, node.finish, node.started = source.firing, source.free, 0
+    t.span[node.span].stall += source.stall
     return done
 
 
 @inlined
 def free_until(t: Tables, at: int, out: int) -> int:
     """The firing before which a node moves items of link ``out`` only; -1 if it must do something else first."""
-    node, link, ends, span = t.node, t.link, t.ends, t.span
-    if at >= node.shape[0] or node[at].span >= span.shape[0]:
+    link, ends = t.link, t.ends
+    if at >= t.node.shape[0]:
         return -1
-    here = node[at].span
-    if span[here].start < 0:
+    node = t.node[at]
+    if node.span >= t.span.shape[0]:
         return -1
-    until = span[here].end - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
-    for end in range(node[at].into, node[at].out_of):
+    here = t.span[node.span]
+    if here.start < 0:
+        return -1
+    until = here.end - 1  # the last firing of a layer is for `dchw.engines.fast.firings`
+    for end in range(node.into, node.out_of):
         x = np.uint64(ends[np.uint64(end)])
         until = min(until, link[x].next_taker)
-    for end in range(node[at].out_of, node[at].stop):
-        if until <= node[at].next:
+    for end in range(node.out_of, node.stop):
+        if until <= node.next:
             break
         x = np.uint64(ends[np.uint64(end)])
         if x != out:
             until = min(until, link[x].next_giver)
-    return until if until > node[at].next else -1
+    return until if until > node.next else -1
 
 
 @inlined
@@ -211,17 +215,17 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
     ``free`` is the finish before ``firing``, or its start if it has one. Gives the next firing, its predecessor's
     finish, cycles stalled, and whether a slot is missing for the very first.
     """
-    node, link, ends, ring, lists, handover = t.node, t.link, t.ends, t.ring, t.lists, t.scratch
-    occupied, constant, out_of, stop = node[at].occupied, node[at].constant, node[at].out_of, node[at].stop
+    node, link, ends, ring, lists, handover = t.node[at], t.link, t.ends, t.ring, t.lists, t.scratch
+    occupied, constant, out_of, stop = node.occupied, node.constant, node.out_of, node.stop
     count, missing = _room_to_give(t, out_of, stop, firing, min(quiet - firing, handover.shape[0]))
     if count == 0:
         return firing, free, 0, missing
     for turn in range(count):
         handover[turn] = 0
     for end in range(out_of, stop):
-        x = ends[end]
-        if link[x].next_giver == firing and link[x].depth:
-            q, item = queue_of(link, x), link[x].given
+        row = link[ends[end]]
+        if row.next_giver == firing and row.depth:
+            q, item = queue_of(row), row.given
             for turn in range(count):
                 handover[turn] = max(handover[turn], slot_visible(ring, q, item + turn))
     stall = 0
@@ -231,14 +235,14 @@ def give_run(t: Tables, at: int, firing: int, quiet: int, free: int) -> tuple[in
         stall += handover[turn] - busy_until
         free = handover[turn] + 1
     for end in range(out_of, stop):
-        x = ends[end]
-        if link[x].next_giver != firing:
+        row = link[ends[end]]
+        if row.next_giver != firing:
             continue
-        q, item, by = queue_of(link, x), link[x].given, link[x].given_by
+        q, item, by = queue_of(row), row.given, row.given_by
         for turn in range(count):
             give_item(ring, q, item + turn, handover[turn])
-        link[x].given = item + count
-        link[x].next_giver = lists[by + item + count] if by >= 0 else firing + count
+        row.given = item + count
+        row.next_giver = lists[by + item + count] if by >= 0 else firing + count
     return firing + count, free, stall, False
 
 
@@ -251,11 +255,11 @@ def _room_to_give(t: Tables, out_of: int, stop: int, firing: int, most: int) -> 
     link, ends, lists, count = t.link, t.ends, t.lists, most
     seen = -1  # the list looked at last: links of a fork often share one
     for end in range(out_of, stop):
-        x = ends[end]
-        if link[x].next_giver != firing:
-            count = min(count, link[x].next_giver - firing)
+        row = link[ends[end]]
+        if row.next_giver != firing:
+            count = min(count, row.next_giver - firing)
             continue
-        item, by = link[x].given, link[x].given_by
+        item, by = row.given, row.given_by
         if by >= 0 and by + item != seen:
             seen = by + item
             single = 1
@@ -265,11 +269,11 @@ def _room_to_give(t: Tables, out_of: int, stop: int, firing: int, most: int) -> 
             if count == 0:
                 return 0, False
     for end in range(out_of, stop):
-        x = ends[end]
-        if link[x].next_giver == firing and link[x].depth:
-            room = max(link[x].taken, link[x].initial) + link[x].depth - link[x].given
+        row = link[ends[end]]
+        if row.next_giver == firing and row.depth:
+            room = max(row.taken, row.initial) + row.depth - row.given
             if room <= 0:
-                link[x].wanted |= SLOT
+                row.wanted |= SLOT
                 return 0, True
             count = min(count, room)
     return count, False

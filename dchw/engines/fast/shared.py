@@ -7,49 +7,38 @@ from dchw.compile import lean_kernel
 from dchw.engines.fast.program_tables import ITEM, OLDEST, ROUND_ROBIN, SLOT, Tables
 from dchw.engines.fast.queues import give_item, place, queue_of, slot_known, slot_visible, take_item
 from dchw.engines.fast.turns import wake_source, wake_target
-from dchw.engines.memory import (
-    ACCEPTED_AT,
-    ANSWERED,
-    ANSWERED_AT,
-    DELIVERED,
-    FAR,
-    FIRST,
-    HEAD,
-    READY,
-    RELEASED,
-    cycle_of,
-    next_clock,
-    request_visible,
-)
+from dchw.engines.memory import FAR, MemoryState, cycle_of, next_clock, request_visible
 
 
 @lean_kernel
 def _take(t: Tables, x: int, cycle: int) -> None:
     # a shared node takes a link's head at a cycle
-    row, q = t.link[x], queue_of(t.link, x)
+    row = t.link[x]
+    q = queue_of(row)
     row.peak = take_item(t.ring, q, row.taken, t.ring[place(q, row.taken)], cycle, row.peak)
     row.taken += 1
     if row.wanted & SLOT:
-        wake_source(t.run, t.node, t.link, t.arbiter, t.queue, x)
+        wake_source(t.run, t.node, t.link, t.arbiter, x)
 
 
 @lean_kernel
 def _give(t: Tables, x: int, cycle: int) -> None:
     # a shared node hands an item over at a cycle
     row = t.link[x]
-    give_item(t.ring, queue_of(t.link, x), row.given, cycle)
+    give_item(t.ring, queue_of(row), row.given, cycle)
     row.given += 1
     if row.wanted & ITEM:
-        wake_target(t.run, t.node, t.link, t.arbiter, t.queue, x)
+        wake_target(t.run, t.node, t.link, t.arbiter, x)
 
 
 @lean_kernel
 def _eligible_from(t: Tables, one: int, other: int) -> int:
     # cycle from which a channel can be granted, or FAR while its head or slot is not known
-    head, out, q = t.link[one], t.link[other], queue_of(t.link, other)
+    head, out = t.link[one], t.link[other]
+    q = queue_of(out)
     if head.taken >= head.given or not slot_known(q, out.given, out.taken):
         return FAR
-    return max(t.ring[place(queue_of(t.link, one), head.taken)], slot_visible(t.ring, q, out.given))
+    return max(t.ring[place(queue_of(head), head.taken)], slot_visible(t.ring, q, out.given))
 
 
 @lean_kernel
@@ -85,7 +74,7 @@ def grant(t: Tables, a: int, cycle: int) -> None:
         one, other = ends[row.channels + 2 * channel], ends[row.channels + 2 * channel + 1]
         if _eligible_from(t, one, other) > cycle:
             continue
-        visible = t.ring[place(queue_of(link, one), link[one].taken)]
+        visible = t.ring[place(queue_of(link[one]), link[one].taken)]
         if visible < oldest:
             winner, oldest = channel, visible
         if row.policy != OLDEST:
@@ -111,29 +100,29 @@ def grant(t: Tables, a: int, cycle: int) -> None:
 
 
 @lean_kernel
-def next_memory_clock(t: Tables) -> int:
+def next_memory_clock(t: Tables, memory: MemoryState) -> int:
     # tells the memory the heads that became visible; its next clock in which something can happen
-    state, link = t.memory, t.link
-    for port in range(state.port.shape[0]):
-        x = t.ends[t.run.memory_links + 2 * port]
-        if state.port[port, READY] == FAR and link[x].given > link[x].taken:
-            request_visible(state, port, t.ring[place(queue_of(link, x), link[x].taken)])
-    return next_clock(state) if state.port.shape[0] else FAR
+    link = t.link
+    for port in range(memory.port.shape[0]):
+        head = link[t.ends[t.run.memory_links + 2 * port]]
+        if memory.port[port].ready == FAR and head.given > head.taken:
+            request_visible(memory, port, t.ring[place(queue_of(head), head.taken)])
+    return next_clock(memory) if memory.port.shape[0] else FAR
 
 
 @lean_kernel
-def deliver(t: Tables) -> None:
+def deliver(t: Tables, memory: MemoryState) -> None:
     # passes on what the memory accepted and answered
-    state, link = t.memory, t.link
-    for port in range(state.port.shape[0]):
-        row = state.port[port]
+    link = t.link
+    for port in range(memory.port.shape[0]):
+        row = memory.port[port]
         one, other = t.ends[t.run.memory_links + 2 * port], t.ends[t.run.memory_links + 2 * port + 1]
-        while row[RELEASED] < row[HEAD]:
-            clock = state.request[row[FIRST] + row[RELEASED], ACCEPTED_AT]
-            _take(t, one, cycle_of(state.reg, clock))
-            row[RELEASED] += 1
-        while row[DELIVERED] < row[ANSWERED]:
-            cycle = cycle_of(state.reg, state.request[row[FIRST] + row[DELIVERED], ANSWERED_AT])
+        while row.released < row.head:
+            clock = memory.request[row.first + row.released].accepted_at
+            _take(t, one, cycle_of(memory.node, clock))
+            row.released += 1
+        while row.delivered < row.answered:
+            cycle = cycle_of(memory.node, memory.request[row.first + row.delivered].answered_at)
             _give(t, other, cycle)
             t.run.latest_answer = max(t.run.latest_answer, cycle + link[other].hold)
-            row[DELIVERED] += 1
+            row.delivered += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.program_tables import (
     DEFERRED,
     IN_QUEUE,
@@ -10,34 +10,31 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
-    Ints,
     LinkRow,
     NodeRow,
-    Rows,
     RunState,
 )
+from dchw.engines.named_rows import Rows
 
 
 @lean_kernel
-def wake_source(
-    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
-) -> None:
-    if link[x].source < node.shape[0]:
-        link[x].wanted &= ~SLOT
-    wake(run, node, arbiter, queue, link[x].source)
+def wake_source(run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], x: int) -> None:
+    row = link[x]
+    if row.source < node.shape[0]:
+        row.wanted &= ~SLOT
+    wake(run, node, arbiter, row.source)
 
 
 @lean_kernel
-def wake_target(
-    run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], queue: Ints, x: int
-) -> None:
-    if link[x].target < node.shape[0]:
-        link[x].wanted &= ~ITEM
-    wake(run, node, arbiter, queue, link[x].target)
+def wake_target(run: RunState, node: Rows[NodeRow], link: Rows[LinkRow], arbiter: Rows[ArbiterRow], x: int) -> None:
+    row = link[x]
+    if row.target < node.shape[0]:
+        row.wanted &= ~ITEM
+    wake(run, node, arbiter, row.target)
 
 
 @lean_kernel
-def wake(run: RunState, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: Ints, at: int) -> None:
+def wake(run: RunState, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], at: int) -> None:
     # a firing node gets in line; an arbiter, which asks for everything always, decides anew; the memory looks itself
     nodes = node.shape[0]
     if at >= nodes:
@@ -47,9 +44,14 @@ def wake(run: RunState, node: Rows[NodeRow], arbiter: Rows[ArbiterRow], queue: I
         defer(run, node, at)
     elif node[at].queued != IN_QUEUE:
         run.deferrals -= 1 if node[at].queued == DEFERRED else 0
-        node[at].queued = IN_QUEUE
-        queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
-        run.queue_count += 1
+        _line_up(run, node, at)
+
+
+@inlined
+def _line_up(run: RunState, node: Rows[NodeRow], at: int) -> None:
+    node[at].queued = IN_QUEUE
+    node[(run.queue_head + run.queue_count) % node.shape[0]].in_line = at
+    run.queue_count += 1
 
 
 @lean_kernel
@@ -61,15 +63,13 @@ def defer(run: RunState, node: Rows[NodeRow], at: int) -> None:
 
 
 @lean_kernel
-def queue_deferred(run: RunState, node: Rows[NodeRow], queue: Ints) -> None:
+def queue_deferred(run: RunState, node: Rows[NodeRow]) -> None:
     """Put the first deferred fork in line, or all other deferred nodes if there is none."""
     for forks in range(1, -1, -1):
         for at in range(node.shape[0]):
             if node[at].queued == DEFERRED and (node[at].lanes > 0) == (forks == 1):
-                node[at].queued = IN_QUEUE
                 run.deferrals -= 1
-                queue[(run.queue_head + run.queue_count) % queue.shape[0]] = at
-                run.queue_count += 1
+                _line_up(run, node, at)
                 if forks:
                     return
         if run.queue_count > 0:

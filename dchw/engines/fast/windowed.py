@@ -22,7 +22,7 @@ import numpy.typing as npt
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
 from dchw.engines.fast.program_tables import NEVER_FIRES, LinkRow, Tables
-from dchw.engines.memory import ANSWERED, COUNT, MemoryState, memory_state, memory_times
+from dchw.engines.memory import MemoryState, memory_state, memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check_piece
 from dchw.program.program import UNBOUNDED, FiringNode, Link, Program
@@ -45,7 +45,7 @@ def run_windows(
     run.append(next(windows))
     while True:
         tables = run.tables()
-        while (state := firings.advance(tables, calls)) == firings.PAUSED:
+        while (state := firings.advance(tables, run.memory, calls)) == firings.PAUSED:
             if on_progress is not None:
                 on_progress(int(tables.run.done), max(run.known, program.expected))
         run.settle(tables)
@@ -138,6 +138,11 @@ class _CarriedRun:
         self.known = 0
         """Firings of all pieces so far."""
 
+    @property
+    def memory(self) -> MemoryState:
+        """The memory of the run, which the pieces share."""
+        return memory_state(self._piece) if self._memory is None else self._memory
+
     def append(self, window: Window) -> None:
         """Take a window in."""
         piece, parts = window.piece, _Parts()
@@ -214,7 +219,7 @@ class _CarriedRun:
         links = tuple(self._link(link, firing, parts) for link in piece.links)
         left = replace(piece, nodes=nodes, links=links)
         self._facts: Facts = check_piece(left)
-        tables = flatten(left, self._facts, memory=self._memory)
+        tables = flatten(left, self._facts)
         self._set(left, tables)
         return tables
 
@@ -322,7 +327,7 @@ class _CarriedRun:
     def finished(self) -> bool:
         """Whether every firing is done and every item is where it belongs."""
         memory = self._memory
-        answered = memory is None or bool((memory.port[:, ANSWERED] == memory.port[:, COUNT]).all())
+        answered = memory is None or bool((memory.port["answered"] == memory.port["count"]).all())
         passed = [self._queues[link.name] for link in self._piece.links if self._shared(link.target)]
         return (
             answered
