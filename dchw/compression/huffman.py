@@ -28,14 +28,6 @@ _PAIRS_PAY = 0.2  # share of windows with two code words from which on entries o
 _MAX_COUNT = 1 << 56  # package weights stay below MAX_CODE_BITS times the sum of the counts
 
 
-def symbol_counts(symbols: npt.ArrayLike, alphabet: int) -> Int64s:
-    """How often each symbol of an alphabet occurs: int64[alphabet]."""
-    array = _symbols(symbols, alphabet, DchwError)
-    counts = np.zeros(MAX_ALPHABET, dtype=np.int64)
-    kernels.count_symbols(array, counts)
-    return counts[:alphabet].copy()
-
-
 def code_lengths(counts: npt.ArrayLike, limit: int) -> npt.NDArray[np.uint8]:
     """Code lengths in bits that minimise ``sum(counts * lengths)`` with none above ``limit``: uint8[alphabet].
 

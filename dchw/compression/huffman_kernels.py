@@ -26,20 +26,6 @@ _BELOW_MISSING = np.uint64(127)
 
 
 @kernel
-def count_symbols(symbols: Symbols, counts: Int64s) -> None:
-    """Add the occurrences of each symbol to ``counts``."""
-    # neighbours count in different tables, so that equal symbols do not wait for each other's store
-    odd = np.zeros_like(counts)
-    even_count = symbols.size & ~1
-    for i in range(0, even_count, 2):
-        counts[symbols[i]] += 1
-        odd[symbols[i + 1]] += 1
-    if even_count < symbols.size:
-        counts[symbols[even_count]] += 1
-    counts += odd
-
-
-@kernel
 def package_merge(counts: Int64s, limit: int) -> Uint8s:
     """Lengths of n >= 2 symbols given in ascending order of count, the longest first: uint8[n].
 

@@ -10,9 +10,6 @@ from dchw.graph.operations import Array
 from dchw.importers.tflite.flatbuffer import Operator
 from dchw.importers.tflite.translate import Rule, Translation, rule
 
-_FLOAT = 1
-
-
 # Layers -------------------------------------------------------------------------------------------------------
 
 
