@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,10 @@ from dchw.mapping.search import LoopSearch
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.tiling import Tiling, groups_side_by_side
 from dchw.quantities import ceil_div
+
+_MADE: WeakKeyDictionary[CompressedLayer, dict[Hashable, CompressedLayer]] = WeakKeyDictionary()
+"""Layers as they are packed, whole or in parts, by the layer they are made of: what packing keeps goes by the layer
+itself, so that these must be the same ones when a network is mapped again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +43,15 @@ def as_worked(layer: CompressedLayer, elements: int) -> CompressedLayer:
     geometry = layer.geometry
     if not groups_side_by_side(geometry, elements):
         return layer
-    return replace(layer, geometry=replace(geometry, in_channels=geometry.in_channels // geometry.groups, groups=1))
+    joined = replace(geometry, in_channels=geometry.in_channels // geometry.groups, groups=1)
+    return _made(layer, "side by side", lambda: replace(layer, geometry=joined))
+
+
+def _made(layer: CompressedLayer, key: Hashable, make: Callable[[], CompressedLayer]) -> CompressedLayer:
+    made = _MADE.setdefault(layer, {})
+    if key not in made:
+        made[key] = make()
+    return made[key]
 
 
 def row_parts(layer: CompressedLayer, rows: int, elements: int) -> list[tuple[CompressedLayer, slice]]:
@@ -95,7 +110,8 @@ def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLa
         count = groups.stop - groups.start
         part = replace(geometry, out_channels=end - first, in_channels=channels * count, groups=count)
     bias = None if layer.bias is None else layer.bias[first:end]
-    return replace(layer, codes=layer.codes[first:end], bias=bias, geometry=part), groups
+    rows_only = partial(replace, layer, codes=layer.codes[first:end], bias=bias, geometry=part)
+    return _made(layer, (first, end), rows_only), groups
 
 
 def _layer_work(

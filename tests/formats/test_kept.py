@@ -5,9 +5,15 @@ from __future__ import annotations
 import gc
 from dataclasses import replace
 
+import pytest
+
+import dchw
+from dchw import formats
+from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.formats import LayerParameters, PackedLayer, PackShape, storage_format
 from dchw.formats.packing.kept import KeptPackings
-from tests.mapping.layers import fully_connected
+from dchw.mapping.workload import map_network
+from tests.mapping.layers import convolution, fully_connected, small_machine
 
 SHAPE = PackShape(elements=4, decoders=2)
 
@@ -50,3 +56,30 @@ def test_a_layer_too_large_to_be_kept_is_packed_every_time() -> None:
     one, other = (kept.get(layer, form, SHAPE, parameters, lambda: form.pack(layer, SHAPE, parameters)) for _ in "ab")
     assert one is not other
     assert kept.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "rows"),
+    [(fully_connected(48, 50), 16), (convolution(channels=4, rows=16, groups=4), 4), (convolution(rows=24), 24)],
+    ids=["three parts of rows", "groups side by side, in parts", "whole"],
+)
+def test_a_layer_in_parts_is_packed_once_however_often_it_is_mapped(
+    monkeypatch: pytest.MonkeyPatch, network: CompressedNetwork, rows: int
+) -> None:
+    """As a whole, from which its parts follow, and every part; reused with other inputs, batches and buffers."""
+    form, packed = storage_format("shared"), []
+
+    def pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+        packed.append(layer.geometry.out_channels)
+        return form.pack(layer, shape, parameters)
+
+    monkeypatch.setitem(formats._FORMATS, "shared", replace(form, pack=pack))
+    name, whole = network.layers[0].name, network.layers[0].geometry.out_channels
+    target = small_machine().replace("mapping", [{"layers": name, "part_rows": rows}])
+    first = map_network(network, target, "shared")
+    parts = [rows] * (whole // rows) if rows < whole else []
+    assert packed == [whole, *parts]
+    again = map_network(network, target.replace("weight_sram.size_bytes", "64 KiB"), "shared", seed=1)
+    assert packed == [whole, *parts]
+    assert [stage.layer.packed for stage in again.stages] == [stage.layer.packed for stage in first.stages]
+    assert dchw.simulate(network, target, "shared").workload.packed_bytes == first.packed_bytes
