@@ -31,6 +31,8 @@ class Tenant:
     """What it takes in the weight SRAM."""
     passes: tuple[int, ...]
     """Per stage: in how many passes the part is worked; 1 where it is fetched once however little room there is."""
+    streaming_bytes: int = 0
+    """Room without which it cannot stream by: for a block of columns that stays and the next one."""
 
     def fetches(self, room_bytes: int) -> int:
         """How often it crosses the DRAM beside others when so much room is left for streaming."""
@@ -38,7 +40,11 @@ class Tenant:
 
 
 def tenants(works: Sequence[LayerWork], machine: Machine, *, at_load: bool) -> list[Tenant]:
-    """The distinct parts of a workload's stages; ``at_load``: they lie in the SRAM decoded."""
+    """The distinct parts of a workload's stages; ``at_load``: they lie in the SRAM decoded.
+
+    What is decoded while it loads takes half of the SRAM to stay for its passes and half on its way
+    (`dchw.mapping.rooms.resident_room`), so that nothing else stays unless all does.
+    """
     found: dict[int, list[LayerWork]] = {}
     for work in works:
         found.setdefault(id(work.packed), []).append(work)
@@ -48,6 +54,7 @@ def tenants(works: Sequence[LayerWork], machine: Machine, *, at_load: bool) -> l
             layer=mine[0].name,
             size_bytes=decoded_bytes(mine[0]) if at_load else dram_bytes(mine[0], machine),
             passes=tuple(1 if at_load or work.tiling.blocks > 1 else work.tiling.passes for work in mine),
+            streaming_bytes=machine.weight_sram.size_bytes if at_load else _streaming_bytes(mine, machine),
         )
         for key, mine in found.items()
     ]
@@ -58,9 +65,27 @@ def residents(parts: Sequence[Tenant], size_bytes: int) -> frozenset[int]:
     if sum(part.size_bytes for part in parts) <= size_bytes:
         return frozenset(part.key for part in parts)
     least = size_bytes // RESERVE
-    rooms = {least, *(part.size_bytes for part in parts if least < part.size_bytes <= size_bytes)}
+    wanted = (size for part in parts for size in (part.size_bytes, part.streaming_bytes))
+    rooms = {least, size_bytes, *(size for size in wanted if least < size < size_bytes)}
     plans = [_stay(parts, size_bytes - room, room) for room in sorted(rooms)]
-    return min(plans, key=lambda plan: plan[0])[1]
+    allowed = [plan for room, plan in zip(sorted(rooms), plans, strict=True) if _streams(parts, plan[1], room)]
+    return min(allowed, key=lambda plan: plan[0])[1] if allowed else frozenset()
+
+
+def _streams(parts: Sequence[Tenant], kept: frozenset[int], room: int) -> bool:
+    """Whether all that does not stay can stream by."""
+    return all(part.streaming_bytes <= room for part in parts if part.key not in kept)
+
+
+def _streaming_bytes(works: Sequence[LayerWork], machine: Machine) -> int:
+    """For two blocks of columns, their ends in whole requests and the tables; at most the SRAM, in which they fit."""
+    most = 0
+    for work in works:
+        packed, blocks = work.packed, work.tiling.blocks
+        if blocks > 1:
+            ends = 4 * len(packed.chunk_bytes) * machine.dma.request_bytes
+            most = max(most, 2 * ceil_div(packed.total_bytes * 5, 4 * blocks) + packed.table_bytes + ends)
+    return min(most, machine.weight_sram.size_bytes)
 
 
 def _stay(parts: Sequence[Tenant], left: int, room: int) -> tuple[int, frozenset[int]]:

@@ -58,3 +58,15 @@ def test_a_burst_of_tables_too_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(weights, "_table_blocks", one_more)
     with pytest.raises(SimulationError, match=r"code_tables.*expected exactly"):
         dchw.simulate(network, machine_with(), "huffman")
+
+
+@pytest.mark.parametrize("size", ["1 KiB", "2 KiB"])
+def test_a_layer_whose_tables_fill_the_sram_is_worked_in_parts(size: str) -> None:
+    # a chunk a column and decode unit: VGG-16's fc6 as palette-huffman has 800 KB of chunk table for 512 KiB of SRAM
+    target = machine_with(weight_sram__size_bytes=size, huffman__chunk_entries=16)
+    run = dchw.simulate(product(random_codes(32, 700, 0.3)), target, "palette-huffman")
+    tables = [stage.layer.packed.table_bytes for stage in run.workload.stages]
+    assert len(tables) > 1
+    assert max(tables) <= target.weight_sram.size_bytes
+    row = run.mapping_frame().iloc[0]
+    assert row["weight_bytes"] + row["input_bytes"] == pytest.approx(run.dram_read_bytes, rel=0.02)
