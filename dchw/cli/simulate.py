@@ -23,6 +23,11 @@ _MAPPING_NOTES = (
     "least_bytes everything read once; orders is how many were compared.",
 )
 
+_RESIDENCY_NOTES = (
+    "stays is the share that needs no DRAM: of weights in every inference but the first, of tensors always; "
+    "only_compressed marks weights that would not stay whole as int8.",
+)
+
 
 @click.command(name="simulate")
 @click.argument("file")
@@ -41,7 +46,9 @@ _MAPPING_NOTES = (
 )
 @click.option("--layer", multiple=True, help="Bound timeline and trace to this layer (repeatable).")
 @click.option("--dram-trace", type=click.Path(path_type=Path), help="Write the DRAM requests of the run.")
-@click.option("--explain", is_flag=True, help="Also the order of loops chosen for every layer, beside the simple one.")
+@click.option(
+    "--explain", is_flag=True, help="Also every layer's order of loops, beside the simple one, and what stays."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     file: str,
@@ -145,6 +152,7 @@ def command(
             content["memory"] = {**memory.figures(), **memory.details()}
         if explain:
             content["mapping"] = result.mapping_frame().to_dict("records")
+            content["residency"] = result.residency_frame().to_dict("records")
         print_json("simulate", content)
         return
     head = f"{network.name} on {target.name}, {storage}, {'warm' if warm else 'cold'}, engine {engine}"
@@ -161,6 +169,7 @@ def command(
     print_table("Bytes by stream, as packed and as they crossed the DRAM", result.streams_frame(), _STREAM_NOTES)
     if explain:
         print_table("Order of loops of every layer", result.mapping_frame(), _MAPPING_NOTES, main=_MAPPING_COLUMNS)
+        print_table("What stays on the chip", result.residency_frame(), _RESIDENCY_NOTES)
     print_table(
         "Energy by unit",
         pd.DataFrame({"unit": list(by := result.costs.by("unit")), "nJ": [v / 1e3 for v in by.values()]}),

@@ -15,7 +15,7 @@ from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.resident_weights import Tenant, residents, tenants
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import Program
-from dchw.quantities import ceil_div
+from dchw.quantities import DchwError, ceil_div
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,19 +140,70 @@ def residency_cliff(
                 batch=batch,
                 arithmetic=Arithmetic.NONE,
             )
-            parts = tenants([stage.layer for stage in workload.stages], target, at_load=workload.decodes_at_load)
-            kept = residents(parts, size)
-            rows.append(
-                {
-                    "storage": storage,
-                    "weight_sram_bytes": size,
-                    "weight_bytes": sum(part.size_bytes for part in parts),
-                    "resident_bytes": sum(part.size_bytes for part in parts if part.key in kept),
-                    "cold_dram_bytes": _dram_bytes(lower(workload), target),
-                    "warm_dram_bytes": _dram_bytes(lower(workload, warm=True), target),
-                }
-            )
+            rows.append({"storage": storage, "weight_sram_bytes": size, **_cold_and_warm(workload)})
     return pd.DataFrame(rows)
+
+
+def residency_over_frames(
+    network: CompressedNetwork,
+    on: Machine | str | Path,
+    storages: Sequence[str] = (NARROWEST_DENSE, DEFAULT_FORMAT),
+    *,
+    frames: Sequence[int] = (1, 2, 10, 100),
+    batch: int = 1,
+) -> pd.DataFrame:
+    """DRAM bytes of a frame where several are worked one after another: the first is cold, all others find weights.
+
+    Parameters
+    ----------
+    network
+        What `compress`, `load` or `dchw train` gave.
+    on
+        A `Machine`, the name of a preset, or the path of a machine's YAML file.
+    storages
+        Names of storage formats. Default: the dense one of the fewest bits, and the one of a run that names none.
+    frames
+        Frames from one cold start to the next; at least 1 each.
+    batch
+        Inputs of a frame, worked at once; at least 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each format and number of frames: ``frames``, ``weight_bytes``, ``resident_bytes``,
+        ``cold_dram_bytes`` and ``warm_dram_bytes`` as in `residency_cliff`, and ``frame_dram_bytes``, the mean.
+
+    Raises
+    ------
+    DchwError
+        For a name, file or value that is none, for less than one frame, and for a layer the machine cannot work.
+    """
+    import pandas as pd
+
+    if min(frames, default=1) < 1:
+        raise DchwError(f"frames: expected at least 1; got {min(frames)}; raise it")
+    target = on if isinstance(on, Machine) else machine(on)
+    rows = []
+    for storage in storages:
+        workload = map_network(network, target, storage, batch=batch, arithmetic=Arithmetic.NONE)
+        known = _cold_and_warm(workload)
+        for count in frames:
+            mean = (known["cold_dram_bytes"] + (count - 1) * known["warm_dram_bytes"]) / count
+            rows.append({"storage": storage, "frames": count, **known, "frame_dram_bytes": mean})
+    return pd.DataFrame(rows)
+
+
+def _cold_and_warm(workload: Workload) -> dict[str, int]:
+    """What stays of the weights, and the DRAM bytes of the first inference and of every other."""
+    target = workload.machine
+    parts = tenants([stage.layer for stage in workload.stages], target, at_load=workload.decodes_at_load)
+    kept = residents(parts, target.weight_sram.size_bytes)
+    return {
+        "weight_bytes": sum(part.size_bytes for part in parts),
+        "resident_bytes": sum(part.size_bytes for part in parts if part.key in kept),
+        "cold_dram_bytes": _dram_bytes(lower(workload), target),
+        "warm_dram_bytes": _dram_bytes(lower(workload, warm=True), target),
+    }
 
 
 def _dram_bytes(program: Program, target: Machine) -> int:

@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dchw
+from dchw.engines.fast import engine
 from dchw.graph.geometry import Geometry
+from dchw.graph.network import Network, Operation, OperationKind
+from dchw.lowering.lower import lower
 from dchw.mapping.resident_weights import RESERVE, Tenant, residents, tenants
-from dchw.run.residency import residency_cliff
+from dchw.mapping.workload import map_network
+from dchw.run.residency import residency_cliff, residency_over_frames
 from tests.mapping.layers import convolution, fully_connected, small_machine
 
 
@@ -122,3 +126,62 @@ def test_what_stays_and_what_streams_by_are_not_booked_in_the_same_room(size: st
         assert taken + streaming <= target.weight_sram.size_bytes
         kept_some = kept_some or bool(kept)
     assert kept_some or size == "2 KiB"
+
+
+def test_frames_share_one_cold_start() -> None:
+    network, target = fully_connected(96, 200, density=0.1), small_machine()
+    table = residency_over_frames(network, target, frames=[1, 4]).set_index(["storage", "frames"])
+    cold, warm = (dchw.simulate(network, target, "huffman", warm=one).dram_bytes for one in (False, True))
+    assert table.loc[("huffman", 1), "frame_dram_bytes"] == cold
+    assert table.loc[("huffman", 4), "frame_dram_bytes"] == (cold + 3 * warm) / 4
+    assert warm < cold
+    with pytest.raises(dchw.DchwError, match="at least 1"):
+        residency_over_frames(network, target, frames=[0])
+
+
+def test_a_key_value_cache_crosses_the_dram_and_its_products_count() -> None:
+    """One step of attention: a query of 16 values against 50 cached keys; the cache is an input that DRAM holds."""
+    rng = np.random.default_rng(0)
+    kinds = OperationKind
+    graph = Network(
+        name="step",
+        operations=(
+            Operation(name="x", kind=kinds.INPUT, output_shape=(1, 16)),
+            Operation(name="keys", kind=kinds.INPUT, output_shape=(50, 16)),
+            Operation(
+                name="q",
+                kind=kinds.LINEAR,
+                inputs=("x",),
+                weight=rng.standard_normal((16, 16), dtype=np.float32),
+                output_shape=(1, 16),
+            ),
+            Operation(
+                name="scores",
+                kind=kinds.MATMUL,
+                inputs=("q", "keys"),
+                attributes={"transpose": True},
+                output_shape=(1, 50),
+            ),
+        ),
+    )
+    run = dchw.simulate(dchw.compress(graph), small_machine(), "dense-int8")
+    table = run.residency_frame().set_index("name")
+    value = run.workload.machine.formats.activations.bits // 8
+    assert (table.loc["keys", "bytes"], table.loc["keys", "stays"]) == (50 * 16 * value, 0.0)
+    assert run.streams_frame().set_index("stream").loc["activations", "dram_read_bytes"] >= (50 + 1) * 16 * value
+    macs = sum(count.count for count in run.counts if count.event == "mac")
+    assert macs == 16 * 16 + 50 * 16
+
+
+def test_weights_of_the_next_layer_come_while_a_layer_is_worked_where_there_is_room_for_both() -> None:
+    network = _chain()
+    for size, ahead in (("64 KiB", True), ("2 KiB", False)):
+        target = small_machine(weight_sram__size_bytes=size)
+        workload = map_network(network, target, "dense-fp32")
+        program = lower(workload)
+        timing = engine.run(program, record=True)
+        index = program.layers.index("c")
+        node = next(node for node in program.nodes if node.name.startswith("weight_sram.deliver"))
+        mine = np.flatnonzero(np.asarray(node.layer) == index)
+        last = timing.nodes[node.name].start[mine[-1]]
+        assert (last < timing.layer_finish[index - 1]) == ahead
