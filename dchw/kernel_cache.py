@@ -192,4 +192,8 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         """Keep compiled code; a full disk costs the cache and nothing else."""
         self._open()
         with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+            try:
+                super().save_overload(sig, data)
+            except (ImportError, AttributeError):  # what is kept beside it names what has moved
+                self.flush()
+                super().save_overload(sig, data)

@@ -205,6 +205,66 @@ def test_a_part_raises_and_takes_and_gives_arrays_as_a_function_does() -> None:
         whole(4, 4)
 
 
+MOVING = """
+from dchw.compile import kernel
+from before import Pair
+
+@kernel
+def total(pair: Pair) -> int:
+    return pair.one + pair.other
+
+print(total(Pair(1, 2)), "compiled" if total._cache_misses else "found")
+"""
+
+
+def test_a_kept_kernel_that_names_a_module_that_moved_is_compiled_again_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "before.py").write_text(
+        "from typing import NamedTuple\nclass Pair(NamedTuple):\n    one: int\n    other: int\n"
+    )
+    assert run_source(tmp_path, MOVING) == "3 compiled"
+    (tmp_path / "before.py").rename(tmp_path / "after.py")
+    moved = MOVING.replace("before", "after")
+    assert run_source(tmp_path, moved) == "3 compiled"
+    assert run_source(tmp_path, moved) == "3 found"
+
+
+LEAN = """
+import numpy as np
+import dchw.compile as compiler
+PLANT = "options as they are"
+from dchw.compile import inlined, kernel, lean_kernel
+
+@inlined
+def least(values: np.ndarray, at: int) -> int:
+    return values[at] + values.shape[0]
+
+@lean_kernel
+def doubled(values: np.ndarray, others: np.ndarray) -> int:
+    found = 0
+    for at in range(values.size):
+        others[at] = 2 * values[at]
+        found += least(values[1:] if at == 0 else values, at)
+    return found
+
+@kernel
+def made(count: int) -> tuple[np.ndarray, int]:
+    values, others = np.arange(count), np.zeros(count, np.int64)
+    return others, doubled(values, others)
+
+others, found = made(5)
+print(others.tolist(), found, doubled(others, others), others.tolist(), doubled.targetoptions.get("_nrt"))
+"""
+
+
+def test_kernels_work_where_numba_has_no_option_to_count_no_references(tmp_path: Path) -> None:
+    """The option has no public name: its absence is planted, and everything else stays as it is."""
+    plain = run_source(tmp_path, LEAN)
+    assert plain.endswith("False")
+    without = LEAN.replace('PLANT = "options as they are"', "compiler.DefaultOptions = object")
+    assert run_source(tmp_path, without) == plain.replace("False", "None")
+    assert plain.startswith("[0, 2, 4, 6, 8] 35 ")
+
+
 def test_every_kernel_of_the_package_is_defined_by_the_one_decorator() -> None:
     package = Path(kernel_cache.__file__).parent
     direct = [path for path in package.rglob("*.py") if re.search(r"@(numba\.)?n?jit\b", path.read_text())]

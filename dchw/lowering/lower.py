@@ -33,7 +33,6 @@ from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
 from dchw.program.program import Program
 from dchw.program.windows import Window, Windowed
-from dchw.quantities import ceil_div
 
 WINDOW_FIRINGS = 1 << 21
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
@@ -50,13 +49,13 @@ def lower(workload: Workload, *, warm: bool = False) -> Program:
 
 
 def fits_one_window(workload: Workload) -> bool:
-    """Whether all that a workload computes fires less often than one window may: windows would save no memory then."""
-    array, most = workload.machine.pe_array, 0
-    for work in (stage.layer for stage in workload.stages):
-        steps = array.elements if work.form.positions else ceil_div(work.rows, array.elements)
-        most += steps * (int(np.count_nonzero(work.activity)) + work.tiling.passes)
-        most += work.packed.entries * work.tiling.passes if work.needs(Need.DECODER) else 0
-    return most < WINDOW_FIRINGS
+    """Whether a workload fires, about, less often than one window may: windows would save no memory then."""
+    return expected_firings(workload) < WINDOW_FIRINGS
+
+
+def expected_firings(workload: Workload) -> int:
+    """About how many firings there will be: those that compute, one an entry where entries come one by one."""
+    return sum(_computing(stage.layer, workload) for stage in workload.stages)
 
 
 class LoweredWindows(Windowed):
@@ -71,8 +70,8 @@ class LoweredWindows(Windowed):
 
     @property
     def expected(self) -> int:
-        """About how many firings there will be: those that compute, one an entry where entries come one by one."""
-        return sum(_computing(stage.layer, self.workload) for stage in self.workload.stages)
+        """About how many firings there will be (`expected_firings`)."""
+        return expected_firings(self.workload)
 
     def whole(self) -> Program:
         """The program in one piece, lowered anew."""
