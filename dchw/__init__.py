@@ -21,7 +21,8 @@ if _TYPE_CHECKING:
     from dchw.machines.units.unit import Unit
     from dchw.reports.report import report
     from dchw.run.comparison import compare
-    from dchw.run.simulation import SimResult, simulate
+    from dchw.run.sim_result import SimResult
+    from dchw.run.simulation import simulate
     from dchw.studies.study import study
     from dchw.technology.sram import sram
     from dchw.training.train import train
@@ -31,7 +32,7 @@ _PUBLIC = {
     "Machine": "dchw.machines.machine",
     "Network": "dchw.graph.network",
     "Recipe": "dchw.compression.recipe",
-    "SimResult": "dchw.run.simulation",
+    "SimResult": "dchw.run.sim_result",
     "StorageFormat": "dchw.formats",
     "Unit": "dchw.machines.units.unit",
     "compare": "dchw.run.comparison",

@@ -18,7 +18,7 @@ from dchw.graph.network import FloatArray, Network
 from dchw.machines.machine import Machine, machine
 from dchw.quantities import DchwError
 from dchw.run.comparison import compare
-from dchw.run.simulation import SimResult
+from dchw.run.sim_result import SimResult
 
 if TYPE_CHECKING:
     import pandas as pd

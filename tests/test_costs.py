@@ -17,7 +17,8 @@ from dchw.dram.standard import standard
 from dchw.formats import storage_format
 from dchw.machines.units.unit import UnitCosts
 from dchw.quantities import DchwError, SimulationError
-from dchw.run.simulation import SimResult, simulate
+from dchw.run.sim_result import SimResult
+from dchw.run.simulation import simulate
 from dchw.technology import scaling, wires
 from dchw.technology.figure import Confidence, Figure, spread
 from dchw.vocabulary import Event

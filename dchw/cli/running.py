@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from dchw.compression.compressed import CompressedNetwork
     from dchw.machines.machine import Machine
-    from dchw.run.simulation import Engine, SimResult
+    from dchw.run.sim_result import SimResult
+    from dchw.run.simulation import Engine
 
 _COLUMNS = {
     "storage": "storage",

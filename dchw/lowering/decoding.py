@@ -127,7 +127,8 @@ class Decoding:
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self._decodes == 0:
             return  # decoded entries are in the SRAM from the run before
-        self._entry_unit = np.repeat(packed.chunk_decoder, np.diff(work.coded.chunk_offsets))
+        unit = packed.chunk_decoder.astype(np.int32, copy=False)
+        self._entry_unit = np.repeat(unit, np.diff(work.coded.chunk_offsets))
         order = np.argsort(packed.chunk_decoder, kind="stable")
         firings, before = self._schedule(order)
         bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
@@ -241,10 +242,10 @@ class Decoding:
         """Firings of decode units in passes, counted from the first of a pass by ``group``."""
         return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
 
-    def giving(self, entry: Row, in_pass: Row) -> tuple[Row, Row]:
-        """Decode unit of each entry, and the firing of it that hands the entry over in a pass."""
-        unit = self._entry_unit[entry]
-        return unit, self._firing(unit, in_pass, self._group[entry]).astype(np.int32)
+    def hand_overs(self) -> tuple[Row, Row, Row, Row]:
+        """Which decode unit hands each entry over, and at which of its firings in a pass; by unit, its first firing and
+        its firings of a pass."""
+        return self._entry_unit, self._group, self._first.astype(np.int32), self._per_pass.astype(np.int32)
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""

@@ -25,6 +25,7 @@ from dchw.program.builder import Indices, NodeBuilder, Row
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
+_NONE = np.empty(0, np.int32)
 LONGEST = 2**31
 BLOCK = 1 << 22
 """Entries of a pass, over all passes, up to which processing elements are gone through together."""
@@ -32,18 +33,21 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ElementFirings:
-    """What some processing elements do for a stage; firings count from each element's first of the stage."""
+    """What some processing elements do for a stage."""
 
+    nodes: list[NodeBuilder]
     occupied: Row
     """Cycles of each firing, one element behind the other."""
     offsets: Indices
     """int64[elements + 1] into them."""
     job_firing: Row
     """int32[elements, active jobs of all passes]."""
-    entry: Row
-    """Entries handed over one by one, by their index in the layer, one element behind the other."""
-    entry_firing: Row
-    entry_pass: Row
+    entry_unit: Row
+    """Of entries handed over one by one, one element behind the other: the decode unit,"""
+    given_by: Row
+    """its firing,"""
+    taken_by: Row
+    """and the element's."""
     entry_offsets: Indices
     """int64[elements + 1] into the three."""
     drained: Row
@@ -59,24 +63,18 @@ def elements(
     chunks = _ChunksByElement(at, weights, delivery, decoding) if one_by_one is None else None
     first_handover = at.work.tiling.first_handover
     handovers: list[Handover] = []
-    for made in _firings(at, by_itself=one_by_one is None):
-        nodes = [at.nodes.element(len(handovers) + index) for index in range(made.drained.shape[0])]
-        first = np.array([node.count for node in nodes], np.int32)[:, None]
-        job_firing, drained = made.job_firing + first, made.drained + first
-        if one_by_one is not None:
-            unit, given_by = one_by_one.giving(made.entry, made.entry_pass)
-            taken_by = made.entry_firing + np.repeat(first[:, 0], np.diff(made.entry_offsets))
-        for index, node in enumerate(nodes):
+    for made in _firings(at, one_by_one):
+        for index, node in enumerate(made.nodes):
             node.append(made.occupied[made.offsets[index] : made.offsets[index + 1]], at.layer)
             queue = column_queue(at, node)
             queue.give(columns)
-            queue.take(job_firing[index])
+            queue.take(made.job_firing[index])
             if one_by_one is not None:
                 mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
-                one_by_one.hand_entries(node, unit[mine], given_by[mine], taken_by[mine])
+                one_by_one.hand_entries(node, made.entry_unit[mine], made.given_by[mine], made.taken_by[mine])
             elif chunks is not None:
-                chunks.hand(node, len(handovers), job_firing[index], drained[index])
-            handovers.append(Handover(node=node, firings=drained[index, first_handover:]))
+                chunks.hand(node, len(handovers), made.job_firing[index], made.drained[index])
+            handovers.append(Handover(node=node, firings=made.drained[index, first_handover:]))
     return handovers, decoding
 
 
@@ -101,11 +99,12 @@ class _ChunksByElement:
         wait_for_tables(self._at, self._delivery, node, int(np.append(by_pass[0], last)[0]))
 
 
-def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
-    """The firings of all elements, block by block of elements: of one-by-one entries no more are held than needed."""
+def _firings(at: StageLowering, decoding: Decoding | None) -> Iterator[ElementFirings]:
+    """The firings of all elements, block by block of elements; ``decoding``: who hands them entries one by one."""
     from dchw.lowering.entry_firings import element_firings
 
-    machine, work, array = at.machine, at.work, at.machine.pe_array
+    machine, work, array, by_itself = at.machine, at.work, at.machine.pe_array, decoding is None
+    given = (_NONE, _NONE, _NONE, _NONE) if decoding is None else decoding.hand_overs()
     begin, length = _runs(work, array.elements)
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
     floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
@@ -120,10 +119,12 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
+        nodes = [at.nodes.element(index) for index in range(first, min(first + step, array.elements))]
+        begun = np.array([node.count for node in nodes], np.int32)
         *rows, done = element_firings(work.activity, begin[block], length[block], work.entries.row, floor,
                                       array.hazard_cycles, ends, by_itself, array.lanes, pixels,
-                                      work.entry_bits, machine.weight_sram.word_bits)  # fmt: skip
-        occupied, offsets, job_firing, entry, entry_firing, entry_pass, entry_offsets, drained = rows
+                                      work.entry_bits, machine.weight_sram.word_bits, begun, given)  # fmt: skip
+        occupied, offsets, job_firing, entry_unit, given_by, taken_by, entry_offsets, drained = rows
         _check_longest(work, int(done[2]))
         at.flow.entries += int(done[0])
         at.flow.products += int(done[1])
@@ -133,12 +134,13 @@ def _firings(at: StageLowering, *, by_itself: bool) -> Iterator[ElementFirings]:
             if pointers_apart(machine, work):
                 at.flow.pointer_reads += 2 * job_firing.size
         yield ElementFirings(
+            nodes=nodes,
             occupied=occupied,
             offsets=offsets,
             job_firing=job_firing,
-            entry=entry,
-            entry_firing=entry_firing,
-            entry_pass=entry_pass,
+            entry_unit=entry_unit,
+            given_by=given_by,
+            taken_by=taken_by,
             entry_offsets=entry_offsets,
             drained=drained,
         )

@@ -34,6 +34,8 @@ def element_firings(
     pixels: Any,
     entry_bits: int,
     word_bits: int,
+    begun: Any,
+    given: Any,
 ) -> Any:
     """Firings of all processing elements over all passes of a layer, one element behind the other.
 
@@ -42,16 +44,20 @@ def element_firings(
     to one row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the
     column and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
     ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass. Entries of ``entry_bits`` lie, where elements read
-    whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on.
+    whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on. ``begun`` int32[elements]:
+    firings of each element before; ``given``, not used with ``whole_runs``: decode unit int32[entries] of each entry,
+    its firing int32[entries] counted from the first of a pass, and by unit the first pass' first firing int32[units]
+    and the firings of a pass int32[units].
 
-    Firings count from each element's first. Gives (occupied int32[n] and where each element's begin in it
-    int64[elements + 1]; first firing of each active job over all passes int32[elements, ...]; of each entry its index
-    int32[m], firing int32[m] and pass int32[m], empty with ``whole_runs``, and where each element's begin
-    int64[elements + 1]; firing of each pass's hand-over int32[elements, passes]; int64[4]: entries worked, products,
-    most cycles of a firing, words of the runs). ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
+    Gives (occupied int32[n] and where each element's begin in it int64[elements + 1]; first firing of each active job
+    over all passes int32[elements, ...]; of each entry its unit int32[m], the unit's firing int32[m] and the element's
+    int32[m], empty with ``whole_runs``, and where each element's begin int64[elements + 1]; firing of each pass's
+    hand-over int32[elements, passes]; int64[4]: entries worked, products, most cycles of a firing, words of the runs).
+    ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
     """
     passes, jobs = activity.shape
     elements = run_begin.shape[0]
+    unit_of, group, first_pass, per_pass = given
     active = 0
     for t in range(passes):
         for j in range(jobs):
@@ -59,7 +65,7 @@ def element_firings(
                 active += 1
     # the active jobs of every pass, one pass behind the other
     begins = np.zeros(passes + 1, np.int64)
-    worked = np.empty(active, np.int64)
+    worked = np.empty(active, np.int32)
     a = 0
     for t in range(passes):
         for j in range(jobs):
@@ -80,51 +86,59 @@ def element_firings(
         entry_offsets[element + 1] = entry_offsets[element] + (0 if whole_runs else entries)
     occupied = np.empty(offsets[elements], np.int32)
     job_firing = np.empty((elements, active), np.int32)
-    entry_index = np.empty(entry_offsets[elements], np.int32)
-    entry_firing = np.empty(entry_offsets[elements], np.int32)
-    entry_pass = np.empty(entry_offsets[elements], np.int32)
+    entry_unit = np.empty(entry_offsets[elements], np.int32)
+    given_by = np.empty(entry_offsets[elements], np.int32)
+    taken_by = np.empty(entry_offsets[elements], np.int32)
     drained = np.empty((elements, passes), np.int32)
     done = np.zeros(4, np.int64)
     e = 0
     for element in range(elements):
-        first = offsets[element]
-        f = first
+        f = offsets[element]
+        before = begun[element] - f
         for t in range(passes):
             last_row = -1
             for a in range(begins[t], begins[t + 1]):
                 j = worked[a]
-                groups = np.int64(activity[t, j])
-                job_firing[element, a] = f - first
-                if run_length[element, j] == 0:
+                job_firing[element, a] = f + before
+                length = np.int64(run_length[element, j])
+                if length == 0:
                     occupied[f] = 1
                     f += 1
                     continue
+                groups = np.int64(activity[t, j])
+                least = max(groups, np.int64(floor))
                 total = np.int64(0)
-                for k in range(run_length[element, j]):
-                    index = run_begin[element, j] + k
-                    cycles = groups if groups > floor else np.int64(floor)
-                    if row[index] == last_row and cycles < hazard:
-                        cycles = np.int64(hazard)
-                    last_row = row[index]
-                    total += cycles
-                    done[0] += 1
-                    done[1] += min(groups * lanes, pixels[t])
-                    if not whole_runs:
-                        occupied[f] = cycles
-                        entry_index[e] = index
-                        entry_firing[e] = f - first
-                        entry_pass[e] = t
-                        e += 1
-                        f += 1
+                if whole_runs and hazard <= least:
+                    total = least * length
+                    last_row = row[run_begin[element, j] + length - 1]
+                else:
+                    for index in range(run_begin[element, j], run_begin[element, j] + length):
+                        cycles = least
+                        if cycles < hazard:
+                            cycles = np.int64(hazard) if row[index] == last_row else cycles
+                            last_row = row[index]
+                        total += cycles
+                        if not whole_runs:
+                            unit = unit_of[index]
+                            occupied[f] = cycles
+                            entry_unit[e] = unit
+                            given_by[e] = first_pass[unit] + t * per_pass[unit] + group[index]
+                            taken_by[e] = f + before
+                            e += 1
+                            f += 1
+                    if least >= hazard:
+                        last_row = row[run_begin[element, j] + length - 1]
+                done[0] += length
+                done[1] += length * min(groups * lanes, pixels[t])
                 done[2] = max(done[2], total)
-                done[3] += (np.int64(run_length[element, j]) * entry_bits + word_bits - 1) // word_bits
+                done[3] += (length * entry_bits + word_bits - 1) // word_bits
                 if whole_runs:
                     occupied[f] = total
                     f += 1
             occupied[f] = drain[t]
-            drained[element, t] = f - first
+            drained[element, t] = f + before
             f += 1
-    return occupied, offsets, job_firing, entry_index, entry_firing, entry_pass, entry_offsets, drained, done
+    return occupied, offsets, job_firing, entry_unit, given_by, taken_by, entry_offsets, drained, done
 
 
 @kernel

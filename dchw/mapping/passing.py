@@ -44,7 +44,9 @@ class _Weights:
 class ForwardPass:
     """What operations gave, by name, for the inputs and weights they had; the first is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        """``keeps``: whether there are other runs to keep values for."""
+        self._keeps = keeps
         self._known: dict[str, _Known] = {}
         self._start: tuple[dict[str, FloatArray], str] | None = None
         self.computed = 0
@@ -75,6 +77,6 @@ class ForwardPass:
             return known.out
         self.computed += 1
         out = compute()
-        if name not in self._known:
+        if self._keeps and name not in self._known:
             self._known[name] = _Known(tuple(inputs), tuple(map(_Weights, weights)), out)
         return out

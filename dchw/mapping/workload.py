@@ -101,7 +101,7 @@ def map_network(
     example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
     """
     graph, as_given, machine = network.graph, machine, machine.working(storage_format(storage))
-    passing = ForwardPass() if passing is None else passing
+    passing = ForwardPass(keeps=False) if passing is None else passing
     values, origin = passing.start(lambda: network_inputs(graph, inputs, batch, np.random.default_rng(seed)))
     shape = PackShape(
         elements=machine.pe_array.elements,

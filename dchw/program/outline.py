@@ -60,7 +60,7 @@ def outline_of(program: Program | Outline | Outlined) -> Outline:
         clock_hz=program.clock_hz,
         layers=program.layers,
         firing=tuple(
-            NodeOutline(name=node.name, unit=node.unit, firings=np.bincount(node.layer, minlength=layers))
+            NodeOutline(name=node.name, unit=node.unit, firings=_by_layer(node, layers))
             for node in program.nodes
             if isinstance(node, FiringNode)
         ),
@@ -104,7 +104,7 @@ class Outlined(Windowed):
             for node in window.piece.nodes:
                 if isinstance(node, FiringNode):
                     before = self._firings.setdefault(node.name, np.zeros(len(self.layers), np.int64))
-                    before += np.bincount(node.layer, minlength=len(self.layers))
+                    before += _by_layer(node, len(self.layers))
             self._last = Program(  # without the lists of those that fire
                 clock_hz=self.clock_hz,
                 layers=self.layers,
@@ -129,6 +129,11 @@ class Outlined(Windowed):
             asking=_asking(piece),
             flows=piece.flows,
         )
+
+
+def _by_layer(node: FiringNode, layers: int) -> npt.NDArray[np.int64]:
+    """int64[layers]: firings of each; they lie one layer behind the other."""
+    return np.diff(np.searchsorted(node.layer, np.arange(layers + 1)))
 
 
 def _bare(node: FiringNode | Arbiter | MemoryNode) -> FiringNode | Arbiter | MemoryNode:

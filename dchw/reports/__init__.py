@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork
     from dchw.dram.idle import IdleState
     from dchw.machines.machine import Machine
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 __all__ = ["Heading", "ReportTables", "build_tables", "write_report", "write_tables"]
 

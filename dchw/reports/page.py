@@ -15,7 +15,7 @@ from dchw.run.verdict import against
 if TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork
     from dchw.machines.machine import Machine
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 
 def render(

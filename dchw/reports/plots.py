@@ -22,7 +22,7 @@ from dchw.vocabulary import Stream
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 WHOLE_RUN = "whole run"
 

@@ -11,7 +11,7 @@ from dchw.costs.frames import check_frame_rate
 from dchw.quantities import DchwError
 from dchw.reports import Heading, ReportTables, write_report
 from dchw.run.comparison import comparison_frame
-from dchw.run.simulation import SimResult
+from dchw.run.sim_result import SimResult
 
 if TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork

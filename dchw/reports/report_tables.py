@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dchw.compression.compressed import CompressedNetwork
     from dchw.machines.machine import Machine
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 BUS = "DRAM data bus"
 WHOLE_RUN = "whole run"

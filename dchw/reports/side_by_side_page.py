@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dchw.compression.compressed import CompressedNetwork
     from dchw.dram.idle import IdleState
     from dchw.machines.machine import Machine
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 MOST_COLUMNS = 8
 """Columns of one page: more are a study (`dchw sweep`)."""

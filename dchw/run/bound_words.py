@@ -10,7 +10,7 @@ from dchw.run.roofs import machine_roofs, roofs_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 _EACH = {
     "dram": "B",

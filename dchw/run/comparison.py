@@ -15,7 +15,8 @@ from dchw.machines.machine import Machine, machine
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import map_network
 from dchw.quantities import DchwError, SimulationError
-from dchw.run.simulation import Engine, SimResult, check_engine, run_workload
+from dchw.run.sim_result import SimResult
+from dchw.run.simulation import Engine, check_engine, run_workload
 from dchw.run.verdict import Standing, check_baseline, choose_baseline, ratios, standing, verdict
 
 if TYPE_CHECKING:

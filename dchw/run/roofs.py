@@ -20,7 +20,7 @@ from dchw.vocabulary import Stream
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from dchw.formats import StorageFormat, storage_format
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
-    from dchw.run.simulation import SimResult
+    from dchw.run.sim_result import SimResult
 
 SAME = 1.05
 """Ratios nearer to 1 than this are called the same: below it a printed "1.0x" would hide which is larger."""

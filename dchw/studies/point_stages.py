@@ -23,7 +23,8 @@ from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.program import Program
 from dchw.run.comparison import measures
-from dchw.run.simulation import SimResult, priced, run_program
+from dchw.run.sim_result import SimResult
+from dchw.run.simulation import priced, run_program
 from dchw.studies.shelf import Shelf
 from dchw.studies.watching import Remembered, Watch
 

@@ -10,7 +10,8 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.costs import per_frame
 from dchw.dram.idle import IdleState
 from dchw.run.comparison import comparison_row
-from dchw.run.simulation import Engine, SimResult, simulate
+from dchw.run.sim_result import SimResult
+from dchw.run.simulation import Engine, simulate
 from dchw.studies.variants import Variant
 
 if TYPE_CHECKING:

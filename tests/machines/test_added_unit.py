@@ -18,7 +18,7 @@ from dchw.program.flow import Flow
 from dchw.quantities import SimulationError
 from dchw.reports import page_rows
 from dchw.reports.report_tables import build_tables
-from dchw.run.simulation import SimResult
+from dchw.run.sim_result import SimResult
 from dchw.technology.building_blocks import Parts
 from tests.reports.runs import tiny_network
 

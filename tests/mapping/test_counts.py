@@ -152,8 +152,8 @@ def _differs(one: Flow, other: Flow, part: str) -> bool:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("done[0] += 1", "done[0] += 2"),
-        ("done[1] += min(groups * lanes, pixels[t])", "done[1] += groups * lanes + 1"),
+        ("done[0] += length", "done[0] += length + 1"),
+        ("length * min(groups * lanes, pixels[t])", "length * groups * lanes + 1"),
         ("entry_bits + word_bits - 1) // word_bits", "entry_bits) // word_bits"),
     ],
 )

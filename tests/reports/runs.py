@@ -12,7 +12,7 @@ import pandas as pd
 import dchw
 from dchw.compression.compressed import CompressedNetwork
 from dchw.machines.machine import Machine
-from dchw.run.simulation import SimResult
+from dchw.run.sim_result import SimResult
 
 SIZES = (40, 32, 10)
 

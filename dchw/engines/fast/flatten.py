@@ -186,14 +186,15 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
 
 
 def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[LaneRow]:
-    """Find forks: out-links of one node with one depth, latency and list of givers, each a busy link of its target."""
+    """Find forks: out-links of one node with one depth, latency, list of givers and number of items that were given
+    before, each a busy link of its target."""
     lanes: list[LaneRow] = []
     for node in nodes:
         alike: dict[tuple[int, ...], dict[int, int]] = {}
         for x in ends[node.out_of : node.stop]:
             out = links[x]
-            if out.initial == 0 and out.target < len(nodes) and x in (nodes[out.target].main, nodes[out.target].other):
-                same = out.depth, out.hold, out.given_by, out.mask
+            if out.target < len(nodes) and x in (nodes[out.target].main, nodes[out.target].other):
+                same = out.depth, out.hold, out.given_by, out.mask, out.initial
                 alike.setdefault(same, {}).setdefault(out.target, x)
         fork = max(alike.values(), key=len, default={})
         if len(fork) > 1:

@@ -197,10 +197,11 @@ class _CarriedRun:
         mine = self._nodes.get(node.name)
         if mine is None:
             mine = self._nodes[node.name] = _Node(by_layer=np.zeros((self._layers, 3), np.int64))
-        ends = np.append(np.flatnonzero(np.diff(node.layer)) + 1, node.layer.size)
         begin = 0
-        for end in ends.tolist() if node.layer.size else ():
-            mine.by_layer[node.layer[begin], 0] += node.occupied[begin:end].sum(dtype=np.int64)
+        while begin < node.layer.size:
+            here = int(node.layer[begin])
+            end = int(np.searchsorted(node.layer, here, side="right")) if here != node.layer[-1] else node.layer.size
+            mine.by_layer[here, 0] += node.occupied[begin:end].sum(dtype=np.int64)
             begin = end
         mine.occupied = parts.joined(mine.occupied, node.occupied)
         mine.layer = parts.joined(mine.layer, node.layer)
