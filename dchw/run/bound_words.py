@@ -19,6 +19,8 @@ _EACH = {
     "activation SRAM": "B",
 }
 """What a roof gives a cycle, as the sentence calls it."""
+AS_BUSY = 1.05
+"""Below this gain the next resource is called as busy."""
 _NAMES = {"dram": "DRAM"}
 _ALLOWS = {"dram": "the DRAM", "decode": "decoding", "array": "the array", "vector": "the vector unit"}
 
@@ -45,6 +47,9 @@ def bounds_frame(result: SimResult) -> pd.DataFrame:
         active = max(float(bound.own_cycles), *bound.work_cycles.values(), 1.0)
         reached[bound.layer, "array"] = products / active
         capacity, unit = capacities.get(bound.resource, (float("nan"), ""))
+        if bound.resource == "activation SRAM":  # one vector of lanes a cycle, for each group of channels side by side
+            lanes = machine.pe_array.lanes * machine.formats.activations.bits / 8
+            capacity = min(capacity, lanes * max(w.side_by_side for w in result.workload.works(bound.layer)))
         rate = reached.get((bound.layer, bound.resource), float("nan")) if unit else float("nan")
         rows.append(
             {
@@ -71,4 +76,6 @@ def _words(bound: Bound, reached: float, capacity: float, unit: str) -> str:
         return f"latency: even the busiest resource, {name} ({rate}at work {share:.0%} of the time), waits"
     allows = _ALLOWS.get(bound.next_resource, f"the {bound.next_resource}")
     what_if = f"; {allows} would allow {bound.headroom:.1f}x" if bound.headroom < float("inf") else ""
+    if bound.headroom < AS_BUSY:
+        what_if = f"; {allows} is as busy"
     return f"{name}: {rate}at work {share:.0%} of the time{what_if}"

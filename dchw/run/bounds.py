@@ -71,9 +71,14 @@ class Bound:
 
     @property
     def headroom(self) -> float:
-        """How many times faster the next resource would allow the layer to be."""
+        """How many times faster the next resource would allow the layer to be, 1 where that is as busy.
+
+        Work done before the layer's turn saves none of its own cycles, so no more than these are divided.
+        """
         work = list(self.work_cycles.values())
-        return work[0] / work[1] if len(work) > 1 and work[1] else float("inf")
+        if len(work) < 2 or not work[1]:
+            return float("inf")
+        return max(1.0, min(work[0], float(max(self.own_cycles, 1))) / work[1])
 
     def __str__(self) -> str:
         name = f"{self.layer}: " if self.layer else ""

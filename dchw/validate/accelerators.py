@@ -1,4 +1,5 @@
-"""Published accelerators as checks: EIE (in `dchw.validate.eie`) and Arm's weight decoder, known by its rate alone."""
+"""Published accelerators as checks: EIE (in `dchw.validate.eie`), SCALE-Sim's grid (in `dchw.validate.scale_sim`) and
+Arm's weight decoder, known by its rate alone."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dchw.graph.network import Network, placeholder
 from dchw.machines.machine import machine
 from dchw.run.simulation import simulate
 from dchw.validate import Check, eie, eie_runs
+from dchw.validate.scale_sim import scale_sim
 
 LAYERS = ((784, 512), (512, 256), (256, 10))
 """Inputs and outputs of three fully connected layers with 535,040 weights in all; the shapes are this project's."""
@@ -24,7 +26,7 @@ CODE_BITS, INDEX_BITS = 8, 4
 
 def run() -> list[Check]:
     """All checks of this part, for ``dchw validate accelerators``."""
-    return [*eie.checks(), weight_decoder()]
+    return [*eie.checks(), weight_decoder(), scale_sim()]
 
 
 def weight_decoder(seed: int = 0) -> Check:
