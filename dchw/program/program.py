@@ -56,7 +56,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -236,7 +236,7 @@ class ProgramDigest:
                 if end in self._count:
                     held = link.initial if side == "given" else 0
                     listed = self._list(link.name, side, held)
-                    listed.add(np.arange(begun.get(end, 0), self._count[end]) if by is None else by)
+                    listed.add(_counted(begun.get(end, 0), self._count[end]) if by is None else by)
         self._piece = replace(
             piece,
             nodes=tuple(node for node in piece.nodes if not isinstance(node, FiringNode)),
@@ -245,7 +245,10 @@ class ProgramDigest:
         self._units = {node.name: node.unit for node in piece.nodes}
 
     def _list(self, owner: str, what: str, held: int = 0) -> _ListDigest:
-        return self._lists.setdefault((owner, what), _ListDigest(held))
+        found = self._lists.get((owner, what))
+        if found is None:
+            found = self._lists[owner, what] = _ListDigest(held)
+        return found
 
     def hexadecimal(self, surplus: Mapping[str, int] = MappingProxyType({})) -> str:
         """The digest; ``surplus`` items given at the end of a link are no part of the program."""
@@ -293,13 +296,19 @@ class _ListDigest:
         if self._held:
             rows = np.concatenate([self._tail, rows])
             rows, self._tail = np.split(rows, [max(len(rows) - self._held, 0)])
-        self._state.update(np.ascontiguousarray(rows).data)
+        self._state.update(rows.data)
 
     def hexadecimal(self, less: int = 0) -> str:
         """The digest of all values but the last ``less``."""
         state = self._state.copy()
         state.update(np.ascontiguousarray(self._tail[: len(self._tail) - less]).data)
         return state.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _counted(first: int, end: int) -> IntArray:
+    """int32[end - first]: first, first + 1, ...; many links of a program have the same."""
+    return np.arange(first, end, dtype="<i4")
 
 
 def _sha256(values: IntArray) -> str:

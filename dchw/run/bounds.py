@@ -95,7 +95,10 @@ class Bound:
 
 def layer_bounds(workload: Workload, program: Program | Outline, timing: Timing) -> tuple[Bound, ...]:
     """One `Bound` a layer, in the program's order."""
-    resources = _work(workload, outline_of(program), timing)
+    return _layer_bounds(_work(workload, outline_of(program), timing), program.layers, timing)
+
+
+def _layer_bounds(resources: Mapping[str, Cycles], layers: Sequence[str], timing: Timing) -> tuple[Bound, ...]:
     ends = np.maximum.accumulate(np.maximum(timing.layer_finish, 0))
     own = np.diff(ends, prepend=0)
     if own.size:
@@ -106,17 +109,16 @@ def layer_bounds(workload: Workload, program: Program | Outline, timing: Timing)
             own_cycles=int(own[index]),
             work_cycles=_ordered({resource: float(cycles[index]) for resource, cycles in resources.items()}),
         )
-        for index, name in enumerate(program.layers)
+        for index, name in enumerate(layers)
     )
 
 
 def run_bound(workload: Workload, program: Program | Outline, timing: Timing) -> Bound:
     """The `Bound` of the whole run: each resource's work over all layers, and what they are bound by."""
-    totals = {
-        resource: float(cycles.sum()) for resource, cycles in _work(workload, outline_of(program), timing).items()
-    }
+    resources = _work(workload, outline_of(program), timing)
+    totals = {resource: float(cycles.sum()) for resource, cycles in resources.items()}
     shares: dict[str, float] = {}
-    for bound in layer_bounds(workload, program, timing):
+    for bound in _layer_bounds(resources, program.layers, timing):
         shares[bound.bound_by] = shares.get(bound.bound_by, 0.0) + bound.own_cycles / max(timing.cycles, 1)
     return Bound(layer="", own_cycles=timing.cycles, work_cycles=_ordered(totals), layers=_ordered(shares))
 

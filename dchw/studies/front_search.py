@@ -1,4 +1,4 @@
-"""Search for a study's front where its space is too big to enumerate: optuna proposes, the study's store remembers.
+"""Search for a study's front where its space is too big to enumerate: a sampler proposes, the study's store remembers.
 
 Points are asked for in generations. What a generation gave is read back from the store and told in the order of
 asking, so that a search is a function of its seed and its rows: no matter how many workers ran it, and after any
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dchw.quantities import ConfigError, DchwError, parse_magnitude
+from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import MEETS
 from dchw.studies.point_chunks import Batch, Evaluator, chunked
 from dchw.studies.points import Axis, Space, Values
 from dchw.studies.settings import SearchSettings
 from dchw.studies.store import ERROR, INDEX, Row, Store
+from dchw.studies.surface import Surface, rises
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,8 @@ class FrontSearch:
             yield from self._of_network(network, workers)
 
     def _of_network(self, network: int, workers: int) -> Iterator[Batch]:
-        proposals = _Proposals(self.settings, self.space, network, self.seed)
+        kind = _Surfaced if self.settings.sampler == "surface" else _Proposals
+        proposals = kind(self.settings, self.space, network, self.seed)
         warm = [int(index) for index in self.store.warm_indices() if self.space.places(int(index))[0] == network]
         for index in warm:
             proposals.known(index, self._rows[index])
@@ -94,7 +96,7 @@ class FrontSearch:
             for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
                 self._rows[int(row[INDEX])] = {str(k): v for k, v in row.items()}
 
-    def _check(self, network: int, proposals: _Proposals) -> None:
+    def _check(self, network: int, proposals: _Proposals | _Surfaced) -> None:
         """An objective that no point has would leave nothing to search for."""
         if proposals.compared == 0 and proposals.lacking:
             name = self.space.axes[0].choices[network][0]
@@ -188,6 +190,41 @@ class _Proposals:
         self._study.tell(trial, [float(str(figure)) for figure in figures])
 
 
+class _Surfaced:
+    """Proposals of one network from a surface through what ran; in shape as `_Proposals`, without optuna."""
+
+    def __init__(self, settings: SearchSettings, space: Space, network: int, seed: int) -> None:
+        self._objectives, self._space = list(settings.objectives), space
+        self._surface = Surface(space, network, np.random.default_rng([seed, network]))
+        self._done: set[int] = set()
+        self._figures: dict[int, tuple[float, ...]] = {}
+        self.compared = 0
+        """Points that have every objective and meet the conditions."""
+        self.lacking: set[str] = set()
+        """Objectives that some point lacked though it ran."""
+
+    def generation(self, count: int) -> list[int]:
+        """Up to ``count`` points that were not asked for before; none when all were."""
+        asked = self._surface.propose(
+            count, self._figures, lambda index: index not in self._done and self._space.holds(index)
+        )
+        self._done.update(asked)
+        return asked
+
+    def tell(self, index: int, row: Row) -> None:
+        """What a point gave. One that failed, or does not meet the conditions, is no part of the surface."""
+        self._done.add(index)
+        if row[ERROR] is not None:
+            return
+        figures = [row.get(name) for name in self._objectives]
+        self.lacking |= {name for name, figure in zip(self._objectives, figures, strict=True) if figure is None}
+        if None not in figures and row.get(MEETS, True):
+            self.compared += 1
+            self._figures[index] = tuple(float(str(figure)) for figure in figures)
+
+    known = tell
+
+
 def _sampler(optuna: Any, settings: SearchSettings, seed: int) -> Any:
     samplers, generation = optuna.samplers, settings.generation
     if settings.sampler == "tpe":
@@ -199,9 +236,7 @@ def _sampler(optuna: Any, settings: SearchSettings, seed: int) -> Any:
 
 def _distribution(optuna: Any, axis: Axis) -> Any:
     """Numbers in rising order are steps that are near or far from one another; anything else is only different."""
-    numbers = [parse_magnitude(choice[0]) for choice in axis.choices]
-    known = [number for number in numbers if number is not None]
-    if len(known) == len(numbers) and known == sorted(known):
+    if rises(axis):
         return optuna.distributions.IntDistribution(0, len(axis) - 1)
     return optuna.distributions.CategoricalDistribution(tuple(range(len(axis))))
 

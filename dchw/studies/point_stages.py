@@ -16,20 +16,22 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.engines.result import Timing
 from dchw.formats import storage_format, weight_matrix
 from dchw.graph.network import FloatArray
-from dchw.lowering.lower import lower
+from dchw.lowering.lower import LoweredWindows, lower
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import Workload, map_network
-from dchw.program.program import Program
+from dchw.program.outline import Outline, Outlined, outline_of
 from dchw.run.comparison import measures
 from dchw.run.sim_result import SimResult
 from dchw.run.simulation import priced, run_program
 from dchw.studies.shelf import Shelf
-from dchw.studies.watching import Remembered, Watch
+from dchw.studies.watching import Remembered, Watch, array_bytes
 
 MOST_BYTES = 256 << 20
 """Memory for kept workloads, and as much again for kept runs, of one process."""
+BYTES_OF_A_NODE = 1024
+"""What is kept of a node or a link: its name, its figures and their objects, rounded up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Stages:
         """Where mappings that took long are kept for other processes and later starts."""
         self._passes: dict[Hashable, ForwardPass] = {}
         self._mapped: Remembered[Machine, Workload] = Remembered(most_bytes)
-        self._ran: Remembered[Machine, tuple[Program, Timing]] = Remembered(most_bytes)
+        self._ran: Remembered[Machine, _KeptRun] = Remembered(most_bytes, _run_bytes)
         self._facts: dict[Hashable, dict[str, object]] = {}
 
     @property
@@ -74,17 +76,20 @@ class Stages:
                 arithmetic=Arithmetic(run.arithmetic),
                 passing=self._passing((key, run.batch, run.seed, run.arithmetic)),
             )
-            return replace(made, given=given, machine=machine)
+            return watch.settle(replace(made, given=given, machine=machine))
 
-        def ran(watch: Watch[Machine]) -> tuple[Program, Timing]:
-            program = watch.settle(lower(replace(workload, machine=watch.config), warm=run.warm))
-            return program, run_program(program, "fast")
+        def ran(watch: Watch[Machine]) -> _KeptRun:
+            program = lower(replace(workload, machine=watch.config), warm=run.warm)
+            timing = run_program(program, "fast")
+            outline = watch.settle(outline_of(program))  # a machine's section is nowhere else in it
+            return _KeptRun(outline=outline, timing=replace(timing, program=None), digest=program.digest)
 
         shared = self._mapped.get(about, machine, mapped, self.shelf)
         workload = replace(shared, given=given, machine=machine)
         # a workload that is kept is alive, so that its identity is its own
-        program, timing = self._ran.get((about, _Same(shared), run.warm), machine, ran)
-        return priced(workload, program, timing, engine="fast", warm=run.warm)
+        kept = self._ran.get((about, _Same(shared), run.warm), machine, ran)
+        known = _KnownProgram(workload, kept, warm=run.warm)
+        return priced(workload, known, replace(kept.timing, program=known), engine="fast", warm=run.warm)
 
     def _passing(self, about: Hashable) -> ForwardPass:
         """Values between layers, computed once for all storage formats and machines; those of the last network stay."""
@@ -119,6 +124,33 @@ def _keeps_weights(network: CompressedNetwork, workload: Workload) -> bool:
         parts.setdefault(stage.layer.name, []).append(weight_matrix(stage.layer.weights))
     stored = {name: np.concatenate(rows).ravel() for name, rows in parts.items()}
     return all(np.array_equal(stored[x.name], x.weight.ravel()) for x in network.layers if x.name in stored)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _KeptRun:
+    """What is kept of a run: not its program, whose lists are most of it."""
+
+    outline: Outline
+    timing: Timing
+    digest: str
+
+
+def _run_bytes(ran: _KeptRun) -> int:
+    """About what a kept run takes."""
+    return array_bytes(ran.timing.memory) + BYTES_OF_A_NODE * (len(ran.timing.nodes) + len(ran.timing.links))
+
+
+class _KnownProgram(Outlined):
+    """The program of a run that is known, lowered again for who asks for its lists."""
+
+    def __init__(self, workload: Workload, ran: _KeptRun, *, warm: bool) -> None:
+        super().__init__(LoweredWindows(workload, warm=warm))
+        self._ran = ran
+        self.digest = ran.digest
+
+    def outline(self) -> Outline:
+        """Its outline, which was kept."""
+        return self._ran.outline
 
 
 class _Same:

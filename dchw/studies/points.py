@@ -15,6 +15,8 @@ from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, Scalar, StudySettings
 
 Values = dict[str, Scalar]
 NETWORK, RECIPE, MACHINE, STORAGE = "network", "recipe", "machine", "storage"
+WEIGHTS = "weights"
+"""Column that is there where weights are not the networks' own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ def space_of(settings: StudySettings, results: frozenset[str]) -> Space:
     return Space(
         axes=(*slow, *fast),
         slow=len(slow),
-        fixed=settings.set,
+        fixed={**settings.set, **({WEIGHTS: "seeded, SYNTHETIC"} if settings.weights == "seeded" else {})},
         derive={key: Expression(text) for key, text in settings.derive.items()},
         only=tuple(condition for condition in conditions if not condition.names & results),
     )

@@ -85,8 +85,9 @@ class SearchSettings(Config):
 
     budget: Positive
     """Points to run for each network."""
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
-    """Optuna's tree-structured Parzen estimator, NSGA-II (for budgets of many generations), or blind choice."""
+    sampler: Literal["surface", "tpe", "nsga2", "random"] = "surface"
+    """A surface through the points that ran, which knows what lies between them; or, by optuna (extra ``search``), a
+    tree-structured Parzen estimator, NSGA-II (for budgets of many generations), or blind choice."""
     objectives: Annotated[list[Objective], Field(min_length=1)] = Field(default=["latency_us", "energy_pj", "area_mm2"])
     """What to lower at once."""
     generation: Annotated[int, Field(ge=2, strict=True)] = 8
@@ -152,12 +153,15 @@ class StudySettings(Config):
     """Conditions a point must meet, on keys (then it is not run at all) or on results (then it is marked)."""
     search: SearchSettings | None = None
     """Look for the front instead of running every point."""
+    weights: Literal["stored", "seeded"] = "stored"
+    """What layers hold before a recipe compresses them: the networks' own weights, or seeded normal ones, for densities
+    that no training gave. Such a table says so in a column."""
     batch: Annotated[int, Field(ge=1, strict=True)] = 1
     """Inputs worked at once."""
     warm: bool = False
     """Whether weights that fit are in the weight SRAM from the run before."""
     seed: NonNegative = 0
-    """Seed of synthetic activations, and of a search."""
+    """Seed of synthetic activations, of seeded weights, and of a search."""
     arithmetic: Literal["float32", "fixed16", "none"] = "float32"
     """What outputs are computed in; ``none`` for timing only."""
 

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dchw import showing
 from dchw.compression.compressed import CompressedNetwork
 from dchw.compression.recipe import Recipe, compress
@@ -23,7 +25,7 @@ from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
 from dchw.studies.point_stages import RunOptions, Stages
-from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, Space, Values, space_of
+from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, WEIGHTS, Space, Values, space_of
 from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
 from dchw.studies.shelf import Shelf, shrink
 from dchw.studies.store import Row
@@ -121,7 +123,7 @@ class SimulatedPoints:
         name = str(values[MACHINE])
         if name not in self._machines:
             self._machines[name] = machine(self.place(name))
-        other = {NETWORK, RECIPE, MACHINE, STORAGE, *RUN_KEYS}
+        other = {NETWORK, RECIPE, MACHINE, STORAGE, WEIGHTS, *RUN_KEYS}
         changes = {k: v for k, v in values.items() if k not in other and not k.startswith(RECIPE_PREFIX)}
         return varied(self._machines[name], changes).machine
 
@@ -169,11 +171,14 @@ class SimulatedPoints:
         if not recipe_name and not changes:
             return source_sha
         recipe = self.settings.recipes.get(recipe_name, Recipe())
-        return _sha([source_sha, recipe.dump(), changes, dchw_version()])
+        seeded = [self.settings.weights, self.settings.seed] if self.settings.weights == "seeded" else []
+        return _sha([source_sha, recipe.dump(), changes, dchw_version(), *seeded])
 
     def _compress(self, key: str, name: str, recipe: Recipe, changes: dict[str, Any]) -> CompressedNetwork:
         source = self._source(name)
         dense = source.decompress() if isinstance(source, CompressedNetwork) else source
+        if self.settings.weights == "seeded":
+            dense = _with_seeded_weights(dense, self.settings.seed)
         made = compress(dense, recipe.replace_all(changes) if changes else recipe)
         if self.cache is not None:
             with suppress(DchwError):  # a full disk costs time, not the point
@@ -212,6 +217,8 @@ def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
                 Recipe().replace(key.removeprefix(RECIPE_PREFIX), value)
             except ConfigError as error:
                 found.append(f"vary.{key}: {error}")
+    if settings.weights == "seeded" and not settings.recipes and not _recipe_keys(settings):
+        found.append("weights: seeded ones are compressed by a recipe; add recipes or vary one, such as recipe.density")
     found += _machine_faults(settings, points)
     known = {*points.space.keys, *METRICS, BOUND}
     keys = set(points.space.keys)
@@ -222,6 +229,13 @@ def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
         unknown = Expression(text).names - keys
         found += [f"derive.{key}: {text!r}: nothing varies under the name {name!r}" for name in sorted(unknown)]
     return found
+
+
+def _with_seeded_weights(network: Network, seed: int) -> Network:
+    """The network with normal weights in its layers."""
+    rng = np.random.default_rng(seed)
+    weights = {layer.name: rng.standard_normal(layer.weight.shape, dtype=np.float32) for layer in network.layers}
+    return network.with_weights(weights)
 
 
 def _recipe_changes(values: Values) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _PLACES: dict[int, tuple[Watch[Any], str, Config]] = {}
 
 
 class Watch(Generic[C]):
-    """Watches one computation: hand it ``config``, then let ``settle`` clean what it gave."""
+    """Watches one computation: hand it ``config``, and let ``settle`` clean what of its result may hold a section."""
 
     def __init__(self, original: C) -> None:
         self.reads: set[str] = set()
@@ -70,15 +70,17 @@ class Watch(Generic[C]):
 class Remembered(Generic[C, T]):
     """Results kept by key and by the fields they were made from; the least recently used go when memory is full."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, most_bytes: int, size: Callable[[T], int] | None = None) -> None:
+        """``size``: bytes that a result takes; by default those of its arrays."""
+        self._most_bytes, self._size = most_bytes, size or array_bytes
         self._held: OrderedDict[Hashable, list[tuple[dict[str, object], T, int]]] = OrderedDict()
         self._bytes = 0
         self.made = 0
         """Results that had to be computed."""
 
     def get(self, key: Hashable, config: C, make: Callable[[Watch[C]], T], shelf: Shelf | None = None) -> T:
-        """The kept result for a configuration, or a new one from ``make``, which uses the watch's ``config``.
+        """The kept result for a configuration, or a new one from ``make``, which uses the watch's ``config`` and
+        settles what it gives.
 
         With a ``shelf`` a result that took long is also kept there, and looked for there before it is made.
         """
@@ -92,7 +94,7 @@ class Remembered(Generic[C, T]):
         else:
             result = self._made(key, config, make, shelf)
         read, value = result
-        size = array_bytes(value)
+        size = self._size(value)
         self._held.setdefault(key, []).insert(0, (read, value, size))
         self._held.move_to_end(key)
         self._bytes += size
@@ -104,7 +106,7 @@ class Remembered(Generic[C, T]):
     ) -> tuple[dict[str, object], T]:
         watch, start = Watch(config), time.process_time()
         try:
-            value = watch.settle(make(watch))
+            value = make(watch)
         finally:
             watch.close()
         self.made += 1

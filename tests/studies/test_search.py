@@ -51,7 +51,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return table(tmp_path_factory.mktemp("everything") / "s", Valley())
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["surface", "nsga2", "tpe", "random"])
 def test_a_search_spends_its_budget_on_points_of_its_own(
     tmp_path: Path, everything: pd.DataFrame, sampler: str
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_search_spends_its_budget_on_points_of_its_own(
     pd.testing.assert_frame_equal(found, same, check_exact=True)
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["surface", "nsga2", "tpe"])
 def test_a_search_beats_blind_choice(tmp_path: Path, everything: pd.DataFrame, sampler: str) -> None:
     shares = {
         name: np.mean(
@@ -80,7 +80,7 @@ def test_a_small_space_is_run_whole(tmp_path: Path, everything: pd.DataFrame) ->
     assert found.equals(everything.query("a == 0 and b < 3").reset_index(drop=True))
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["surface", "nsga2", "tpe"])
 def test_workers_and_interruptions_change_nothing(tmp_path: Path, sampler: str) -> None:
     whole = table(tmp_path / "whole", Valley(), search=settings(sampler=sampler))
     assert table(tmp_path / "two", Valley(), search=settings(sampler=sampler), workers=2).equals(whole)

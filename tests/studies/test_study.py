@@ -255,3 +255,18 @@ def test_the_verb_runs_goes_on_and_reads(file: Path, tmp_path: Path) -> None:
 def test_what_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected the folder of a study; got none"):
         run("sweep", tmp_path)
+
+
+def test_seeded_weights_have_the_densities_asked_for_and_say_so(tmp_path: Path) -> None:
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    asked = {"networks": str(tmp_path / "tiny.dchw"), "storages": ["bitmask", "palette"], "weights": "seeded"}
+    frame = dchw.study({**asked, "vary": {"recipe.density": [0.1, 0.8]}}).run(tmp_path / "out")
+    assert frame["error"].isna().all()
+    assert set(frame["weights"]) == {"seeded, SYNTHETIC"}
+    assert frame["error_pct"].isna().all()
+    sizes = {(row.storage, row["recipe.density"]): row.packed_bytes for _, row in frame.iterrows()}
+    # a palette has a code for every weight, a bitmask for those that are left
+    assert sizes["palette", 0.1] == pytest.approx(sizes["palette", 0.8], rel=0.15)
+    assert sizes["bitmask", 0.1] < 0.6 * sizes["bitmask", 0.8]
+    with pytest.raises(ConfigError, match="weights: seeded ones are compressed by a recipe; add recipes or vary one"):
+        dchw.study(asked)
