@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,23 @@ _TABLE = {
 }
 
 
-@click.command(name="inspect", help="Where every byte of a .dchw file goes, per layer.")
+@click.command(
+    name="inspect", help="Where every byte of a .dchw file, or of a built-in compressed network, goes, per layer."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--peers", is_flag=True, help="Also compress the same weights with Arm's codec and zstd (extra 'peers').")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(file: Path, peers: bool, as_json: bool) -> None:
     """Print the sizes of a file, why each layer is stored as it is, and optionally what other codecs make of it."""
+    from dchw.importers.shipped import SHIPPED, shipped_file
+    from dchw.quantities import forgiven
+
+    built_in = None if file.exists() else forgiven(str(file), SHIPPED)
+    with nullcontext(file) if built_in is None else shipped_file(built_in) as path:
+        _inspect(path, peers, as_json)
+
+
+def _inspect(file: Path, peers: bool, as_json: bool) -> None:
     import pandas as pd
 
     from dchw.compression.representation import explain

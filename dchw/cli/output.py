@@ -195,7 +195,8 @@ class _Cells:
     columns: list[list[str]]
     breakable: list[bool]
     """Whether a column is text that may be broken between words."""
-    headed: bool = True
+    sideways: bool = False
+    """Whether a line is a quantity, so that all columns but the first are figures, whatever words are among them."""
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> _Cells:
@@ -217,6 +218,7 @@ class _Cells:
             [self.names[0], *(row[0] for row in rows)],
             [self.names[1:], *(list(row[1:]) for row in rows)],
             [False] + [True in self.breakable] * len(rows),
+            sideways=True,
         )
 
     def least(self, index: int) -> int:
@@ -242,7 +244,10 @@ class _Cells:
                 end += 1
             places = [0, *range(at, end)]
             yield _Cells(
-                [self.names[i] for i in places], [self.columns[i] for i in places], [self.breakable[i] for i in places]
+                [self.names[i] for i in places],
+                [self.columns[i] for i in places],
+                [self.breakable[i] for i in places],
+                self.sideways,
             )
             at = end
             if at >= len(self.names):
@@ -256,7 +261,7 @@ class _Cells:
             numbers = not self.breakable[index] and all(map(_is_number, self.columns[index]))
             made.add_column(
                 _text(name),
-                justify="right" if numbers or (index and not self.breakable[index]) else "left",
+                justify="right" if numbers or (index and (self.sideways or not self.breakable[index])) else "left",
                 no_wrap=not self.breakable[index],
                 min_width=self.least(index),
                 overflow="fold",

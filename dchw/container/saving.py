@@ -191,11 +191,10 @@ def _network(content: envelope.Envelope) -> CompressedNetwork:
     except (
         DchwError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
-        IndexError,
         AttributeError,
-        OverflowError,
+        ArithmeticError,
         MemoryError,
     ) as error:
         raise FileFormatError(f"description: expected a graph that holds together; got a fault ({error})") from None

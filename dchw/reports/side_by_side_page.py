@@ -137,8 +137,8 @@ _QUANTITIES = (
     _Quantity("Area of the units in use", "area_mm2", "mm²"),
 )
 _EXACT = ("B", "")
-_ROW = 44
-"""Pixels of a bar: its label has two lines."""
+_ROW = 58
+"""Pixels of a bar: its label has three lines, for narrow pages."""
 
 
 def write_side_by_side(
@@ -332,7 +332,7 @@ def _stacked(
 
 
 def _bar_names(columns: Sequence[Column]) -> list[str]:
-    return [f"{column.name}<br>{storage}" for column, storage in _pairs(columns)]
+    return [f"{column.network}<br>{column.machine}<br>{storage}" for column, storage in _pairs(columns)]
 
 
 def _with_ends(spec: pieces.Spec, columns: Sequence[Column], ends: Sequence[float], texts: Sequence[str]) -> None:

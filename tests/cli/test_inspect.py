@@ -49,6 +49,12 @@ def test_table_names_bytes_and_reasons(file: Path) -> None:
         assert column in result.stdout
 
 
+def test_a_built_in_network_is_known_by_its_name(file: Path) -> None:
+    result = CliRunner().invoke(group, ["inspect", "LeNet_300_100", "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout)["network"] == "lenet-300-100"
+    assert "cannot be read" in str(CliRunner().invoke(group, ["inspect", "lenet-300"]).exception)
+
+
 def test_damage_ends_with_one_sentence(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
