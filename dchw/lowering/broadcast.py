@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.lowering.context import StageLowering
 from dchw.lowering.tensors import Fills, blocks_for, room_for, sum_bytes
@@ -28,30 +29,43 @@ def broadcast(at: StageLowering, fills: Fills, new_input: bool) -> Row:
 
     ``fills`` are the blocks of the stage's tensors on their way into the activation SRAM; ``new_input``: whether the
     stage needs the results of the one before. A block of the input is waited for when the stage has come as far as the
-    block lies in its tensor, and its room is given back when the stage has passed it.
+    block lies in its tensor, and its room is given back when the stage has passed it. Where more blocks than have room
+    lie between one column that is broadcast and the next, each of the others is stepped over in a cycle of its own.
     """
     work, sram = at.work, at.machine.activation_sram
     lanes, bits = at.machine.pe_array.lanes, at.machine.formats.activations.bits
     per_group = sram.feed_cycles(lanes, bits, work.side_by_side)
     passes = work.tiling.passes
-    cycles = np.ones((passes, work.activity.shape[1] + 1), np.int32)
-    cycles[:, 1:] = work.activity.astype(np.int32) * per_group
+    cycles = np.zeros((passes, work.activity.shape[1] + 1, fills.places), np.int32)
+    cycles[:, 0, 0] = 1
+    cycles[:, 1:, -1] = work.activity.astype(np.int32) * per_group
+    vectors = work.side_by_side * (int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
+    passed = np.maximum(np.append(fills.reached[1:], cycles.size) - 1, fills.reached)
+    if not fills.stays:
+        _step_over(cycles.reshape(-1), fills.reached, passed, work.input_blocks)
     firings = np.cumsum(cycles.ravel() > 0).reshape(cycles.shape) - 1
     first = at.fire(at.nodes.broadcast, cycles[cycles > 0])[0]
-    vectors = work.side_by_side * (int(cycles[:, 1:].sum(dtype=np.int64)) // per_group)
     at.flow.activation_reads[Stream.ACTIVATIONS] += vectors * sram.words(lanes * bits)
     if new_input:
         inputs_complete(at).take([first])
     along = first + firings.ravel()
-    if fills.share.size:
-        reached = (fills.share * along.size).astype(np.int64)
-        blocks_for(at, at.nodes.broadcast).take(along[reached])
+    if fills.reached.size:
+        blocks_for(at, at.nodes.broadcast).take(along[fills.reached])
         if not fills.stays:
-            passed = np.append(reached[1:], along.size) - 1
-            room_for(at, at.nodes.broadcast).give(along[np.maximum(passed, reached)])
+            room_for(at, at.nodes.broadcast).give(along[passed])
     if fills.give_back:
         room_for(at, at.nodes.broadcast).give(np.full(fills.give_back, along[-1]))
-    return np.asarray(first + firings[:, 1:][work.activity > 0], dtype=np.int32)  # one list for all that listen
+    return np.asarray(first + firings[:, 1:, -1][work.activity > 0], dtype=np.int32)  # one list for all
+
+
+def _step_over(cycles: npt.NDArray[np.int32], reached: Indices, passed: Indices, room: int) -> None:
+    """Make a firing of the place of every block that would be waited for in the one that gives back its room.
+
+    ``cycles`` by place, changed in place; ``reached`` and ``passed`` by block, of which ``room`` are there at a time.
+    """
+    firing = np.cumsum(cycles > 0)
+    stuck = firing[reached[room:]] <= firing[passed[:-room]]
+    cycles[reached[room:][stuck]] = np.maximum(cycles[reached[room:][stuck]], 1)
 
 
 def inputs_complete(at: StageLowering) -> LinkBuilder:

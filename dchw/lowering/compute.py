@@ -57,7 +57,7 @@ def starts(at: StageLowering, delivery: Delivery, fills: Fills, new_input: bool)
     found[nodes.broadcast.name] = None
     if new_input:
         found[nodes.broadcast.name] = link_name(nodes.vector, nodes.broadcast, "inputs complete")
-    elif fills.share.size:
+    elif fills.reached.size:
         found[nodes.broadcast.name] = link_name(nodes.activation_fill, nodes.broadcast, "blocks")
     if work.needs(Need.DECODER) and times_decoded(at.machine, work, delivery):
         for unit in np.unique(work.packed.chunk_decoder):

@@ -25,6 +25,7 @@ from dchw.mapping.rooms import behind_blocks, input_blocks
 from dchw.mapping.stages import Stage
 from dchw.mapping.tiling import Sums
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.quantities import ceil_div
 from dchw.vocabulary import STREAMS, Stream
 
 
@@ -32,8 +33,14 @@ from dchw.vocabulary import STREAMS, Stream
 class Fills:
     """Blocks of a stage's tensors on their way into the activation SRAM."""
 
-    share: npt.NDArray[np.float64]
-    """float64[blocks of the input]: how far into the layer's input each lies, never decreasing."""
+    reached: Indices
+    """int64[blocks of the input]: place in the stage with which each is first needed, never decreasing.
+
+    Places are those of all passes: in each, ``places`` for opening it and for every column, skipped ones included. They
+    are whole numbers, because a share of the way that is rounded may fall into the pass before.
+    """
+    places: int
+    """Places of a column: several where one column's blocks are more than have room."""
     stays: bool
     """Whether they stay for the stage behind."""
     give_back: int
@@ -51,6 +58,10 @@ class _TensorBlocks:
     turn: npt.NDArray[np.floating[Any]]
     whose: Indices
     """Index of each block's tensor."""
+    place: Indices
+    """Index of each block in its tensor."""
+    count: Indices
+    """Blocks of its tensor."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,8 +111,10 @@ class Tensors:
         blocks = self._side_by_side(starts, list(stage.loads.values()))
         own = blocks.whose == (list(stage.loads).index(stage.layer_input) if stage.layer_input in stage.loads else -1)
         tiling, stays = at.work.tiling, at.work.input_stays
-        # a tile's blocks behind the layer come after all that the tile needs before
-        in_pass = tiling.last_block + (blocks.turn * tiling.tiles).astype(np.int64)
+        in_pass = tiling.last_block + blocks.place * tiling.tiles // blocks.count
+        columns = 1 + int(at.work.activity.shape[1])
+        places = max(ceil_div(int(own.sum()), tiling.passes * columns * at.work.input_blocks), 1)
+        reached = blocks.place * (tiling.passes * columns * places) // blocks.count
         sums = self._sums(at)
         joined = _AskedBlocks(
             address=np.append(blocks.address, sums.address),
@@ -110,15 +123,22 @@ class Tensors:
             in_pass=np.append(in_pass, sums.in_pass + tiling.tiles),
             sums=np.arange(blocks.address.size + sums.address.size) >= blocks.address.size,
         )
-        turn = np.append(blocks.turn, np.zeros(sums.address.size))
-        order = np.argsort(np.where(joined.own, turn, at.work.progress[joined.in_pass]), kind="stable")
+        # One queue asks for all: what is read with a pass's sums stands behind every block that the pass itself needs,
+        # and before any that only the next does. Otherwise what has no room yet stands before what would free it.
+        ends = (joined.in_pass + 1) * columns * places
+        needed = np.where(joined.own, np.append(reached, np.zeros(sums.address.size, np.int64)), ends)
+        order = np.lexsort((joined.own, needed))
         asked = joined.ordered(order)
         give_back = (0 if stays else self._held) + self._left[at.index]
         self._held = self._held + int(own.sum()) if stays else 0
         if order.size:
             self._fetch(at, asked)
         return Fills(
-            share=blocks.turn[own], stays=stays, give_back=give_back, behind=asked.in_pass[~asked.own].astype(np.int64)
+            reached=reached[own],
+            places=places,
+            stays=stays,
+            give_back=give_back,
+            behind=asked.in_pass[~asked.own].astype(np.int64),
         )
 
     def store(self, at: StageLowering, results: int) -> Indices:
@@ -171,7 +191,8 @@ class Tensors:
     def _side_by_side(self, starts: Sequence[int], sizes: Sequence[int], tiles: int | None = None) -> _TensorBlocks:
         """Blocks of several tensors; a turn is a share of the way, or the tile that completes a block's share."""
         machine, step = self._machine, self._machine.dma.request_bytes
-        address, bursts, whose = [np.empty(0, np.int64)], [np.empty(0, np.int32)], []
+        address, bursts = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+        whose, places_in, counted = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         turn: list[npt.NDArray[np.floating[Any]]] = [np.empty(0)]
         for index, (start, size) in enumerate(zip(starts, sizes, strict=True)):
             counts = machine.dma.block_bursts(size, machine.dram.burst_bytes)
@@ -179,13 +200,17 @@ class Tensors:
             address.append(start + place * step)
             bursts.append(counts)
             turn.append(place / counts.size if tiles is None else -(-(place + 1) * tiles // counts.size) - 1.0)
-            whose += [index] * counts.size
+            whose.append(np.full(counts.size, index, np.int64))
+            places_in.append(place)
+            counted.append(np.full(counts.size, counts.size, np.int64))
         order = np.argsort(np.concatenate(turn), kind="stable")
         return _TensorBlocks(
             address=np.concatenate(address)[order],
             bursts=np.concatenate(bursts)[order],
             turn=np.concatenate(turn)[order],
-            whose=np.array(whose, np.int64)[order],
+            whose=np.concatenate(whose)[order],
+            place=np.concatenate(places_in)[order],
+            count=np.concatenate(counted)[order],
         )
 
     def _sums(self, at: StageLowering) -> _AskedBlocks:

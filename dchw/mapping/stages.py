@@ -122,12 +122,6 @@ class LayerWork:
         return self.geometry.out_channels * self.tiling.pixels
 
     @property
-    def progress(self) -> npt.NDArray[np.float64]:
-        """float64[passes]: share of the stage's broadcasts that are made when each pass ends."""
-        made = np.cumsum(1 + np.count_nonzero(self.activity, axis=1))
-        return np.asarray(made / made[-1], dtype=np.float64)
-
-    @property
     def handed_sums(self) -> int:
         """Sums that elements hand over, those that are not complete included."""
         return self.output_values * (1 + self.partial_turns)
