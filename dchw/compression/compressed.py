@@ -50,7 +50,7 @@ class ValueFormat(StrEnum):
     INT8 = "int8"  # symmetric: value = integer x one float32 step per layer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Representation:
     """The representation chosen for one layer, recorded in its file."""
 
@@ -69,6 +69,11 @@ class Representation:
     """Entries of a chunk in the file; the last one may hold fewer."""
     trim: bool = False
     """True: rows and columns of the weight matrix that hold no weight are listed once and left out of positions."""
+
+    def __repr__(self) -> str:
+        settings = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        plain = {name: str(value) if isinstance(value, StrEnum) else value for name, value in settings.items()}
+        return showing.call(type(self).__name__, plain)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
