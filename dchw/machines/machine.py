@@ -215,8 +215,8 @@ def machine(name_or_path: str | Path) -> Machine:
     --------
     >>> import dchw
     >>> phone = dchw.machine("phone-lpddr5x")
-    >>> phone.huffman.units, phone.replace("huffman.units", 32).huffman.units
-    (16, 32)
+    >>> phone.huffman.units, phone.replace("huffman.units", 64).huffman.units
+    (32, 64)
     """
     text = str(name_or_path)
     preset = None if Path(text).exists() else forgiven(text, preset_names())
