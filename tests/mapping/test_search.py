@@ -75,6 +75,9 @@ def order_of(choice: LoopChoice) -> Order:
     accumulators=st.sampled_from([8, 64]),
     cuttable=st.booleans(),
 )
+@example(  # more than the room by a little, and no second column to cut at
+    out=2, channels=1, side=9, row_bytes=449, weight_sram="1 KiB", input_sram="2 KiB", accumulators=8, cuttable=True
+)
 def test_costs_are_those_of_a_literal_walk_and_the_best_is_the_least(
     out: int,
     channels: int,

@@ -105,7 +105,7 @@ def best_of_all(
             for band in {min(size, pixels) for size in range(tile, pixels + tile, tile)}:
                 bands = -(-pixels // band)
                 for blocks, waiting, spilled in _cuts(
-                    weight_bytes * part / rows, part, band, band <= tile, has, cuttable
+                    weight_bytes * part / rows, part, band, band <= tile, has, geometry.columns if cuttable else 1
                 ):
                     room = has.activation_room - waiting
                     sums = 2 * (blocks - 1) * rows * pixels * has.sum_bytes if spilled else 0
@@ -121,13 +121,12 @@ def best_of_all(
 
 
 def _cuts(
-    part_bytes: float, part: int, band: int, one_tile: bool, has: Buffers, cuttable: bool
+    part_bytes: float, part: int, band: int, one_tile: bool, has: Buffers, columns: int
 ) -> Iterator[tuple[int, int, bool]]:
     """(blocks, bytes of the activation SRAM for sums, whether sums cross the DRAM)."""
     if part_bytes <= has.weight_room or one_tile:
         yield 1, 0, False
-    elif cuttable:
-        blocks = -(-int(part_bytes) // has.block_room)
+    elif (blocks := -(-int(part_bytes) // has.block_room)) <= columns:  # no block has less than a column
         if -(-part // has.elements) * band <= has.accumulators:
             yield blocks, 0, False
         sums = part * band * has.sum_bytes

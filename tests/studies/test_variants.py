@@ -111,10 +111,10 @@ def test_a_list_is_swept_and_its_knee_named(packed: Path, tmp_path: Path) -> Non
 def test_machines_and_networks_side_by_side(packed: Path, tmp_path: Path) -> None:
     twin = tmp_path / "twin.dchw"
     twin.write_bytes(packed.read_bytes())
-    words = ["--machine", "phone-lpddr4x", "--machine", "phone-lpddr5x", "--storage", "huffman", "--json"]
+    words = ["--machine", "embedded-lpddr4", "--machine", "phone-lpddr5x", "--storage", "huffman", "--json"]
     rows = json.loads(run("compare", packed, twin, *words))["rows"]
     assert [(row["network"], row["machine"]) for row in rows] == [
-        (str(path), name) for path in (packed, twin) for name in ("phone-lpddr4x", "phone-lpddr5x")
+        (str(path), name) for path in (packed, twin) for name in ("embedded-lpddr4", "phone-lpddr5x")
     ]
     assert rows[0]["cycles"] == rows[2]["cycles"] != rows[1]["cycles"]
 
@@ -122,4 +122,4 @@ def test_machines_and_networks_side_by_side(packed: Path, tmp_path: Path) -> Non
 def test_a_page_of_many_is_refused(packed: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(group, ["compare", str(packed), str(packed), "--report", str(tmp_path / "r.html")])
     assert done.exit_code == 2
-    assert "--report shows one network on one machine" in done.stderr
+    assert "--report is of one network on one machine" in done.stderr
