@@ -63,7 +63,7 @@ def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, us
         take, _ = user.span(taken_in, first, end)
         _, done = user.span(used_in, first, end)
         at.builder.link(at.nodes.deliver, user.node, what="chunks", latency=at.chunk_latency).take(take)
-        weights.used_up(user.node, done)
+        weights.used_up(delivery, user.node, done)
 
 
 def wait_for_tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, firing: int) -> None:

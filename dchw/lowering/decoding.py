@@ -214,7 +214,7 @@ class Decoding:
             link.take([load])
         for _, taken_in, used_in in delivery.rounds_of(self._decodes):
             link.take(self._firing(unit, taken_in, before[:-1]))
-            weights.used_up(node, self._firing(unit, used_in, before[1:] - 1))
+            weights.used_up(delivery, node, self._firing(unit, used_in, before[1:] - 1))
 
     def _note_work(self) -> None:
         """What the units read, decode and, at load, write."""

@@ -41,7 +41,7 @@ def feed(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
         _tables(at, delivery, node, what="tables")
     for index, chunks, wanted in needed:  # room of chunks that nobody needs is given back as soon as they are in
         unused = np.setdiff1d(chunks, wanted, assume_unique=True)
-        weights.used_up(nodes.deliver, delivery.chunk_firing[index][unused])
+        weights.used_up(delivery, nodes.deliver, delivery.chunk_firing[index][unused])
         weights.free_behind(delivery, nodes.deliver, index, unused)
 
 

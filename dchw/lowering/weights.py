@@ -38,8 +38,9 @@ class Delivery:
     """Firing of ``weight_sram.deliver`` that hands over the tables; None: there are none to wait for."""
     chunk_firing: Indices
     """int64[rounds, chunks]: firing of ``weight_sram.deliver`` that hands over each chunk."""
-    release_firing: Indices
-    """int64[rounds, chunks]: firing of ``weight_sram.release`` that waits for each chunk to be used up."""
+    release_firing: Indices | None
+    """int64[rounds, chunks]: firing of ``weight_sram.release`` that waits for each chunk to be used up; None where the
+    chunks hold no bytes (a layer, or a part of one, that keeps no weight), so that they take no room to give back."""
 
     def rounds_of(self, passes: int) -> list[tuple[int, int, int]]:
         """(round, pass in which its chunks are taken, pass in which they are used up)."""
@@ -109,21 +110,25 @@ class WeightStream:
             done.give([tables_firing])
             done.take(released[:1])
         chunk_firing = np.empty((rounds, chunks), np.int64)
-        release_firing = np.empty((rounds, chunks), np.int64)
+        release_firing = np.empty((rounds, chunks), np.int64) if blocks.stream.size else None
         for r in range(rounds):
             chunk_firing[r] = at.fire(deliver, np.ones(chunks))
+            if release_firing is None:
+                continue
             released = self._fetch(at, blocks, base, chunk_firing[r][blocks.first_chunk])
             release_firing[r] = released[np.minimum(np.searchsorted(blocks.released_after, np.arange(chunks)),
                                                     released.size - 1)]  # fmt: skip
         return Delivery(rounds=rounds, tables=tables_firing, chunk_firing=chunk_firing, release_firing=release_firing)
 
-    def used_up(self, user: NodeBuilder, firings: Indices) -> None:
+    def used_up(self, delivery: Delivery, user: NodeBuilder, firings: Indices) -> None:
         """Note that ``user`` is done with a chunk at each of these firings of its, in the order of `free_behind`."""
-        self._used_up(user).give(firings)
+        if delivery.release_firing is not None:
+            self._used_up(user).give(firings)
 
     def free_behind(self, delivery: Delivery, user: NodeBuilder, round_index: int, chunks: npt.ArrayLike) -> None:
         """Give the room of these chunks back once ``user`` is done with them."""
-        self._used_up(user).take(delivery.release_firing[round_index][np.asarray(chunks)])
+        if delivery.release_firing is not None:
+            self._used_up(user).take(delivery.release_firing[round_index][np.asarray(chunks)])
 
     def _used_up(self, user: NodeBuilder) -> LinkBuilder:
         return self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")
@@ -235,7 +240,7 @@ def _table_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
 
 def _chunk_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
     step = machine.dma.request_bytes
-    columns: list[npt.NDArray[np.int64]] = []
+    columns = [np.empty((5, 0), np.int64)]  # all there is where no chunk holds a byte
     for stream, offsets in work.packed.chunk_bytes.items():
         bursts = machine.dma.block_bursts(work.packed.regions[stream].size, machine.dram.burst_bytes)
         begin = step * np.arange(bursts.size, dtype=np.int64)
