@@ -21,6 +21,7 @@ if _TYPE_CHECKING:
     from dchw.machines.units.unit import Unit
     from dchw.reports.report import report
     from dchw.run.comparison import compare
+    from dchw.run.estimate import estimate
     from dchw.run.sim_result import SimResult
     from dchw.run.simulation import simulate
     from dchw.studies.study import study
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Unit": "dchw.machines.units.unit",
     "compare": "dchw.run.comparison",
     "compress": "dchw.compression.recipe",
+    "estimate": "dchw.run.estimate",
     "load": "dchw.container.saving",
     "load_network": "dchw.importers.load",
     "machine": "dchw.machines.machine",
@@ -64,6 +66,7 @@ __all__ = [
     "Unit",
     "compare",
     "compress",
+    "estimate",
     "load",
     "load_network",
     "machine",

@@ -42,6 +42,7 @@ def good() -> Mapping[str, dict[str, Any]]:
         "simulate": {"network": compressed(), "on": "phone-lpddr5x"},
         "compare": {"network": compressed(), "on": "phone-lpddr5x", "storages": ["shared"]},
         "compress": {"network": network()},
+        "estimate": {"network": compressed(), "on": "phone-lpddr5x"},
         "load": {"path": ROOT / "models/lenet_5.dchw"},
         "save": {"network": compressed(), "path": "x.dchw"},
         "load_network": {"path": "alexnet"},

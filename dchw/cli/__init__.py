@@ -27,6 +27,7 @@ VERBS = {
     "inspect": "Where every byte of a .dchw file goes, per layer.",
     "simulate": "Run a compressed network on a machine: cycles, traffic, energy.",
     "compare": "One row per storage format: before and after compression on a machine.",
+    "estimate": "Seconds, memory and DRAM bytes of runs, before they run.",
     "sweep": "Run a design-space study, go on with one, or read one.",
     "report": "A self-contained HTML report of a comparison.",
     "replay": "Run a trace of DRAM requests through a DRAM standard.",

@@ -33,8 +33,8 @@ def lockstep(
     decoding = None
     if work.needs(Need.DECODER):
         at_use = machine.huffman.placement is Placement.USE
-        decoding = Decoding(at, weights, delivery, held, step_ends(work, _step_rows(machine, work)) if at_use else None)
-    steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, _step_rows(machine, work))
+        decoding = Decoding(at, weights, delivery, held, step_ends(work, step_rows(machine, work)) if at_use else None)
+    steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, step_rows(machine, work))
     node = at.nodes.array
     parts: list[npt.NDArray[np.integer[Any]]] = []
     starts, count, ends = [], 0, drain(work, machine) + np.int32(array.dense_fill)
@@ -78,7 +78,7 @@ def _spread(machine: Machine, work: LayerWork) -> int:
     return max(1, machine.pe_array.lanes // work.tiling.tile)
 
 
-def _step_rows(machine: Machine, work: LayerWork) -> int:
+def step_rows(machine: Machine, work: LayerWork) -> int:
     """Rows that all elements work at a time in lockstep."""
     return machine.pe_array.elements * _spread(machine, work)
 
@@ -94,7 +94,7 @@ def _column_cycles(machine: Machine, work: LayerWork, groups: Indices, pixels: i
 def _step_cycles(machine: Machine, work: LayerWork, groups: Indices) -> Indices:
     """Cycles of each step of a column whose weights come from the decode units. The last, smaller pass keeps the steps
     of a full one, because that is how the units group what they hand over."""
-    return np.maximum(groups, _look_up_cycles(machine, work, min(work.rows, _step_rows(machine, work))))
+    return np.maximum(groups, _look_up_cycles(machine, work, min(work.rows, step_rows(machine, work))))
 
 
 def _look_up_cycles(machine: Machine, work: LayerWork, rows: int) -> int:

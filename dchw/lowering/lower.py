@@ -26,6 +26,7 @@ from dchw.lowering.compute import lower_compute, starts
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.lowering.decoding import chunks_held
 from dchw.lowering.feeding import feed
+from dchw.lowering.lockstep import step_rows
 from dchw.lowering.tensors import Fills, Tensors, hand_over
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.mapping.stages import LayerWork
@@ -33,6 +34,7 @@ from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
 from dchw.program.program import Program
 from dchw.program.windows import Window, Windowed
+from dchw.quantities import ceil_div
 
 WINDOW_FIRINGS = 1 << 21
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
@@ -102,14 +104,19 @@ class LoweredWindows(Windowed):
 def _computing(work: LayerWork, workload: Workload) -> int:
     passes = np.count_nonzero(work.activity, axis=0)  # in which each column is broadcast
     columns, elements = int(passes.sum()), workload.machine.pe_array.elements
+    at_use = work.needs(Need.DECODER) and not workload.decodes_at_load
     if not work.form.positions:
-        return 2 * columns
-    if not work.needs(Need.DECODER) or workload.decodes_at_load:
+        if not at_use:
+            return 2 * columns
+        step = step_rows(workload.machine, work)
+        given = min(workload.machine.huffman.units, step, work.rows)  # units that give weights to a step of the array
+        return columns * (1 + (1 + given) * ceil_div(work.rows, step))
+    if not at_use:
         return (1 + elements) * columns
     run_job, run_count = work.entries.run_job, work.entries.run_count
     entries = np.bincount(run_job, run_count, passes.size)
     empty = elements - np.bincount(run_job[run_count > 0], minlength=passes.size)
-    return columns + int((passes * (entries + empty)).sum()) + int(entries.sum()) * work.tiling.passes
+    return columns + int((passes * (2 * entries + empty)).sum())  # decoded, and worked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
-from dchw.mapping.resident_weights import dram_bytes, kept_decoded, residents, tenants
+from dchw.mapping.resident_weights import chunk_rounds, dram_bytes, kept_decoded, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
 from dchw.quantities import DchwError
@@ -72,11 +72,12 @@ class WeightStream:
         self._at_load = lowering.workload.decodes_at_load
         parts = distinct_parts(stage.layer for stage in stages)
         self._pinned: frozenset[int] = frozenset()
-        pinned_bytes = 0
+        self._pinned_bytes = pinned_bytes = 0
         if lowering.warm:
             held = tenants([stage.layer for stage in stages], machine, at_load=self._at_load)
             self._pinned = residents(held, machine.weight_sram.size_bytes)
             pinned_bytes = sum(part.size_bytes for part in held if part.key in self._pinned)
+            self._pinned_bytes = pinned_bytes
         room = machine.dma.staging_bytes if self._at_load else machine.weight_sram.size_bytes - pinned_bytes
         self._capacity = room // machine.dma.request_bytes
         self._address = 0
@@ -97,9 +98,8 @@ class WeightStream:
         tables = _table_blocks(work, self._machine)
         blocks = _chunk_blocks(work, self._machine)
         passes = work.tiling.passes
-        total = tables.stream.size + blocks.stream.size
         once = work.tiling.blocks > 1 or (self._at_load and kept_decoded(self._machine, work))
-        rounds = 1 if passes == 1 or once or total <= self._capacity else passes
+        rounds = chunk_rounds(work, self._machine, at_load=self._at_load, held_bytes=self._pinned_bytes)
         self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1 and not once)
         base = self._place(work)
         deliver, tables_firing = at.nodes.deliver, None

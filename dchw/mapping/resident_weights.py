@@ -107,6 +107,18 @@ def dram_bytes(work: LayerWork, machine: Machine) -> int:
     return sum(machine.dma.blocks(size) * machine.dma.request_bytes for size in sizes)
 
 
+def chunk_rounds(work: LayerWork, machine: Machine, *, at_load: bool, held_bytes: int = 0) -> int:
+    """How often a stage's chunks cross the DRAM: once, or once a pass where they do not stay for all of its passes.
+
+    ``held_bytes`` of the weight SRAM are taken by weights from the run before; ``at_load``: weights are decoded on
+    their way, and wait in the staging buffer.
+    """
+    once = work.tiling.blocks > 1 or (at_load and kept_decoded(machine, work))
+    room = machine.dma.staging_bytes if at_load else machine.weight_sram.size_bytes - held_bytes
+    fits = dram_bytes(work, machine) <= room // machine.dma.request_bytes * machine.dma.request_bytes
+    return 1 if once or fits else work.tiling.passes
+
+
 def decoded_bytes(work: LayerWork) -> int:
     """Bytes of a layer's entries at fixed width and its column starts, as the SRAM holds them, decoded at load."""
     return ceil_div(work.packed.entries * work.entry_bits + work.starts_bits, 8)

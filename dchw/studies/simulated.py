@@ -22,6 +22,7 @@ from dchw.graph.network import Network
 from dchw.importers.load import load_network
 from dchw.machines.machine import Machine, machine
 from dchw.quantities import ConfigError, DchwError
+from dchw.run.estimate import relative_cost
 from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
 from dchw.studies.point_stages import RunOptions, Stages
@@ -33,9 +34,6 @@ from dchw.studies.variants import varied
 
 CACHE_BYTES = 2 << 30
 """Disk that compressed networks may take in a study's folder; the least recently used go first."""
-WEIGHTS_OF_A_UNIT, MACS_OF_A_UNIT = 1e6, 1e8
-"""Predicted cost of a point is 1 + weights / 1e6 + MACs / 1e8: about 0.03 s each on the machine it was fitted on
-(LeNet-300-100 0.27 M weights, SqueezeNet 1.2 M weights and 350 M MACs). Only ratios matter."""
 
 
 def dchw_version() -> str:
@@ -85,9 +83,7 @@ class SimulatedPoints:
         values = self.at(index)
         layers = self._source(str(values[NETWORK])).layers
         batch = int(values.get("batch", self.settings.batch))
-        macs = sum(layer.geometry.macs for layer in layers if layer.geometry is not None) * batch
-        weights = sum(layer.geometry.weights for layer in layers if layer.geometry is not None)
-        return 1.0 + weights / WEIGHTS_OF_A_UNIT + macs / MACS_OF_A_UNIT
+        return relative_cost(layers, batch)
 
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""

@@ -75,6 +75,7 @@ class Study:
 
     def plan(self) -> StudyPlan:
         """What the study will take: a few points are run and thrown away."""
+        from dchw.run.estimate import peak_memory
         from dchw.studies.point_chunks import evaluate
 
         wanted = np.fromiter(self.space, np.int64)
@@ -98,7 +99,7 @@ class Study:
         return StudyPlan(
             points=points,
             seconds=total,
-            memory_bytes=_peak_memory(),
+            memory_bytes=peak_memory(),
             tried=tried,
             failed=tuple(dict.fromkeys(failed)),
         )
@@ -311,14 +312,3 @@ def study_of(folder: str | Path) -> Store:
         ) from None
     space = SimulatedPoints(settings, Path()).space
     return Store(folder=Path(folder), kinds=kinds_of(space, METRICS), count=space.count)
-
-
-def _peak_memory() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
