@@ -18,7 +18,8 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.compression.recipe import Recipe, compress
 from dchw.graph.network import Network
 from dchw.importers.graph_builder import GraphBuilder
-from dchw.machines.machine import machine
+from dchw.machines.loop_order import LoopOrder
+from dchw.machines.machine import Machine, machine
 from dchw.run.simulation import simulate
 from dchw.tables import read_table
 from dchw.validate import Check
@@ -49,7 +50,11 @@ def scale_sim(rows: list[Mapping[str, str]] | None = None) -> Check:
 
 def _row(row: Mapping[str, str]) -> dict[str, object]:
     network, published = convolution(row), int(row["compute_cycles"])
-    folds, preset = (_array_cycles(network, tile, sums) for tile, sums in ((LANES, LANES), (64, 1024)))
+    phone = machine("phone-lpddr5x")
+    preset = _array_cycles(network, phone.replace("pe_array.tile", 64).replace("pe_array.accumulators", 1024))
+    # a fold takes all columns of the product: none is cut into blocks
+    whole = phone.model_copy(update={"mapping": (LoopOrder(layers="*", column_blocks=1),)})
+    folds = _array_cycles(network, whole.replace("pe_array.tile", LANES).replace("pe_array.accumulators", LANES))
     return {
         "layer": row["layer"],
         "scale_sim_cycles": published,
@@ -60,8 +65,7 @@ def _row(row: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def _array_cycles(network: CompressedNetwork, tile: int, sums: int) -> int:
-    phone = machine("phone-lpddr5x").replace("pe_array.tile", tile).replace("pe_array.accumulators", sums)
+def _array_cycles(network: CompressedNetwork, phone: Machine) -> int:
     return int(simulate(network, phone, "dense-int8").timing.nodes["pe_array"].busy)
 
 
