@@ -17,7 +17,7 @@ import numpy as np
 from dchw import showing
 from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT
+from dchw.formats import DEFAULT_FORMAT, Need, storage_format
 from dchw.graph.network import Layer
 from dchw.lowering.lower import WINDOW_FIRINGS, expected_firings
 from dchw.machines.machine import Machine, machine
@@ -28,8 +28,10 @@ from dchw.quantities import ceil_div
 
 SECONDS_A_RUN, SECONDS_A_FIRING, SECONDS_A_BURST = 0.1, 1.2e-7, 3.5e-7
 """Of lowering, running and pricing, measured on one machine (two shared cores of a server) with the LeNets, SqueezeNet
-and AlexNet's densities in several formats, kernels compiled. Formats whose decode units feed a lockstep array took up
-to five times as long a firing."""
+and AlexNet's densities in several formats, kernels compiled."""
+SECONDS_A_STEP_FIRING = 8e-7
+"""Instead of ``SECONDS_A_FIRING`` where decode units feed a lockstep array step by step, whose links are many; measured
+with SqueezeNet as ``palette-huffman``."""
 BYTES_A_RUN, BYTES_A_FIRING = 30 << 20, 60
 """Memory beyond that of the mapping, measured likewise; firings of one window at a time are held."""
 KERNEL_SECONDS = 1.3e-4
@@ -40,7 +42,7 @@ LEFT_OUT = (
     "not included: reading and compressing the network, compiling kernels (once, after an installation), other "
     "programs on this machine",
     "seconds and memory rest on coefficients measured on one machine, scaled by a kernel timed here: the order of "
-    "magnitude, up to five times more where decode units feed a lockstep array; DRAM bytes and firings rest on the "
+    "magnitude; DRAM bytes and firings rest on the "
     "mapping, which was made for this and is in the seconds",
 )
 WEIGHTS_OF_A_UNIT, MACS_OF_A_UNIT = 1e6, 1e8
@@ -187,7 +189,10 @@ def estimate(
     mapping = time.perf_counter() - start
     read, written = dram_traffic(workload, warm=warm)
     firings, bursts = expected_total(workload, read + written), (read + written) // target.dram.burst_bytes
-    running = SECONDS_A_RUN + SECONDS_A_FIRING * firings + SECONDS_A_BURST * bursts
+    decoded = storage_format(storage).needs if not workload.decodes_at_load else frozenset()
+    stepwise = Need.DECODER in decoded and not storage_format(storage).positions
+    each = SECONDS_A_STEP_FIRING if stepwise else SECONDS_A_FIRING
+    running = SECONDS_A_RUN + each * firings + SECONDS_A_BURST * bursts
     return Estimate(
         network=network.name,
         machine=target.name,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from functools import cache
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import dchw
 from dchw.cli import group
+from dchw.graph.geometry import Geometry
 from dchw.run import estimate as module
 
 FORMATS = ("huffman", "dense-int8", "csr", "bitmask", "palette-huffman")
@@ -44,6 +46,19 @@ def test_bytes_are_those_of_the_run_and_firings_near(name: str, machine: str, st
     read, written, firings = off(name, machine, storage)
     assert read == written == 1
     assert 0.7 < firings < 1.3
+
+
+@pytest.mark.parametrize("storage", ["huffman", "dense-fp32"])
+def test_bands_and_parts_of_a_convolution_that_no_sram_holds(storage: str) -> None:
+    weight = np.random.default_rng(0).standard_normal((64, 64, 3, 3), dtype=np.float32)
+    geometry = Geometry(in_channels=64, out_channels=64, kernel=(3, 3), padding=(1, 1), in_size=(28, 28))
+    layer = dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry})
+    compressed = dchw.compress(layer, dchw.Recipe(density=0.3))
+    target = dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "16 KiB")
+    target = target.replace("activation_sram.size_bytes", "16 KiB")
+    said, run = dchw.estimate(compressed, target, storage), dchw.simulate(compressed, target, storage)
+    assert run.dram_read_bytes > 1.5 * run.workload.packed_bytes  # something is read again
+    assert (said.dram_read_bytes, said.dram_write_bytes) == (run.dram_read_bytes, run.dram_write_bytes)
 
 
 @pytest.mark.parametrize("warm", [False, True])
