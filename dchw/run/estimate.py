@@ -41,9 +41,8 @@ FIRINGS_A_REQUEST = 3
 LEFT_OUT = (
     "not included: reading and compressing the network, compiling kernels (once, after an installation), other "
     "programs on this machine",
-    "seconds and memory rest on coefficients measured on one machine, scaled by a kernel timed here: the order of "
-    "magnitude; DRAM bytes and firings rest on the "
-    "mapping, which was made for this and is in the seconds",
+    "seconds and memory are orders of magnitude, of coefficients measured on one machine and scaled by a kernel timed "
+    "here; DRAM bytes and firings follow from the mapping, whose time is among the seconds",
 )
 WEIGHTS_OF_A_UNIT, MACS_OF_A_UNIT = 1e6, 1e8
 """Relative cost of a run is 1 + weights / 1e6 + MACs / 1e8: about 0.03 s each on the machine it was fitted on
