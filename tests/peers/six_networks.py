@@ -41,7 +41,6 @@ class Subject:
     architecture: str = ""
     """Of `tests.peers.architectures`, where the file is made here."""
     density: float = 0.0
-    storages: tuple[str, ...] = STORAGES
 
 
 SUBJECTS = MappingProxyType(
@@ -60,11 +59,9 @@ SUBJECTS = MappingProxyType(
         ),
         "ResNet-50": Subject(
             file="resnet_50.dchw",
-            label="SYNTHETIC: random weights, 25 % of them kept. Left out: dense-fp32, which ends in a deadlock of the "
-            "simulator on phone-lpddr4x (open)",
+            label="SYNTHETIC: random weights, 25 % of them kept",
             architecture="ResNet-50",
             density=0.25,
-            storages=("dense-int8", "huffman-int8"),
         ),
         "ViT-B/16": Subject(
             file="vit_b_16.dchw",
@@ -81,7 +78,7 @@ def command(name: str, files: Path) -> list[str]:
     subject = SUBJECTS[name]
     file = str(files / subject.file) if subject.architecture else os.path.expandvars(subject.file)
     options = [part for machine in MACHINES for part in ("--machine", machine)]
-    options += [part for storage in subject.storages for part in ("--storage", storage)]
+    options += [part for storage in STORAGES for part in ("--storage", storage)]
     return ["compare", file, *options]
 
 
