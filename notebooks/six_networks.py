@@ -47,7 +47,7 @@ pd.DataFrame(
 # %% [markdown]
 # **In words.** AlexNet is nearly all fully connected weights: they shrink eight times, and so does what the DRAM moves.
 # VGG-16's shrink eleven times, and five times fewer bytes cross: the rest is its large feature maps.
-# In SqueezeNet (FireNet), MobileNetV2 and ResNet-50 weights shrink two to four and a half times, but what crosses falls
-# only by a tenth to a half: most of what is left are activations that do not fit the chip. Compression of weights has
-# then done its work; more SRAM for activations, or other orders of layers, is what would help next. None of these runs
-# is bound by the DRAM once its weights are coded.
+# In SqueezeNet (FireNet), MobileNetV2, ResNet-50 and ViT-B/16 weights shrink two to four and a half times, but what
+# crosses falls only by a tenth to over a half: much of what is left are activations that do not fit the chip.
+# Compression has then done its work; more SRAM for activations, or other orders of layers, is what would help next.
+# None of these runs is bound by the DRAM once its weights are coded.
