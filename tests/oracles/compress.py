@@ -138,16 +138,24 @@ def huffman_decode(data: Iterable[int], count: int, lengths: Sequence[int]) -> l
     return result
 
 
+def nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Index of the centroid, of ascending ones, that each value is nearest to; on the middle of two, the lower one.
+
+    By the middles in double precision: distances of a value on a middle may round apart.
+    """
+    return (values[:, None] > (centroids[None, :-1] + centroids[None, 1:]) / 2).sum(axis=1)
+
+
 def lloyd(values: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndarray:
-    """Textbook k-means: every distance of every value, a tie to the lower centroid, empty clusters stay."""
+    """Textbook k-means from ascending centroids: every value anew, empty clusters stay."""
     values = values.astype(np.float64)
     centroids = centroids.astype(np.float64).copy()
     for _ in range(iterations):
-        nearest = np.abs(values[:, None] - centroids[None, :]).argmin(axis=1)
+        joined = nearest(values, centroids)
         before = centroids.copy()
         for j in range(centroids.size):
-            if (nearest == j).any():
-                centroids[j] = values[nearest == j].mean()
+            if (joined == j).any():
+                centroids[j] = values[joined == j].mean()
         if (centroids == before).all():
             break
     return centroids
