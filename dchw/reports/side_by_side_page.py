@@ -16,6 +16,7 @@ from dchw.extras import extras_named
 from dchw.quantities import DchwError
 from dchw.reports import pieces, versions
 from dchw.reports.drawing import Drawing
+from dchw.reports.page_rows import BeforeAfter
 from dchw.reports.report_tables import ReportTables, build_tables
 from dchw.reports.style import CATEGORIES, STREAMS, Heading, Look, number, prefix, quantity, whole
 from dchw.reports.templating import script_json, template, with_contents, write_page
@@ -109,32 +110,21 @@ class Column:
         return list(self.tables.comparison.attrs.get("verdict", ()))
 
 
-@dataclass(frozen=True)
-class _Quantity:
-    """A line of the table of figures: a column of a comparison, its base unit and how many of them one of it is."""
-
-    label: str
-    column: str
-    unit: str = ""
-    base: float = 1.0
-    lower_is_better: bool = True
-
-
 _QUANTITIES = (
-    _Quantity("File", "file_bytes", "B"),
-    _Quantity("Packed for the machine", "packed_bytes", "B"),
-    _Quantity("DRAM read", "dram_read_bytes", "B"),
-    _Quantity("DRAM written", "dram_write_bytes", "B"),
-    _Quantity("Cycles", "cycles"),
-    _Quantity("Latency", "latency_us", "s", 1e-6),
-    _Quantity("Inferences per second", "inferences_per_s", lower_is_better=False),
-    _Quantity("Inferences per joule", "inferences_per_j", lower_is_better=False),
-    _Quantity("Energy", "energy_nj", "J", 1e-9),
-    _Quantity("energy, all figures low", "energy_low_nj", "J", 1e-9),
-    _Quantity("energy, all figures high", "energy_high_nj", "J", 1e-9),
-    _Quantity("Energy of a frame", "energy_per_frame_nj", "J", 1e-9),
-    _Quantity("Average power", "power_mw", "W", 1e-3),
-    _Quantity("Area of the units in use", "area_mm2", "mm²"),
+    BeforeAfter("File", "file_bytes", "B"),
+    BeforeAfter("Packed for the machine", "packed_bytes", "B"),
+    BeforeAfter("DRAM read", "dram_read_bytes", "B"),
+    BeforeAfter("DRAM written", "dram_write_bytes", "B"),
+    BeforeAfter("Cycles", "cycles"),
+    BeforeAfter("Latency", "latency_us", "s", 1e-6),
+    BeforeAfter("Inferences per second", "inferences_per_s", ratio=False),
+    BeforeAfter("Inferences per joule", "inferences_per_j", ratio=False),
+    BeforeAfter("Energy", "energy_nj", "J", 1e-9),
+    BeforeAfter("energy, all figures low", "energy_low_nj", "J", 1e-9),
+    BeforeAfter("energy, all figures high", "energy_high_nj", "J", 1e-9),
+    BeforeAfter("Energy of a frame", "energy_per_frame_nj", "J", 1e-9),
+    BeforeAfter("Average power", "power_mw", "W", 1e-3),
+    BeforeAfter("Area of the units in use", "area_mm2", "mm²"),
 )
 _EXACT = ("B", "")
 _ROW = 58
@@ -221,7 +211,7 @@ def _quantities(columns: Sequence[Column]) -> list[dict[str, Any]]:
         exact = item.unit in _EXACT
         known = [value for value in values if value == value]
         factor, name = (1.0, "") if exact or item.unit == "mm²" else prefix(known)
-        best = _best(columns, values, min if item.lower_is_better else max)
+        best = _best(columns, values, min if item.ratio else max)
         rows.append(
             {
                 "label": item.label,
