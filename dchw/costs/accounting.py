@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from dchw.costs.composing import composed
 from dchw.costs.cost_report import CostReport, Work
 from dchw.costs.one_chip import idle_silicon
 from dchw.costs.rows import CLOCK, IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
@@ -36,9 +37,8 @@ def unit_costs(machine: Machine, storage: str) -> Mapping[str, UnitCosts]:
 @lru_cache(maxsize=256)
 def _costs_of(machine: Machine, needs: frozenset[Need], positions: bool) -> Mapping[str, UnitCosts]:
     """Composing a machine's units takes ten times what a small network's run does: once per content."""
-    parts = machine.silicon.parts(machine.clock_hz)
     setting = machine.setting(needs, positions)
-    priced = {name: unit.costs(parts, setting) for name, unit in machine.units.items() if unit.involved(setting)}
+    priced = {name: composed(unit, machine, setting) for name, unit in machine.units.items() if unit.involved(setting)}
     return MappingProxyType({name: cost for name, cost in priced.items() if cost is not None})
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
+from dchw.costs.composing import composed
 from dchw.costs.rows import IDLE_CLOCK, LEAKAGE, AreaRow, CostRow
 from dchw.formats import Need
 from dchw.machines.machine import Machine
@@ -23,11 +24,11 @@ from dchw.technology.figure import Confidence, Figure
 def whole_costs(machine: Machine) -> Mapping[str, UnitCosts]:
     """Costs of the units of a machine of which everything is built: per unit the larger of what elements that are fed
     by decode units, and ones that fetch entries themselves, have."""
-    parts, whole = machine.silicon.parts(machine.clock_hz), machine.whole_setting()
+    whole = machine.whole_setting()
     settings = whole, replace(whole, needs=whole.needs - {Need.DECODER})
     found = {}
     for name, unit in machine.units.items():
-        priced = [unit.costs(parts, one) for one in settings if unit.involved(one)]
+        priced = [composed(unit, machine, one) for one in settings if unit.involved(one)]
         built = [cost for cost in priced if cost is not None]
         if built:
             found[name] = max(built, key=lambda cost: cost.leakage_mw.nominal)

@@ -12,8 +12,12 @@ from dchw.lowering.context import StageLowering
 from dchw.lowering.tensors import Fills, blocks_for, room_for, sum_bytes
 from dchw.mapping.rooms import behind_blocks
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
+from dchw.program.open_figures import OpenFigure
 from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
+
+COLUMNS_WAITING = OpenFigure(lambda machine: machine.pe_array.queue_depth)
+"""Broadcast columns that an element's queue holds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +79,7 @@ def inputs_complete(at: StageLowering) -> LinkBuilder:
 
 def column_queue(at: StageLowering, node: NodeBuilder) -> LinkBuilder:
     """Broadcast columns that wait in front of an element, or of the lockstep array."""
-    return at.builder.link(at.nodes.broadcast, node, what="columns", depth=at.machine.pe_array.queue_depth)
+    return at.builder.link(at.nodes.broadcast, node, what="columns", depth=COLUMNS_WAITING)
 
 
 def results_of(at: StageLowering, behind: Indices) -> int:

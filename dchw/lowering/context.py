@@ -18,6 +18,7 @@ from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices, NodeBuilder, ProgramBuilder
 from dchw.program.flow import Flow
+from dchw.program.open_figures import OpenFigure
 
 
 class Role(StrEnum):
@@ -35,6 +36,8 @@ class Role(StrEnum):
 
 ELEMENT = "pe"
 """What the node of one processing element is named after, with its index."""
+
+CHUNK_LATENCY = OpenFigure(lambda machine: machine.weight_sram.access_cycles - 1)
 
 
 def node_name(machine: Machine, unit: Unit, role: Role | None = None) -> str:
@@ -127,10 +130,11 @@ class Nodes:
 class Lowering:
     """A program in the making."""
 
-    def __init__(self, workload: Workload, *, warm: bool) -> None:
+    def __init__(self, workload: Workload, *, warm: bool, first: Machine | None = None) -> None:
+        """``first``: the machine that figures are taken from which decide no list; by default the workload's."""
         self.workload, self.warm = workload, warm
         self.machine = workload.machine
-        self.builder = ProgramBuilder(memory=self.machine.name_of(self.machine.dram))
+        self.builder = ProgramBuilder(memory=self.machine.name_of(self.machine.dram), machine=first or self.machine)
         self.nodes = Nodes(self.builder, self.machine)
         self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
 
@@ -148,7 +152,7 @@ class StageLowering:
         """The machine's nodes."""
         self.work: LayerWork = stage.layer
         """What the machine does for the layer."""
-        self.chunk_latency = self.machine.weight_sram.access_cycles - 1
+        self.chunk_latency = CHUNK_LATENCY
         """Latency of what is read from the weight SRAM."""
         self.layer: int = lowering.layers.index(stage.layer.name)
         """Index of the layer within the program."""

@@ -25,8 +25,16 @@ from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded
+from dchw.program.open_figures import OpenFigure
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
+
+ENTRIES_WAITING = OpenFigure(lambda machine: machine.huffman.output_queue)
+"""Entries behind a decode unit that wait for one element."""
+STEPS_WAITING = OpenFigure(lambda machine: max(1, machine.huffman.output_queue // machine.pe_array.lanes))
+"""Steps' worth of weights behind a decode unit: as many, at least one, as its queues hold when every lane takes one."""
+LOOK_UP_LATENCY = OpenFigure(lambda machine: machine.codebook.latency_cycles - 1)
+"""Of what passes the codebook on its way."""
 
 
 def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
@@ -256,8 +264,8 @@ class Decoding:
                 self._at.nodes.decoder(int(index)),
                 element,
                 what="entries",
-                depth=self._machine.huffman.output_queue,
-                latency=self._machine.codebook.latency_cycles - 1,
+                depth=ENTRIES_WAITING,
+                latency=LOOK_UP_LATENCY,
             )
             queue.give(given_by[mine])
             queue.take(taken_by[mine])
@@ -265,18 +273,17 @@ class Decoding:
     def hand_steps(self, node: NodeBuilder, job_firing: list[Indices], active: list[Indices]) -> None:
         """Weights from the decode units to a lockstep array, step by step.
 
-        ``job_firing``: per pass, the firing of the first step of each active job. Behind each unit wait as many steps,
-        at least one, as its elements' queues hold when every lane takes a weight of its own.
+        ``job_firing``: per pass, the firing of the first step of each active job.
         """
         assert self._ends is not None
-        ends, huffman = self._ends, self._machine.huffman
+        ends = self._ends
         for unit in np.unique(ends.unit):
             link = self._builder.link(
                 self._at.nodes.decoder(int(unit)),
                 node,
                 what="steps",
-                depth=max(1, huffman.output_queue // self._machine.pe_array.lanes),
-                latency=self._machine.codebook.latency_cycles - 1,
+                depth=STEPS_WAITING,
+                latency=LOOK_UP_LATENCY,
             )
             mine = np.flatnonzero(ends.unit == unit)
             for index, (firings, jobs) in enumerate(zip(job_firing, active, strict=True)):

@@ -16,38 +16,59 @@ computes fires once an entry and pass, and is lowered stage by stage, window by 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dchw.formats import Need
-from dchw.lowering.broadcast import inputs_complete, results_of
+from dchw.lowering.broadcast import COLUMNS_WAITING, inputs_complete, results_of
 from dchw.lowering.compute import lower_compute, starts
-from dchw.lowering.context import Lowering, StageLowering
-from dchw.lowering.decoding import chunks_held
+from dchw.lowering.context import CHUNK_LATENCY, Lowering, StageLowering
+from dchw.lowering.decoding import ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING, chunks_held
 from dchw.lowering.feeding import feed
 from dchw.lowering.lockstep import step_rows
 from dchw.lowering.tensors import Fills, Tensors, hand_over
 from dchw.lowering.weights import Delivery, WeightStream
+from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices
+from dchw.program.known_lists import KnownLists
+from dchw.program.open_figures import program_on
 from dchw.program.program import Program
 from dchw.program.windows import Window, Windowed
 from dchw.quantities import ceil_div
 
+OPEN_FIGURES = (CHUNK_LATENCY, COLUMNS_WAITING, ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING)
+"""The figures of links that decide no list."""
 WINDOW_FIRINGS = 1 << 21
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
 
 
 def lower(workload: Workload, *, warm: bool = False) -> Program:
     """The program of a whole workload. ``warm``: weights that fit stay in the weight SRAM from the run before."""
-    stages = _Stages(workload, warm)
-    for index in range(len(workload.stages)):
-        stages.compute(stages.move(index))
-    return stages.builder.freeze(
-        clock_hz=workload.machine.clock_hz, layers=stages.layers, memory=workload.machine.dram, notes=stages.notes
-    )
+    return replace(OpenProgram(workload, workload.machine, warm=warm).program, known=None)  # nobody shares its lists
+
+
+class OpenProgram:
+    """A program lowered once for machines that differ in what decides no list of it: depths and latencies that are
+    open, the memory behind equal requests, and the clock."""
+
+    def __init__(self, workload: Workload, first: Machine, *, warm: bool) -> None:
+        """``first``: the machine whose figures ``program`` has; lists are those of the workload's machine."""
+        stages = _Stages(workload, warm, first)
+        for index in range(len(workload.stages)):
+            stages.compute(stages.move(index))
+        made = stages.builder.freeze(
+            clock_hz=first.clock_hz, layers=stages.layers, memory=first.dram, notes=stages.notes
+        )
+        self._figures = stages.builder.open_links
+        self.program = replace(made, known=KnownLists())
+        """On the first machine."""
+
+    def on(self, machine: Machine) -> Program:
+        """The program on a machine from which equal lists follow; it shares them with ``program``."""
+        return program_on(self.program, self._figures, machine, clock_hz=machine.clock_hz, memory=machine.dram)
 
 
 def fits_one_window(workload: Workload) -> bool:
@@ -133,9 +154,9 @@ class _Move:
 class _Stages:
     """Lowers stages in order: for each what it moves, and, then or later, what it computes."""
 
-    def __init__(self, workload: Workload, warm: bool) -> None:
+    def __init__(self, workload: Workload, warm: bool, first: Machine | None = None) -> None:
         self._workload = workload
-        self._lowering = lowering = Lowering(workload, warm=warm)
+        self._lowering = lowering = Lowering(workload, warm=warm, first=first)
         self.builder, self.layers = lowering.builder, lowering.layers
         self._weights = WeightStream(lowering)
         self._tensors = Tensors(lowering, self._weights.end)

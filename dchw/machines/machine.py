@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -94,8 +94,7 @@ class Machine(Config):
     @property
     def units(self) -> Mapping[str, Unit]:
         """The units by name, from memory to results as the fields stand; a field's name is its unit's name."""
-        held = {name: getattr(self, name) for name in type(self).model_fields}
-        return MappingProxyType({name: unit for name, unit in held.items() if isinstance(unit, Unit)})
+        return MappingProxyType({name: getattr(self, name) for name in _unit_kinds(type(self))})
 
     @property
     def multiplies(self) -> tuple[NumberFormats, ...]:
@@ -142,12 +141,11 @@ class Machine(Config):
     @classmethod
     def faces(cls) -> Mapping[str, Face]:
         """How reports show the units, in the same order."""
-        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {n: kind.face(n) for n, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Unit)}
+        return {name: kind.face(name) for name, kind in _unit_kinds(cls).items()}
 
     def name_of(self, unit: Unit) -> str:
         """The name of one of this machine's units: the field that holds it."""
-        for name in type(self).model_fields:
+        for name in _unit_kinds(type(self)):
             if getattr(self, name) is unit:
                 return name
         raise ConfigError(
@@ -184,6 +182,13 @@ class Machine(Config):
             for name, unit in self.units.items()
         ]
         return showing.table(f"Machine {self.name}: {self.description}", ("unit", "parameters"), rows)
+
+
+@cache
+def _unit_kinds(kind: type[Machine]) -> Mapping[str, type[Unit]]:
+    """The fields of a machine that hold units, with the kind of each."""
+    kinds = {name: field.annotation for name, field in kind.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Unit)}
 
 
 def preset_names() -> list[str]:

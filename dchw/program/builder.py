@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.program.flow import Flow
+from dchw.program.open_figures import OpenFigure, settled
 from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
 from dchw.program.windows import Window
 from dchw.quantities import DchwError, SimulationError
@@ -98,8 +99,8 @@ class LinkBuilder:
     name: str
     source: End
     target: End
-    depth: int
-    latency: int
+    depth: int | OpenFigure
+    latency: int | OpenFigure
     initial: int
     given: list[Row] = field(default_factory=list)
     taken: list[Row] = field(default_factory=list)
@@ -152,8 +153,9 @@ class ProgramBuilder:
     Nodes stand in the program in the order of their first firings, links and ports in that of their making.
     """
 
-    def __init__(self, *, memory: str) -> None:
-        """``memory``: the machine's unit that the memory node belongs to."""
+    def __init__(self, *, memory: str, machine: Any = None) -> None:
+        """``memory``: the machine's unit that the memory node belongs to; ``machine``: gives open figures."""
+        self._machine = machine
         self.memory = MemoryBuilder(name="memory", unit=memory)
         self._nodes: dict[str, NodeBuilder] = {}
         self._links: dict[tuple[str, str, str], LinkBuilder] = {}
@@ -172,7 +174,14 @@ class ProgramBuilder:
         return made
 
     def link(
-        self, source: End, target: End, *, what: str, depth: int = UNBOUNDED, latency: int = 0, initial: int = 0
+        self,
+        source: End,
+        target: End,
+        *,
+        what: str,
+        depth: int | OpenFigure = UNBOUNDED,
+        latency: int | OpenFigure = 0,
+        initial: int = 0,
     ) -> LinkBuilder:
         """The link that carries ``what`` from one node to another, made when first asked for.
 
@@ -189,7 +198,10 @@ class ProgramBuilder:
                 initial=initial,
             )
         elif made.depth != depth or made.latency != latency or made.initial != initial:
-            known, asked = (made.depth, made.latency, made.initial), (depth, latency, initial)
+            known, asked = (
+                tuple(settled(figure, self._machine) for figure in one)
+                for one in ((made.depth, made.latency, made.initial), (depth, latency, initial))
+            )
             raise SimulationError(
                 f"link {made.name!r}: expected depth, latency and initial items {known} as it was made; got {asked}; "
                 "state them in one place"
@@ -198,6 +210,12 @@ class ProgramBuilder:
 
     def _place(self) -> Place:
         return (*self.rank, next(self._places))
+
+    @property
+    def open_links(self) -> dict[str, tuple[int | OpenFigure, int | OpenFigure]]:
+        """Depth and latency of the links by name, where one of them follows from the machine."""
+        figures = {link.name: (link.depth, link.latency) for link in self._links.values()}
+        return {name: both for name, both in figures.items() if any(isinstance(one, OpenFigure) for one in both)}
 
     @property
     def firings(self) -> int:
@@ -216,7 +234,7 @@ class ProgramBuilder:
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
         lists = _SharedLists(self._links.values())
-        links = [made for link in self._links.values() if (made := _link(link, lists)) is not None]
+        links = [made for link in self._links.values() if (made := _link(link, lists, self._machine)) is not None]
         firing = [
             FiringNode(
                 name=node.name,
@@ -242,7 +260,7 @@ class ProgramBuilder:
         waiting = [node for node in self._nodes.values() if node.place is None and node.name in coming]
         listed = {self.memory.name, *(node.name for node in (*self._in_order(), *waiting))}
         links = [
-            _piece(link, lists)
+            _piece(link, lists, self._machine)
             for link in self._links.values()
             if link.source.name in listed and link.target.name in listed
         ]
@@ -281,7 +299,7 @@ def link_name(source: End, target: End, what: str) -> str:
     return f"{source.name} -> {target.name} ({what})"
 
 
-def _piece(link: LinkBuilder, lists: _SharedLists) -> Link:
+def _piece(link: LinkBuilder, lists: _SharedLists, machine: Any) -> Link:
     given, taken = lists.joined(link.given), lists.joined(link.taken)
     source, target = link.source, link.target
     link.spare += given.size - taken.size
@@ -290,15 +308,15 @@ def _piece(link: LinkBuilder, lists: _SharedLists) -> Link:
         source=source.name,
         target=target.name,
         items=max(given.size, taken.size),
-        depth=link.depth,
-        latency=link.latency,
+        depth=settled(link.depth, machine),
+        latency=settled(link.latency, machine),
         initial=link.initial,
         given_by=given if isinstance(source, NodeBuilder) else None,
         taken_by=taken if isinstance(target, NodeBuilder) else None,
     )
 
 
-def _link(link: LinkBuilder, lists: _SharedLists) -> Link | None:
+def _link(link: LinkBuilder, lists: _SharedLists, machine: Any) -> Link | None:
     given, taken = lists.joined(link.given), lists.joined(link.taken)
     source, target = link.source, link.target
     items = taken.size if isinstance(target, NodeBuilder) else given.size
@@ -317,8 +335,8 @@ def _link(link: LinkBuilder, lists: _SharedLists) -> Link | None:
         source=source.name,
         target=target.name,
         items=items,
-        depth=link.depth,
-        latency=link.latency,
+        depth=settled(link.depth, machine),
+        latency=settled(link.latency, machine),
         initial=initial,
         given_by=lists.compact(given, source.count) if isinstance(source, NodeBuilder) else None,
         taken_by=lists.compact(taken, target.count) if isinstance(target, NodeBuilder) else None,

@@ -67,6 +67,34 @@ def check(program: Program) -> Facts:
     two ends disagree, a list of firings decreases, a queue is shallower than what one firing moves at once, numbers
     are out of range, or times could reach 2**61.
     """
+    if program.known is None:
+        facts = _checked(program, _Once())
+    else:  # the lists were read with the first program that has them
+        once = program.known.of(_Once, _Once)
+        facts = program.known.of(Facts, lambda: _checked(program, once))
+        _check_figures(program, once)
+    bound = _time_bound(program, facts)
+    if bound >= TIME_LIMIT:
+        raise _wrong("times", "at most 2**61 cycles if all its work were done in turn", f"up to {bound}")
+    return facts
+
+
+def _check_figures(program: Program, once: _Once) -> None:
+    """Check of a program whose lists are good what it may have of its own: depths, latencies, memory, clock."""
+    if program.clock_hz <= 0:
+        raise _wrong("clock_hz", "a positive frequency", str(program.clock_hz))
+    for link in program.links:
+        if link.depth < 0 or link.latency < 0:
+            raise _wrong(f"link {link.name!r}", "depth and latency of at least 0", f"{link.depth} and {link.latency}")
+        if link.depth != UNBOUNDED:
+            _check_list(link, program.node(link.source), link.given_by, "given", link.depth, once)
+            _check_list(link, program.node(link.target), link.taken_by, "taken", link.depth + link.initial, once)
+    for node in program.nodes:
+        if not isinstance(node, FiringNode):
+            _check_shared(program, node)
+
+
+def _checked(program: Program, once: _Once) -> Facts:
     for what, names in (("nodes", [node.name for node in program.nodes]), ("links", [x.name for x in program.links])):
         if len(set(names)) != len(names):
             raise _wrong(what, "different names", f"{len(names) - len(set(names))} repeated")
@@ -76,7 +104,6 @@ def check(program: Program) -> Facts:
     if program.clock_hz <= 0:
         raise _wrong("clock_hz", "a positive frequency", str(program.clock_hz))
     by_name = {node.name: node for node in program.nodes}
-    once = _Once()
     links = []
     for link in program.links:
         for end in (link.source, link.target):
@@ -89,11 +116,7 @@ def check(program: Program) -> Facts:
             nodes[node.name] = _check_firings(node, len(program.layers), once)
         else:
             _check_shared(program, node)
-    facts = Facts(nodes=nodes, links=tuple(links))
-    bound = _time_bound(program, facts)
-    if bound >= TIME_LIMIT:
-        raise _wrong("times", "at most 2**61 cycles if all its work were done in turn", f"up to {bound}")
-    return facts
+    return Facts(nodes=nodes, links=tuple(links))
 
 
 def check_piece(piece: Program) -> Facts:

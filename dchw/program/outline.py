@@ -55,6 +55,13 @@ def outline_of(program: Program | Outline | Outlined) -> Outline:
         return program
     if isinstance(program, Outlined):
         return program.outline()
+    if program.known is not None:  # all but clock and memory is that of the first program with its lists
+        first = program.known.of(Outline, lambda: _outline_of(program))
+        return replace(first, clock_hz=program.clock_hz, memory=program.memory)
+    return _outline_of(program)
+
+
+def _outline_of(program: Program) -> Outline:
     layers = len(program.layers)
     return Outline(
         clock_hz=program.clock_hz,

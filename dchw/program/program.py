@@ -65,6 +65,7 @@ import numpy.typing as npt
 
 from dchw import showing
 from dchw.program.flow import Flow
+from dchw.program.known_lists import KnownLists
 
 IntArray = npt.NDArray[Any]
 TIME_LIMIT = 2**61
@@ -161,6 +162,8 @@ class Program:
     notes: tuple[str, ...] = field(default=())
     flows: tuple[Flow, ...] = field(default=())
     """What the firings of each stage do: no part of the timing, and so none of the digest."""
+    known: KnownLists | None = None
+    """What was found out about its lists, where other programs share them."""
 
     @property
     def memory(self) -> MemoryNode | None:
@@ -201,9 +204,9 @@ class Program:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides the run's timing, as hexadecimal text: `ProgramDigest`."""
-        found = ProgramDigest()
-        found.add(self)
-        return found.hexadecimal()
+        if self.known is not None:  # the lists were hashed with the first program that has them
+            return self.known.of(ProgramDigest, lambda: _digest_of(self)).hexadecimal_on(self)
+        return _digest_of(self).hexadecimal()
 
     def __repr__(self) -> str:
         return showing.line(
@@ -241,6 +244,7 @@ class ProgramDigest:
             piece,
             nodes=tuple(node for node in piece.nodes if not isinstance(node, FiringNode)),
             links=tuple(replace(link, given_by=None, taken_by=None) for link in piece.links),
+            known=None,
         )
         self._units = {node.name: node.unit for node in piece.nodes}
 
@@ -250,15 +254,23 @@ class ProgramDigest:
             found = self._lists[owner, what] = _ListDigest(held)
         return found
 
+    def hexadecimal_on(self, program: Program) -> str:
+        """The digest of another program in one piece whose lists are those of the one that was added."""
+        return self._hexadecimal(program, MappingProxyType({}))
+
     def hexadecimal(self, surplus: Mapping[str, int] = MappingProxyType({})) -> str:
         """The digest; ``surplus`` items given at the end of a link are no part of the program."""
-        piece, state = self._piece, hashlib.sha256()
-        assert piece is not None
+        assert self._piece is not None
+        return self._hexadecimal(self._piece, surplus)
+
+    def _hexadecimal(self, piece: Program, surplus: Mapping[str, int]) -> str:
+        state = hashlib.sha256()
         parts: list[tuple[Any, ...]] = [(piece.clock_hz, piece.layers)]
         for name in sorted(name for name, count in self._count.items() if count):
             lists = [self._list(name, what).hexadecimal() for what in ("occupied", "layer")]
             parts.append((name, self._units[name], *lists))
-        for node in sorted(piece.nodes, key=lambda node: node.name):
+        others = [node for node in piece.nodes if not isinstance(node, FiringNode)]
+        for node in sorted(others, key=lambda node: node.name):
             ends = [piece.links[index].name for index in (*piece.links_into(node.name), *piece.links_out_of(node.name))]
             if isinstance(node, MemoryNode):
                 columns = [getattr(asked, name) for asked in node.requests for name in Requests.__dataclass_fields__]
@@ -281,17 +293,25 @@ class ProgramDigest:
         return state.hexdigest()
 
 
+def _digest_of(program: Program) -> ProgramDigest:
+    found = ProgramDigest()
+    found.add(program)
+    return found
+
+
 class _ListDigest:
     """SHA-256 of a list that comes in parts, but for its last items, which may turn out to be no part of it."""
 
     def __init__(self, held: int) -> None:
         self._held, self._state = held, hashlib.sha256()
         self._tail = np.empty(0, "<i4")
+        self._texts: dict[int, str] = {}
         self.count = 0
 
     def add(self, values: IntArray) -> None:
         """Append values."""
         self.count += len(values)
+        self._texts.clear()
         rows = np.ascontiguousarray(values, "<i4")
         if self._held:
             rows = np.concatenate([self._tail, rows])
@@ -300,9 +320,11 @@ class _ListDigest:
 
     def hexadecimal(self, less: int = 0) -> str:
         """The digest of all values but the last ``less``."""
-        state = self._state.copy()
-        state.update(np.ascontiguousarray(self._tail[: len(self._tail) - less]).data)
-        return state.hexdigest()
+        if less not in self._texts:
+            state = self._state.copy()
+            state.update(np.ascontiguousarray(self._tail[: len(self._tail) - less]).data)
+            self._texts[less] = state.hexdigest()
+        return self._texts[less]
 
 
 @lru_cache(maxsize=64)

@@ -14,13 +14,13 @@ from dchw.costs.memory_rows import dram_account
 from dchw.engines.result import Timing
 from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.network import Array
-from dchw.lowering.counts import count_events
+from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import LoweredWindows, fits_one_window, lower
 from dchw.machines.machine import Machine, machine
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.stages import distinct_parts
 from dchw.mapping.workload import Workload, map_network
-from dchw.program.outline import Outlined, outline_of
+from dchw.program.outline import Outline, Outlined, outline_of
 from dchw.program.program import Program
 from dchw.program.windows import Windowed
 from dchw.quantities import DchwError, nearest
@@ -143,11 +143,26 @@ def run_workload(
     return priced(workload, program, timing, engine=engine, warm=warm)
 
 
-def priced(workload: Workload, lowered: Program | Outlined, timing: Timing, *, engine: Engine, warm: bool) -> SimResult:
-    """The account of a run whose time is known, checked for what must hold of every run."""
-    target, program = workload.machine, outline_of(lowered)
-    counts = count_events(target, workload.storage, program.layers, program.flows)
+def counted(workload: Workload, program: Outline) -> tuple[EventCount, ...]:
+    """What the units did in a run of the program, checked against what the workload asks for."""
+    counts = count_events(workload.machine, workload.storage, program.layers, program.flows)
     check_counts(workload, program, counts)
+    return counts
+
+
+def priced(
+    workload: Workload,
+    lowered: Program | Outlined,
+    timing: Timing,
+    *,
+    engine: Engine,
+    warm: bool,
+    counts: tuple[EventCount, ...] | None = None,
+) -> SimResult:
+    """The account of a run whose time is known, checked for what must hold of every run; ``counts`` as `counted`
+    gave them, where they are at hand."""
+    target, program = workload.machine, outline_of(lowered)
+    counts = counted(workload, program) if counts is None else counts
     rows, scope = dram_account(target, timing.memory, program)
     report = costs.account(target, workload.storage, counts, program, timing, rows, scope, _work(workload))
     check_conservation(workload, program, timing, warm=warm)

@@ -34,6 +34,9 @@ class Evaluator(Protocol):
     def cost(self, index: int) -> float:
         """Predicted cost of a point, in any unit."""
 
+    def order(self, indices: Indices) -> Indices:
+        """Rising points in the order in which those behind one another share most; blocks stay one behind another."""
+
 
 def evaluate(evaluator: Evaluator, index: int) -> Row:
     """The row of a point; what went wrong with it stands in its ``error``."""
@@ -79,7 +82,8 @@ def record_killer(evaluator: Evaluator, folder: Path, kinds: Kinds, index: int, 
 def chunked(
     evaluator: Evaluator, missing: Indices, block: int, workers: int, each_worker: int = CHUNKS_OF_A_WORKER
 ) -> Iterator[Indices]:
-    """Missing points in order, cut so that each worker gets ``each_worker`` chunks of like cost.
+    """Missing points, given in rising order, cut so that each worker gets ``each_worker`` chunks of like cost, each in
+    the order of the evaluator.
 
     Cost is predicted once per ``block`` of neighbours, which differ in their machine alone.
     """
@@ -90,4 +94,4 @@ def chunked(
     each = np.repeat(costs, counts)
     chunks = each_worker * workers
     place = np.minimum(np.floor((np.cumsum(each) - each / 2) / (each.sum() / chunks)), chunks - 1)
-    yield from np.split(missing, np.flatnonzero(np.diff(place)) + 1)
+    yield from np.split(evaluator.order(missing), np.flatnonzero(np.diff(place)) + 1)

@@ -1,14 +1,16 @@
 """One point, stage by stage, each stage done again only where what it reads has changed.
 
 Mapping (packing, decoding, the forward pass) is kept by network, storage format and the machine's fields it read;
-lowering and the run by the mapping and the fields those read; prices are always made. What each stage reads is
-watched (`dchw.studies.watching`), never listed. A mapping that took long is kept on disk too (`dchw.studies.shelf`).
+lowering, and what units count, by the content of the mapping and the fields those read; a run by the content of its
+program; prices are always made. What each stage reads is watched (`dchw.studies.watching`), never listed. A program
+that is kept is open in what decides none of its lists (`dchw.lowering.lower.OpenProgram`), so that a queue's depth or
+another DRAM costs a run and no lowering. A mapping that took long is kept on disk too (`dchw.studies.shelf`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.engines.result import Timing
 from dchw.formats import storage_format, weight_matrix
 from dchw.graph.network import FloatArray
-from dchw.lowering.lower import LoweredWindows, lower
+from dchw.lowering.counts import EventCount
+from dchw.lowering.lower import LoweredWindows, OpenProgram
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.passing import ForwardPass
@@ -24,14 +27,17 @@ from dchw.mapping.workload import Workload, map_network
 from dchw.program.outline import Outline, Outlined, outline_of
 from dchw.run.comparison import measures
 from dchw.run.sim_result import SimResult
-from dchw.run.simulation import priced, run_program
+from dchw.run.simulation import counted, priced, run_program
+from dchw.studies.alike import same_stages
 from dchw.studies.shelf import Shelf
-from dchw.studies.watching import Remembered, Watch, array_bytes
+from dchw.studies.watching import Latest, Remembered, Watch, array_bytes
 
 MOST_BYTES = 256 << 20
-"""Memory for kept workloads, and as much again for kept runs, of one process."""
+"""Memory for kept workloads, and as much again for kept programs, and for kept runs, of one process."""
 BYTES_OF_A_NODE = 1024
 """What is kept of a node or a link: its name, its figures and their objects, rounded up."""
+BYTES_OF_A_COUNT = 512
+"""And of a count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +59,14 @@ class Stages:
         """Where mappings that took long are kept for other processes and later starts."""
         self._passes: dict[Hashable, ForwardPass] = {}
         self._mapped: Remembered[Machine, Workload] = Remembered(most_bytes)
-        self._ran: Remembered[Machine, _KeptRun] = Remembered(most_bytes, _run_bytes)
+        self._lowered: Remembered[Machine, _Lowered] = Remembered(most_bytes, _program_bytes)
+        self._ran: Latest[Timing] = Latest(most_bytes, _run_bytes)
         self._facts: dict[Hashable, dict[str, object]] = {}
 
     @property
-    def made(self) -> tuple[int, int]:
-        """How often mapping and running had to be done."""
-        return self._mapped.made, self._ran.made
+    def made(self) -> tuple[int, int, int]:
+        """How often mapping, lowering and running had to be done."""
+        return self._mapped.made, self._lowered.made, self._ran.made
 
     def simulate(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: RunOptions) -> SimResult:
         """As `dchw.simulate`; ``key`` stands for the network's content."""
@@ -76,20 +83,35 @@ class Stages:
                 arithmetic=Arithmetic(run.arithmetic),
                 passing=self._passing((key, run.batch, run.seed, run.arithmetic)),
             )
-            return watch.settle(replace(made, given=given, machine=machine))
+            settled = watch.settle(replace(made, given=given, machine=machine))
+            # another DRAM or buffer often leads to the very same stages: what follows from them need not be done again
+            before = (other for other in self._mapped.known(about) if same_stages(other.stages, settled.stages))
+            return replace(settled, stages=next(before, settled).stages)
 
-        def ran(watch: Watch[Machine]) -> _KeptRun:
-            program = lower(replace(workload, machine=watch.config), warm=run.warm)
-            timing = run_program(program, "fast")
-            outline = watch.settle(outline_of(program))  # a machine's section is nowhere else in it
-            return _KeptRun(outline=outline, timing=replace(timing, program=None), digest=program.digest)
+        def lowered(watch: Watch[Machine]) -> _Lowered:
+            watched = replace(shared, given=watch.config, machine=watch.config, mapping=(), outputs={})
+            return _Lowered(program=OpenProgram(watched, machine, warm=run.warm))
+
+        def events(watch: Watch[Machine]) -> tuple[EventCount, ...]:
+            return counted(replace(workload, machine=watch.config), outline)
 
         shared = self._mapped.get(about, machine, mapped, self.shelf)
         workload = replace(shared, given=given, machine=machine)
-        # a workload that is kept is alive, so that its identity is its own
-        kept = self._ran.get((about, _Same(shared), run.warm), machine, ran)
-        known = _KnownProgram(workload, kept, warm=run.warm)
-        return priced(workload, known, replace(kept.timing, program=known), engine="fast", warm=run.warm)
+        # what is kept is alive, so that its identity is its own
+        made = self._lowered.get((about, _Same(shared.stages), shared.notes, run.warm), machine, lowered)
+        program = made.program.on(machine)
+        # what flows is no part of the digest: programs of equal timing may differ in it
+        outline, digest = outline_of(program), program.digest
+        timing = self._ran.get(digest, lambda: replace(run_program(program, "fast"), program=None))
+        known = _KnownProgram(workload, outline, digest, warm=run.warm)
+        return priced(
+            workload,
+            known,
+            replace(timing, program=known),
+            engine="fast",
+            warm=run.warm,
+            counts=made.counts.get(None, machine, events),
+        )
 
     def _passing(self, about: Hashable) -> ForwardPass:
         """Values between layers, computed once for all storage formats and machines; those of the last network stay."""
@@ -126,31 +148,38 @@ def _keeps_weights(network: CompressedNetwork, workload: Workload) -> bool:
     return all(np.array_equal(stored[x.name], x.weight.ravel()) for x in network.layers if x.name in stored)
 
 
+def _no_counts() -> Remembered[Machine, tuple[EventCount, ...]]:
+    return Remembered(MOST_BYTES, lambda counts: BYTES_OF_A_COUNT * len(counts))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _KeptRun:
-    """What is kept of a run: not its program, whose lists are most of it."""
+class _Lowered:
+    """What is kept of lowering: the program, and what units count in a run of it."""
 
-    outline: Outline
-    timing: Timing
-    digest: str
+    program: OpenProgram
+    counts: Remembered[Machine, tuple[EventCount, ...]] = field(default_factory=_no_counts)
 
 
-def _run_bytes(ran: _KeptRun) -> int:
+def _program_bytes(lowered: _Lowered) -> int:
+    """What a kept program takes: its lists, and the same once more as the engine has them."""
+    return 2 * array_bytes(lowered.program.program)
+
+
+def _run_bytes(timing: Timing) -> int:
     """About what a kept run takes."""
-    return array_bytes(ran.timing.memory) + BYTES_OF_A_NODE * (len(ran.timing.nodes) + len(ran.timing.links))
+    return array_bytes(timing.memory) + BYTES_OF_A_NODE * (len(timing.nodes) + len(timing.links))
 
 
 class _KnownProgram(Outlined):
     """The program of a run that is known, lowered again for who asks for its lists."""
 
-    def __init__(self, workload: Workload, ran: _KeptRun, *, warm: bool) -> None:
+    def __init__(self, workload: Workload, outline: Outline, digest: str, *, warm: bool) -> None:
         super().__init__(LoweredWindows(workload, warm=warm))
-        self._ran = ran
-        self.digest = ran.digest
+        self._outline, self.digest = outline, digest
 
     def outline(self) -> Outline:
-        """Its outline, which was kept."""
-        return self._ran.outline
+        """Its outline, which is at hand."""
+        return self._outline
 
 
 class _Same:

@@ -6,9 +6,12 @@ network or its bits turn slowest and a machine's fields fastest, so that neighbo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from dchw.studies.expressions import Expression
 from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, Scalar, StudySettings
@@ -88,6 +91,17 @@ class Space:
             index, place = divmod(index, len(axis))
             places.append(place)
         return places[::-1]
+
+    def turned(self, indices: npt.NDArray[np.int64], fastest: Collection[str]) -> npt.NDArray[np.int64]:
+        """Points so that, within a block, the axes of these keys turn fastest and the others stay as long as can be."""
+        places, rest = [], indices
+        for axis in reversed(self.axes):
+            rest, place = np.divmod(rest, len(axis))
+            places.append((all(key in fastest for key in axis.keys), place))
+        machine = places[: len(self.axes) - self.slow]
+        ordered = [place for fast in (True, False) for turns, place in machine if turns is fast]
+        turned: npt.NDArray[np.int64] = indices[np.lexsort([*ordered, indices // self.block])]
+        return turned
 
     def index(self, places: Sequence[int]) -> int:
         """The point that takes these choices."""

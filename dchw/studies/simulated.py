@@ -7,11 +7,13 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw import showing
 from dchw.compression.compressed import CompressedNetwork
@@ -20,6 +22,7 @@ from dchw.config import build
 from dchw.container.saving import load, save
 from dchw.graph.network import Network
 from dchw.importers.load import load_network
+from dchw.lowering.lower import OPEN_FIGURES
 from dchw.machines.machine import Machine, machine
 from dchw.quantities import ConfigError, DchwError
 from dchw.run.estimate import relative_cost
@@ -31,11 +34,13 @@ from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
 from dchw.studies.shelf import Shelf, shrink
 from dchw.studies.store import Row
 from dchw.studies.variants import varied
+from dchw.studies.watching import Watch
 
 CACHE_BYTES = 2 << 30
 """Disk that compressed networks may take in a study's folder; the least recently used go first."""
 
 
+@cache
 def dchw_version() -> str:
     """Version of this package, as rows name it."""
     try:
@@ -84,6 +89,10 @@ class SimulatedPoints:
         layers = self._source(str(values[NETWORK])).layers
         batch = int(values.get("batch", self.settings.batch))
         return relative_cost(layers, batch)
+
+    def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Points of equal programs, or of ones with equal lists, behind one another: only the latest are kept."""
+        return self.space.turned(indices, [key for key in self.space.keys if _leaves_lists(key)])
 
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""
@@ -225,6 +234,21 @@ def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
         unknown = Expression(text).names - keys
         found += [f"derive.{key}: {text!r}: nothing varies under the name {name!r}" for name in sorted(unknown)]
     return found
+
+
+def _leaves_lists(key: str) -> bool:
+    """Whether a field most likely changes no list of a program: open figures, the memory, prices. It only orders."""
+    return key in _open_fields() or key == "clock" or key.startswith(("dram.", "silicon."))
+
+
+@cache
+def _open_fields() -> frozenset[str]:
+    """Fields that open figures are taken from, as these read them."""
+    watch = Watch(machine("phone-lpddr5x"))
+    for figure in OPEN_FIGURES:
+        figure.of(watch.config)
+    watch.close()
+    return frozenset(watch.reads)
 
 
 def _with_seeded_weights(network: Network, seed: int) -> Network:

@@ -98,12 +98,17 @@ class Remembered(Generic[C, T]):
         self._held.setdefault(key, []).insert(0, (read, value, size))
         self._held.move_to_end(key)
         self._bytes += size
-        self._shrink()
+        self._shrink(self._most_bytes, least=1)
         return value
+
+    def known(self, key: Hashable) -> list[T]:
+        """The results kept under a key, the latest first."""
+        return [value for _, value, _ in self._held.get(key, ())]
 
     def _made(
         self, key: Hashable, config: C, make: Callable[[Watch[C]], T], shelf: Shelf | None
     ) -> tuple[dict[str, object], T]:
+        self._shrink(self._most_bytes // 2, least=0)  # what is made needs room beside what is kept
         watch, start = Watch(config), time.process_time()
         try:
             value = make(watch)
@@ -115,12 +120,34 @@ class Remembered(Generic[C, T]):
             shelf.put(key, read, (read, value))
         return read, value
 
-    def _shrink(self) -> None:
-        while self._bytes > self._most_bytes and sum(map(len, self._held.values())) > 1:
+    def _shrink(self, most_bytes: int, least: int) -> None:
+        while self._bytes > most_bytes and sum(map(len, self._held.values())) > least:
             oldest = next(iter(self._held))
             self._bytes -= self._held[oldest].pop()[2]
             if not self._held[oldest]:
                 del self._held[oldest]
+
+
+class Latest(Generic[T]):
+    """Results kept by key alone; the least recently used go when memory is full."""
+
+    def __init__(self, most_bytes: int, size: Callable[[T], int]) -> None:
+        self._most_bytes, self._size, self._bytes = most_bytes, size, 0
+        self._held: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self.made = 0
+        """Results that had to be computed."""
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The kept result, or a new one."""
+        if key not in self._held:
+            value = make()
+            self.made += 1
+            self._held[key] = value, self._size(value)
+            self._bytes += self._held[key][1]
+        self._held.move_to_end(key)
+        while self._bytes > self._most_bytes and len(self._held) > 1:
+            self._bytes -= self._held.popitem(last=False)[1][1]
+        return self._held[key][0]
 
 
 def field_of(config: Config, place: str) -> object:

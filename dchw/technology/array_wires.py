@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 from dchw.tables import read_table
 from dchw.technology.banks import MEAN_PATH
@@ -63,6 +64,7 @@ def _wire(parts: Parts, length_mm: float) -> Figure:
     return transfer_energy(1, length_mm, parts.logic.node_nm)
 
 
+@lru_cache(maxsize=64)
 def _published(parts: Parts) -> Figure:
     """The published cost of one bit at the node of the parts."""
     row = next(

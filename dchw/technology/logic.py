@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from dchw.quantities import DchwError, nearest
 from dchw.tables import read_table
@@ -174,13 +174,7 @@ class Logic:
 
         Raises DchwError where the width is outside 1 .. 256 bits.
         """
-        if not 1 <= bits <= MAX_BITS:
-            raise DchwError(f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits:g}; use several blocks")
-        own = self._own(operation, bits) if self.lists(operation) else {}
-        if self.family == COMPLETE_FAMILY:
-            return Block(**own)
-        completed = self._complete._own(operation, bits)
-        return Block(**{name: _standing_in(figure, self.family) for name, figure in completed.items()} | own)
+        return _block(self, operation, bits)
 
     def _own(self, operation: LogicOperation, bits: float) -> dict[str, Figure]:
         """What the family itself knows of a block, by the names of `Block`."""
@@ -297,6 +291,18 @@ class Logic:
                 )
             ]
         return out
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _block(logic: Logic, operation: LogicOperation, bits: float) -> Block:
+    """`Logic.block`, worked out once: the units of a machine ask for the same few blocks over and over."""
+    if not 1 <= bits <= MAX_BITS:
+        raise DchwError(f"logic: {operation}: expected 1 to {MAX_BITS} bits; got {bits:g}; use several blocks")
+    own = logic._own(operation, bits) if logic.lists(operation) else {}
+    if logic.family == COMPLETE_FAMILY:
+        return Block(**own)
+    completed = logic._complete._own(operation, bits)
+    return Block(**{name: _standing_in(figure, logic.family) for name, figure in completed.items()} | own)
 
 
 def _standing_in(figure: Figure, family: str) -> Figure:

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 import dchw
@@ -43,6 +45,9 @@ class Arithmetic:
 
     def cost(self, index: int) -> float:
         return 1.0
+
+    def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return indices
 
 
 def measure(folder: Path, count: int) -> dict[str, float]:

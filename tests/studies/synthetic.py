@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dchw.quantities import DchwError
@@ -63,6 +65,9 @@ class Synthetic:
 
     def cost(self, index: int) -> float:
         return 1.0
+
+    def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return indices
 
 
 def table(folder: Path, points: Synthetic, **options: object) -> pd.DataFrame:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dchw
 from dchw.config import Config
+from dchw.lowering.lower import OpenProgram
 from dchw.machines.machine import Machine
 from dchw.mapping import workload
+from dchw.quantities import DchwError
 from dchw.run.comparison import comparison_row
 from dchw.studies import point_stages as module
 from dchw.studies.columns import BOUND, METRICS
@@ -48,28 +54,113 @@ def test_shared_stages_change_no_figure() -> None:
             assert {k: got[k] for k in told} == {k: wanted[k] for k in told}
 
 
-def made_by(stages: Stages, target: Machine) -> tuple[int, int]:
+FIELDS: dict[str, list[object]] = {
+    "huffman.units": [4, 16, 32],
+    "huffman.output_queue": [1, 3, 16],
+    "huffman.style": ["table", "bit_serial", "multi_symbol"],
+    "huffman.placement": ["use", "load"],
+    "pe_array.queue_depth": [1, 2, 8],
+    "pe_array.lanes": [1, 4],
+    "codebook.latency_cycles": [1, 4],
+    "weight_sram.access_cycles": [1, 3],
+    "weight_sram.size_bytes": ["4 KiB", "16 KiB", "1 MiB"],
+    "activation_sram.size_bytes": ["1 KiB", "256 KiB"],
+    "dma.outstanding": [1, 16],
+    "dram.channels": [1, 2, 4],
+    "dram.standard": ["LPDDR4-3200", "LPDDR5X-8533"],
+    "silicon.temperature_k": [300, 330],
+    "vector.values_per_cycle": [1, 16],
+    "clock": ["400 MHz", "1 GHz"],
+}
+CHANGED = st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in FIELDS.items()})
+STORAGES = st.sampled_from(["huffman", "palette-huffman", "shared", "bitmask"])
+POINTS = st.lists(st.tuples(STORAGES, st.booleans(), CHANGED), min_size=2, max_size=5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(points=POINTS)
+def test_random_points_are_those_of_undisturbed_runs(points: list[tuple[str, bool, dict[str, object]]]) -> None:
+    """One after another in one process, in any order, against runs that share nothing; refusals included."""
+    network, base, stages = tiny_network(), dchw.machine("phone-lpddr5x"), Stages()
+    for storage, warm, changes in points:
+        try:
+            target = base.replace_all(changes)
+        except DchwError:
+            continue
+        wanted: dict[str, object] | str
+        try:
+            run = dchw.simulate(network, target, storage, warm=warm)
+            wanted = {**comparison_row(network, run), "program_digest": run.timing.program_digest[:16]}
+        except DchwError as error:
+            wanted = str(error)
+        got: dict[str, object] | str
+        try:
+            got = stages.row("n", network, target, RunOptions(storage=storage, warm=warm))
+        except DchwError as error:
+            got = str(error)
+        if isinstance(wanted, str) or isinstance(got, str):
+            assert got == wanted
+        else:
+            assert {key: got[key] for key in wanted.keys() - {"storage", "multiplies"}} == {
+                key: wanted[key] for key in wanted.keys() - {"storage", "multiplies"}
+            }
+
+
+def test_a_figure_that_goes_stale_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A depth that was taken when the program was lowered, and not when it is run."""
+    base, stages = dchw.machine("phone-lpddr5x"), Stages()
+    network, run = tiny_network(), RunOptions(storage="huffman")
+    before = stages.row("n", network, base, run)
+    monkeypatch.setattr(OpenProgram, "on", lambda self, machine: self.program)
+    shallow = base.replace_all({"huffman.output_queue": 1, "pe_array.queue_depth": 1})
+    assert stages.row("n", network, shallow, run)["cycles"] == before["cycles"]
+    assert dchw.simulate(network, shallow).cycles != before["cycles"]
+
+
+def made_by(stages: Stages, target: Machine) -> tuple[int, int, int]:
+    """How often mapping, lowering and running were done for one more point."""
     before = stages.made
     stages.row("n", tiny_network(), target, RunOptions(storage="huffman"))
-    return (stages.made[0] - before[0], stages.made[1] - before[1])
+    mapped, lowered, ran = (now - then for now, then in zip(stages.made, before, strict=True))
+    return mapped, lowered, ran
 
 
 @pytest.mark.parametrize(
     ("key", "value", "again"),
     [
-        ("silicon.sram_cell", "itrs-hp", (0, 0)),
-        ("pe_array.queue_depth", 2, (0, 1)),
-        ("huffman.output_queue", 2, (0, 1)),
-        ("dram.channels", 1, (1, 1)),
-        ("huffman.units", 4, (1, 1)),
+        ("silicon.sram_cell", "itrs-hp", (0, 0, 0)),
+        ("pe_array.queue_depth", 2, (0, 0, 1)),
+        ("huffman.output_queue", 2, (0, 0, 1)),
+        ("codebook.latency_cycles", 3, (0, 0, 1)),
+        ("weight_sram.access_cycles", 2, (0, 0, 1)),
+        ("dram.channels", 1, (1, 0, 1)),
+        ("vector.values_per_cycle", 1, (1, 1, 1)),
+        ("huffman.units", 4, (1, 1, 1)),
     ],
 )
 def test_only_what_reads_a_field_is_done_again(key: str, value: object, again: tuple[int, int]) -> None:
     base, stages = dchw.machine("phone-lpddr5x"), Stages()
-    assert made_by(stages, base) == (1, 1)
-    assert made_by(stages, base) == (0, 0)
+    assert made_by(stages, base) == (1, 1, 1)
+    assert made_by(stages, base) == (0, 0, 0)
     assert made_by(stages, base.replace(key, value)) == again
-    assert made_by(stages, base) == (0, 0)
+    assert made_by(stages, base) == (0, 0, 0)
+
+
+def test_points_that_share_lists_follow_one_another(tmp_path: Path) -> None:
+    """In a study that names them the other way round; blocks of one network and format stay whole and in order."""
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    vary = {"dram.channels": [1, 2], "huffman.units": [4, 8], "pe_array.queue_depth": [1, 2]}
+    points = dchw.study(
+        {"networks": str(tmp_path / "tiny.dchw"), "storages": ["shared", "huffman"], "vary": vary}
+    ).points
+    order = points.order(np.arange(16))
+    assert sorted(order) == list(range(16))
+    values = [points.at(int(index)) for index in order]
+    assert [value["storage"] for value in values] == ["shared"] * 8 + ["huffman"] * 8
+    assert [value["huffman.units"] for value in values] == [4, 4, 4, 4, 8, 8, 8, 8] * 2
+    for value in values:
+        points.evaluate(value)
+    assert points._stages.made[1] == 4
 
 
 def test_a_stage_that_begins_to_read_a_field_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,16 +173,16 @@ def test_a_stage_that_begins_to_read_a_field_is_noticed(monkeypatch: pytest.Monk
 
     base, stages = dchw.machine("phone-lpddr5x"), Stages()
     monkeypatch.setattr(module, "map_network", map_network)
-    assert made_by(stages, base) == (1, 1)
-    assert made_by(stages, base.replace("vector.values_per_cycle", 1)) == (1, 1)
+    assert made_by(stages, base) == (1, 1, 1)
+    assert made_by(stages, base.replace("vector.values_per_cycle", 1)) == (1, 1, 1)
 
 
 def test_memory_is_bounded() -> None:
     base, stages = dchw.machine("phone-lpddr5x"), Stages(most_bytes=1)
     for units in (4, 8, 16):
-        assert made_by(stages, base.replace("huffman.units", units)) == (1, 1)
-    assert made_by(stages, base.replace("huffman.units", 16)) == (0, 0)
-    assert made_by(stages, base.replace("huffman.units", 4)) == (1, 1)
+        assert made_by(stages, base.replace("huffman.units", units)) == (1, 1, 1)
+    assert made_by(stages, base.replace("huffman.units", 16)) == (0, 0, 0)
+    assert made_by(stages, base.replace("huffman.units", 4)) == (1, 1, 1)
 
 
 def test_watching_sees_fields_properties_and_whole_sections() -> None:

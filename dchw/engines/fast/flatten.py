@@ -46,7 +46,10 @@ def flatten(
     firing, arbiters = kinds(program)
     names = [*(node.name for node in firing), *(node.name for node in arbiters)]
     names += [program.memory.name] if program.memory is not None else []
-    lists = _FlatLists(max([link.initial for link in program.links], default=0))  # so that none begins before place 0
+    first = max([link.initial for link in program.links], default=0)  # so that none begins before place 0
+    lists = (
+        _FlatLists(first) if program.known is None else program.known.of((_FlatLists, first), lambda: _FlatLists(first))
+    )
     nodes, ends, spans = _firing_nodes(program, facts, firing, window, lists)
     choosing = [_arbiter(node) for node in arbiters]
     run = RunState()
@@ -112,7 +115,9 @@ class _FlatLists:
         return self._shared[id(values)][1]
 
     def joined(self) -> npt.NDArray[np.int32]:
-        return np.concatenate(self._parts)
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
 
 
 def _firing_nodes(

@@ -48,7 +48,7 @@ class Port:
     copies: int = 1
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """Where a unit works: the machine around it, and what the storage format asks of that machine."""
 
