@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     from dchw.machines.machine import Machine, machine
     from dchw.machines.units.unit import Unit
     from dchw.reports.report import report
+    from dchw.run.cliff import cliff
     from dchw.run.comparison import compare
     from dchw.run.estimate import estimate
     from dchw.run.sim_result import SimResult
@@ -36,6 +37,7 @@ _PUBLIC = {
     "SimResult": "dchw.run.sim_result",
     "StorageFormat": "dchw.formats",
     "Unit": "dchw.machines.units.unit",
+    "cliff": "dchw.run.cliff",
     "compare": "dchw.run.comparison",
     "compress": "dchw.compression.recipe",
     "estimate": "dchw.run.estimate",
@@ -64,6 +66,7 @@ __all__ = [
     "SimulationError",
     "StorageFormat",
     "Unit",
+    "cliff",
     "compare",
     "compress",
     "estimate",
@@ -110,11 +113,25 @@ def _comparison_plots() -> object:
     return ComparisonPlots
 
 
+def _cliff_plot() -> object:
+    from dchw.reports.cliff_figure import cliff_plot
+
+    return cliff_plot
+
+
+def _write_cliff() -> object:
+    from dchw.reports.cliff_figure import write_cliff
+
+    return write_cliff
+
+
 _offer("Network.from_module", _network_from_module)
 _offer("Network.from_arrays", _network_from_arrays)
 _offer("SimResult.plot", _run_plots)
 _offer("SimResult.bounds_frame", _bounds_frame)
 _offer("Comparison.plot", _comparison_plots)
+_offer("Cliff.plot", _cliff_plot)
+_offer("Cliff.write", _write_cliff)
 
 
 def __getattr__(name: str) -> object:

@@ -58,6 +58,14 @@ def sensitivity(target: Path) -> str:
     return _copy("sensitivity", target)
 
 
+def cliff(target: Path) -> str:
+    """DRAM bytes of an inference against the size of the weight SRAM, dense and Huffman-coded."""
+    import dchw
+
+    dchw.cliff(dchw.load_network("lenet-300-100"), "phone-lpddr5x").write(target)
+    return "dchw estimate lenet-300-100 --cliff FILE.svg"
+
+
 @cache
 def _study() -> Any:
     import dchw

@@ -32,7 +32,7 @@ def command(out: Path, machine_name: str, seed: int, as_json: bool) -> None:
             say(bar, line)
 
         demo = run_demo(out, machine_name=machine_name, seed=seed, progress=report, on_stage=announce)
-    notes = comparison_notes(demo.network, demo.table, list(demo.results.values())[-1])
+    notes = comparison_notes(demo.network, demo.table, list(demo.results.values())[-1], brief=not as_json)
     trained = demo.training
     notes.append(
         f"Error on the test digits: {trained['dense_error_percent']:.2f} % dense, "

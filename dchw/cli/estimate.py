@@ -10,6 +10,18 @@ import click
 from dchw.cli.output import print_json, print_table
 from dchw.cli.running import chosen_machine, default_storage, load_compressed, machines_option, setting_option
 
+_CLIFF_COLUMNS = {
+    "weight_sram_bytes": "weight SRAM B",
+    "weight_bytes": "weights B",
+    "resident_bytes": "stay B",
+    "layers_that_stay": "layers that stay",
+    "cold_dram_bytes": "first inference B",
+    "warm_dram_bytes": "every other B",
+}
+_CLIFF_MAIN = ("storage", "weight SRAM B", "stay B", "first inference B", "every other B")
+_FRAME_COLUMNS = ("storage", "frames", "cold_dram_bytes", "warm_dram_bytes", "frame_dram_bytes")
+_FRAME_MAIN = ("network", "storage", "frames", "a frame B")
+
 
 @click.command(name="estimate")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
@@ -18,6 +30,20 @@ from dchw.cli.running import chosen_machine, default_storage, load_compressed, m
 @click.option("--storage", multiple=True, help="Storage format of the weights; repeatable.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--warm", is_flag=True, help="Weights that fit are in the weight SRAM already.")
+@click.option(
+    "--cliff",
+    "cliff_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also DRAM bytes against the size of the weight SRAM, dense and compressed, as a figure (.svg, .pdf, .png) or "
+    "rows (.csv); --storage chooses formats.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Also DRAM bytes of a frame where so many are worked after one cold start; repeatable.",
+)
 @click.option("--prototxt", type=click.Path(path_type=Path), help="Caffe network of a released .net file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -27,6 +53,8 @@ def command(
     storage: tuple[str, ...],
     batch: int,
     warm: bool,
+    cliff_file: Path | None,
+    frames: tuple[int, ...],
     prototxt: Path | None,
     as_json: bool,
 ) -> None:
@@ -37,18 +65,38 @@ def command(
     import pandas as pd
 
     import dchw
+    from dchw.run.cliff import STORAGES, over_frames
     from dchw.run.estimate import LEFT_OUT
 
+    if cliff_file is not None and len(networks) * len(machine_names) > 1:
+        raise click.UsageError("--cliff draws one network on one machine; name one of each")
     machines = [chosen_machine(name, settings) for name in machine_names]
+    loaded = [load_compressed(path, prototxt) for path in networks]
+    pairs = [(network, target) for network in loaded for target in machines]
     found = [
         dchw.estimate(network, target, form, batch=batch, warm=warm)
-        for network in (load_compressed(path, prototxt) for path in networks)
-        for target in machines
+        for network, target in pairs
         for form in storage or (default_storage(),)
     ]
     rows = [{key: value for key, value in asdict(one).items() if key != "left_out"} for one in found]
+    edge = None
+    if cliff_file is not None:
+        edge = dchw.cliff(*pairs[0], storage or STORAGES, batch=batch)
+        edge.write(cliff_file)
+    many = [
+        over_frames(network, target, storage or STORAGES, frames=frames, batch=batch).assign(
+            network=network.name, machine=target.name
+        )
+        for network, target in (pairs if frames else ())
+    ]
+    per_frame = pd.concat(many)[["network", "machine", *_FRAME_COLUMNS]] if many else None
     if as_json:
-        print_json("estimate", {"rows": rows, "notes": LEFT_OUT})
+        content: dict[str, object] = {"rows": rows, "notes": LEFT_OUT}
+        if edge is not None:
+            content["cliff"] = {"rows": edge.frame.to_dict("records"), "notes": edge.sentences}
+        if per_frame is not None:
+            content["frames"] = per_frame.to_dict("records")
+        print_json("estimate", content)
         return
     frame = pd.DataFrame(rows)
     frame["seconds"] = [float(f"{value:.2g}") for value in frame["seconds"]]
@@ -56,3 +104,11 @@ def command(
     names = {"dram_read_bytes": "DRAM read B", "dram_write_bytes": "DRAM write B"}
     main = ["network", "machine", "storage", "seconds", "memory MiB", "DRAM read B"]
     print_table("Before running, about", frame.rename(columns=names), LEFT_OUT, main=main)
+    if edge is not None:
+        shown = edge.frame.rename(columns=_CLIFF_COLUMNS)
+        note = f"Written to {cliff_file}."
+        print_table("DRAM bytes against the weight SRAM", shown, (*edge.sentences, note), main=list(_CLIFF_MAIN))
+    if per_frame is not None:
+        per_frame["frame_dram_bytes"] = per_frame["frame_dram_bytes"].round().astype(int)
+        named = per_frame.rename(columns={**_CLIFF_COLUMNS, "frame_dram_bytes": "a frame B"})
+        print_table("DRAM bytes of a frame, the first of so many cold", named, main=list(_FRAME_MAIN))

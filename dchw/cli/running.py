@@ -265,17 +265,18 @@ def print_comparison(title: str, frame: pd.DataFrame, notes: list[str]) -> None:
     print_table(title, frame[list(shown)].rename(columns=shown), notes, opening=opening)
 
 
-def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: Any) -> list[str]:
-    """What a reader must know to trust a comparison."""
+def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: Any, *, brief: bool) -> list[str]:
+    """What a reader must know to trust a comparison; ``brief`` for a terminal."""
     workload = result.workload
     notes = [
         f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
         f"activations from the {workload.activations}; engine {result.engine}.",
         f"x: {frame.attrs.get('baseline', frame['storage'].iloc[0])} over the row, above 1 the row is better. Energies "
         "are of a chip that holds what the row needs; beside the total, of one chip for all formats.",
+        f"{workload.storage}: {result.residency}",
         f"DRAM energy: {result.costs.scope}.",
     ]
     notes += [f"Left out: {error}" for error in frame.attrs.get("left_out", {}).values()]
-    notes += [f"Note: {note}" for note in (*result.notes, *network.graph.notes)]
+    notes += [f"Note: {note}" for note in (*(result.brief_notes if brief else result.notes), *network.graph.notes)]
     notes += [f"Warning: {warning}" for warning in result.costs.warnings]
     return list(dict.fromkeys(notes))

@@ -130,6 +130,7 @@ def command(
         "area_mm2": result.costs.area_mm2,
         "bound_by": result.bound.bound_by,
         "bound": str(result.bound),
+        "residency": result.residency,
         "notes": list(result.notes),
         "warnings": list(result.costs.warnings),
     }
@@ -160,9 +161,10 @@ def command(
         f"{result.cycles:,} cycles = {result.seconds * 1e6:.2f} us; {result.dram_read_bytes:,} B read and "
         f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ",
         f"Bound by {result.bound}.",
+        result.residency,
         *_memory_facts(memory),
         f"DRAM energy: {result.costs.scope}.",
-        *(f"Note: {note}" for note in result.notes),
+        *(f"Note: {note}" for note in result.brief_notes),
         *(f"Warning: {warning}" for warning in result.costs.warnings),
     ]
     print_table(head, result.layers_frame(), facts, main=_LAYER_COLUMNS)

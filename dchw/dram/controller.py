@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dchw.compile import inlined, lean_kernel
 from dchw.dram import records as at
-from dchw.dram.device import close_bank, earliest, issue, open_bank, refresh_banks
+from dchw.dram.device import bind_bank, close_bank, earliest, issue, open_bank, refresh_banks
 from dchw.dram.queue import dequeue, drop_opened, enqueue, pending_write, queue_opened, row_changed, row_is_wanted
 from dchw.dram.scheduler import (
     MAINTAIN,
@@ -156,14 +156,19 @@ def _refresh(f: Any, m: Any, command: int, target: int, clock: int) -> None:
         if command == f.pre:
             close_bank(f, m, target, clock)
             return
-        refresh_banks(f, m, target // per_rank, 1, f.bank_refresh_cycle, clock)
+        if f.partner > 0:
+            bind_bank(f, m, command, target + f.partner, clock)
+        refresh_banks(f, m, target // per_rank, f.refreshed_banks, f.bank_refresh_cycle, clock)
     m.maint_head = (m.maint_head + 1) % at.MAINTENANCE_MAX
     m.maint_count -= 1
 
 
 @lean_kernel
 def _refresh_due(f: Any, m: Any) -> None:
-    """Put the refreshes of an interval onto the maintenance list: all ranks, or in each the bank whose turn it is."""
+    """Put the refreshes of an interval onto the maintenance list: all ranks, or in each the bank whose turn it is.
+
+    Where two banks are refreshed at once the list has the first of them.
+    """
     for rank in range(f.ranks):
         target = rank
         if f.refresh != at.ALL_BANK:
@@ -172,7 +177,7 @@ def _refresh_due(f: Any, m: Any) -> None:
             raise OverflowError("refreshes of a memory channel pile up")
         m.maintenance[(m.maint_head + m.maint_count) % at.MAINTENANCE_MAX] = target
         m.maint_count += 1
-    m.refresh_bank = (m.refresh_bank + 1) % f.banks_per_rank
+    m.refresh_bank = (m.refresh_bank + 1) % (f.banks_per_rank // f.refreshed_banks)
     m.next_refresh += f.refresh_every
 
 

@@ -168,7 +168,7 @@ class RefreshRows(Config):
     all_bank: Annotated[float, Field(gt=0)]
     """Pairs of one all-bank refresh."""
     per_bank: Annotated[float, Field(gt=0)]
-    """Pairs of one per-bank refresh."""
+    """Pairs of one refresh of a bank, or of two where the standard refreshes two at once."""
 
     @model_validator(mode="after")
     def _bank_below_all(self) -> Self:

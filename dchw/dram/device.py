@@ -72,6 +72,14 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
             _forbid(f, m, level, first, following, since + latency)
 
 
+@inlined
+def bind_bank(f: Any, m: Any, command: int, bank: int, clock: int) -> None:
+    """What a command forbids to the bank it goes to, by rules of a bank alone."""
+    for rule in range(f.rule_bank[command], f.rule_wide[command]):
+        following = f.rule_following[rule]
+        m.bank_ready[following, bank] = max(m.bank_ready[following, bank], clock + f.rule_latency[rule])
+
+
 @lean_kernel
 def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock: int) -> None:
     """Record a command: what it forbids to others and until when, command bus and lines, its count and the trace.
@@ -82,9 +90,7 @@ def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock:
     for rule in range(f.rule_first[command], f.rule_bank[command]):
         following = f.rule_following[rule]
         m.ready[following] = max(m.ready[following], clock + f.rule_latency[rule])
-    for rule in range(f.rule_bank[command], f.rule_wide[command]):
-        following = f.rule_following[rule]
-        m.bank_ready[following, bank] = max(m.bank_ready[following, bank], clock + f.rule_latency[rule])
+    bind_bank(f, m, command, bank, clock)
     for rule in range(f.rule_wide[command], f.rule_first[command + 1]):
         _apply_wide(f, m, rule, command, bank, clock)
     m.bus_free = clock + f.clocks[command]

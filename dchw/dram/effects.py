@@ -32,8 +32,8 @@ class Effect(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.stream:+.1f} % clocks for a stream of reads, {self.random:+.1f} % for random reads, "
-            f"{self.mixed:+.1f} % for random reads and writes"
+            f"{self.stream:+.1f} % clocks streaming, {self.random:+.1f} % for random reads, "
+            f"{self.mixed:+.1f} % with writes among them"
         )
 
 

@@ -22,8 +22,8 @@ class Controller(Config):
     ``write_low`` is filled (at 0: until it is empty) and a read waits.
     ``row_policy``: ``open`` keeps a row until it is in the way; ``closed``
     lets the last waiting access to a row close it; ``timeout`` closes rows unused for ``row_timeout`` clocks.
-    ``refresh``: one all-bank refresh per interval and rank, one per-bank refresh in turn, or none; without a word what
-    the standard's file says.
+    ``refresh``: one all-bank refresh per interval and rank, banks in turn (one or two at a time), or none; without a
+    word what the standard's file says.
     ``rest_of_chip`` is the share of the data bus that others hold: time is cut into slots of one burst, an evenly
     spread share of the slots (to the nearest thousandth) starts no burst of ours.
     """
@@ -41,8 +41,8 @@ class Controller(Config):
     row_timeout: Positive = Field(default=200, le=1 << 24)
     """Clocks after which ``timeout`` closes an unused row."""
     refresh: Refresh | None = None
-    """``refab``: all banks of a rank at once; ``refpb``: bank by bank; ``noref``: none. Default: what the standard's
-    file says."""
+    """``refab``: all banks of a rank at once; ``refpb``: bank by bank (LPDDR6: two by two); ``noref``: none. Default:
+    what the standard's file says."""
     rest_of_chip: Share = 0.0
     """Share of the data bus that the rest of the chip holds."""
 

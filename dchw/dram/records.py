@@ -53,6 +53,7 @@ _FIXED: Fields = [
     *_numbers("kind banks ranks banks_per_rank write_high write_low policy row_timeout refresh refresh_every"),
     *_numbers("read_latency write_latency postamble activate_window sync_gap burst others_up others_down"),
     *_numbers("refresh_cycle bank_refresh_cycle service service_unit trace_length"),
+    *_numbers("refreshed_banks partner"),  # of one command of f.refb; from a bank to the one refreshed with it
     *_numbers(_COMMANDS),  # number of the command in each role; -1 without one
     *_numbers("none"),  # -1 as a field: kernels would be compiled once more for a literal
     ("whole_rank", np.int64, (COMMANDS_MAX,)),  # [command]: goes to all banks of a rank

@@ -11,7 +11,7 @@ import numpy as np
 from dchw import showing
 from dchw.dram import records as at
 from dchw.dram.energy import EnergyRow, activity, energy_rows, scope, total_pj
-from dchw.dram.notes import memory_notes
+from dchw.dram.notes import memory_notes, unverified_timings
 from dchw.dram.options import Controller, FixedMemory
 from dchw.dram.standard import Standard
 from dchw.dram.state import State
@@ -223,6 +223,11 @@ class MemoryRun:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the numbers rest on: unverified timings and rules, order of addresses, refresh, each with its effect."""
+        return (*self.brief_notes, *unverified_timings(self.part))
+
+    @property
+    def brief_notes(self) -> tuple[str, ...]:
+        """The notes without the names of unverified timings, of which they say the number and the effect."""
         return memory_notes(self.part, self.mapping, self.controller.refresh or "noref")
 
     def figures(self) -> dict[str, Any]:

@@ -192,10 +192,17 @@ def _plan_maintenance(f: Any, m: Any, base: int) -> None:
                 command = f.prea
         clock = max(base, earliest_rank(f, m, command, target))
     else:
-        if m.opened_for[target] >= 0:
+        partner = target + f.partner  # the bank itself where one is refreshed at a time
+        if m.opened_for[target] >= 0 or m.opened_for[partner] >= 0:
             return
-        command = f.refb if m.open_row[target] == at.CLOSED else f.pre
+        command = f.refb
+        if m.open_row[target] != at.CLOSED:
+            command = f.pre
+        elif m.open_row[partner] != at.CLOSED:
+            command, target = f.pre, partner
         clock = max(base, earliest(f, m, command, target))
+        if command == f.refb:
+            clock = max(clock, earliest(f, m, command, partner))
     if clock < m.plan_time:
         _propose(m, clock, MAINTAIN, 0, target, command)
 

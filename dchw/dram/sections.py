@@ -142,7 +142,9 @@ class Commands(Config):
     refresh_all: str
     """Refreshes all banks of a rank."""
     refresh_bank: str | None = None
-    """Refreshes one bank."""
+    """Refreshes one bank, or two."""
+    refreshed_banks: Literal[1, 2] = 1
+    """Banks that ``refresh_bank`` refreshes at once; the second of two is the one half a rank's banks further on."""
     sync_read: str | None = None
     """Starts the data clock for reads."""
     sync_write: str | None = None
@@ -156,6 +158,8 @@ class Commands(Config):
             name = getattr(self, role)
             if name is not None and name not in self.clocks:
                 raise ValueError(f"{role}: no such command; {nearest(name, self.clocks)}; got {name!r}")
+        if self.refreshed_banks > 1 and self.refresh_bank is None:
+            raise ValueError("refreshed_banks and refresh_bank: no command refreshes single banks")
         for one, other in (("sync_read", "sync_write"), ("read_precharge", "write_precharge")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 raise ValueError(f"{one} and {other}: expected both or neither")
@@ -179,14 +183,18 @@ ROLES = (
 
 
 class TimingParameter(Config):
-    """A timing parameter in clocks; ``verified: false`` marks a value not compared with its standard."""
+    """A timing parameter in clocks.
+
+    ``verified: false`` marks a value that was not compared with its standard, not even with its text at second hand
+    (a simulator or a document that cites the table; ``source`` says which), or of which such sources disagree.
+    """
 
     cycles: NonNegative
     """Clocks."""
     source: str
     """Where the value comes from."""
     verified: bool = True
-    """Whether the value was compared with its standard."""
+    """Whether the value was compared with its standard, at second hand at least."""
 
 
 class Rule(Config):
@@ -230,7 +238,7 @@ class Defaults(Config):
     mapping: str = "robaracoch"
     """Order of address bits."""
     refresh: Refresh = "refab"
-    """``refab``, ``refpb`` or ``noref``."""
+    """``refab``, ``refpb`` (one bank at a time, or two where that is the standard's command) or ``noref``."""
     source: str | None = None
     """Why these."""
 
@@ -272,6 +280,6 @@ class Behaviour(Config):
     refresh_cycle: str
     """Clocks of an all-bank refresh."""
     bank_refresh_interval: str | None = None
-    """Clocks between two per-bank refreshes of a rank."""
+    """Clocks between two refreshes of banks of a rank, one at a time or two."""
     bank_refresh_cycle: str | None = None
     """Clocks of a per-bank refresh."""

@@ -184,6 +184,17 @@ class Standard(Config):
             if (first is None) != (second is None):
                 raise ValueError(f"{one} and {other}: expected both or neither")
         pairs = (("refresh_cycle", "refresh_interval"), ("bank_refresh_cycle", "bank_refresh_interval"))
+        if have.refreshed_banks > 1:
+            if self.organisation.banks < have.refreshed_banks:
+                raise ValueError(
+                    "commands.refreshed_banks and organisation: two banks cannot be refreshed where a rank has one"
+                )
+            for number, rule in enumerate(self.constraints.rules):
+                if have.refresh_bank in rule.preceding and (rule.level == "bank_group" or rule.window > 1):
+                    raise ValueError(
+                        f"constraints.rules.{number} and commands.refreshed_banks: a refresh of two banks binds banks, "
+                        "ranks or channels, each by its last one"
+                    )
         for short, long in pairs:
             if getattr(behave, short) is not None and self.role_cycles(short) >= self.role_cycles(long):
                 raise ValueError(

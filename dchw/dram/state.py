@@ -107,6 +107,8 @@ def _fill_dram(f: Any, std: Standard, options: Controller, every_rule: bool) -> 
     f.refresh_every = std.role_cycles(intervals[options.refresh]) if options.refresh in intervals else at.FAR
     for field in ("read_latency", "write_latency", "activate_window", "refresh_cycle", "bank_refresh_cycle"):
         f[field] = std.role_cycles(field)
+    f.refreshed_banks = std.commands.refreshed_banks
+    f.partner = org.banks // 2 if f.refreshed_banks > 1 else 0
     f.postamble = std.role_cycles("sync_postamble")
     f.burst = std.role_cycles("burst")
     f.others_up, f.others_down = options.others_share.as_integer_ratio()

@@ -71,6 +71,13 @@ class OpenProgram:
         return program_on(self.program, self._figures, machine, clock_hz=machine.clock_hz, memory=machine.dram)
 
 
+def check_moves(workload: Workload, *, warm: bool = False) -> None:
+    """Raise DchwError where what moves between DRAM and SRAM cannot be lowered; what computes is left out."""
+    stages = _Stages(workload, warm)
+    for index in range(len(workload.stages)):
+        stages.move(index)
+
+
 def fits_one_window(workload: Workload) -> bool:
     """Whether a workload fires, about, less often than one window may: windows would save no memory then."""
     return expected_firings(workload) < WINDOW_FIRINGS

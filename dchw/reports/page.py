@@ -33,6 +33,7 @@ def render(
 
     storages = list(results)
     last = results[storages[-1]]
+    compared = {tables.comparison.attrs.get("baseline", storages[0]), storages[-1]}
     drawings = draw(tables, machine)
     return with_contents(
         template("report.html.j2").render(
@@ -64,7 +65,10 @@ def render(
             frames=rows.frame_rows(tables),
             sources=rows.records(tables.sources),
             scope=last.costs.scope,
-            notes=_distinct(note for result in results.values() for note in result.notes),
+            notes=[
+                *(f"{storage}: {result.residency}" for storage, result in results.items() if storage in compared),
+                *_distinct(note for result in results.values() for note in result.notes),
+            ],
             warnings=_distinct(warning for result in results.values() for warning in result.costs.warnings),
             figures=drawings,
             specs={key: script_json(drawing.spec) for key, drawing in drawings.items()},

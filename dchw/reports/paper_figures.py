@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from dchw.files import whole_file
 from dchw.quantities import DchwError
 from dchw.reports.report_tables import ReportTables
 from dchw.reports.style import AFTER, BEFORE, BLUE, CATEGORIES, GREY, SERIES, STREAMS, VERMILLION, Look, number, prefix
@@ -74,18 +75,13 @@ def write_figures(tables: ReportTables, machine: Machine, folder: str | Path) ->
 def save_drawings(drawings: Mapping[str, Figure], folder: str | Path, formats: Sequence[str]) -> list[Path]:
     """Figures by name as files of each format, the same bytes every time; the paths written."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    target = Path(folder)
     written = []
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name, drawing in drawings.items():
-            for suffix in formats:
-                path = target / f"{name}.{suffix}"
-                with styled():
-                    drawing.savefig(path, metadata=undated.get(suffix))
-                written.append(path)
-    except OSError as error:
-        raise DchwError(f"{target}: cannot be written ({error}); choose another folder") from None
+    for name, drawing in drawings.items():
+        for suffix in formats:
+            path = Path(folder) / f"{name}.{suffix}"
+            with whole_file(path) as partial, styled():
+                drawing.savefig(partial, format=suffix, metadata=undated.get(suffix))
+            written.append(path)
     return written
 
 
@@ -103,7 +99,7 @@ def styled() -> Iterator[None]:
 
 
 @contextmanager
-def _canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
     """An empty figure of one column; no window system is touched."""
     with styled():
         from matplotlib.figure import Figure as Canvas
@@ -116,7 +112,7 @@ def _energy(tables: ReportTables) -> Figure:
     totals = tables.components.groupby("storage")[["energy_low_pj", "energy_pj", "energy_high_pj"]].sum()
     totals = totals.loc[list(tables.comparison["storage"])] * 1e-12
     factor, name = prefix(totals["energy_pj"])
-    with _canvas(2.2) as (figure, axes):
+    with canvas(2.2) as (figure, axes):
         _stack(axes, tables.components, "category", "energy_pj", 1e-12 / factor, CATEGORIES, tables)
         low, nominal, high = (totals[column] / factor for column in totals.columns)
         axes.errorbar(
@@ -178,7 +174,7 @@ def _timeline(tables: ReportTables) -> Figure:
     largest = set(layers.groupby("layer")["added_us"].max().nlargest(MOST_ROWS).index)
     shown = [name for name in dict.fromkeys(layers["layer"]) if name in largest]
     factor, name = prefix(layers["finish_us"] * 1e-6)
-    with _canvas(0.8 + 0.24 * len(shown)) as (figure, axes):
+    with canvas(0.8 + 0.24 * len(shown)) as (figure, axes):
         for shift, storage, look in zip((-0.2, 0.2), _ends(tables), (BEFORE, AFTER), strict=True):
             part = layers[layers["storage"] == storage].set_index("layer").reindex(shown)
             finish, added = (part[f"{column}_us"] * 1e-6 / factor for column in ("finish", "added"))
@@ -195,7 +191,7 @@ def _frame(tables: ReportTables) -> Figure:
     """Energy of a frame: what the run takes, and what waiting for the next frame takes."""
     totals = tables.frames.pivot_table("energy_pj", "storage", "part", "sum", fill_value=0.0, sort=False) * 1e-12
     factor, name = prefix(totals.sum(axis=1))
-    with _canvas(0.9 + 0.22 * len(totals)) as (figure, axes):
+    with canvas(0.9 + 0.22 * len(totals)) as (figure, axes):
         left = [0.0] * len(totals)
         for part, look in zip(totals.columns, SERIES, strict=False):
             values = list(totals[part] / factor)
@@ -227,7 +223,7 @@ def _two_panels(rows: int) -> Iterator[tuple[Figure, list[Axes]]]:
 
 def _traffic(tables: ReportTables) -> Figure:
     factor, name = prefix(tables.traffic.groupby("storage")["dram_bytes"].sum())
-    with _canvas(2.4) as (figure, axes):
+    with canvas(2.4) as (figure, axes):
         _stack(axes, tables.traffic, "stream", "dram_bytes", 1 / factor, STREAMS, tables)
         axes.set_xlabel(f"DRAM bytes of one run ({name}B)")
         _legend(figure, axes, columns=3)
@@ -242,7 +238,7 @@ def _roofline(tables: ReportTables, machine: Machine) -> Figure:
     low = min([*layers["macs_per_dram_byte"], ridge]) / 3
     high = max([*layers["macs_per_dram_byte"], ridge]) * 5
     storages = list(tables.comparison["storage"])
-    with _canvas(2.3) as (figure, axes):
+    with canvas(2.3) as (figure, axes):
         axes.loglog([low, ridge, high], [low * bandwidth, peak, peak], color="black", lw=1)
         ends = []
         for storage, look, marker in ((storages[0], BEFORE, "o"), (storages[-1], AFTER, "D")):
@@ -279,7 +275,7 @@ def _sensitivity(tables: ReportTables) -> Figure:
     factor, name = prefix([*(frame["total_high_pj"] * 1e-12), total])
     low, high = (frame[f"total_{end}_pj"] * 1e-12 / factor for end in ("low", "high"))
     first = len(frame) - 3
-    with _canvas(0.6 + 0.27 * len(frame)) as (figure, axes):
+    with canvas(0.6 + 0.27 * len(frame)) as (figure, axes):
         for row, (start, end) in enumerate(zip(low, high, strict=True)):
             look = Look(VERMILLION) if row >= first else Look(GREY, "/")
             axes.barh(row, end - start, left=start, height=0.65, **_fill(look))

@@ -72,7 +72,7 @@ class RunPlots:
                 continue
             seen.add(name)
             data.append(trace)
-        return _figure({**drawn, "data": data}, self._title("roofline"))
+        return figure_of({**drawn, "data": data}, self._title("roofline"))
 
     def timeline(self) -> go.Figure:
         """When each layer is worked on, from its first start to its last finish."""
@@ -87,7 +87,7 @@ class RunPlots:
             "showlegend": False,
         }
         layout = pieces.axes(len(layers), f"time since the first request ({unit}s)")
-        return _figure({"data": [bars], "layout": layout}, self._title("timeline, with what bounds each layer"))
+        return figure_of({"data": [bars], "layout": layout}, self._title("timeline, with what bounds each layer"))
 
     def _layers(self, table: pd.DataFrame, looks: Mapping[str, Look], what: str, unit: str) -> go.Figure:
         factor, sign = prefix(table.sum(axis=1))
@@ -97,7 +97,7 @@ class RunPlots:
             if name in table.columns and table[name].any()
         ]
         layout = pieces.axes(len(table), f"{what} ({sign}{unit})")
-        return _figure({"data": data, "layout": layout}, self._title(what))
+        return figure_of({"data": data, "layout": layout}, self._title(what))
 
     def _title(self, what: str) -> str:
         workload = self._run.workload
@@ -147,10 +147,10 @@ class ComparisonPlots:
             for name, (label, look) in columns.items()
             if table[name].any()
         ]
-        return _figure({"data": data, "layout": pieces.axes(len(table), f"{what} ({sign}{unit})")}, what)
+        return figure_of({"data": data, "layout": pieces.axes(len(table), f"{what} ({sign}{unit})")}, what)
 
 
-def _figure(spec: pieces.Spec, title: str) -> go.Figure:
+def figure_of(spec: pieces.Spec, title: str) -> go.Figure:
     with extras_named():
         import plotly.graph_objects as go
 

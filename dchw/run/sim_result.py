@@ -21,7 +21,7 @@ from dchw.program.program import Program
 from dchw.quantities import seconds_of
 from dchw.run import run_frames
 from dchw.run.bounds import Bound, run_bound
-from dchw.run.residency import residency_frame
+from dchw.run.residency import residency_frame, residency_sentence
 from dchw.vocabulary import Stream
 
 if TYPE_CHECKING:
@@ -123,8 +123,12 @@ class SimResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was dropped, assumed or left unverified in this run."""
-        memory = self.memory
-        return (*self.workload.notes, *(memory.notes if memory is not None else ()))
+        return (*self.workload.notes, *(() if self.memory is None else self.memory.notes))
+
+    @property
+    def brief_notes(self) -> tuple[str, ...]:
+        """The notes as a terminal has room for them: without the names of unverified timings."""
+        return (*self.workload.notes, *(() if self.memory is None else self.memory.brief_notes))
 
     @cached_property
     def bound(self) -> Bound:
@@ -176,6 +180,11 @@ class SimResult:
         """Which weights stay on the chip from run to run, which only because they are compressed, and which tensors
         stay from layer to layer (`dchw.run.residency`)."""
         return residency_frame(self.workload)
+
+    @property
+    def residency(self) -> str:
+        """Which layers' weights stay from one inference to the next, and which only because they are compressed."""
+        return residency_sentence(self.residency_frame(), self.workload.machine.weight_sram.size_bytes)
 
     def mapping_frame(self) -> pd.DataFrame:
         """Per layer: the order of loops that was chosen and the DRAM reads it expects, beside those of the simple

@@ -78,5 +78,6 @@ def _notes(name: str, result: SimResult) -> list[str]:
         f"from the {workload.activations}; engine {result.engine}.",
         f"DRAM energy on {machine.name}: {result.costs.scope}.",
         *(f"Note: {name}: {note}" for note in workload.notes),
+        *(f"Note: {machine.name}: {note}" for note in (() if result.memory is None else result.memory.notes)),
         *(f"Warning: {machine.name}: {warning}" for warning in result.costs.warnings),
     ]

@@ -15,8 +15,9 @@ from dchw.dram.state import channel_state
 from dchw.quantities import ConfigError
 
 
-def test_the_five_standards_ship():
-    assert {"LPDDR4-3200", "LPDDR4X-4266", "LPDDR5-6400", "LPDDR5X-8533", "LPDDR6-10667"} <= set(standard_names())
+def test_the_standards_ship():
+    shipped = {"LPDDR4-3200", "LPDDR4X-4266", "LPDDR5-6400", "LPDDR5X-8533", "LPDDR6-8533", "LPDDR6-10667"}
+    assert shipped <= set(standard_names())
 
 
 @pytest.mark.parametrize("name", standard_names())
@@ -33,8 +34,9 @@ def test_a_dump_reads_back_equal_from_values_and_from_a_file(name, tmp_path):
         ("LPDDR4-3200", 6.4, 8, 0),
         ("LPDDR4X-4266", 8.529, 8, 0),
         ("LPDDR5-6400", 12.8, 16, 0),
-        ("LPDDR5X-8533", 17.067, 16, 31),
-        ("LPDDR6-10667", 14.222, 16, 0),
+        ("LPDDR5X-8533", 17.067, 16, 16),
+        ("LPDDR6-8533", 11.378, 16, 3),
+        ("LPDDR6-10667", 14.222, 16, 9),
     ],
 )
 def test_peak_banks_and_unverified_values(name, gbps, banks, unverified):
@@ -55,6 +57,7 @@ def test_peak_banks_and_unverified_values(name, gbps, banks, unverified):
         ("behaviour.bank_refresh_interval", None, "commands.refresh_bank and behaviour.bank_refresh_interval"),
         ("organisation.burst_size", "4 KiB", "burst_size and row_size"),
         ("organisation.ranks", 4, "ranks and banks"),
+        ("commands.refresh_bank", None, "defaults.refresh and commands.refresh_bank"),
         ("behaviour.read_latency", "nBL_min - 1", "behaviour.burst and behaviour.read_latency"),
     ],
 )
@@ -86,8 +89,37 @@ def test_an_unknown_standard_names_the_nearest():
 
 
 def test_refresh_and_standard_must_fit():
+    bare = standard("LPDDR6-10667").dump()
+    bare["commands"] |= {"refresh_bank": None, "refreshed_banks": 1}
+    bare["behaviour"] |= {"bank_refresh_interval": None, "bank_refresh_cycle": None}
+    bare["defaults"] |= {"refresh": "refab"}
     with pytest.raises(ConfigError, match="refresh and standard: LPDDR6-10667 has no per-bank refresh"):
-        channel_state("LPDDR6-10667", Controller(refresh="refpb"))
+        channel_state(build(Standard, bare, where="bare"), Controller(refresh="refpb"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "organisation",
+            {"bank_groups": 1, "banks_per_group": 1},
+            "two banks cannot be refreshed where a rank has one",
+        ),
+        ("rule", {"level": "bank_group"}, "a refresh of two banks binds banks, ranks or channels"),
+        ("rule", {"level": "bank", "window": 2}, "a refresh of two banks binds banks, ranks or channels"),
+        ("commands", {"refresh_bank": None}, "refreshed_banks and refresh_bank"),
+    ],
+)
+def test_a_refresh_of_two_banks_must_be_possible(path, value, message):
+    two = standard("LPDDR6-10667").dump()
+    if path == "rule":
+        rule = {"preceding": ["REFdb"], "following": ["ACT1"], "latency": "nRFCdb"}
+        two["constraints"]["rules"] = [*two["constraints"]["rules"], rule | value]
+    else:
+        two[path] |= value
+    with pytest.raises(ConfigError) as fault:
+        build(Standard, two, where="two")
+    assert message in str(fault.value)
 
 
 def test_watermarks_must_fit():
@@ -154,11 +186,11 @@ def test_idle_power_is_the_files_own_or_anothers(tmp_path):
 def test_a_rule_of_a_family_is_stated_once():
     folder = files("dchw.dram").joinpath("standards")
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.name.endswith(".yaml")}
-    for grown, base in (("lpddr4x-4266.yaml", "lpddr4-3200.yaml"), ("lpddr5x-8533.yaml", "lpddr5-6400.yaml")):
-        assert "preceding:" in texts[base]
-        assert "preceding:" not in texts[grown]
-    for name, base in (("LPDDR4X-4266", "LPDDR4-3200"), ("LPDDR5X-8533", "LPDDR5-6400")):
-        assert standard(name).constraints.rules == standard(base).constraints.rules
+    families = {"LPDDR4X-4266": "LPDDR4-3200", "LPDDR5X-8533": "LPDDR5-6400", "LPDDR6-8533": "LPDDR6-10667"}
+    for grown, base in families.items():
+        assert "preceding:" in texts[f"{base.lower()}.yaml"]
+        assert "preceding:" not in texts[f"{grown.lower()}.yaml"]
+        assert standard(grown).constraints.rules == standard(base).constraints.rules
 
 
 @pytest.mark.parametrize("name", standard_names())

@@ -44,6 +44,8 @@ class Device:
         if command in (have.precharge_all, have.refresh_all):
             per_rank = self.std.organisation.banks
             return list(range(bank // per_rank * per_rank, (bank // per_rank + 1) * per_rank))
+        if command == have.refresh_bank and have.refreshed_banks == 2:
+            return [bank, bank + self.std.organisation.banks // 2]
         return [bank]
 
     def broken(self, command: str, bank: int, clock: int) -> list[str]:
@@ -248,7 +250,7 @@ class SlowController:
         org = self.std.organisation
         for rank in range(org.ranks):
             self.maintenance.append(rank * org.banks + (self.turn if self.options.refresh == "refpb" else 0))
-        self.turn = (self.turn + 1) % org.banks
+        self.turn = (self.turn + 1) % (org.banks // self.std.commands.refreshed_banks)
 
     def _choose(self) -> tuple[str, int, Request | None] | None:
         for request in sorted(self.opened, key=lambda r: r.arrived):
@@ -275,13 +277,14 @@ class SlowController:
     def _maintain(self) -> tuple[str, int, Request | None] | None:
         have, bank = self.std.commands, self.maintenance[0]
         whole = self.options.refresh == "refab"
-        banks = self.device.targets(have.refresh_all, bank) if whole else [bank]
+        banks = self.device.targets(have.refresh_all if whole else have.refresh_bank, bank)
         taken = [r.bank for r in [*self.opened, *filter(None, [self.activating])]]
         if any(b in taken for b in banks):
             return None
         command = have.refresh_all if whole else have.refresh_bank
-        if any(self.device.row[b] is not None for b in banks):
-            command = have.precharge_all if whole else have.precharge
+        still_open = [b for b in banks if self.device.row[b] is not None]
+        if still_open:
+            command, bank = (have.precharge_all, bank) if whole else (have.precharge, still_open[0])
         return (command, bank, None) if self._legal(command, bank) else None
 
     def _needs(self, request: Request) -> str | None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dchw
+from dchw.cli import group
 from dchw.engines.fast import engine
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import Network, Operation, OperationKind
 from dchw.lowering.lower import lower
 from dchw.mapping.resident_weights import RESERVE, Tenant, residents, tenants
 from dchw.mapping.workload import map_network
-from dchw.run.residency import residency_cliff, residency_over_frames
+from dchw.quantities import DchwError
+from dchw.run.cliff import over_frames
 from tests.mapping.layers import convolution, fully_connected, small_machine
 
 
@@ -72,7 +77,10 @@ def test_warm_runs_read_what_the_plan_says() -> None:
 def test_the_cliff_lies_where_the_weights_fit_and_compression_moves_it() -> None:
     network = fully_connected(96, 200, density=0.1)
     target = small_machine()
-    frame = residency_cliff(network, target, weight_sram_bytes=[4096, 8192, 16384, 32768])
+    found = dchw.cliff(network, target, weight_sram_bytes=[4096, 8192, 16384, 32768])
+    frame = found.frame
+    assert found.edges == {"dense-int8": 32768, "huffman": 4096}
+    assert found.refused == {}
     warm = {storage: rows.set_index("weight_sram_bytes") for storage, rows in frame.groupby("storage")}
     for rows in warm.values():
         fits = rows.index >= rows["weight_bytes"]
@@ -84,6 +92,73 @@ def test_the_cliff_lies_where_the_weights_fit_and_compression_moves_it() -> None
     assert run.dram_bytes == warm["huffman"].loc[8192, "warm_dram_bytes"]
     row = run.residency_frame().query("kind == 'weights'").iloc[0]
     assert (row["stays"], row["only_compressed"]) == (1.0, True)
+    assert (
+        "the weights of all 1 layers stay in the weight SRAM of 8 KiB; as dense int8 those of 0 would" in run.residency
+    )
+    assert f"(only compressed: {row['name']})" in run.residency
+
+
+def test_every_size_of_a_cliff_is_a_run_and_a_refused_one_is_refused() -> None:
+    network = dchw.load_network("lenet-300-100")
+    found = dchw.cliff(network, "phone-lpddr5x", weight_sram_bytes=[16 << 10, 64 << 10])
+    phone = dchw.machine("phone-lpddr5x")
+    for row in found.frame.to_dict("records"):
+        small = phone.replace("weight_sram.size_bytes", f"{row['weight_sram_bytes']} B")
+        for warm, column in ((False, "cold_dram_bytes"), (True, "warm_dram_bytes")):
+            run = dchw.simulate(network, small, row["storage"], warm=warm, arithmetic="none")
+            assert run.dram_bytes == row[column]
+    assert list(found.refused) == [("huffman", 16 << 10)]
+    with pytest.raises(DchwError, match="its chunks need 58 blocks"):
+        dchw.simulate(network, phone.replace("weight_sram.size_bytes", "16 KiB"), warm=True)
+    assert any(sentence.startswith("huffman is refused with 16 KiB: layer 'ip1'") for sentence in found.sentences)
+
+
+def test_the_sizes_of_a_cliff_end_on_the_plateau() -> None:
+    found = dchw.cliff(dchw.load_network("lenet-5"), "phone-lpddr5x")
+    sizes = sorted(set(found.frame["weight_sram_bytes"]))
+    assert found.size_bytes in sizes
+    for storage, rows in found.frame.groupby("storage"):
+        edge = found.edges[str(storage)]
+        assert edge is not None
+        assert edge < sizes[-1]
+        assert rows["warm_dram_bytes"].nunique() > 1
+    assert len(repr(found)) < 300
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".csv"])
+def test_a_cliff_is_written_and_drawn(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    found = dchw.cliff(dchw.load_network("lenet-300-100"), "phone-lpddr5x", weight_sram_bytes=[32 << 10, 512 << 10])
+    path = found.write(tmp_path / f"cliff{suffix}")
+    assert path.read_bytes() == found.write(tmp_path / f"again{suffix}").read_bytes()
+    pytest.importorskip("plotly")
+    assert len(found.plot().data) == 4
+    with pytest.raises(DchwError, match=r"expected a name that ends in \.svg, \.pdf, \.png, \.csv; got '\.doc'"):
+        found.write(tmp_path / "cliff.doc")
+
+
+def test_the_command_draws_it_and_says_what_a_frame_moves(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["estimate", "lenet-300-100", "--cliff", str(tmp_path / "cliff.pdf"), "--frames", "10", "--json"]
+    said = CliRunner().invoke(group, arguments)
+    content = json.loads(said.stdout)
+    assert (tmp_path / "cliff.pdf").stat().st_size > 1000
+    assert {row["storage"] for row in content["cliff"]["rows"]} == {"dense-int8", "huffman"}
+    (coded,) = [row for row in content["frames"] if row["storage"] == "huffman"]
+    assert coded["frame_dram_bytes"] == pytest.approx((coded["cold_dram_bytes"] + 9 * coded["warm_dram_bytes"]) / 10)
+    two = CliRunner().invoke(group, ["estimate", "lenet-5", "lenet-300-100", "--cliff", str(tmp_path / "two.svg")])
+    assert two.exit_code == 2
+    assert "--cliff draws one network on one machine" in two.stderr
+
+
+def test_a_sentence_names_the_layers_that_stay_and_only_compressed() -> None:
+    run = dchw.simulate(
+        dchw.load_network("lenet-300-100"), dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "64 KiB")
+    )
+    assert (
+        "all 3 layers stay in the weight SRAM of 64 KiB; as dense int8 those of 2 would (only compressed: ip1)."
+        in run.residency
+    )
 
 
 def test_tensors_are_named_as_they_stay_or_cross() -> None:
@@ -130,13 +205,13 @@ def test_what_stays_and_what_streams_by_are_not_booked_in_the_same_room(size: st
 
 def test_frames_share_one_cold_start() -> None:
     network, target = fully_connected(96, 200, density=0.1), small_machine()
-    table = residency_over_frames(network, target, frames=[1, 4]).set_index(["storage", "frames"])
+    table = over_frames(network, target, frames=[1, 4]).set_index(["storage", "frames"])
     cold, warm = (dchw.simulate(network, target, "huffman", warm=one).dram_bytes for one in (False, True))
     assert table.loc[("huffman", 1), "frame_dram_bytes"] == cold
     assert table.loc[("huffman", 4), "frame_dram_bytes"] == (cold + 3 * warm) / 4
     assert warm < cold
     with pytest.raises(dchw.DchwError, match="at least 1"):
-        residency_over_frames(network, target, frames=[0])
+        over_frames(network, target, frames=[0])
 
 
 def test_a_key_value_cache_crosses_the_dram_and_its_products_count() -> None:
