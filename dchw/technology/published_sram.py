@@ -2,8 +2,10 @@
 
 Two tables list reads of 64 bits for 8 KiB, 32 KiB and 1 MiB: Horowitz (ISSCC 2014) at 45 nm and TPUv4i's Table II at
 7 nm. Between sizes, and between the two nodes, a read lies on the line in log-log; above 1 MiB the last line goes on.
-Below 8 KiB the line goes to a register file of 0.5 to 1 KiB, taken at the geometric middle: a fifth of the access to a
-cache, as in Deep Compression's table (1 and 5 pJ for 32 bits). Eyeriss has a sixth, of a larger buffer.
+Below 8 KiB the line goes to a register file of 0.5 to 1 KiB, taken at the geometric middle. Deep Compression's table
+has one at 45 nm, 1 pJ for 32 bits, hence 2 pJ for 64 and a fifth of Horowitz' read of 8 KiB; at 7 nm, where none is
+published, it is that share of the table's own read of 8 KiB. Eyeriss gives a file of that size what one of its 16-bit
+multiply-accumulates takes, a sixth of an access to its buffer.
 
 Published reads hardly fall from 45 to 7 nm where an inverter's energy falls tenfold, and CACTI's macros are cheaper
 than either; which of them holds for a given chip is not known, so a range spans all of them.
@@ -21,7 +23,7 @@ from dchw.technology.scaling import PUBLISHED_NODE_NM
 PUBLISHED_BITS = 64
 """Width of the published accesses."""
 _TABLES = {PUBLISHED_NODE_NM: "tpuv4i_table2", 45: "horowitz_isscc14"}
-_SIZES = {8 << 10: "8KB", 32 << 10: "32KB", 1 << 20: "1MB"}
+_NAMES = {8 << 10: "sram_8KB_read", 32 << 10: "sram_32KB_read", 1 << 20: "sram_1MB_read"}
 _REGISTER_FILE_BYTES = math.sqrt(0.5 * 1.0) * 1024
 _CAUSE = "SRAM access energy: published tables against CACTI scaled"
 
@@ -57,19 +59,20 @@ def published_access(modelled: Figure, share: float, size_bytes: float, node_nm:
 @cache
 def _curve(node: int) -> tuple[str, tuple[tuple[float, float], ...]]:
     """Source, and (log size, log pJ) ascending, of the published reads at a node and the register file below them."""
-    names = {size: f"sram_{name}_read" for size, name in _SIZES.items()}
-    listed = {size: published_energy(_TABLES[node], name, PUBLISHED_BITS) for size, name in names.items()}
+    listed = {size: published_energy(_TABLES[node], name, PUBLISHED_BITS) for size, name in _NAMES.items()}
     points = tuple((math.log(size), math.log(figure.nominal)) for size, figure in listed.items())
-    small = (math.log(_REGISTER_FILE_BYTES), points[1][1] + math.log(_register_file_share()))
+    small = (math.log(_REGISTER_FILE_BYTES), points[0][1] + math.log(_register_file_share()))
     return listed[8 << 10].source.rsplit(",", 1)[0], (small, *points)
 
 
 def _register_file_share() -> float:
-    """Access to a register file over one to the cache of the same table, which EIE gives as 32 KiB."""
-    file, whole = (
-        published_energy("deep_compression_table", name, 32) for name in ("register_file_access", "sram_cache_access")
-    )
-    return file.nominal / whole.nominal
+    """A 64-bit access to a register file over one to 8 KiB, both published at 45 nm.
+
+    The register file's own figure decides, not its ratio to the cache of its table: that cache's 5 pJ for 32 bits is a
+    read of 8 KiB in Horowitz' table and half a read of 32 KiB, which EIE says it is.
+    """
+    file = published_energy("deep_compression_table", "register_file_access", 32).nominal * PUBLISHED_BITS / 32
+    return file / published_energy(_TABLES[45], _NAMES[8 << 10], PUBLISHED_BITS).nominal
 
 
 def _on_line(points: tuple[tuple[float, float], ...], at: float) -> float:

@@ -336,6 +336,11 @@ def table_slice(node_nm: int, cell: str, ports: str) -> Slice:
     return Slice(rows_of(node_nm, cell, ports))
 
 
+def has_ports(cell: str, ports: str) -> bool:
+    """Whether the table holds macros of a device type with such ports; mixed device types come with one port alone."""
+    return bool(table_slice(TABLE_NODES_NM[0], cell, ports).widths)
+
+
 def rows_of(node_nm: int, cell: str, ports: str, table: str = _TABLE) -> list[Row]:
     """(size_bytes, word_bits, six values) of the rows that match; only these lines are parsed."""
     prefix = f"{node_nm},{cell},{ports},"

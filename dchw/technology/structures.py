@@ -16,11 +16,16 @@ from dchw.technology.banks import banked
 from dchw.technology.building_blocks import Parts, Structure, Table, at_least
 from dchw.technology.figure import Figure, combine, slowest
 from dchw.technology.logic import Block
+from dchw.technology.sram import has_ports
 
 DECODE_STYLES = ("bit_serial", "table", "multi_symbol")
 NUMBER_FORMATS = ("integer", "float")
-FLIP_FLOP_QUEUE_BITS = 1024
-"""Queues of more bits are SRAM: EIE's largest file of registers holds 64 words of 16 bits."""
+QUEUE_RATE = 0.5
+"""Pushes and pops a cycle at which the two ways to build a queue are weighed (assumed): what is taken out is worked on
+for some cycles, in which flip-flops are clocked all the same."""
+QUEUE_PORTS = "1R1W"
+SMALLEST_QUEUE_MACRO_BYTES, FEWEST_QUEUE_MACRO_WORDS = 256, 32
+"""Of the macros of such ports in the table, what the smallest hold; a smaller queue uses a part of one."""
 WIDEST_QUEUE_MACRO_BITS = 128
 """Width of the widest macro with a read and a write port in the table; narrower words than 8 bits are padded."""
 LARGEST_QUEUE_MACRO_BYTES = 1 << 16
@@ -29,33 +34,51 @@ ADDRESS_BITS = 14
 """Words an element addresses: 128 KiB of 64 bits, EIE's share of its weight memory."""
 
 
-def fifo(parts: Parts, *, depth: int, bits: int) -> Structure:
+def fifo(parts: Parts, *, depth: int, bits: int, store: str | None = None) -> Structure:
     """Queue with a write and a read pointer: events ``push`` and ``pop``.
 
-    Flip-flops up to ``FLIP_FLOP_QUEUE_BITS``; larger queues are a small SRAM that is written and read in one cycle,
-    with words side by side where one is wider than a macro.
+    Its words are flip-flops, which take little to access but are clocked in every cycle, or a small SRAM that is
+    written and read in one cycle, with words side by side where one is wider than a macro. ``store`` says which
+    (``registers``, ``sram``); left out, it is whichever takes less energy at ``QUEUE_RATE``. Both take more the longer
+    the queue, hence so does the cheaper one.
     """
     at_least("fifo", "depth", depth, 1)
     at_least("fifo", "bits", bits, 1)
     pointer_bits = max(1, (depth - 1).bit_length())
-    store, counter = _queue_words(parts, depth, bits), parts.logic.count(pointer_bits)
+    words, counter = _queue_words(parts, depth, bits, store), parts.logic.count(pointer_bits)
     return parts.structure(
-        {"push": store.write_pj + counter.energy_pj, "pop": store.read_pj + counter.energy_pj},
+        {"push": words.write_pj + counter.energy_pj, "pop": words.read_pj + counter.energy_pj},
         blocks=(counter, counter),
-        tables=(store,),
-        path=(store.delay_ns,),
+        tables=(words,),
+        path=(words.delay_ns,),
         register_bits=2 * pointer_bits,
     )
 
 
-def _queue_words(parts: Parts, depth: int, bits: int) -> Table:
-    if depth * bits <= FLIP_FLOP_QUEUE_BITS:
+def _queue_words(parts: Parts, depth: int, bits: int, store: str | None) -> Table:
+    if store == "registers":
         return parts.register_table(depth, bits)
+    if store is None and not has_ports(parts.cell, QUEUE_PORTS):
+        return parts.register_table(depth, bits)
+    macros = _queue_macros(parts, depth, bits)
+    if store == "sram":
+        return macros
+    return min((parts.register_table(depth, bits), macros), key=lambda table: queue_cycle_pj(parts, table))
+
+
+def queue_cycle_pj(parts: Parts, table: Table) -> float:
+    """Energy a cycle of a queue's words at ``QUEUE_RATE`` pushes and pops, their clock included."""
+    logic_area = max(0.0, table.area_mm2.nominal - math.fsum(macro.area_mm2 for macro in table.macros))
+    clock = parts.clock(table.register_bits, logic_area, len(table.macros))
+    return QUEUE_RATE * (table.read_pj.nominal + table.write_pj.nominal) + clock.nominal
+
+
+def _queue_macros(parts: Parts, depth: int, bits: int) -> Table:
     copies = math.ceil(bits / WIDEST_QUEUE_MACRO_BITS)
     width = max(8, math.ceil(bits / copies))
-    size = math.ceil(depth * width / 8)
+    size = max(SMALLEST_QUEUE_MACRO_BYTES, math.ceil(max(depth, FEWEST_QUEUE_MACRO_WORDS) * width / 8))
     banks = math.ceil(size / LARGEST_QUEUE_MACRO_BYTES)
-    macro = parts.sram(math.ceil(size / banks), width, "1R1W")
+    macro = parts.sram(math.ceil(size / banks), width, QUEUE_PORTS)
     return parts.macro_table(banked(macro, banks)).side_by_side(copies)
 
 

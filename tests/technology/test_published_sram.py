@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dchw
+from dchw.technology.published import published_energy
 from dchw.technology.published_sram import published_read
 from dchw.technology.scaling import Scaling
 
@@ -26,9 +27,15 @@ def test_reads_grow_with_size_and_node(size: int, node: float, factor: float) ->
     assert published_read(size, min(45.0, node * factor)).nominal >= here * (1 - 1e-12)
 
 
-def test_a_register_file_costs_a_fifth_of_a_cache() -> None:
-    """Deep Compression's table: 1 pJ against 5 pJ; checked by hand at 7 nm: 8.5 / 5."""
-    assert published_read(724.08, 7).nominal == pytest.approx(1.7, rel=1e-3)
+def test_a_register_file_costs_what_is_published_for_one() -> None:
+    """Deep Compression's table: 1 pJ for 32 bits at 45 nm, a fifth of Horowitz' read of 8 KiB; at 7 nm 7.5 / 5."""
+    assert published_read(724.08, 45).nominal == pytest.approx(2.0, rel=1e-3)
+    assert published_read(724.08, 7).nominal == pytest.approx(1.5, rel=1e-3)
+    # Eyeriss: a word of 16 bits out of 0.5 KiB takes what a 16-bit multiply-accumulate does
+    multiply_accumulate = sum(
+        published_energy("horowitz_isscc14", name, bits).nominal for name, bits in (("int_mult", 32), ("int_add", 32))
+    )
+    assert published_read(512, 45).nominal / 4 < multiply_accumulate / 2
 
 
 @given(st.sampled_from([8, 16, 32, 64]), st.integers(5, 12), st.floats(7, 40))

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from dchw.quantities import DchwError
 from dchw.technology.building_blocks import Parts
 from dchw.technology.logic import Block, Logic
+from dchw.technology.scaling import Scaling
 from dchw.technology.structures import (
+    QUEUE_RATE,
     codebook_unit,
     entry_fetch,
     fifo,
@@ -181,7 +183,8 @@ def test_clock_of_gated_and_ungated_registers() -> None:
 @given(st.integers(1, 30), st.integers(1, 32))
 def test_queues_of_registers_grow_with_depth_and_width(depth: int, bits: int) -> None:
     base, deeper, wider = (
-        fifo(PARTS, depth=d, bits=b) for d, b in ((depth, bits), (depth + 1, bits), (depth, bits + 1))
+        fifo(PARTS, depth=d, bits=b, store="registers")
+        for d, b in ((depth, bits), (depth + 1, bits), (depth, bits + 1))
     )
     assert deeper.area_mm2.nominal > base.area_mm2.nominal
     assert wider.area_mm2.nominal > base.area_mm2.nominal
@@ -190,14 +193,35 @@ def test_queues_of_registers_grow_with_depth_and_width(depth: int, bits: int) ->
 
 
 def test_a_queue_of_tiles_is_an_sram() -> None:
-    """Eight tiles of 4 x 256 bits in flip-flops would be 8,192 clocked bits an element."""
+    """Eight tiles of 4 x 256 bits in flip-flops are 8,192 clocked bits an element, at 45 nm dearer than an SRAM."""
     tiles = fifo(PARTS, depth=32, bits=256)
     assert [macro.word_bits for macro in tiles.macros] == [128, 128]
     assert {macro.ports for macro in tiles.macros} == {"1R1W"}
     assert tiles.register_bits == 10  # two pointers of 5 bits
-    edge, beyond = fifo(PARTS, depth=64, bits=16), fifo(PARTS, depth=65, bits=16)
-    assert (len(edge.macros), len(beyond.macros)) == (0, 1)
     assert tiles.area_mm2.nominal < PARTS.register_table(32, 256).area_mm2.nominal
+    assert not fifo(PARTS, depth=8, bits=16).macros  # EIE's queues of activations
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 200),
+    st.integers(1, 40),
+    st.sampled_from([8, 16, 64, 128, 256]),
+    st.sampled_from([(45, "inverter"), (22, "inverter"), (16, "published"), (7, "published")]),
+)
+def test_a_queue_is_what_takes_less_energy_and_a_longer_one_takes_no_less(
+    depth: int, more: int, bits: int, where: tuple[float, str]
+) -> None:
+    node, scaling = where
+    parts = Parts(logic=Logic(node_nm=node, clock_period_ns=1.0, scaling=Scaling(scaling)), cell="itrs-lop")
+
+    def price(words: int, store: str | None) -> float:
+        """Of a cycle with a push and a pop every other one."""
+        queue = fifo(parts, depth=words, bits=bits, store=store)
+        return QUEUE_RATE * (queue.energy_pj["push"].nominal + queue.energy_pj["pop"].nominal) + queue.clock_pj.nominal
+
+    assert price(depth, None) == pytest.approx(min(price(depth, store) for store in ("registers", "sram")), rel=0.05)
+    assert price(depth + more, None) >= price(depth, None) * 0.98
 
 
 def test_an_entry_is_picked_out_of_its_word() -> None:

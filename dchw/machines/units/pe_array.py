@@ -61,6 +61,8 @@ class PeArray(Unit):
     """Multiply-accumulators of one element, a pixel each."""
     queue_depth: Positive = Field(default=8, le=1 << 16)
     """Broadcast columns that may wait in front of each element."""
+    queue_store: Literal["registers", "sram"] | None = None
+    """What queues of columns are built of; left out, whichever takes less energy at the queue's size."""
     tile: Positive = Field(default=1, le=1 << 24)
     """Most output pixels (or batch columns) that one entry is multiplied with; below ``lanes`` some lanes stay idle."""
     accumulators: Positive = Field(default=256, le=1 << 24)
@@ -148,10 +150,10 @@ class PeArray(Unit):
     def costs(self, parts: Parts, setting: Setting) -> UnitCosts:
         """Per element a queue, ``lanes`` multiply-accumulators and accumulator memories, and an index where needed.
 
-        A queue holds ``queue_depth`` tiles, one word per group of lanes, in flip-flops or, where tiles are large, in a
-        small SRAM; in lockstep one queue serves all elements. Multiplying in floating point needs operands of one
-        width, the wider one. Elements that read stored entries themselves hold a word of them and pick one a cycle. A
-        running index tells an element's accumulators apart.
+        A queue holds ``queue_depth`` tiles, one word per group of lanes, in flip-flops or in a small SRAM, whichever
+        takes less energy (``dchw.technology.structures.fifo``); in lockstep one queue serves all elements. Multiplying
+        in floating point needs operands of one width, the wider one. Elements that read stored entries themselves hold
+        a word of them and pick one a cycle. A running index tells an element's accumulators apart.
         Where several kinds of arithmetic are built, each has its multipliers, and queues and accumulators are as wide
         as the widest.
         """
@@ -160,7 +162,10 @@ class PeArray(Unit):
         multiplier = _multiplier(parts, formats)
         others = [_multiplier(parts, other) for other in setting.also_built]
         queue = fifo(
-            parts, depth=self.queue_depth * self.lane_groups(self.tile), bits=self.lanes * formats.activations.bits
+            parts,
+            depth=self.queue_depth * self.lane_groups(self.tile),
+            bits=self.lanes * formats.activations.bits,
+            store=self.queue_store,
         )
         sums = self._accumulator_table(parts, formats.accumulators.bits)
         memory = parts.structure({}, tables=(sums,), path=(sums.delay_ns,), register_bits=0)
