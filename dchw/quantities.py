@@ -91,11 +91,16 @@ def forgiven(word: str, choices: Iterable[str]) -> str | None:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """A hint naming the legal words: the nearest one if there is one, all of them otherwise."""
+    """A hint naming the legal words: the nearest one if there is one, all of them otherwise.
+
+    Of equally near ones the one that begins as the word does.
+    """
     legal = sorted(choices)
-    close = difflib.get_close_matches(word, legal, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, legal, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
+        near = difflib.SequenceMatcher(None, word, close[0]).ratio()
+        equal = [one for one in close if difflib.SequenceMatcher(None, word, one).ratio() >= near - 1e-9]
+        return f"did you mean {next((one for one in equal if one.startswith(word)), close[0])!r}?"
     return "use one of " + ", ".join(repr(c) for c in legal)
 
 
