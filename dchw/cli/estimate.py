@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dchw.cli.output import print_json, print_table
-from dchw.cli.running import chosen_machine, default_storage, load_compressed, machines_option, setting_option
+from dchw.cli.running import default_storage, load_compressed, machines_option, setting_option
+
+if TYPE_CHECKING:
+    from dchw.run.estimate import Estimate
+    from dchw.studies.variants import Variant
 
 _CLIFF_COLUMNS = {
     "weight_sram_bytes": "weight SRAM B",
@@ -20,7 +25,7 @@ _CLIFF_COLUMNS = {
 }
 _CLIFF_MAIN = ("storage", "weight SRAM B", "stay B", "first inference B", "every other B")
 _FRAME_COLUMNS = ("storage", "frames", "cold_dram_bytes", "warm_dram_bytes", "frame_dram_bytes")
-_FRAME_MAIN = ("network", "storage", "frames", "a frame B")
+_FRAME_MAIN = ("storage", "frames", "a frame B")
 
 
 @click.command(name="estimate")
@@ -60,36 +65,38 @@ def command(
 ) -> None:
     """Say how many seconds, how much memory and how many DRAM bytes runs will take.
 
-    Each NETWORK (a .dchw file, a published release or a built-in name) is mapped on each machine; nothing is run.
+    Each NETWORK (a .dchw file, a published release or a built-in name) is mapped on each machine, and for every
+    combination of values where there are lists (--set huffman.units=4,8,16); nothing is run.
     """
     import pandas as pd
 
     import dchw
     from dchw.run.cliff import STORAGES, over_frames
     from dchw.run.estimate import LEFT_OUT
+    from dchw.studies.variants import parse_settings, variants
 
-    if cliff_file is not None and len(networks) * len(machine_names) > 1:
-        raise click.UsageError("--cliff draws one network on one machine; name one of each")
-    machines = [chosen_machine(name, settings) for name in machine_names]
+    choices = parse_settings(settings)
+    chosen = [variant for name in machine_names for variant in variants(name, choices)]
+    if cliff_file is not None and len(networks) * len(chosen) > 1:
+        raise click.UsageError("--cliff draws one network on one machine; name one of each, and one value of each key")
     loaded = [load_compressed(path, prototxt) for path in networks]
-    pairs = [(network, target) for network in loaded for target in machines]
-    found = [
-        dchw.estimate(network, target, form, batch=batch, warm=warm)
-        for network, target in pairs
+    pairs = [(network, variant) for network in loaded for variant in chosen]
+    rows = [
+        _row(dchw.estimate(network, variant.machine, form, batch=batch, warm=warm), variant)
+        for network, variant in pairs
         for form in storage or (default_storage(),)
     ]
-    rows = [{key: value for key, value in asdict(one).items() if key != "left_out"} for one in found]
     edge = None
     if cliff_file is not None:
-        edge = dchw.cliff(*pairs[0], storage or STORAGES, batch=batch)
+        edge = dchw.cliff(loaded[0], chosen[0].machine, storage or STORAGES, batch=batch)
         edge.write(cliff_file)
     many = [
-        over_frames(network, target, storage or STORAGES, frames=frames, batch=batch).assign(
-            network=network.name, machine=target.name
+        over_frames(network, variant.machine, storage or STORAGES, frames=frames, batch=batch).assign(
+            network=network.name, machine=variant.machine.name, **variant.changes
         )
-        for network, target in (pairs if frames else ())
+        for network, variant in (pairs if frames else ())
     ]
-    per_frame = pd.concat(many)[["network", "machine", *_FRAME_COLUMNS]] if many else None
+    per_frame = pd.concat(many)[["network", "machine", *choices, *_FRAME_COLUMNS]] if many else None
     if as_json:
         content: dict[str, object] = {"rows": rows, "notes": LEFT_OUT}
         if edge is not None:
@@ -102,7 +109,7 @@ def command(
     frame["seconds"] = [float(f"{value:.2g}") for value in frame["seconds"]]
     frame["memory MiB"] = [round(value / 2**20, -1) for value in frame.pop("memory_bytes")]
     names = {"dram_read_bytes": "DRAM read B", "dram_write_bytes": "DRAM write B"}
-    main = ["network", "machine", "storage", "seconds", "memory MiB", "DRAM read B"]
+    main = ["network", "machine", *choices, "storage", "seconds", "memory MiB", "DRAM read B"]
     print_table("Before running, about", frame.rename(columns=names), LEFT_OUT, main=main)
     if edge is not None:
         shown = edge.frame.rename(columns=_CLIFF_COLUMNS)
@@ -111,4 +118,11 @@ def command(
     if per_frame is not None:
         per_frame["frame_dram_bytes"] = per_frame["frame_dram_bytes"].round().astype(int)
         named = per_frame.rename(columns={**_CLIFF_COLUMNS, "frame_dram_bytes": "a frame B"})
-        print_table("DRAM bytes of a frame, the first of so many cold", named, main=list(_FRAME_MAIN))
+        print_table("DRAM bytes of a frame, the first of so many cold", named, main=["network", *choices, *_FRAME_MAIN])
+
+
+def _row(found: Estimate, variant: Variant) -> dict[str, object]:
+    """A line of the table: network and machine, what of it was set, and what a run will take."""
+    told = asdict(found)
+    del told["left_out"]
+    return {"network": told.pop("network"), "machine": told.pop("machine"), **variant.changes, **told}

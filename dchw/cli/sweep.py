@@ -12,6 +12,7 @@ from dchw.cli.output import print_json, print_table, progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dchw.studies.plan import StudyPlan
     from dchw.studies.study import Study
 
 SHOWN_ROWS = 60
@@ -106,10 +107,15 @@ def _print_plan(asked: Study, as_json: bool) -> None:
     memory = "unknown" if plan.memory_bytes is None else f"{plan.memory_bytes / 2**20:,.0f} MiB"
     click.echo(
         f"{plan.points:,} points, about {plan.seconds:,.0f} seconds on one core and {memory} of memory a worker "
-        f"(measured on {plan.tried} of them)"
+        f"({_how(plan)})"
     )
     for error in plan.failed:
         click.echo(f"fails: {error}")
+
+
+def _how(plan: StudyPlan) -> str:
+    ways = ((plan.tried, "measured on {} of them"), (plan.estimated, "estimated from the mapping of {} of them"))
+    return " and ".join(words.format(count) for count, words in ways if count) or "nothing to run"
 
 
 def _notes(frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:

@@ -6,51 +6,76 @@ looked at bit by bit on every run, because what a run gives is what its own pack
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.graph.network import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    inputs: tuple[FloatArray, ...]
-    weights: tuple[_Weights, ...]
-    out: FloatArray
-
-
-class _Weights:
+class KnownWeights:
     """What weights there were: the bits of all that are not +0.0, and where; most of a pruned network's are."""
 
-    def __init__(self, weights: FloatArray) -> None:
+    shape: tuple[int, ...]
+    at: npt.NDArray[np.uint32] | npt.NDArray[np.int64]
+    bits: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, weights: FloatArray) -> KnownWeights:
+        """Those of an array."""
         bits = weights.reshape(-1).view(np.uint32)
-        self._shape, self._at = weights.shape, np.flatnonzero(bits)
-        if weights.size < 2**32:
-            self._at = self._at.astype(np.uint32)
-        self._bits = bits[self._at]
+        at = np.flatnonzero(bits)
+        return cls(weights.shape, at.astype(np.uint32) if weights.size < 2**32 else at, bits[at])
 
     def equal(self, other: FloatArray) -> bool:
         """Whether others are the same, bit by bit; -0.0 is another weight than +0.0, and no NaN gets this far."""
         bits = other.reshape(-1).view(np.uint32)
         return (
-            other.shape == self._shape
-            and int(np.count_nonzero(bits)) == self._bits.size
-            and bool((bits[self._at] == self._bits).all())
+            other.shape == self.shape
+            and int(np.count_nonzero(bits)) == self.bits.size
+            and bool((bits[self.at] == self.bits).all())
         )
+
+
+@dataclass(frozen=True, eq=False)
+class KnownValue:
+    """What an operation gave for these very inputs and these weights."""
+
+    inputs: tuple[FloatArray, ...]
+    weights: tuple[KnownWeights, ...]
+    out: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownPass:
+    """A forward pass to be kept: where it began, and what operations gave. Arrays are one and the same where a value
+    is another's input."""
+
+    start: tuple[dict[str, FloatArray], str]
+    values: dict[str, KnownValue]
 
 
 class ForwardPass:
     """What operations gave, by name, for the inputs and weights they had; the first is kept."""
 
-    def __init__(self, *, keeps: bool = True) -> None:
-        """``keeps``: whether there are other runs to keep values for."""
+    def __init__(self, *, keeps: bool = True, known: KnownPass | None = None) -> None:
+        """``keeps``: whether there are other runs to keep values for; ``known``: what `known` gave before."""
         self._keeps = keeps
-        self._known: dict[str, _Known] = {}
-        self._start: tuple[dict[str, FloatArray], str] | None = None
+        self._known: dict[str, KnownValue] = {} if known is None else dict(known.values)
+        self._start = None if known is None else known.start
         self.computed = 0
         """Operations computed so far."""
+        self.seconds = 0.0
+        """Processor time that took."""
+
+    @property
+    def known(self) -> KnownPass | None:
+        """What is kept, for a pass that goes on from it; None before there is anything."""
+        return None if self._start is None else KnownPass(start=self._start, values=dict(self._known))
 
     def start(self, make: Callable[[], tuple[dict[str, FloatArray], str]]) -> tuple[dict[str, FloatArray], str]:
         """The network's inputs and where they came from: the same arrays in every run that shares this pass."""
@@ -76,7 +101,9 @@ class ForwardPass:
         ):
             return known.out
         self.computed += 1
+        start = time.process_time()
         out = compute()
+        self.seconds += time.process_time() - start
         if self._keeps and name not in self._known:
-            self._known[name] = _Known(tuple(inputs), tuple(map(_Weights, weights)), out)
+            self._known[name] = KnownValue(tuple(inputs), tuple(map(KnownWeights.of, weights)), out)
         return out

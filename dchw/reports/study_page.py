@@ -1,12 +1,13 @@
 """A study's folder as one self-contained HTML page: front, coordinates, effects, a table, and a point to choose.
 
-The page holds every point of a small study; of a large one the whole front and an even sample, which it says. Rows are
-read a window at a time, so that memory does not grow with the study.
+The page holds every point of a small study; of a large one an even sample and the front, or an even part of that, which
+it says (`dchw.studies.thinning`), so that neither memory nor the file grow with the study.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,20 @@ from dchw.reports.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLIO
 from dchw.reports.templating import script_json, template, write_page
 from dchw.studies import reading
 from dchw.studies.columns import BOUND, METRICS
-from dchw.studies.store import ERROR, INDEX
+from dchw.studies.points import NETWORK
+from dchw.studies.store import INDEX
 from dchw.studies.study import study_of
+from dchw.studies.thinning import shown_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_POINTS = 4_000
 """Points that a page holds besides its front."""
+MOST_FRONT = 1_000
+"""Points of its fronts that it holds."""
+MOST_CELLS = 40
+"""Values of a parameter that have a row or a column of cells, and a name on their axis."""
 MOST_LABELS = 6
 """Points of a front that are labelled with their values; every point is named where the pointer rests on it."""
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, YELLOW, GREY)
@@ -47,8 +54,13 @@ class StudyPage:
     """Rows that ran and meet the study's conditions."""
     first_error: str
     shown: pd.DataFrame
-    """Good points: all, or an even sample and the front."""
+    """Good points: all, or an even sample and the front or a part of it."""
+    every: int
+    """Of how many points one is in that sample."""
     front: pd.DataFrame
+    """The points shown that lie on the front of their network."""
+    front_size: int
+    """How many there are, shown or not."""
     objectives: list[str]
     parameters: list[str]
     """What differs between the points shown."""
@@ -60,40 +72,32 @@ class StudyPage:
 
 def study_page(folder: str | Path) -> StudyPage:
     """Read a study's folder, window by window; raises ConfigError where no point can be shown."""
-    import pandas as pd
-
     store = study_of(folder)
     settings = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))["study"]
-    points, failed, meeting, first_error = 0, 0, 0, ""
-    fronts: list[pd.DataFrame] = []
-    samples: list[pd.DataFrame] = []
-    step = -(-store.count // MOST_POINTS)
-    for frame in store.frames():
-        points += len(frame)
-        errors = frame[ERROR].dropna()
-        failed += len(errors)
-        first_error = first_error or (str(errors.iloc[0]) if len(errors) else "")
-        good = reading.good_points(frame)
-        meeting += len(good)
-        samples.append(good[good[INDEX] % step == 0])
-        fronts = [reading.front_of(pd.concat([*fronts, good]), list(reading.OBJECTIVES))]
-    shown = pd.concat([*samples, *fronts]).drop_duplicates(INDEX).sort_values(INDEX).reset_index(drop=True)
-    if shown.empty:
-        why = f"; the first failed with: {first_error}" if first_error else ""
+    shown = shown_rows(store, MOST_POINTS, MOST_FRONT)
+    if shown.rows.empty:
+        why = f"; the first failed with: {shown.first_error}" if shown.first_error else ""
         raise ConfigError(f"{folder}: expected points that ran and meet the study's conditions; got none{why}")
-    objectives = reading.objectives_of(shown)
+    objectives = reading.objectives_of(shown.rows)
+    thinned = len(shown.front) < sum(shown.front_sizes.values())
+    choices = []
+    for name, rows in (shown.front if thinned else shown.rows).groupby(NETWORK, sort=False):
+        choice = reading.likely_choice(rows, shown.rows, shown.front_sizes[str(name)])
+        choices += [choice] if choice is not None else []
     return StudyPage(
         settings=settings,
-        points=points,
-        failed=failed,
-        good=meeting,
-        first_error=first_error,
-        shown=shown,
-        front=reading.front_of(shown, objectives),
+        points=shown.points,
+        failed=shown.failed,
+        good=shown.good,
+        first_error=shown.first_error,
+        shown=shown.rows,
+        every=shown.every,
+        front=shown.front.sort_values([objectives[0], INDEX]),
+        front_size=sum(shown.front_sizes.values()),
         objectives=objectives,
-        parameters=reading.telling(shown),
-        bounds=[str(bound) for bound in shown[BOUND].value_counts().index],
-        choices=reading.likely_choices(shown, shown),
+        parameters=reading.telling(shown.rows),
+        bounds=[str(bound) for bound in shown.rows[BOUND].value_counts().index],
+        choices=choices,
     )
 
 
@@ -109,7 +113,7 @@ def write_study_report(path: str | Path, folder: str | Path, *, command: str) ->
     rows = [[_plain(value) for value in row] for row in page.shown[columns].itertuples(index=False)]
     text = template("study.html.j2").render(
         page=page,
-        front_size=len(page.front),
+        thinned=_thinned(page),
         command=command,
         figures=drawn,
         columns=len(columns),
@@ -131,7 +135,7 @@ def front_figure(page: StudyPage) -> Spec:
             rows = page.shown[(page.shown[BOUND] == bound) & (on_front == front)]
             if rows.empty:
                 continue
-            names = [reading.point_name(row, page.shown) for _, row in rows.iterrows()]
+            values = rows[page.parameters].astype(str)
             few = front and len(page.front) <= MOST_LABELS
             traces.append(
                 {
@@ -140,8 +144,8 @@ def front_figure(page: StudyPage) -> Spec:
                     "name": f"{bound}{'' if front else ', dominated'}",
                     "x": rows[x].tolist(),
                     "y": rows[y].tolist(),
-                    "customdata": names,
-                    "text": [" / ".join(str(row[n]) for n in page.parameters) for _, row in rows.iterrows()],
+                    "customdata": reading.point_names(rows, page.parameters),
+                    "text": values.agg(" / ".join, axis=1).tolist(),
                     "textposition": "top right",
                     "cliponaxis": False,
                     "hovertemplate": "%{customdata}<br>%{x:.4g}, %{y:.4g}<extra>bound by " + bound + "</extra>",
@@ -205,7 +209,7 @@ def interaction_figure(page: StudyPage) -> Spec:
     """The two strongest parameters against each other: the least of the first objective in each cell."""
     metric = page.objectives[0]
     across, down = strongest(page)[:2]
-    columns, rows = (main_effect(page.shown, name, metric)[0] for name in (across, down))
+    columns, rows = (_named_values(page, name) for name in (across, down))
     cells = page.shown.groupby([page.shown[down].astype(str), page.shown[across].astype(str)])[metric].min()
     grid = [[float(cells.get((row, column), np.nan)) for column in columns] for row in rows]
     text = [["" if value != value else f"{value:.3g}" for value in line] for line in grid]
@@ -214,6 +218,13 @@ def interaction_figure(page: StudyPage) -> Spec:
     layout = _layout(across, down, log=False)
     layout["xaxis"]["type"] = layout["yaxis"]["type"] = "category"
     return {"data": [{**heat, "colorscale": "Cividis", "reversescale": True}], "layout": layout}
+
+
+def _named_values(page: StudyPage, name: str) -> list[str]:
+    """Values of a parameter in order; of more than `MOST_CELLS` so many, evenly."""
+    values = main_effect(page.shown, name, page.objectives[0])[0]
+    places = np.linspace(0, len(values) - 1, min(len(values), MOST_CELLS)).round().astype(int)
+    return [values[place] for place in places]
 
 
 def coordinates_figure(page: StudyPage) -> Spec:
@@ -226,7 +237,8 @@ def coordinates_figure(page: StudyPage) -> Spec:
             continue
         values = main_effect(page.shown, name, page.objectives[0])[0]
         codes = {value: place for place, value in enumerate(values)}
-        ticks = {"tickvals": list(codes.values()), "ticktext": list(codes)}
+        named = _named_values(page, name)
+        ticks = {"tickvals": [codes[value] for value in named], "ticktext": named}
         axes.append({"label": name, "values": [codes[str(value)] for value in column], **ticks})
     places = [page.bounds.index(str(bound)) for bound in page.shown[BOUND]]
     scale = [[i / max(len(page.bounds) - 1, 1), COLOURS[i % len(COLOURS)]] for i in range(len(page.bounds))]
@@ -235,6 +247,22 @@ def coordinates_figure(page: StudyPage) -> Spec:
     layout = _layout("", "", log=False)
     layout["margin"] = {"l": 80, "r": 60, "t": 60, "b": 30}
     return {"data": [{"type": "parcoords", "dimensions": axes, "line": line}], "layout": layout}
+
+
+def _thinned(page: StudyPage) -> str:
+    """What of a study's points the page leaves out, in words; empty where it holds all."""
+    if len(page.shown) == page.good:
+        return ""
+    front = f"all {page.front_size:,} of the front"
+    if len(page.front) < page.front_size:
+        front = (
+            f"{len(page.front):,} of the {page.front_size:,} on the front, evenly along {LABELS[page.objectives[0]]} "
+            "with the best in each objective"
+        )
+    return (
+        f"Thinned: the figures and the table hold {len(page.shown):,} of {page.good:,} points: "
+        f"every {page.every:,}th by its number, and {front}. results.parquet has all."
+    )
 
 
 def _captions(page: StudyPage) -> dict[str, str]:
@@ -247,9 +275,15 @@ def _captions(page: StudyPage) -> dict[str, str]:
         "effects": f"Main effect of each parameter: geometric mean of {LABELS[page.objectives[0]]} over all points "
         f"that share the value. Colour and shape: what bounds most of them: {bounds}.",
         "interaction": f"The two parameters with the widest effect: least {LABELS[page.objectives[0]]} at each pair of "
-        f"{' and '.join(across[:2])}.",
+        f"{' and '.join(across[:2])}{_left_out(page, across[:2])}.",
         "coordinates": f"Every point as a line; drag along an axis to pick. Colour: what bounds it: {bounds}.",
     }
+
+
+def _left_out(page: StudyPage, names: Sequence[str]) -> str:
+    counts = {name: len(main_effect(page.shown, name, page.objectives[0])[0]) for name in names}
+    cut = [f"{MOST_CELLS} of {count:,} values of {name}" for name, count in counts.items() if count > MOST_CELLS]
+    return f"; shown are {' and '.join(cut)}, evenly" if cut else ""
 
 
 COLOUR_NAMES = ("blue", "orange", "green", "vermillion", "sky", "purple", "yellow", "grey")

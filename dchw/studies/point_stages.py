@@ -4,7 +4,8 @@ Mapping (packing, decoding, the forward pass) is kept by network, storage format
 lowering, and what units count, by the content of the mapping and the fields those read; a run by the content of its
 program; prices are always made. What each stage reads is watched (`dchw.studies.watching`), never listed. A program
 that is kept is open in what decides none of its lists (`dchw.lowering.lower.OpenProgram`), so that a queue's depth or
-another DRAM costs a run and no lowering. A mapping that took long is kept on disk too (`dchw.studies.shelf`).
+another DRAM costs a run and no lowering. A mapping, or a forward pass, that took long is kept on disk too
+(`dchw.studies.shelf`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from dchw.program.outline import Outline, Outlined, outline_of
 from dchw.run.comparison import measures
 from dchw.run.sim_result import SimResult
 from dchw.run.simulation import counted, priced, run_program
+from dchw.studies import watching
 from dchw.studies.alike import same_stages
 from dchw.studies.shelf import Shelf
 from dchw.studies.watching import Latest, Remembered, Watch, array_bytes
 
 MOST_BYTES = 256 << 20
 """Memory for kept workloads, and as much again for kept programs, and for kept runs, of one process."""
+_PASS = "forward pass"
 BYTES_OF_A_NODE = 1024
 """What is kept of a node or a link: its name, its figures and their objects, rounded up."""
 BYTES_OF_A_COUNT = 512
@@ -74,6 +77,7 @@ class Stages:
         about = (key, run.storage, run.batch, run.seed, run.arithmetic)
 
         def mapped(watch: Watch[Machine]) -> Workload:
+            passing = self._passing((key, run.batch, run.seed, run.arithmetic))
             made = map_network(
                 network,
                 watch.config,
@@ -81,8 +85,9 @@ class Stages:
                 batch=run.batch,
                 seed=run.seed,
                 arithmetic=Arithmetic(run.arithmetic),
-                passing=self._passing((key, run.batch, run.seed, run.arithmetic)),
+                passing=passing,
             )
+            self._keep_pass(passing)
             settled = watch.settle(replace(made, given=given, machine=machine))
             # another DRAM or buffer often leads to the very same stages: what follows from them need not be done again
             before = (other for other in self._mapped.known(about) if same_stages(other.stages, settled.stages))
@@ -114,10 +119,19 @@ class Stages:
         )
 
     def _passing(self, about: Hashable) -> ForwardPass:
-        """Values between layers, computed once for all storage formats and machines; those of the last network stay."""
+        """Values between layers, computed once for all storage formats and machines; those of the last network stay,
+        and, where they took long, on disk."""
         if about not in self._passes:
-            self._passes = {about: ForwardPass()}
+            known = None if self.shelf is None else self.shelf.take((_PASS, about), lambda place: None)
+            self._passes = {about: ForwardPass(known=known)}
         return self._passes[about]
+
+    def _keep_pass(self, passing: ForwardPass) -> None:
+        """Put a pass on the shelf when it took long since it was last put there."""
+        if self.shelf is not None and passing.computed and passing.seconds > watching.DEAR_SECONDS:
+            (about,) = self._passes
+            self.shelf.put((_PASS, about), {}, passing.known)
+            passing.seconds = 0.0
 
     def row(self, key: Hashable, network: CompressedNetwork, machine: Machine, run: RunOptions) -> dict[str, object]:
         """The figures of one point, as a line of `dchw.compare` has them, and the program's digest.

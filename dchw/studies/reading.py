@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,18 +55,46 @@ def front(figures: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
     A point dominates another when it is nowhere worse and somewhere better; of equal points all stay.
     """
-    points = figures.shape[0]
-    keep = np.zeros(points, bool)
-    order = np.lexsort(figures.T[::-1])
-    kept = np.empty((0, figures.shape[1]))
-    for at in order:  # whatever dominates a point comes before it
-        point = figures[at]
-        if not np.isfinite(point).all():
-            continue
-        if ((kept <= point).all(axis=1) & (kept < point).any(axis=1)).any():
+    keep: npt.NDArray[np.bool_] = np.asarray(np.isfinite(figures).all(axis=1))
+    if not keep.any():
+        return keep
+    # rising, so that whatever dominates a point comes before it
+    distinct, of = np.unique(figures[keep], axis=0, return_inverse=True)
+    best = _steps(distinct) if figures.shape[1] <= 3 else _against_all(distinct)
+    keep[keep] = best[of.ravel()]
+    return keep
+
+
+def _steps(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """`front` of rising distinct points in up to three objectives.
+
+    Of the points so far, those that are best in the last two objectives form steps: as one rises the other falls. A
+    point is dominated where the step at or before it is not above it.
+    """
+    across = np.zeros((len(points), 2))
+    across[:, : points.shape[1] - 1] = points[:, 1:]
+    keep = np.zeros(len(points), bool)
+    seconds: list[float] = []
+    thirds: list[float] = []
+    for at, (second, third) in enumerate(across.tolist()):
+        place = bisect_right(seconds, second)
+        if place and thirds[place - 1] <= third:
             continue
         keep[at] = True
-        kept = np.vstack([kept, point])
+        if place and seconds[place - 1] == second:
+            place -= 1
+        end = place
+        while end < len(seconds) and thirds[end] >= third:
+            end += 1
+        seconds[place:end], thirds[place:end] = [second], [third]
+    return keep
+
+
+def _against_all(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """`front` of rising distinct points, each against the front so far."""
+    keep = np.zeros(len(points), bool)
+    for at, point in enumerate(points):
+        keep[at] = not (points[:at][keep[:at]] <= point).all(axis=1).any()
     return keep
 
 
@@ -99,8 +128,11 @@ def likely_choices(frame: pd.DataFrame, among: pd.DataFrame) -> list[LikelyChoic
     return [choice for choice in found if choice is not None]
 
 
-def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> LikelyChoice | None:
+def likely_choice(frame: pd.DataFrame, among: pd.DataFrame, front_size: int | None = None) -> LikelyChoice | None:
     """The point of the front with the least product of its objectives, each relative to the best there is.
+
+    ``front_size``: points of the front, where ``frame`` holds only a part of them, the best in each objective and in
+    their product included.
 
     The product weighs a share of one objective like the same share of another: giving up 10 % of energy for 10 % of
     time is even. It is a proposal, and its sentence says what it gives up against each best. ``among`` is the whole
@@ -111,8 +143,8 @@ def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> LikelyChoice | No
         return None
     names = objectives_of(rows)
     pareto = front_of(rows, names)
-    relative = pareto[names].to_numpy(np.float64) / np.maximum(pareto[names].to_numpy(np.float64).min(axis=0), 1e-300)
-    at = int(np.argmin(np.log(np.maximum(relative, 1e-300)).sum(axis=1)))
+    relative, product_of = relative_to_best(pareto[names].to_numpy(np.float64))
+    at = int(np.argmin(product_of))
     row = pareto.iloc[at]
     given_up = [
         f"{f'{more - 1:.1%} above ' if more > 1.0005 else ''}the best {_WORDS[name]}"
@@ -120,10 +152,16 @@ def likely_choice(frame: pd.DataFrame, among: pd.DataFrame) -> LikelyChoice | No
     ]
     product = " times ".join(_WORDS[name] for name in names)
     sentence = (
-        f"{point_name(row, among)}: of {len(pareto)} points on the front it has the least {product}; "
+        f"{point_name(row, among)}: of {front_size or len(pareto):,} points on the front it has the least {product}; "
         f"{', '.join(given_up)}; bound by {row[BOUND]}."
     )
     return LikelyChoice(int(row[INDEX]), sentence)
+
+
+def relative_to_best(figures: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Objectives as multiples of the best there is, float64[points, objectives], and the logarithm of their product."""
+    relative = figures / np.maximum(figures.min(axis=0), 1e-300)
+    return relative, np.log(np.maximum(relative, 1e-300)).sum(axis=1)
 
 
 _WORDS = {"latency_us": "latency", "energy_pj": "energy", "area_mm2": "area"}
@@ -137,7 +175,17 @@ def telling(frame: pd.DataFrame) -> list[str]:
 
 def point_name(row: pd.Series, frame: pd.DataFrame) -> str:
     """What tells a point from the others, in words."""
-    return ", ".join(str(row[n]) if n in ("network", "storage", "machine") else f"{n} {row[n]}" for n in telling(frame))
+    return _name({name: row[name] for name in telling(frame)})
+
+
+def point_names(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """`point_name` of every row; ``names`` are the parameters that tell them apart."""
+    return [_name(dict(zip(names, values, strict=True))) for values in rows[list(names)].itertuples(index=False)]
+
+
+def _name(values: Mapping[str, object]) -> str:
+    plain = ("network", "storage", "machine")
+    return ", ".join(str(value) if name in plain else f"{name} {value}" for name, value in values.items())
 
 
 def hypervolume(figures: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:

@@ -75,10 +75,15 @@ class Shelf:
         _Writer(body, pickle.HIGHEST_PROTOCOL).dump(value)
         content = body.getvalue()
         with suppress(DchwError, OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             with whole_file(self.folder / f"{_digest(key)}-{_digest(told)}.stage") as beside:
                 beside.write_bytes(b"%08x %b\n%b" % (zlib.crc32(content), json.dumps(told).encode(), content))
             shrink(self.folder, self.most_bytes)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, if need be, that nobody else reads or writes."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def shrink(folder: Path, most_bytes: int) -> None:

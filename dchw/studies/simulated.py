@@ -7,7 +7,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from dchw.importers.load import load_network
 from dchw.lowering.lower import OPEN_FIGURES
 from dchw.machines.machine import Machine, machine
 from dchw.quantities import ConfigError, DchwError
-from dchw.run.estimate import relative_cost
+from dchw.run.estimate import Estimate, estimate, relative_cost
 from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
 from dchw.studies.point_stages import RunOptions, Stages
 from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, WEIGHTS, Space, Values, space_of
 from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
-from dchw.studies.shelf import Shelf, shrink
+from dchw.studies.shelf import Shelf, make_private, shrink
 from dchw.studies.store import Row
 from dchw.studies.variants import varied
 from dchw.studies.watching import Watch
@@ -92,7 +92,21 @@ class SimulatedPoints:
 
     def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Points of equal programs, or of ones with equal lists, behind one another: only the latest are kept."""
-        return self.space.turned(indices, [key for key in self.space.keys if _leaves_lists(key)])
+        return self.space.turned(indices, self._open_keys)
+
+    def lists(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A number that points have in common whose programs most likely have equal lists of firings."""
+        return self.space.without(indices, self._open_keys)
+
+    def estimate(self, values: Values) -> Estimate:
+        """What a point will take, from its mapping alone."""
+        _, network = self._compressed(values)
+        run = self._run(values)
+        return estimate(network, self.machine(values), run.storage, batch=run.batch, warm=run.warm)
+
+    @cached_property
+    def _open_keys(self) -> frozenset[str]:
+        return frozenset(key for key in self.space.keys if _leaves_lists(key))
 
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""
@@ -187,6 +201,7 @@ class SimulatedPoints:
         made = compress(dense, recipe.replace_all(changes) if changes else recipe)
         if self.cache is not None:
             with suppress(DchwError):  # a full disk costs time, not the point
+                make_private(self.cache)
                 save(made, self.cache / f"{key}.dchw")
                 shrink(self.cache, CACHE_BYTES)
         return made

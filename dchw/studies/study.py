@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,26 +23,11 @@ from dchw.studies.store import INDEX, Kinds, Row, Store, held, open_store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dchw.studies.plan import StudyPlan
+
 OnProgress = Callable[[int, int], None]
 MOST_KNEES = 8
 """Knees that are printed; a table with more lines is read in its report."""
-PILOTS = 8
-"""Blocks of neighbouring points that a plan tries, two points in each, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyPlan:
-    """What a study will take, measured on a few of its points."""
-
-    points: int
-    seconds: float
-    """On one core."""
-    memory_bytes: int | None
-    """Most that this process held, libraries included; a worker holds about as much. None where it is not known."""
-    tried: int
-    """Points that were run to find out."""
-    failed: tuple[str, ...]
-    """Errors of those among them that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,35 +58,12 @@ class Study:
         }
 
     def plan(self) -> StudyPlan:
-        """What the study will take: a few points are run and thrown away."""
-        from dchw.run.estimate import peak_memory
-        from dchw.studies.point_chunks import evaluate
+        """What the study will take: a few points are run and thrown away, dear ones are mapped and estimated."""
+        from dchw.studies.plan import plan_of
 
         wanted = np.fromiter(self.space, np.int64)
-        budget = self.settings.search.budget * len(self.settings.networks) if self.settings.search else wanted.size
-        points = min(wanted.size, budget)
-        blocks, counts = np.unique(wanted // self.space.block, return_counts=True)
-        places = np.unique(np.linspace(0, blocks.size - 1, PILOTS).round().astype(int)) if blocks.size else blocks
-        seconds = np.zeros(0)
-        tried, failed = 0, []
-        for place in places:
-            mine = wanted[wanted // self.space.block == blocks[place]]
-            spent = []
-            for index in mine[[0, -1]] if mine.size > 1 else mine[[0]]:
-                start = time.perf_counter()
-                row = evaluate(self.points, int(index))
-                spent.append(time.perf_counter() - start)
-                tried += 1
-                failed += [str(row["error"])] if row["error"] else []
-            seconds = np.append(seconds, spent[0] + spent[-1] * (counts[place] - 1))
-        total = float(seconds.sum() / counts[places].sum() * points) if tried else 0.0
-        return StudyPlan(
-            points=points,
-            seconds=total,
-            memory_bytes=peak_memory(),
-            tried=tried,
-            failed=tuple(dict.fromkeys(failed)),
-        )
+        search = self.settings.search
+        return plan_of(self.points, wanted, search.budget * len(self.settings.networks) if search else int(wanted.size))
 
     def run(
         self,

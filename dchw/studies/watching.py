@@ -22,8 +22,8 @@ import numpy as np
 from dchw.config import Config
 from dchw.studies.shelf import Shelf
 
-DEAR_SECONDS = 1.0
-"""Processor time from which on a result is worth its place on disk: writing and reading it takes a tenth of that."""
+DEAR_SECONDS = 0.3
+"""Processor time from which on a result is worth its place on disk: writing or reading it takes about a tenth."""
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 _PLACES: dict[int, tuple[Watch[Any], str, Config]] = {}

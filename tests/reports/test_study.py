@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 
@@ -15,8 +16,12 @@ from dchw.cli import group
 from dchw.quantities import ConfigError
 from dchw.reports import study_page as module
 from dchw.reports.study_page import study_page, write_study_report
+from dchw.studies import thinning
+from dchw.studies.columns import METRICS
+from dchw.studies.points import Values
 from dchw.studies.reading import good_points
-from dchw.studies.study import read_results
+from dchw.studies.store import Row
+from dchw.studies.study import Study, read_results, run_points
 from tests.reports.runs import tiny_network
 from tests.reports.test_chromium import CHROMIUM, browse
 
@@ -79,6 +84,60 @@ def test_a_large_study_shows_its_front_and_a_sample(folder: Path, monkeypatch: p
     assert list(page.front["index"]) == list(whole.front["index"])
     assert page.points == 8
     assert page.good == 6
+
+
+class TradeOff:
+    """Points none of which dominates another: latency falls as energy and area rise."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def at(self, index: int) -> Values:
+        return self.study.space.at(index)
+
+    def evaluate(self, values: Values) -> Row:
+        depth = float(values["pe_array.queue_depth"])
+        row: Row = {name: 1.0 if kind == "float" else 1 for name, kind in METRICS.items()}
+        row |= {"latency_us": 1.0 + 90.0 / depth, "energy_pj": 100.0 + depth, "area_mm2": 1.0 + depth / 7}
+        return {**row, "bound_by": "decode", "meets": True, "seed": 0}
+
+    def cost(self, index: int) -> float:
+        return 1.0
+
+    def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return indices
+
+
+def test_a_large_front_is_thinned_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best in each objective, and the likely choice with the true size of the front, are there all the same."""
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    vary = {"pe_array.queue_depth": {"from": 1, "to": 60, "step": 1}}
+    study, folder = dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": vary}), tmp_path / "out"
+    run_points(TradeOff(study), folder, study.identity, study.kinds, study.space)
+    whole = study_page(folder)
+    assert whole.front_size == 60
+    monkeypatch.setattr(module, "MOST_POINTS", 2)
+    monkeypatch.setattr(module, "MOST_FRONT", 10)
+    monkeypatch.setattr(thinning, "MOST_HELD", 0)
+    page = write_study_report(tmp_path / "r.html", folder, command="dchw report out")
+    assert page.front_size == len(whole.front) > len(page.front)
+    for name in whole.objectives:
+        assert page.front[name].min() == whole.front[name].min()
+    assert [choice.index for choice in page.choices] == [choice.index for choice in whole.choices]
+    assert f"of {page.front_size} points on the front" in page.choices[0].sentence
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert f"hold {len(page.shown)} of 60 points: every 30th by its number, and {len(page.front)} of the 60" in text
+
+
+def test_a_study_of_many_values_has_bounded_figures(tmp_path: Path) -> None:
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    vary = {"vector.values_per_cycle": {"from": 1, "to": 60, "step": 1}, "pe_array.queue_depth": [1, 2]}
+    dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": vary}).run(tmp_path / "out")
+    page = write_study_report(tmp_path / "r.html", tmp_path / "out", command="dchw report out")
+    heat = module.interaction_figure(page)["data"][0]
+    assert sorted((len(heat["x"]), len(heat["y"]))) == [2, module.MOST_CELLS]
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "shown are 40 of 60 values of vector.values_per_cycle, evenly" in text
 
 
 def test_the_verb_and_what_it_refuses(folder: Path, tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_relative_cost_grows_with_weights_and_work() -> None:
     assert 1 < module.relative_cost(small, 1) < module.relative_cost(large, 1) < module.relative_cost(large, 64)
 
 
+def test_lists_of_values_are_lines() -> None:
+    words = ["estimate", "lenet-300-100", "--set", "huffman.units=4,8", "--set", "dram.channels=1,2", "--json"]
+    rows = json.loads(CliRunner().invoke(group, words, catch_exceptions=False).stdout)["rows"]
+    asked = [(row["huffman.units"], row["dram.channels"]) for row in rows]
+    assert asked == [(4, 1), (4, 2), (8, 1), (8, 2)]
+    target = dchw.machine("phone-lpddr5x").replace_all({"huffman.units": 8, "dram.channels": 1})
+    alone = dchw.estimate(network("lenet-300-100"), target)
+    assert rows[2]["dram_read_bytes"] == alone.dram_read_bytes
+
+
 def test_the_verb_says_what_it_leaves_out() -> None:
     words = ["estimate", "lenet-300-100", "--machine", "phone-lpddr5x", "--set", "huffman.units=4"]
     told = CliRunner().invoke(group, [*words, "--json"], catch_exceptions=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zlib
 from pathlib import Path
@@ -38,6 +39,28 @@ def test_what_one_process_mapped_another_need_not(tmp_path: Path) -> None:
     assert row(tmp_path, units=8)[1] == 0
 
 
+def test_what_one_process_multiplied_another_need_not(tmp_path: Path) -> None:
+    """Also on a machine for which everything is packed and mapped anew; what decodes otherwise is multiplied again."""
+    first, second = (Stages(shelf=Shelf(folder=tmp_path)) for _ in range(2))
+    base = dchw.machine("phone-lpddr5x")
+    first.row("tiny", tiny_network(), base, RunOptions(storage="huffman"))
+    (passing,) = first._passes.values()
+    assert passing.computed > 0
+    fewer = base.replace("huffman.units", 4)
+    got = second.row("tiny", tiny_network(), fewer, RunOptions(storage="huffman"))
+    assert got == Stages().row("tiny", tiny_network(), fewer, RunOptions(storage="huffman"))
+    (passing,) = second._passes.values()
+    assert (second.made[0], passing.computed) == (1, 0)
+    second.row("tiny", tiny_network(), base, RunOptions(storage="dense-int8"))
+    assert passing.computed > 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_the_folder_is_private(tmp_path: Path) -> None:
+    row(tmp_path / "cache" / "stages")
+    assert (tmp_path / "cache" / "stages").stat().st_mode & 0o777 == 0o700
+
+
 def test_sources_that_changed_do_not_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row(tmp_path)
     monkeypatch.setattr(module, "_sources", lambda: "other sources")
@@ -47,10 +70,10 @@ def test_sources_that_changed_do_not_find_it(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])
 def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     first, _ = row(tmp_path)
-    (path,) = tmp_path.glob("*.stage")
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes({"torn": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
+    for path in tmp_path.glob("*.stage"):
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes({"torn": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
     assert row(tmp_path) == (first, 1)
     assert row(tmp_path)[1] == 0
 
@@ -63,10 +86,10 @@ class Evil:
 def test_nothing_foreign_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, _ = row(tmp_path)
-    (path,) = tmp_path.glob("*.stage")
-    head = path.read_bytes().partition(b"\n")[0].partition(b" ")[2]
-    body = pickle.dumps(({}, Evil()))
-    path.write_bytes(b"%08x %b\n%b" % (zlib.crc32(body), head, body))
+    for path in tmp_path.glob("*.stage"):
+        head = path.read_bytes().partition(b"\n")[0].partition(b" ")[2]
+        body = pickle.dumps(({}, Evil()))
+        path.write_bytes(b"%08x %b\n%b" % (zlib.crc32(body), head, body))
     assert row(tmp_path) == (first, 1)
     assert not (tmp_path / "never").exists()
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import dchw
 from dchw.cli import group
 from dchw.quantities import ConfigError
+from dchw.studies import plan
 from dchw.studies.expressions import Expression
 from dchw.studies.reading import best, front, where
 from dchw.studies.settings import Range
@@ -216,19 +217,24 @@ def test_expressions() -> None:
             Expression(text).value(names)
 
 
-def test_the_front_is_what_a_slow_look_finds() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        points = rng.integers(0, 6, (40, 3)).astype(float)
-        slow = [not any((other <= point).all() and (other < point).any() for other in points) for point in points]
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_the_front_is_what_a_slow_look_finds(objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    for _ in range(40):
+        points = rng.integers(0, rng.integers(2, 9), (int(rng.integers(0, 40)), objectives)).astype(float)
+        points[rng.random(len(points)) < 0.05] = np.nan  # not on the front, and in nobody's way
+        slow = [
+            np.isfinite(point).all() and not any((other <= point).all() and (other < point).any() for other in points)
+            for point in points
+        ]
         assert front(points).tolist() == slow
 
 
 def test_a_plan_and_its_verb(file: Path) -> None:
-    plan = dchw.study(file).plan()
-    assert plan.points == 12
-    assert plan.seconds > 0
-    assert plan.failed == ()
+    found = dchw.study(file).plan()
+    assert found.points == 12
+    assert found.seconds > 0
+    assert found.failed == ()
     assert run("sweep", file, "--dry-run").startswith("12 points, about ")
     assert json.loads(run("sweep", file, "--dry-run", "--json"))["points"] == 12
 
@@ -270,3 +276,18 @@ def test_seeded_weights_have_the_densities_asked_for_and_say_so(tmp_path: Path) 
     assert sizes["bitmask", 0.1] < 0.6 * sizes["bitmask", 0.8]
     with pytest.raises(ConfigError, match="weights: seeded ones are compressed by a recipe; add recipes or vary one"):
         dchw.study(asked)
+
+
+def test_a_plan_runs_a_few_points_and_estimates_dear_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    vary = {"huffman.units": [4, 8, 7], "pe_array.queue_depth": [1, 2, 4], "recipe.density": [0.1, 0.2]}
+    asked = dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": vary})
+    found = asked.plan()
+    # of each density: everything, other lists, and the same lists
+    assert (found.points, found.tried, found.estimated, found.failed) == (18, 6, 0, ())
+    assert found.seconds > 0
+    monkeypatch.setattr(plan, "ESTIMATED_FROM", 0.0)
+    found = asked.plan()
+    assert (found.points, found.tried, found.estimated) == (18, 0, 2)
+    assert found.seconds > 0
+    assert found.memory_bytes is not None
