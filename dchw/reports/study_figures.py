@@ -12,6 +12,7 @@ from dchw.studies.columns import BOUND
 from dchw.studies.store import INDEX
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 FORMATS = ("svg", "pdf", "png")
@@ -41,17 +42,35 @@ def _front(page: StudyPage) -> Figure:
         axes.scatter(faint[x], faint[y], s=8, alpha=0.25, **look)
         axes.scatter(strong[x], strong[y], s=22, label=bound, **look)
     axes.set(xscale="log", yscale="log", xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
     axes.legend(title="bound by", fontsize="small", title_fontsize="small", frameon=False)
     return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as numbers in full: powers of ten say little of figures within one decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    steps = (1, 2, 5) if high < 1e3 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps) if high > 8 * low else MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1e3 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _look(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "linewidths": 0}
 
 
+def _points(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "markersize": 4.7}
+
+
 def _effects(page: StudyPage) -> Figure:
     """Geometric mean of the first objective at each value of each parameter, with what bounds most points there."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     metric = page.objectives[0]
     count = len(page.parameters)
@@ -63,10 +82,20 @@ def _effects(page: StudyPage) -> Figure:
         axes.plot(labels, means, color=GREY, linewidth=0.8, zorder=1)
         for at, bound in enumerate(bounds):
             place = page.bounds.index(bound)
-            axes.scatter(
-                [at], means[at], color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)], s=22
-            )
+            axes.plot([at], means[at], **_points(place))
         axes.set(xlabel=name, yscale="log")
         axes.tick_params(axis="x", rotation=45 if max(map(len, labels)) > 6 else 0)
     all_axes[0].set_ylabel(LABELS.get(metric, metric))
+    _plain_numbers(all_axes[0].yaxis)
+    named = {bound: Line2D([], [], linestyle="", **_points(place)) for place, bound in enumerate(page.bounds)}
+    figure.legend(
+        named.values(),
+        named.keys(),
+        title="most are bound by",
+        loc="outside upper center",
+        ncols=min(len(named), 2 * count),
+        fontsize="small",
+        title_fontsize="small",
+        frameon=False,
+    )
     return figure

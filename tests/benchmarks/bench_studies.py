@@ -6,11 +6,13 @@ python -m pytest tests/benchmarks/bench_studies.py --override-ini addopts= -s
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,9 @@ from dchw.studies.points import Values
 from dchw.studies.store import Row
 from dchw.studies.study import Study, run_points
 from tests.reports.runs import tiny_network
+from tests.studies.synthetic import Synthetic, table
 
+MODELS = Path(__file__).parents[2] / "models"
 COUNTS = (10_000, 100_000, 1_000_000)
 
 
@@ -78,6 +82,9 @@ def measure(folder: Path, count: int) -> dict[str, float]:
         "report_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "run_ms_a_point": 1e3 * spent / count,
         "report_cpu_s": time.process_time() - start,
+        "page_mib": (folder / "r.html").stat().st_size / 1024**2,
+        "shown": len(page.shown),
+        "front": page.front_size,
     }
 
 
@@ -93,20 +100,73 @@ def test_memory_does_not_grow_with_points(tmp_path: Path) -> None:
     assert found[-1]["report_mib"] - found[0]["report_mib"] < 128
 
 
+VARIED: dict[str, dict[str, object]] = {
+    "units and queues": {"pe_array.queue_depth": {"from": 1, "to": 16, "step": 1}, "huffman.units": [8, 16, 32, 64]},
+    "queues, DRAM and units": {
+        "huffman.units": [16, 32],
+        "dram.standard": ["LPDDR4X-4266", "LPDDR5X-8533"],
+        "dram.channels": [1, 2, 4],
+        "huffman.output_queue": [2, 8],
+        "pe_array.queue_depth": [2, 4, 8],
+    },
+}
+
+
+@pytest.mark.parametrize("varied", VARIED)
 @pytest.mark.parametrize("network", ["lenet_300_100", "lenet_5"])
-def test_points_a_second(network: str, tmp_path: Path) -> None:
-    """Warm rates of machine variants on one core, by processor time."""
-    models = Path(__file__).parents[2] / "models"
-    study = dchw.study(
-        {
-            "networks": str(models / f"{network}.dchw"),
-            "vary": {"pe_array.queue_depth": {"from": 1, "to": 16, "step": 1}, "huffman.units": [8, 16, 32, 64]},
-        }
-    )
-    study.run(tmp_path / "warm")
+def test_points_a_second(network: str, varied: str, tmp_path: Path) -> None:
+    """Warm rates of machine variants on one core, by processor time: kernels and unit costs are there, runs are not."""
+    settings = {"networks": str(MODELS / f"{network}.dchw"), "vary": VARIED[varied]}
+    dchw.study(settings).run(tmp_path / "warm")
+    rates = []
+    for turn in range(3):
+        study = dchw.study(settings)
+        start = time.process_time()
+        frame = study.run(tmp_path / str(turn))
+        rates.append(len(frame) / (time.process_time() - start))
+    print(f"{network}, {varied}: {median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f}) points a second and core")
+
+
+def test_a_whole_network(tmp_path: Path) -> None:
+    """Seconds of one core for a thousand variants of SqueezeNet's published release, from those for fewer."""
+    folder = Path(os.environ.get("DCHW_DATA", "no data")) / "squeezenet_deep_compression"
+    if not folder.exists():
+        pytest.skip("needs the published SqueezeNet in DCHW_DATA")
+    vary = {"pe_array.queue_depth": [1, 2, 4, 8], "huffman.output_queue": [2, 4, 8, 16], "huffman.units": [16, 32]}
+    study = dchw.study({"networks": str(folder / "compressed_SqueezeNet.net"), "vary": vary})
     start = time.process_time()
-    frame = study.run(tmp_path / "again")
-    print(f"{network}: {len(frame) / (time.process_time() - start):.1f} points per second of one core", flush=True)
+    frame = study.run(tmp_path / "out")
+    each = (time.process_time() - start) / len(frame)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"SqueezeNet: {each:.2f} s a point, {1000 * each / 2 / 60:.1f} minutes for 1,000 on two cores; {peak} MiB")
+
+
+def test_what_a_point_costs_besides_its_figures(tmp_path: Path) -> None:
+    """Of a point that costs nothing: processor time of parent and workers, and time that passes."""
+    for workers in (1, 2):
+        start, began = _spent(), time.perf_counter()
+        table(tmp_path / str(workers), Synthetic(5_000), workers=workers)
+        cpu, wall = _spent() - start, time.perf_counter() - began
+        print(f"{workers} workers: {cpu / 10:.3f} ms of processor time a point, {wall / 10:.3f} ms of the clock")
+
+
+def test_two_workers_against_one(tmp_path: Path) -> None:
+    """Three pairs, one after the other, kernels compiled; needs two cores that nobody else uses."""
+    settings = {"networks": str(MODELS / "lenet_300_100.dchw"), "vary": VARIED["units and queues"], "seed": 0}
+    settings["vary"] = {**VARIED["units and queues"], "vector.values_per_cycle": [16, 32, 64, 128]}
+    ratios = []
+    for turn in range(3):
+        seconds = []
+        for workers in (1, 2):
+            start = time.perf_counter()
+            dchw.study(settings).run(tmp_path / f"{turn}-{workers}", workers=workers)
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    print(f"2 workers against 1: {median(ratios):.2f}, {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+
+
+def _spent() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 if __name__ == "__main__":
