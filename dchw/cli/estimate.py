@@ -90,12 +90,11 @@ def command(
     if cliff_file is not None:
         edge = dchw.cliff(loaded[0], chosen[0].machine, storage or STORAGES, batch=batch)
         edge.write(cliff_file)
-    many = [
-        over_frames(network, variant.machine, storage or STORAGES, frames=frames, batch=batch).assign(
-            network=network.name, machine=variant.machine.name, **variant.changes
-        )
-        for network, variant in (pairs if frames else ())
-    ]
+    many = []
+    for network, variant in pairs if frames else ():
+        told = over_frames(network, variant.machine, storage or STORAGES, frames=frames, batch=batch)
+        which = {"network": network.name, "machine": variant.machine.name, **variant.changes}
+        many.append(pd.DataFrame([{**which, **row} for row in told.to_dict("records")]))
     per_frame = pd.concat(many)[["network", "machine", *choices, *_FRAME_COLUMNS]] if many else None
     if as_json:
         content: dict[str, object] = {"rows": rows, "notes": LEFT_OUT}
