@@ -81,7 +81,7 @@ def machines_option(command: F) -> F:
         "machine_names",
         multiple=True,
         default=("phone-lpddr5x",),
-        show_default="phone-lpddr5x",
+        show_default=True,
         help="Preset or YAML file; repeatable.",
     )(command)
 

@@ -33,7 +33,7 @@ def render(
 
     storages = list(results)
     last = results[storages[-1]]
-    compared = {tables.comparison.attrs.get("baseline", storages[0]), storages[-1]}
+    compared = {_baseline(tables), storages[-1]}
     drawings = draw(tables, machine)
     return with_contents(
         template("report.html.j2").render(
@@ -44,8 +44,9 @@ def render(
             before=storages[0],
             after=storages[-1],
             headline=_headline(tables),
+            leading=_leading(tables),
             verdict=tables.comparison.attrs.get("verdict", []),
-            baseline=tables.comparison.attrs.get("baseline", storages[0]),
+            baseline=_baseline(tables),
             dominant={"before": _dominant(tables, storages[0]), "after": _dominant(tables, storages[-1])},
             labels=_labels(network, results),
             setup=_setup(network, machine, last, command, versions),
@@ -88,10 +89,9 @@ def _labels(network: CompressedNetwork, results: Mapping[str, SimResult]) -> lis
 
 
 def _headline(tables: ReportTables) -> list[dict[str, str]]:
-    """The last row against the baseline; a ratio never calls more less."""
+    """The row that the verdict is about against the baseline; a ratio never calls more less."""
     rows = tables.comparison.set_index("storage")
-    last = rows.iloc[-1]
-    base = rows.loc[tables.comparison.attrs.get("baseline", rows.index[0])]
+    base, last = (rows.loc[name].to_dict() for name in (_baseline(tables), _leading(tables)))
     facts = (
         (("smaller file", "larger file", "the same file"), "file_bytes", 1.0, "B"),
         (("less DRAM read", "more DRAM read", "the same DRAM read"), "dram_read_bytes", 1.0, "B"),
@@ -104,6 +104,16 @@ def _headline(tables: ReportTables) -> list[dict[str, str]]:
         detail = f"{quantity(base[column] * factor, unit)} → {quantity(last[column] * factor, unit)}"
         found.append({"ratio": f"{ratio}×" if ratio else "=", "label": label, "detail": detail})
     return found
+
+
+def _baseline(tables: ReportTables) -> str:
+    return str(tables.comparison.attrs.get("baseline", tables.comparison["storage"].iloc[0]))
+
+
+def _leading(tables: ReportTables) -> str:
+    """The row of the least energy besides the baseline, as in the verdict; the baseline where it is alone."""
+    energies = tables.comparison.set_index("storage")["energy_nj"].drop(_baseline(tables))
+    return str(energies.idxmin()) if len(energies) else _baseline(tables)
 
 
 def _dominant(tables: ReportTables, storage: str) -> str:

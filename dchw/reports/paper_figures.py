@@ -233,10 +233,10 @@ def _traffic(tables: ReportTables) -> Figure:
 def _roofline(tables: ReportTables, machine: Machine) -> Figure:
     peak = float(machine.pe_array.macs_per_cycle)
     bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
-    layers = tables.layers.dropna(subset=["macs_per_dram_byte", "macs_per_cycle"])
+    layers = tables.roofs[(tables.roofs["roof"] == "dram") & (tables.roofs["macs_per_cycle"] > 0)]
     ridge = peak / bandwidth
-    low = min([*layers["macs_per_dram_byte"], ridge]) / 3
-    high = max([*layers["macs_per_dram_byte"], ridge]) * 5
+    low = min([*layers["intensity"], ridge]) / 3
+    high = max([*layers["intensity"], ridge]) * 5
     storages = list(tables.comparison["storage"])
     with canvas(2.3) as (figure, axes):
         axes.loglog([low, ridge, high], [low * bandwidth, peak, peak], color="black", lw=1)
@@ -246,7 +246,7 @@ def _roofline(tables: ReportTables, machine: Machine) -> Figure:
             ends.append(part)
             face = "none" if marker == "o" else look.colour
             axes.plot(
-                part["macs_per_dram_byte"],
+                part["intensity"],
                 part["macs_per_cycle"],
                 ls="none",
                 marker=marker,
@@ -256,10 +256,10 @@ def _roofline(tables: ReportTables, machine: Machine) -> Figure:
                 label=storage,
             )
         for layer in ends[0].index.intersection(ends[1].index):
-            points = [part.loc[layer, ["macs_per_dram_byte", "macs_per_cycle"]] for part in ends]
+            points = [part.loc[layer, ["intensity", "macs_per_cycle"]] for part in ends]
             axes.plot(*zip(*points, strict=True), color=GREY, lw=0.5, ls=":", zorder=0)
         for layer in _labelled(ends[1]):
-            at = ends[1].loc[layer, ["macs_per_dram_byte", "macs_per_cycle"]]
+            at = ends[1].loc[layer, ["intensity", "macs_per_cycle"]]
             axes.annotate(layer, tuple(at), xytext=(3, -6), textcoords="offset points", fontsize=POINTS - 2)
         axes.annotate(f"{number(peak, 4)} MAC/cycle", (high, peak), ha="right", va="bottom", fontsize=POINTS - 1)
         axes.set_xlabel("useful MACs per DRAM byte")
@@ -336,11 +336,11 @@ def _legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def _labelled(layers: pd.DataFrame) -> list[str]:
-    """Layers that are named in the roofline: the ones that add the most time, and none on another's place."""
+    """Layers that are named in the roofline: those active longest, and none on another's place."""
     named: list[str] = []
     places: list[tuple[float, float]] = []
-    for layer, row in layers.sort_values("added_cycles", ascending=False).iterrows():
-        place = (math.log10(row["macs_per_dram_byte"]), math.log10(row["macs_per_cycle"]))
+    for layer, row in layers.sort_values("active_cycles", ascending=False).iterrows():
+        place = (math.log10(row["intensity"]), math.log10(row["macs_per_cycle"]))
         if len(named) < MOST_ROWS // 2 and all(abs(x - place[0]) + abs(y - place[1]) > 0.25 for x, y in places):
             named.append(str(layer))
             places.append(place)

@@ -71,9 +71,9 @@ def roofline(tables: ReportTables, machine: Machine) -> Drawing:
         f"{number(peak, 4)} MACs a cycle) and against what feeds it (slanted): bytes "
         "from the DRAM, weights out of the decode units, bytes out of each SRAM, stored as "
         f"<code>{before}</code> (circles) and as <code>{after}</code> (diamonds). A layer on a roof is held back by "
-        "it; below all of them it waits for latency. Useful MACs are products with a non-zero weight, the same in "
-        "every storage format. A layer’s time is what it adds to the run, or the work of its busiest resource where "
-        "that is more because it began earlier: none lies over a roof."
+        "it; below all of them it waits for latency. Useful MACs are products with a non-zero weight, without those "
+        "that a format skips with a column of zero activations. A layer’s time is what it adds to the run, or the work "
+        "of its busiest resource where that is more because it began earlier: none lies over a roof."
     )
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 

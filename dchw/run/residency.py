@@ -57,18 +57,23 @@ def residency_frame(workload: Workload) -> pd.DataFrame:
     return pd.DataFrame(rows + _tensor_rows(workload))
 
 
-def residency_sentence(frame: pd.DataFrame, size_bytes: int, *, most: int = 6) -> str:
-    """What a `residency_frame` says, in a sentence; of more layers than ``most`` the number and the first names."""
+def residency_sentence(frame: pd.DataFrame, size_bytes: int, *, dense: bool, most: int = 6) -> str:
+    """What a `residency_frame` says, in a sentence; of more layers than ``most`` the number and the first names.
+
+    ``dense``: the weights are stored as they are, so that there is nothing to compare them with.
+    """
     weights = frame[frame["kind"] == "weights"]
     tensors = frame[frame["kind"] == "tensor"]
     whole = list(weights.loc[weights["stays"] == 1.0, "name"])
     compressed = list(weights.loc[weights["only_compressed"].astype(bool), "name"])
-    dense = int((weights["dense_int8_stays"] == 1.0).sum())
+    uncompressed = int((weights["dense_int8_stays"] == 1.0).sum())
     text = (
         f"From one inference to the next the weights of {_some(whole, len(weights), most)} stay in the weight SRAM of "
-        f"{format_quantity(size_bytes, 'size')}; as dense int8 those of {dense} would"
+        f"{format_quantity(size_bytes, 'size')}"
     )
-    if compressed:
+    if not dense:
+        text += f"; as dense int8 those of {uncompressed} would"
+    if compressed and not dense:
         text += f" (only compressed: {_names(compressed, most)})"
     return f"{text}. Of {len(tensors)} tensors {int((tensors['stays'] == 1.0).sum())} stay on the chip."
 

@@ -4,7 +4,8 @@ Besides the usual roof, the DRAM's bandwidth, there are three more: weights deco
 the weight and the activation SRAM. Against each a layer has an intensity (useful products per DRAM byte, per decoded
 weight, per SRAM byte) and one performance: useful products over its *active cycles*. Those are its own cycles, by which
 it moves the end of the run on, or the work of its busiest resource where that is more because it began before its turn;
-so no layer can lie above a roof. Useful products are those with a non-zero weight, the same in every storage format.
+so no layer can lie above a roof. Useful products are those with a non-zero weight that are worked: columns of zero
+activations that sparse weights let the array skip are none.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def roofs_frame(result: SimResult) -> pd.DataFrame:
     for index, bound in enumerate(layer_bounds(result.workload, result.outline, result.timing)):
         works = result.workload.works(bound.layer)
         active = max(float(bound.own_cycles), *bound.work_cycles.values(), 1.0)
-        useful = sum(work.multiplications for work in works)
+        worked = sum(flow.products for flow in result.outline.flows if flow.layer == index)
+        useful = min(sum(work.multiplications for work in works), worked)
         for name, amount in _amounts(result, index, bound.layer).items():
             if amount <= 0:
                 continue

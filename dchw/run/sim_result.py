@@ -11,6 +11,7 @@ from dchw import costs, showing
 from dchw.compression.compressed import CompressedNetwork
 from dchw.dram.results import MemoryRun
 from dchw.engines.result import Timing
+from dchw.formats import storage_format
 from dchw.graph.coverage import Coverage
 from dchw.graph.network import FloatArray
 from dchw.late import maker
@@ -184,7 +185,9 @@ class SimResult:
     @property
     def residency(self) -> str:
         """Which layers' weights stay from one inference to the next, and which only because they are compressed."""
-        return residency_sentence(self.residency_frame(), self.workload.machine.weight_sram.size_bytes)
+        workload = self.workload
+        dense = storage_format(workload.storage).dense
+        return residency_sentence(self.residency_frame(), workload.machine.weight_sram.size_bytes, dense=dense)
 
     def mapping_frame(self) -> pd.DataFrame:
         """Per layer: the order of loops that was chosen and the DRAM reads it expects, beside those of the simple

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dchw.formats import StorageFormat, storage_format
+from dchw.formats import storage_format
 from dchw.quantities import DchwError, nearest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def standing(storage: str, result: SimResult) -> Standing:
     """A run's place in a comparison."""
     return Standing(
         storage=storage,
-        dense=is_dense(storage_format(storage)),
+        dense=storage_format(storage).dense,
         multiplies=str(result.workload.machine.formats),
         dram_bytes=result.dram_bytes,
         seconds=result.seconds,
@@ -62,11 +62,6 @@ def standing(storage: str, result: SimResult) -> Standing:
         categories=result.costs.by("category"),
         inferences=result.workload.batch,
     )
-
-
-def is_dense(form: StorageFormat) -> bool:
-    """Whether a format stores every weight as it is."""
-    return not form.positions and not form.needs
 
 
 def choose_baseline(rows: Sequence[Standing], name: str | None = None) -> Standing:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dchw
 from dchw.formats import STORAGE_FORMATS, Need
+from dchw.graph.geometry import Geometry
 from dchw.machines.machine import preset_names
 from dchw.run.roofs import machine_roofs, roofs_frame
 
@@ -31,6 +33,27 @@ def test_no_point_lies_above_a_roof(path: Path, preset: str) -> None:
         decoded = Need.DECODER in STORAGE_FORMATS[storage].needs
         assert ("decode" in set(frame["roof"])) == decoded
         assert set(frame["roof"]) >= {"dram", "weight SRAM", "activation SRAM"}
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_products_that_are_skipped_lift_no_layer_above_the_peak(preset: str) -> None:
+    """Three quarters of the channels are dead: sparse weights let their columns be skipped, so that all products with a
+    non-zero weight over the cycles would be more than there are multipliers."""
+    rng = np.random.default_rng(0)
+    weight = {"c": (rng.random((64, 64, 1, 1)) < 0.8) * rng.standard_normal((64, 64, 1, 1)).round(1)}
+    geometry = {"c": Geometry(in_channels=64, out_channels=64, kernel=(1, 1), in_size=(16, 16))}
+    image = rng.random((1, 64, 16, 16)).astype(np.float32)
+    image[:, 16:] = 0
+    arrays = {name: values.astype(np.float32) for name, values in weight.items()}
+    network = dchw.compress(dchw.Network.from_arrays("dead", arrays, geometry=geometry, inputs={"c": image}))
+    skipped = False
+    for storage in ("shared", "bitmask", "huffman", "dense-fp16"):
+        run = dchw.simulate(network, preset, storage)
+        frame = roofs_frame(run)
+        assert (frame["macs_per_cycle"] <= frame["attainable"] * ROUNDING).all()
+        every = sum(work.multiplications for work in run.workload.works("c"))
+        skipped = skipped or bool((frame["useful_macs"] < every / 2).all())
+    assert skipped
 
 
 def test_a_layer_that_a_resource_fills_lies_on_its_roof() -> None:

@@ -269,6 +269,11 @@ class StorageFormat:
     run_regions: frozenset[Stream] = frozenset()
     """Regions that tell where runs begin: read whole from the SRAM in every pass by whoever fetches runs himself."""
 
+    @property
+    def dense(self) -> bool:
+        """Whether every weight is stored as it is."""
+        return not self.positions and not self.needs
+
     def __repr__(self) -> str:
         return showing.line("StorageFormat", self.name, self.summary)
 
