@@ -119,6 +119,7 @@ def command(
         "machine": target.name,
         "storage": storage,
         "engine": engine,
+        "coverage": result.coverage.share,
         "cycles": result.cycles,
         "seconds": result.seconds,
         "dram_read_bytes": result.dram_read_bytes,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from dchw.importers.safetensors_file import read_tensors
 from dchw.quantities import DchwError, FileFormatError
 
 
-def saved(folder: Path, state: dict[str, torch.Tensor], suffix: str = ".pt") -> Path:
+def saved(folder: Path, state: Mapping[str, Any], suffix: str = ".pt") -> Path:
     path = folder / f"net{suffix}"
     if suffix == ".pt":
         torch.save(state, path)
@@ -140,6 +142,8 @@ def test_the_command_line_takes_geometry_from_json(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["coverage"] == 1.0
     assert dchw.load(target).layer("0").geometry.out_size == (4, 4)
+    run = runner.invoke(group, ["simulate", str(target), "--storage", "huffman", "--json"], catch_exceptions=False)
+    assert json.loads(run.stdout)["coverage"] == 1.0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -152,6 +156,30 @@ def test_programs_say_how_they_come_in(tmp_path: Path) -> None:
         dchw.Network.from_module(traced, torch.ones(1, 4))
     with pytest.raises(DchwError, match=r"torch\.export\.load\(path\)\.module\(\)"):
         dchw.load_network(tmp_path / "net.pt2")
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about its trees
+def test_an_exported_program_is_told_how_it_comes_in() -> None:
+    module, example = nn.Linear(4, 3).eval(), torch.ones(1, 4)
+    program = torch.export.export(module, (example,))
+    with pytest.raises(DchwError, match=r"got an exported program; give program\.module\(\)"):
+        dchw.Network.from_module(program, example)
+    assert dchw.Network.from_module(program.module(), example).coverage.share == 1.0
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "myself"])
+def test_a_checkpoint_that_contains_itself_is_refused_by_name(tmp_path: Path, key: str) -> None:
+    held: dict[str, object] = {"fc.weight": torch.ones(3, 4)}
+    held[key] = held
+    with pytest.raises(FileFormatError, match=rf"net\.pt: its entry '{key}' is the checkpoint itself"):
+        dchw.load_network(saved(tmp_path, held))
+
+
+def test_a_state_dict_under_any_name_is_found_and_of_several_none_is_guessed(tmp_path: Path) -> None:
+    state = {"fc.weight": torch.ones(3, 4)}
+    assert [layer.name for layer in dchw.load_network(saved(tmp_path, {"params": state, "epoch": 3})).layers] == ["fc"]
+    with pytest.raises(FileFormatError, match=r"expected one state dict; got 2: encoder, decoder"):
+        dchw.load_network(saved(tmp_path, {"encoder": state, "decoder": state}))
 
 
 def test_layers_left_out_and_patterns_of_a_recipe() -> None:

@@ -50,7 +50,7 @@ def network_from_torch_file(
         raise FileFormatError(
             f"{path}: expected a torch checkpoint; it is damaged ({_first_line(error)}); get it again"
         ) from error
-    state, unreadable, notes = _state(loaded)
+    state, unreadable, notes = _state(loaded, path)
     if not state and not unreadable:
         raise FileFormatError(f"{path}: expected a state dict of tensors; got none; save module.state_dict()")
     return network_from_tensors(
@@ -71,17 +71,28 @@ def _is_script(path: Path) -> bool:
         return any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _state(loaded: Any, seen: tuple[int, ...] = ()) -> tuple[dict[str, Array], dict[str, str], list[str]]:
+def _state(loaded: Any, path: Path, seen: tuple[int, ...] = ()) -> tuple[dict[str, Array], dict[str, str], list[str]]:
     """A state dict's tensors as arrays, what cannot be one with the reason, and notes; nested ones are looked into."""
     import torch
 
     if not isinstance(loaded, Mapping):
         return {}, {}, []
-    if id(loaded) in seen:
-        raise FileFormatError("the checkpoint contains itself; save module.state_dict()")
-    for key in _NESTED:
-        if isinstance(loaded.get(key), Mapping):
-            return _state(loaded[key], (*seen, id(loaded)))
+    seen = (*seen, id(loaded))
+    inner = {key: value for key, value in loaded.items() if isinstance(value, Mapping)}
+    for key, value in inner.items():
+        if id(value) in seen:
+            raise FileFormatError(f"{path}: its entry {str(key)!r} is the checkpoint itself; save module.state_dict()")
+    chosen = next((key for key in _NESTED if key in inner), None)
+    if chosen is None and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+        holders = [key for key, value in inner.items() if any(isinstance(x, torch.Tensor) for x in value.values())]
+        if len(holders) > 1:
+            raise FileFormatError(
+                f"{path}: expected one state dict; got {len(holders)}: {', '.join(map(str, holders))}; "
+                "save the one that is meant"
+            )
+        chosen = holders[0] if holders else None
+    if chosen is not None:
+        return _state(inner[chosen], path, seen)
     arrays: dict[str, Array] = {}
     unreadable: dict[str, str] = {}
     quantised = 0

@@ -71,6 +71,8 @@ def _examples(name: str, given: Example | tuple[Example, ...]) -> tuple[torch.Te
 
 def _prepared(name: str, module: nn.Module) -> nn.Module:
     """A float32 copy in evaluation mode on the CPU, without parametrizations, attention made batch-first."""
+    if isinstance(module, torch.export.ExportedProgram):
+        raise DchwError(f"module {name}: expected a torch.nn.Module; got an exported program; give program.module()")
     if not isinstance(module, nn.Module):
         raise DchwError(f"module {name}: expected a torch.nn.Module; got {type(module).__name__}; wrap it in one")
     if isinstance(module, torch.jit.ScriptModule):
