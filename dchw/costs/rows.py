@@ -13,7 +13,7 @@ CLOCK, IDLE_CLOCK, LEAKAGE = "clock", "idle_clock", "leakage"
 _CATEGORY_OF_EVENT = {CLOCK: "clock", IDLE_CLOCK: "clock", LEAKAGE: "leakage"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CostRow:
     """One line of the energy account: ``count`` times ``each``."""
 

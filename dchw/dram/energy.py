@@ -29,7 +29,10 @@ power-down and temperature, and the controller and PHY on the chip unless a mach
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 from dchw.dram.currents import AssumedEnergy, MeasuredCurrents, Rail, SignalEdges, Spread
 from dchw.dram.device import account_power
@@ -52,7 +55,7 @@ CONTROLLER_AND_PHY = "controller_and_phy"
 """Row of the chip's own side of the interface, per bit moved, where a machine states it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnergyRow:
     """``count`` times ``each``: commands in pJ per command, background in pJ per second."""
 
@@ -90,15 +93,14 @@ def activity(std: Standard, state: State, clocks: int) -> Activity:
     have, f = std.commands, state.fixed[0]
     names = list(have.clocks)
     issued = state.live.counts.sum(axis=(0, 1))
-    any_open = open_banks = rises = highs = 0
+    ranks = int(f.ranks)
     for m in state.live:
         account_lines(f, m, clocks)
-        rises += int(m.line_rises)
-        highs += int(m.line_highs)
-        for rank in range(int(f.ranks)):
+        for rank in range(ranks):
             account_power(m, rank, clocks)
-            any_open += int(m.any_open_clocks[rank])
-            open_banks += int(m.open_bank_clocks[rank])
+    any_open = int(state.live["any_open_clocks"][:, :ranks].sum())
+    open_banks = int(state.live["open_bank_clocks"][:, :ranks].sum())
+    rises, highs = int(state.live["line_rises"].sum()), int(state.live["line_highs"].sum())
     seconds = std.period_ns * 1e-9
 
     def count(*roles: str | None) -> int:
@@ -111,7 +113,7 @@ def activity(std: Standard, state: State, clocks: int) -> Activity:
         writes=count(have.write, have.write_precharge),
         refreshes_all_bank=count(have.refresh_all),
         refreshes_per_bank=count(have.refresh_bank),
-        closed_seconds=(len(state.live) * int(f.ranks) * clocks - any_open) * seconds,
+        closed_seconds=(len(state.live) * ranks * clocks - any_open) * seconds,
         open_seconds=any_open * seconds,
         open_bank_seconds=open_banks * seconds,
         command_rises=rises,
@@ -119,10 +121,12 @@ def activity(std: Standard, state: State, clocks: int) -> Activity:
     )
 
 
-def energy_each(std: Standard) -> dict[str, Figure]:
+@lru_cache(maxsize=64)
+def energy_each(std: Standard) -> Mapping[str, Figure]:
     """Energy of every event of a standard: pJ per command, and pJ per second for background rows."""
     model = std.energy
-    return _from_currents(std, model) if isinstance(model, MeasuredCurrents) else _from_assumption(std, model)
+    each = _from_currents(std, model) if isinstance(model, MeasuredCurrents) else _from_assumption(std, model)
+    return MappingProxyType(each)
 
 
 def _from_currents(std: Standard, model: MeasuredCurrents) -> dict[str, Figure]:

@@ -52,26 +52,25 @@ def channel_state(
     if not 0 <= trace_length <= at.TRACE_MAX:
         raise ConfigError(f"trace_length: expected 0 to {at.TRACE_MAX} commands; got {trace_length}")
     fixed = np.zeros(1, at.FIXED).view(np.recarray)
-    live = np.zeros(channels, at.LIVE).view(np.recarray)
     if isinstance(source, FixedMemory):
         _fill_fixed_memory(fixed[0], source)
     else:
         std = standard(source)
         fixed[...] = _dram_record(std, std.settled(controller or Controller()), every_rule)
     fixed[0].trace_length = trace_length
-    slots = int(fixed[0].room.sum() + fixed[0].banks)
-    for m in live:
-        for name in ("last_accept", "new_slot", "act2_slot", "sync_list", "first_accept"):
-            m[name] = -1
-        for name in ("history", "oldest", "newest", "oldest_hit", "oldest_other", "opened_for"):
-            m[name][...] = -1
-        m.wanted[...] = at.FAR
-        m.open_row[...] = at.CLOSED
-        m.plan_stale = 1
-        m.next_refresh = fixed[0].refresh_every
-        m.free[:slots] = np.arange(slots - 1, -1, -1)
-        m.n_free = slots
-    return State(fixed, live)
+    slots = int(fixed["room"].sum() + fixed["banks"][0])
+    live = np.zeros(channels, at.LIVE)  # megabytes, most of which stay untouched
+    for name in ("last_accept", "new_slot", "act2_slot", "sync_list", "first_accept"):
+        live[name] = -1
+    for name in ("history", "oldest", "newest", "oldest_hit", "oldest_other", "opened_for"):
+        live[name] = -1
+    live["wanted"] = at.FAR
+    live["open_row"] = at.CLOSED
+    live["plan_stale"] = 1
+    live["next_refresh"] = fixed["refresh_every"][0]
+    live["free"][:, :slots] = np.arange(slots - 1, -1, -1)
+    live["n_free"] = slots
+    return State(fixed, live.view(np.recarray))
 
 
 @lru_cache(maxsize=64)

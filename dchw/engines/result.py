@@ -16,7 +16,7 @@ from dchw.program.windows import Windowed
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class NodeTimes:
     """One firing node's share of the run, in cycles (T10).
 
@@ -40,7 +40,7 @@ class NodeTimes:
     """int32: index of the link whose item came last, after the previous finish; -1: none."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinkFill:
     """How full one link got."""
 

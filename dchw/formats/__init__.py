@@ -23,6 +23,7 @@ from dchw.formats.packing.packed import (
     StorageFormat,
     Unpacked,
     weight_matrix,
+    written,
 )
 from dchw.formats.packing.run_layout import PackShape
 from dchw.quantities import DchwError, forgiven, nearest
@@ -59,14 +60,17 @@ def register_format(form: StorageFormat) -> None:
 
 def storage_format(name: str) -> StorageFormat:
     """A storage format by name; case does not count, nor ``_`` for ``-``."""
+    exact = _FORMATS.get(str(name))
+    if exact is not None:
+        return exact
     meant = forgiven(str(name), STORAGE_FORMATS)
     if meant is None:
         raise DchwError(f"storage format {name!r}: no such format; {nearest(str(name), STORAGE_FORMATS)}")
     return STORAGE_FORMATS[meant]
 
 
-def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: int = 16) -> PackedLayer:
-    """A layer's weights as the bytes that a machine reads.
+def lay_out(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: int = 16) -> PackedLayer:
+    """A layer's weights as the bytes that a machine reads, which are written when they are first read.
 
     ``value_bits`` is the width of codebook values and biases: with 32 the formats ``shared`` and ``huffman`` give back
     ``layer.weight`` bit for bit, with 16 its rounding to float16. ``csr`` and ``relative`` always hold float32 values.
@@ -81,7 +85,12 @@ def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: 
             f"geometry; got shape {layer.codes.shape}; correct the geometry"
         )
     parameters = LayerParameters(value_bits=value_bits, has_bias=layer.bias is not None)
-    return _KEPT.get(layer, form, shape, parameters, lambda: form.pack(layer, shape, parameters))
+    return _KEPT.get(layer, form, shape, parameters, lambda: form.lay_out(layer, shape, parameters))
+
+
+def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: int = 16) -> PackedLayer:
+    """As `lay_out`, with every byte written."""
+    return written(lay_out(layer, storage, shape, value_bits=value_bits))
 
 
 def unpack(packed: PackedLayer) -> Unpacked:
@@ -104,9 +113,11 @@ __all__ = [
     "LayerParameters",
     "StorageFormat",
     "Unpacked",
+    "lay_out",
     "pack",
     "register_format",
     "storage_format",
     "unpack",
     "weight_matrix",
+    "written",
 ]

@@ -16,10 +16,11 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.fields import byte_offsets_of, pack_fields
+from dchw.formats.packing.fields import byte_offsets_of, laid_out_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat, damaged, region
-from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, run_layout
+from dchw.formats.packing.regions import Unwritten
+from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, RunOrder, run_layout
 from dchw.formats.packing.sparse import assemble, constant_bits, entries_of, read_fields, stored_chunks
 from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
@@ -28,13 +29,20 @@ COLUMNS = ("jobs", "values")
 """What the chunk table lists: the bytes of a chunk's mask follow from its jobs."""
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout, code_bits = run_layout(layer.geometry, shape), layer.representation.codebook_bits
     runs = stored_runs(layer, shape, index_bits=0, coded=True)
-    begin, offsets = _mask_layout(layout, runs.run_order, runs.chunk_runs)
-    mask = np.zeros(int(offsets[-1]), dtype=np.uint8)
-    first_row = layout.first_row.ravel()[layout.slot_index(runs.run_order)]
-    _set_bits(runs.row, runs.run_count, begin, first_row, shape.elements, mask)
+    begin, offsets = _mask_layout(layout, runs.run_slot, runs.chunk_runs)
+    row, run_count, slot = runs.row, runs.run_count, runs.run_slot
+
+    def write() -> Bytes:
+        mask = np.zeros(int(offsets[-1]), dtype=np.uint8)
+        _set_bits(row, run_count, begin, layout.first_row.ravel()[slot], shape.elements, mask)
+        return mask
+
+    mask = Unwritten(
+        size=int(offsets[-1]), held=row.nbytes + run_count.nbytes + slot.nbytes + begin.nbytes, write=write
+    )
     return assemble(
         layer,
         FORMAT.name,
@@ -42,7 +50,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
         replace(parameters, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
         runs,
         positions=(mask, offsets),
-        values=(Stream.CODES, *pack_fields(runs.code, runs.chunk_entries, code_bits)),
+        values=(Stream.CODES, *laid_out_fields(runs.code, runs.chunk_entries, code_bits)),
         tables=encode_codebook(layer, parameters),
         columns=COLUMNS,
         pointers=False,
@@ -53,8 +61,8 @@ def _unpack(packed: PackedLayer) -> Entries:
     layout, code_bits = run_layout(packed.geometry, packed.shape), packed.parameters.code_bits
     rows: list[Int32s] = []
 
-    def count(order: Int64s, chunk_runs: Int64s) -> Int32s:
-        counts, row = _read_mask(packed, layout, order, chunk_runs)
+    def count(order: RunOrder) -> Int32s:
+        counts, row = _read_mask(packed, layout, order)
         rows.append(row)
         return counts
 
@@ -74,25 +82,25 @@ def _unpack(packed: PackedLayer) -> Entries:
     )
 
 
-def _mask_layout(layout: RunLayout, order: Int64s, chunk_runs: Int64s) -> tuple[Int64s, Int64s]:
+def _mask_layout(layout: RunLayout, slot: Int32s, chunk_runs: Int64s) -> tuple[Int64s, Int64s]:
     """First bit of every run, int64[runs], and first byte of every chunk, int64[chunks + 1], of the mask."""
-    sizes = layout.rows_on.ravel()[layout.slot_index(order)].astype(np.int64)
+    sizes = layout.rows_on.ravel()[slot].astype(np.int64)
     before = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     offsets = byte_offsets_of(before[chunk_runs], 1)
     shift = np.repeat(8 * offsets[:-1] - before[chunk_runs[:-1]], np.diff(chunk_runs))
     return before[:-1] + shift, offsets
 
 
-def _read_mask(packed: PackedLayer, layout: RunLayout, order: Int64s, chunk_runs: Int64s) -> tuple[Int32s, Int32s]:
+def _read_mask(packed: PackedLayer, layout: RunLayout, order: RunOrder) -> tuple[Int32s, Int32s]:
     """Entries of every run, int32[runs], and the output channel of every entry."""
-    begin, offsets = _mask_layout(layout, order, chunk_runs)
+    slot = order.slot
+    begin, offsets = _mask_layout(layout, slot, order.offsets)
     mask = region(packed, Stream.GAPS)
     if mask.size != offsets[-1]:
         raise damaged(packed, Stream.GAPS, f"{int(offsets[-1])} bytes of mask", str(mask.size))
-    slot = layout.slot_index(order)
     first_row, rows_on = layout.first_row.ravel()[slot], layout.rows_on.ravel()[slot]
     most = int(np.unpackbits(mask).sum(dtype=np.int64))
-    counts, rows = np.zeros(order.size, dtype=np.int32), np.empty(most, dtype=np.int32)
+    counts, rows = np.zeros(slot.size, dtype=np.int32), np.empty(most, dtype=np.int32)
     found = _find_bits(mask, begin, rows_on, first_row, packed.shape.elements, counts, rows)
     if found != most:
         raise damaged(packed, Stream.GAPS, "zero padding behind each chunk's mask", "set bits")
@@ -133,7 +141,7 @@ FORMAT = StorageFormat(
     positions=True,
     needs=frozenset({Need.INDEX, Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.code_bits,
     file_bytes=container_file(Positions.BITMASK, Coding.FIXED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.fields import laid_out_fields
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
 from dchw.formats.packing.run_layout import PackShape
@@ -16,7 +16,7 @@ from dchw.formats.packing.sparse import (
     check_rows,
     constant_bits,
     entries_of,
-    pack_floats,
+    laid_out_floats,
     read_fields,
     read_floats,
     stored_chunks,
@@ -25,7 +25,7 @@ from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     runs = stored_runs(layer, shape, index_bits=0, coded=False)
     return assemble(
         layer,
@@ -33,8 +33,8 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
         shape,
         parameters,
         runs,
-        positions=pack_fields(runs.row, runs.chunk_entries, ROW_BITS),
-        values=(Stream.WEIGHTS, *pack_floats(layer.codebook[runs.code], runs.chunk_entries)),
+        positions=laid_out_fields(runs.row, runs.chunk_entries, ROW_BITS),
+        values=(Stream.WEIGHTS, *laid_out_floats(layer.codebook, runs.code, runs.chunk_entries)),
     )
 
 
@@ -59,7 +59,7 @@ FORMAT = StorageFormat(
     positions=True,
     needs=frozenset({Need.INDEX}),
     values=Stream.WEIGHTS,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: ROW_BITS + VALUE_BITS,
     file_bytes=array_file(lambda layer: (ROW_BITS + VALUE_BITS) // 8 * layer.nonzeros + 4 * (layer.codes.shape[0] + 1)),

@@ -8,6 +8,7 @@ float32, weight = integer x scale; a channel whose scale would be below the smal
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from dchw.formats.packing.packed import (
     encode_floats,
     region,
 )
+from dchw.formats.packing.regions import Unwritten
 from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
@@ -35,19 +37,27 @@ from dchw.vocabulary import Stream
 _BLOCK_WEIGHTS = 1 << 20
 
 
-def _pack(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
-    layout = run_layout(layer.geometry, shape)
-    tables: dict[Stream, Bytes] = {}
+def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    layout, tables = run_layout(layer.geometry, shape), {}
+    codes, codebook = layer.matrix_codes, layer.codebook  # not the layer, which what is kept must not hold
     if form is ValueFormat.INT8:
         scales = _scales(layer)
         tables[Stream.CODEBOOKS] = encode_floats(scales, ValueFormat.FLOAT32, layer.name)
-        weights = by_job(layer, layout, lambda rows: _integers(layer.codebook, scales[rows]))
     else:
-        values = encode_floats(layer.codebook, form, layer.name).view(f"<u{_WIDTHS[form] // 8}")
-        weights = by_job(layer, layout, lambda rows: np.broadcast_to(values, (rows.stop - rows.start, values.size)))
-    job_bytes = weights.itemsize * layout.rows
+        values = encode_floats(codebook, form, layer.name).view(f"<u{_WIDTHS[form] // 8}")
+
+    def stored_as(rows: slice) -> npt.NDArray[Any]:
+        if form is ValueFormat.INT8:
+            return _integers(codebook, scales[rows])
+        return np.broadcast_to(values, (rows.stop - rows.start, values.size))
+
+    def write() -> Bytes:
+        weights: Bytes = by_job(codes, codebook.size, layout, stored_as).reshape(-1).view(np.uint8)
+        return weights
+
+    job_bytes = _WIDTHS[form] // 8 * layout.rows
     bounds = job_bounds(layout, 8 * job_bytes)
-    stored = (Stream.WEIGHTS, weights.reshape(-1).view(np.uint8), bounds * job_bytes)
+    stored = (Stream.WEIGHTS, Unwritten(size=layout.jobs * job_bytes, held=0, write=write), bounds * job_bytes)
     return assemble_columns(layer, _NAMES[form], shape, parameters, bounds, stored, tables)
 
 
@@ -123,7 +133,7 @@ FORMATS = tuple(
         positions=False,
         needs=frozenset(),
         values=Stream.WEIGHTS,
-        pack=partial(_pack, form),
+        lay_out=partial(_lay_out, form),
         unpack=partial(_unpack, form),
         entry_bits=partial(_entry_bits, form),
         file_bytes=array_file(partial(_file_bytes, form)),

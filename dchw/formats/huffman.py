@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dchw.compression import huffman
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols
+from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols, laid_out_words
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.file_bytes import own_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
@@ -35,7 +34,7 @@ WIDEST_GAP = 8
 """Bits of a decoded gap: those of a symbol in the decode units' tables."""
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     made = shape.pointers is Pointers.MADE
     if made:
         index_bits, runs, tables = _smallest(layer, shape)
@@ -58,8 +57,8 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
             codebook_values=layer.codebook.size - 1,
         ),
         runs,
-        positions=huffman.encode_chunks(runs.gap, runs.chunk_entries, gap_lengths),
-        values=(Stream.CODES, *huffman.encode_chunks(runs.code, runs.chunk_entries, code_lengths)),
+        positions=laid_out_words(runs.gap, runs.chunk_entries, gap_lengths),
+        values=(Stream.CODES, *laid_out_words(runs.code, runs.chunk_entries, code_lengths)),
         tables={Stream.CODE_TABLES: tables.data, **encode_codebook(layer, parameters)},
         columns=RUNNING_COLUMNS if made else COLUMNS,
         pointers=not made,
@@ -115,7 +114,7 @@ FORMAT = StorageFormat(
     positions=True,
     needs=frozenset({Need.DECODER, Need.INDEX, Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.index_bits + packed.parameters.code_bits,
     file_bytes=own_file,

@@ -19,8 +19,8 @@ from dchw.formats.packing.run_layout import PackShape
 _NAME = "huffman-int8"
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
-    packed = huffman.FORMAT.pack(layer, shape, replace(parameters, int8_codebook=True))
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+    packed = huffman.FORMAT.lay_out(layer, shape, replace(parameters, int8_codebook=True))
     return replace(packed, storage=_NAME)
 
 
@@ -40,7 +40,7 @@ FORMAT = replace(
     huffman.FORMAT,
     name=_NAME,
     summary="Huffman-coded gaps and codes, with a codebook of int8 values and a scale",
-    pack=_pack,
+    lay_out=_lay_out,
     file_bytes=_file_bytes,
     integers=True,
 )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds
-from dchw.formats.packing.fields import pack_fields, unpack_fields
+from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import (
     DenseWeights,
@@ -23,21 +24,27 @@ from dchw.formats.packing.packed import (
     decode_bias,
     region,
 )
+from dchw.formats.packing.regions import Unwritten
 from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout, code_bits = run_layout(layer.geometry, shape), layer.representation.codebook_bits
     bounds = job_bounds(layout, layout.rows * code_bits)
-    codes = codes_by_job(layer, layout)
+    offsets = byte_offsets_of(bounds * layout.rows, code_bits)
+    codes, values = layer.matrix_codes, layer.codebook.size  # not the layer, which what is kept must not hold
+
+    def write() -> Bytes:
+        return pack_fields(codes_by_job(codes, values, layout).ravel(), bounds * layout.rows, code_bits)[0]
+
     return assemble_columns(
         layer,
         FORMAT.name,
         shape,
         replace(parameters, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
         bounds,
-        (Stream.CODES, *pack_fields(codes.ravel(), bounds * layout.rows, code_bits)),
+        (Stream.CODES, Unwritten(size=int(offsets[-1]), held=0, write=write), offsets),
         encode_codebook(layer, parameters),
     )
 
@@ -62,7 +69,7 @@ FORMAT = StorageFormat(
     positions=False,
     needs=frozenset({Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.code_bits,
     file_bytes=container_file(Positions.DENSE, Coding.FIXED),

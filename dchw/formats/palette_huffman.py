@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from dchw.compression import huffman
+from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.chunk_tables import check_chunks, pack_chunk_table, read_chunk_table
-from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols
+from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols, laid_out_words
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.every_weight import codes_by_job
 from dchw.formats.packing.file_bytes import container_file
@@ -28,19 +28,27 @@ from dchw.formats.packing.packed import (
     decode_bias,
     encode_bias,
 )
+from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import PackShape, run_layout
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     chunks = layout.cut_columns()
     order, symbol_offsets = layout.column_order(chunks)
-    codes = codes_by_job(layer, layout).ravel()[order]
+    codes = codes_by_job(layer.matrix_codes, layer.codebook.size, layout).ravel()[order]
     tables = build_tables(layer, (codes,))
     (lengths,) = tables.lengths
-    data, offsets = huffman.encode_chunks(codes, symbol_offsets, lengths)
+    data, offsets = laid_out_words(codes, symbol_offsets, lengths)
     table, table_bits = pack_chunk_table(np.diff(offsets)[:, None])
+    regions: dict[Stream, Bytes | Unwritten] = {
+        Stream.CODE_TABLES: tables.data,
+        **encode_codebook(layer, parameters),
+        Stream.CHUNK_TABLES: table,
+        **encode_bias(layer, parameters),
+        Stream.CODES: data,
+    }
     return PackedLayer(
         name=layer.name,
         storage=FORMAT.name,
@@ -54,13 +62,7 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
             code_symbols=lengths.size,
             codebook_values=layer.codebook.size - 1,
         ),
-        regions={
-            Stream.CODE_TABLES: tables.data,
-            **encode_codebook(layer, parameters),
-            Stream.CHUNK_TABLES: table,
-            **encode_bias(layer, parameters),
-            Stream.CODES: data,
-        },
+        regions=Regions(regions),
         chunk_bytes={Stream.CODES: offsets},
         chunk_decoder=chunks.decoder,
         chunk_first_job=chunks.first_job,
@@ -95,7 +97,7 @@ FORMAT = StorageFormat(
     positions=False,
     needs=frozenset({Need.DECODER, Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.code_bits,
     file_bytes=container_file(Positions.DENSE, Coding.HUFFMAN),

@@ -8,7 +8,7 @@ import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import encode_gaps
-from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.fields import laid_out_fields
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
 from dchw.formats.packing.run_layout import PackShape
@@ -17,7 +17,7 @@ from dchw.formats.packing.sparse import (
     assemble,
     constant_bits,
     entries_of,
-    pack_floats,
+    laid_out_floats,
     read_fields,
     read_floats,
     rows_of_gaps,
@@ -28,7 +28,7 @@ from dchw.quantities import ceil_div
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     index_bits = layer.representation.index_bits
     runs = stored_runs(layer, shape, index_bits=index_bits, coded=False)
     return assemble(
@@ -37,8 +37,8 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
         shape,
         replace(parameters, index_bits=index_bits),
         runs,
-        positions=pack_fields(runs.gap, runs.chunk_entries, index_bits),
-        values=(Stream.WEIGHTS, *pack_floats(layer.codebook[runs.code], runs.chunk_entries)),
+        positions=laid_out_fields(runs.gap, runs.chunk_entries, index_bits),
+        values=(Stream.WEIGHTS, *laid_out_floats(layer.codebook, runs.code, runs.chunk_entries)),
     )
 
 
@@ -73,7 +73,7 @@ FORMAT = StorageFormat(
     positions=True,
     needs=frozenset({Need.INDEX}),
     values=Stream.WEIGHTS,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.index_bits + VALUE_BITS,
     file_bytes=array_file(_file_bytes),

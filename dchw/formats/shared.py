@@ -8,7 +8,7 @@ import numpy as np
 
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.fields import pack_fields
+from dchw.formats.packing.fields import laid_out_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
 from dchw.formats.packing.run_layout import PackShape
@@ -17,7 +17,7 @@ from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
 
 
-def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
+def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     index_bits, code_bits = layer.representation.index_bits, layer.representation.codebook_bits
     runs = stored_runs(layer, shape, index_bits=index_bits, coded=True)
     return assemble(
@@ -26,8 +26,8 @@ def _pack(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters)
         shape,
         replace(parameters, index_bits=index_bits, code_bits=code_bits, codebook_values=layer.codebook.size - 1),
         runs,
-        positions=pack_fields(runs.gap, runs.chunk_entries, index_bits),
-        values=(Stream.CODES, *pack_fields(runs.code, runs.chunk_entries, code_bits)),
+        positions=laid_out_fields(runs.gap, runs.chunk_entries, index_bits),
+        values=(Stream.CODES, *laid_out_fields(runs.code, runs.chunk_entries, code_bits)),
         tables=encode_codebook(layer, parameters),
     )
 
@@ -55,7 +55,7 @@ FORMAT = StorageFormat(
     positions=True,
     needs=frozenset({Need.INDEX, Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack,
+    lay_out=_lay_out,
     unpack=_unpack,
     entry_bits=lambda packed: packed.parameters.index_bits + packed.parameters.code_bits,
     file_bytes=container_file(Positions.GAPS, Coding.FIXED),

@@ -20,7 +20,7 @@ COLUMNS_WAITING = OpenFigure(lambda machine: machine.pe_array.queue_depth)
 """Broadcast columns that an element's queue holds."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Handover:
     """A node that hands over its sums at the end of every pass from `Tiling.first_handover` on."""
 

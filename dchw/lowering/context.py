@@ -114,17 +114,19 @@ class Nodes:
 
     def element(self, index: int) -> NodeBuilder:
         """One processing element that works on its own."""
-        if index not in self._elements:
+        made = self._elements.get(index)
+        if made is None:
             unit = self._machine.name_of(self._machine.pe_array)
-            self._elements[index] = self._builder.node(f"{ELEMENT}[{index}]", unit)
-        return self._elements[index]
+            made = self._elements[index] = self._builder.node(f"{ELEMENT}[{index}]", unit)
+        return made
 
     def decoder(self, index: int) -> NodeBuilder:
         """One decode unit."""
-        if index not in self._decoders:
+        made = self._decoders.get(index)
+        if made is None:
             unit = self._machine.name_of(self._machine.huffman)
-            self._decoders[index] = self._builder.node(f"{unit}[{index}]", unit)
-        return self._decoders[index]
+            made = self._decoders[index] = self._builder.node(f"{unit}[{index}]", unit)
+        return made
 
 
 class Lowering:

@@ -17,7 +17,7 @@ from dchw.program.flow import Flow
 from dchw.vocabulary import Stream
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventCount:
     """So many events of one kind in one unit for one layer; ``stream`` where bytes of one stream cause them."""
 

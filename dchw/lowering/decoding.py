@@ -23,7 +23,7 @@ from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
 from dchw.mapping.resident_weights import kept_decoded
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, LinkBuilder, NodeBuilder, Row
+from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded
 from dchw.program.open_figures import OpenFigure
 from dchw.quantities import DchwError, ceil_div
@@ -212,9 +212,9 @@ class Decoding:
         if self._resident:
             self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
-        load = at.fire(node, [huffman.table_load_cycles(symbols)])[0]
-        at.fire(node, np.tile(occupied, self._decodes))
-        self._first[unit] = int(load) + 1
+        cycles = np.array([huffman.table_load_cycles(symbols)], np.int32)
+        load = node.append(np.concatenate([cycles, *[occupied] * self._decodes]), at.layer)
+        self._first[unit] = load + 1
         self._per_pass[unit] = occupied.size
         self._chunk_last[unit] = (ids, before)
         link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency)
@@ -246,9 +246,10 @@ class Decoding:
             words = -(-8 * np.diff(offsets) // sram.word_bits)
             flow.weight_reads[stream] += int(words.sum()) * times
 
-    def _firing(self, unit: int | Row, index: npt.ArrayLike, group: npt.ArrayLike) -> Indices:
-        """Firings of decode units in passes, counted from the first of a pass by ``group``."""
-        return np.asarray(self._first[unit] + np.asarray(index) * self._per_pass[unit] + group, dtype=np.int64)
+    def _firing(self, unit: int, index: int, group: Firings) -> Indices:
+        """Firings of a decode unit in a pass, counted from the first of the pass by ``group``."""
+        begin = self._first.item(unit) + index * self._per_pass.item(unit)
+        return np.add(group, begin, dtype=np.int64)
 
     def hand_overs(self) -> tuple[Row, Row, Row, Row]:
         """Which decode unit hands each entry over, and at which of its firings in a pass; by unit, its first firing and
@@ -257,18 +258,23 @@ class Decoding:
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
-        alone = self._work.packed.shape.section_decoders == 1
-        for index in unit[:1] if alone else np.unique(unit):
-            mine = slice(None) if alone else unit == index
-            queue = self._builder.link(
-                self._at.nodes.decoder(int(index)),
-                element,
-                what="entries",
-                depth=ENTRIES_WAITING,
-                latency=LOOK_UP_LATENCY,
-            )
-            queue.give(given_by[mine])
-            queue.take(taken_by[mine])
+        if self._work.packed.shape.section_decoders == 1:
+            if unit.size:
+                self._hand(element, unit.item(0), given_by, taken_by)
+            return
+        for index in np.unique(unit).tolist():
+            self._hand(element, index, given_by[unit == index], taken_by[unit == index])
+
+    def _hand(self, element: NodeBuilder, unit: int, given_by: Row, taken_by: Row) -> None:
+        queue = self._builder.link(
+            self._at.nodes.decoder(unit),
+            element,
+            what="entries",
+            depth=ENTRIES_WAITING,
+            latency=LOOK_UP_LATENCY,
+        )
+        queue.give(given_by)
+        queue.take(taken_by)
 
     def hand_steps(self, node: NodeBuilder, job_firing: list[Indices], active: list[Indices]) -> None:
         """Weights from the decode units to a lockstep array, step by step.

@@ -176,7 +176,7 @@ class WeightStream:
             self._address += dma.blocks(packed.table_bytes) * dma.request_bytes
             for stream in packed.chunk_bytes:
                 base[stream] = self._address
-                self._address += dma.blocks(packed.regions[stream].size) * dma.request_bytes
+                self._address += dma.blocks(packed.packed_bytes[stream]) * dma.request_bytes
         return self._at[id(packed)]
 
     def _check_room(self, work: LayerWork, tables: _WeightBlocks, blocks: _WeightBlocks, *, resident: bool) -> None:
@@ -223,7 +223,7 @@ class _WeightBlocks:
 def _table_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
     """Blocks of the tables, cut at bursts where the next table begins as well."""
     packed, burst = work.packed, machine.dram.burst_bytes
-    ends = np.cumsum([packed.regions[stream].size for stream in packed.tables])
+    ends = np.cumsum([packed.packed_bytes[stream] for stream in packed.tables])
     begin = np.arange(0, packed.table_bytes, burst)
     whose = np.searchsorted(ends, begin, side="right")
     first = np.flatnonzero((np.diff(whose, prepend=-1) > 0) | (begin % machine.dma.request_bytes == 0))
@@ -242,7 +242,7 @@ def _chunk_blocks(work: LayerWork, machine: Machine) -> _WeightBlocks:
     step = machine.dma.request_bytes
     columns = [np.empty((5, 0), np.int64)]  # all there is where no chunk holds a byte
     for stream, offsets in work.packed.chunk_bytes.items():
-        bursts = machine.dma.block_bursts(work.packed.regions[stream].size, machine.dram.burst_bytes)
+        bursts = machine.dma.block_bursts(work.packed.packed_bytes[stream], machine.dram.burst_bytes)
         begin = step * np.arange(bursts.size, dtype=np.int64)
         first = np.searchsorted(offsets[1:], begin, side="right")
         last = np.searchsorted(offsets[:-1], begin + step, side="left") - 1

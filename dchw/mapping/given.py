@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dchw.compression.compressed import CompressedNetwork
-from dchw.formats import PackShape, pack
+from dchw.formats import PackShape, lay_out
 from dchw.graph.coverage import STORED_BYTES, Place
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
 from dchw.quantities import DchwError, ceil_div
@@ -40,7 +40,7 @@ def parameter_bytes(network: CompressedNetwork, storage: str, shape: PackShape, 
     for op in network.graph.operations:
         table = held.get(op.shares or op.name) if op.kind is OperationKind.EMBEDDING else None
         if table is not None:
-            packed = pack(table, storage, shape, value_bits=VALUE_BITS)
+            packed = lay_out(table, storage, shape, value_bits=VALUE_BITS)
             rows, looked_up = table.codes.shape[0], batch * math.prod((op.output_shape or (1,))[:-1])
             out[op.name] = ceil_div(packed.total_bytes * min(rows, looked_up), rows)
     return out

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import PackedLayer, PackShape, pack, storage_format, unpack, weight_matrix
+from dchw.formats import PackedLayer, PackShape, lay_out, storage_format, unpack, weight_matrix, written
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Operation
@@ -52,7 +52,7 @@ class Layers:
         stay with it (`InputSource.released`).
         """
         machine = self.machine
-        packed = self._packed(as_worked(layer, machine.pe_array.elements))
+        packed = self._laid_out(as_worked(layer, machine.pe_array.elements))
         if not layer.nonzeros and packed.entries == 0:
             # the operations behind it read its biases
             return [], forward.apply(replace(op, weight=layer.weight, bias=layer.bias), inputs), None, False
@@ -66,8 +66,9 @@ class Layers:
         choice = explanation.choice
         parts = []
         for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
-            regions = packed if choice.part_rows >= layer.geometry.out_channels else self._packed(part)
-            parts.append(Part(layer=part, groups=groups, packed=regions, weights=unpack(regions)))
+            whole = choice.part_rows >= layer.geometry.out_channels
+            mine = written(packed if whole else self._laid_out(part))
+            parts.append(Part(layer=part, groups=groups, packed=mine, weights=unpack(mine)))
         works = stage_works(parts, columns, search, choice, machine)
         if self.arithmetic is Arithmetic.NONE:
             return works, None, explanation, released
@@ -98,8 +99,10 @@ class Layers:
             return roomy, other, True
         return search, found, False
 
-    def _packed(self, layer: CompressedLayer) -> PackedLayer:
-        return pack(layer, self.storage, self.shape, value_bits=VALUE_BITS)
+    def _laid_out(self, layer: CompressedLayer) -> PackedLayer:
+        """The layer or part packed, but that its bits are written when they are read: those of a layer worked in parts
+        are not."""
+        return lay_out(layer, self.storage, self.shape, value_bits=VALUE_BITS)
 
     @property
     def _bytes(self) -> bool:
@@ -116,6 +119,7 @@ class Layers:
         source: InputSource,
     ) -> tuple[list[LayerWork], FloatArray | None]:
         """A recurrent layer: every step is a pass that reads all weights and multiplies the state before the step."""
+        packed = written(packed)
         weights = unpack(packed)
         as_held = as_bytes if self._bytes else np.asarray
         if self.arithmetic is Arithmetic.NONE:

@@ -103,7 +103,7 @@ def _stay(parts: Sequence[Tenant], left: int, room: int) -> tuple[int, frozenset
 def dram_bytes(work: LayerWork, machine: Machine) -> int:
     """Bytes of a part's tables together and of every other region, each in whole requests."""
     packed = work.packed
-    sizes = (packed.table_bytes, *(packed.regions[stream].size for stream in packed.chunk_bytes))
+    sizes = (packed.table_bytes, *(packed.packed_bytes[stream] for stream in packed.chunk_bytes))
     return sum(machine.dma.blocks(size) * machine.dma.request_bytes for size in sizes)
 
 

@@ -24,6 +24,7 @@ from dchw.quantities import DchwError, SimulationError
 from dchw.vocabulary import Stream
 
 _LIMIT = 2**31
+_INT32 = np.dtype(np.int32)
 Indices = npt.NDArray[np.int64]
 Row = npt.NDArray[np.int32]
 """int32[n]"""
@@ -32,7 +33,7 @@ Firings = Indices | Row
 """Indices of firings: 32 bits hold them, 64 those that are still to be worked out."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class NodeBuilder:
     """Firings of one node so far."""
 
@@ -45,7 +46,7 @@ class NodeBuilder:
     count: int = 0
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
     layers: list[tuple[int, int]] = field(default_factory=list)
-    """(layer, firings) of each append."""
+    """(layer, firings), layer by layer."""
 
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
         """Append firings that occupy so many cycles each; their indices.
@@ -53,7 +54,7 @@ class NodeBuilder:
         Raises DchwError where a firing would take 2**31 cycles or more: its counter would wrap.
         """
         cycles = np.asarray(occupied)
-        if cycles.dtype != np.int32 and cycles.size and int(cycles.max()) >= _LIMIT:
+        if cycles.dtype != _INT32 and cycles.size and int(cycles.max()) >= _LIMIT:
             raise DchwError(
                 f"node {self.name!r}: expected firings of less than 2**31 cycles; got {int(cycles.max()):,}; lower "
                 "pe_array.tile or raise what the node works with at a time"
@@ -73,12 +74,20 @@ class NodeBuilder:
                 "smaller batch at a time"
             )
         self.occupied.append(cycles)
-        self.layers.append((layer, cycles.size))
+        if self.layers and self.layers[-1][0] == layer:
+            self.layers[-1] = layer, self.layers[-1][1] + cycles.size
+        else:
+            self.layers.append((layer, cycles.size))
         return first
 
     def layer_of_firings(self) -> npt.NDArray[np.int32]:
         """int32[firings]: the layer of each."""
-        return np.repeat(*np.array(self.layers, np.int32).reshape(-1, 2).T)
+        layers = np.empty(sum(count for _, count in self.layers), np.int32)
+        at = 0
+        for layer, count in self.layers:
+            layers[at : at + count] = layer
+            at += count
+        return layers
 
 
 @dataclass(eq=False, kw_only=True)
@@ -92,7 +101,7 @@ class MemoryBuilder:
 End = NodeBuilder | MemoryBuilder
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class LinkBuilder:
     """Items of one link so far, by the firing that gives and the one that takes each."""
 
@@ -352,13 +361,16 @@ class _SharedLists:
     """
 
     def __init__(self, links: Iterable[LinkBuilder]) -> None:
-        self._uses = Counter(_identity(parts) for link in links for parts in (link.given, link.taken))
+        # while others are to come that hold the same parts, nothing else gets their ids
+        lists = [parts for link in links for parts in (link.given, link.taken)]
+        self._keys = {id(parts): tuple(map(id, parts)) for parts in lists}
+        self._uses = Counter(self._keys.values())
         self._shared: dict[tuple[int, ...], Row] = {}
         self._known: dict[tuple[int, int, int], Row] = {}
 
     def joined(self, parts: list[Row]) -> Row:
         """The parts of a link's list one behind the other."""
-        key = _identity(parts)  # while others are to come that hold the same parts, nothing else gets their ids
+        key = self._keys[id(parts)]
         self._uses[key] -= 1
         values = self._shared.pop(key, None)
         if values is None:
@@ -372,28 +384,27 @@ class _SharedLists:
         """The first list that was equal to this one."""
         if not values.size:
             return values
-        known = self._known.setdefault((values.size, int(values[0]), int(values[-1])), values)
-        return known if known is values or np.array_equal(known, values) else values
+        known = self._known.setdefault((values.size, values.item(0), values.item(-1)), values)
+        return known if known is values or bool((known == values).all()) else values
 
     def compact(self, firings: Row, count: int) -> Row | None:
         """Firing of each item; None where item k belongs to firing k throughout."""
-        if firings.size == count and (not count or (firings[0] == 0 and firings[-1] == count - 1)):
-            return None if np.array_equal(firings, np.arange(count)) else firings
-        return firings
-
-
-def _identity(parts: list[Row]) -> tuple[int, ...]:
-    return tuple(map(id, parts))
+        if firings.size != count:
+            return firings
+        if count and (firings.item(0) != 0 or firings.item(-1) != count - 1):
+            return firings
+        return None if bool((firings == np.arange(count, dtype=np.int32)).all()) else firings
 
 
 def _row(values: npt.ArrayLike) -> Row:
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype == np.int32:
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype == _INT32:
         return values
-    return np.atleast_1d(np.asarray(values, dtype=np.int32))
+    row = np.asarray(values, dtype=np.int32)
+    return row if row.ndim else row.reshape(1)
 
 
 def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
     # the parts are let go, so that a list is held once when it is finished
-    joined = np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, kind)
     parts.clear()
-    return joined
+    return joined.astype(kind, copy=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,11 @@ from dchw.vocabulary import Stream
 
 Ints32 = npt.NDArray[np.int32]
 _LIMIT = 2**31
+_INT32 = np.dtype(np.int32)
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NodeFacts:
+class NodeFacts(NamedTuple):
     """What the lists of a firing node say."""
 
     occupied: Ints32
@@ -43,8 +43,7 @@ class NodeFacts:
     """Of firings of one layer: end, layer, cycles occupied."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LinkFacts:
+class LinkFacts(NamedTuple):
     """The lists of a link; None: item k (given ones counted apart) belongs to firing k."""
 
     given_by: Ints32 | None
@@ -164,7 +163,7 @@ def _plain(values: IntArray, where: str, what: str) -> Ints32:
     # one contiguous row of int32, without a copy where it is one already
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise _wrong(where, f"{what} as a row of integers", f"{values.dtype} of {values.ndim} dimensions")
-    if values.dtype == np.int32 and values.flags.c_contiguous and values.flags.aligned:
+    if values.dtype == _INT32 and values.flags.c_contiguous and values.flags.aligned:
         return values
     if len(values) and (int(values.min()) < -_LIMIT or int(values.max()) >= _LIMIT):
         raise _wrong(where, f"{what} below 2**31", f"{values.min()} to {values.max()}")
@@ -236,15 +235,15 @@ def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
     layer = _plain(node.layer, where, "layers")
-    first, last = int(layer[0]), int(layer[-1])
+    first, last = layer.item(0), layer.item(-1)
     if once(_differs, layer) if first == last else once(_steps, layer)[0]:
         raise _wrong(where, "layers in order", "a decreasing list")
     if first < 0 or last >= layers:
         raise _wrong(where, f"layers below {layers}", f"{first} to {last}")
     spans, begin = [], 0
     while begin < len(layer):
-        here = int(layer[begin])
-        end = len(layer) if here == last else int(np.searchsorted(layer, here, side="right"))
+        here = layer.item(begin)
+        end = len(layer) if here == last else int(layer.searchsorted(here, side="right"))
         cycles = int(lowest) * (end - begin) if lowest == highest else int(_total(occupied, begin, end))
         spans.append((end, here, cycles))
         begin = end
@@ -258,26 +257,29 @@ def _check_link(
     target: FiringNode | Arbiter | MemoryNode,
     once: _Once,
 ) -> LinkFacts:
-    where = f"link {link.name!r}"
     if not 0 <= link.initial <= link.items:
-        raise _wrong(where, "initial items among all items", f"{link.initial} of {link.items}")
+        raise _wrong(_named(link), "initial items among all items", f"{link.initial} of {link.items}")
     if link.depth < 0 or link.latency < 0:
-        raise _wrong(where, "depth and latency of at least 0", f"{link.depth} and {link.latency}")
+        raise _wrong(_named(link), "depth and latency of at least 0", f"{link.depth} and {link.latency}")
     if link.items >= _LIMIT:
-        raise _wrong(where, "less than 2**31 items", str(link.items))
+        raise _wrong(_named(link), "less than 2**31 items", str(link.items))
     given = link.items - link.initial
     given_by = _check_list(link, source, link.given_by, "given", link.depth, once)
     taken_by = _check_list(link, target, link.taken_by, "taken", link.depth + link.initial, once)
     if link.given_by is not None and len(link.given_by) != given:
-        raise _wrong(where, f"{given} items given by {source.name!r}", str(len(link.given_by)))
+        raise _wrong(_named(link), f"{given} items given by {source.name!r}", str(len(link.given_by)))
     if link.given_by is None and isinstance(source, FiringNode) and len(source.occupied) != given:
-        raise _wrong(where, f"{given} items given by {source.name!r}", str(len(source.occupied)))
+        raise _wrong(_named(link), f"{given} items given by {source.name!r}", str(len(source.occupied)))
     takes = link.items
     if isinstance(target, FiringNode):
         takes = len(target.occupied) if link.taken_by is None else len(link.taken_by)
     if not given <= takes <= link.items:
-        raise _wrong(where, f"{given} to {link.items} items taken by {target.name!r}", str(takes))
+        raise _wrong(_named(link), f"{given} to {link.items} items taken by {target.name!r}", str(takes))
     return LinkFacts(given_by=given_by, taken_by=taken_by)
+
+
+def _named(link: Link) -> str:
+    return f"link {link.name!r}"
 
 
 def _check_list(
@@ -290,14 +292,14 @@ def _check_list(
     key = id(listed), firings, room if link.depth != UNBOUNDED else -1
     if key in once.good:
         return once.good[key][1]
-    where = f"link {link.name!r}"
+    where = _named(link)
     if not isinstance(end, FiringNode):
         raise _wrong(where, f"no list of items {what}, because {end.name!r} does not fire", "one")
     by = _plain(listed, where, f"items {what}")
     falls, stays = once(_steps, by)
     if falls:
         raise _wrong(where, f"items {what} in order", "a decreasing list")
-    first, last = (int(by[0]), int(by[-1])) if len(by) else (0, 0)
+    first, last = (by.item(0), by.item(-1)) if len(by) else (0, 0)
     if len(by) and not (first >= 0 and last < firings):
         raise _wrong(where, f"items {what} by firings below {firings} of {end.name!r}", f"{first} to {last}")
     if link.depth != UNBOUNDED and stays and len(by) > room and bool((by[room:] == by[:-room]).any()):

@@ -17,7 +17,7 @@ from dchw.program.windows import Window, Windowed
 _NONE = np.empty(0, np.int32)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class NodeOutline:
     """A firing node."""
 
@@ -139,8 +139,8 @@ class Outlined(Windowed):
 
 
 def _by_layer(node: FiringNode, layers: int) -> npt.NDArray[np.int64]:
-    """int64[layers]: firings of each; they lie one layer behind the other."""
-    return np.diff(np.searchsorted(node.layer, np.arange(layers + 1)))
+    """int64[layers]: firings of each."""
+    return np.bincount(node.layer, minlength=layers)
 
 
 def _bare(node: FiringNode | Arbiter | MemoryNode) -> FiringNode | Arbiter | MemoryNode:

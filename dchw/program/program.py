@@ -81,7 +81,7 @@ class Policy(StrEnum):
     OLDEST = "oldest"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class FiringNode:
     """A node of T2. ``unit`` is the machine's unit it belongs to (several nodes may share one)."""
 
@@ -132,7 +132,7 @@ class MemoryNode:
     requests: tuple[Requests, ...]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Link:
     """An in-order queue between two nodes (T5)."""
 

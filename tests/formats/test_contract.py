@@ -49,7 +49,7 @@ NETWORKS = {"fc": fully_connected(37, 50), "conv": convolution(), "grouped": con
 def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     bounds = job_bounds(layout, 8 * layout.rows)
-    codes = codes_by_job(layer, layout).astype(np.uint8).ravel()
+    codes = codes_by_job(layer.matrix_codes, layer.codebook.size, layout).astype(np.uint8).ravel()
     return assemble_columns(
         layer,
         BYTES.name,
@@ -75,7 +75,7 @@ BYTES = StorageFormat(
     positions=False,
     needs=frozenset({Need.CODEBOOK}),
     values=Stream.CODES,
-    pack=_pack_bytes,
+    lay_out=_pack_bytes,
     unpack=_unpack_bytes,
     entry_bits=lambda packed: 8,
     file_bytes=array_file(lambda layer: layer.codes.size),
@@ -117,7 +117,7 @@ PAIRS = StorageFormat(
     positions=True,
     needs=frozenset({Need.CODEBOOK, Need.INDEX}),
     values=Stream.CODES,
-    pack=_pack_pairs,
+    lay_out=_pack_pairs,
     unpack=_unpack_pairs,
     entry_bits=lambda packed: 16,
     file_bytes=array_file(lambda layer: 2 * layer.nonzeros),

@@ -62,13 +62,13 @@ def test_weights_are_the_same_where_every_zero_is(other: list[float]) -> None:
 @pytest.mark.parametrize("tile", [8, 2])
 def test_a_layer_is_packed_once_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     calls = []
-    original = mapping.pack
+    original = mapping.lay_out
 
     def counted(*args: object, **options: object) -> object:
         calls.append(args)
         return original(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mapping, "pack", counted)
+    monkeypatch.setattr(mapping, "lay_out", counted)
     result = dchw.simulate(convolution(), small_machine(pe_array__tile=tile), "huffman")
     assert result.workload.stages[0].layer.tiling.passes > 1
     assert len(calls) == 1

@@ -108,7 +108,7 @@ def test_a_flipped_packed_bit_never_passes_unnoticed(monkeypatch: pytest.MonkeyP
     network, target = NETWORKS["fc"], small_machine()
     clean = dchw.simulate(network, target).outputs["fc"]
     packed_layer = map_network(network, target).stages[0].layer.packed
-    original = mapping.pack
+    original = mapping.written
     rng = np.random.default_rng(0)
     for stream, region in packed_layer.regions.items():
         for bit in rng.choice(region.size * 8, size=min(12, region.size * 8), replace=False):
@@ -119,7 +119,7 @@ def test_a_flipped_packed_bit_never_passes_unnoticed(monkeypatch: pytest.MonkeyP
                 damaged[bit // 8] ^= 1 << bit % 8
                 return dataclasses.replace(packed, regions={**packed.regions, stream: damaged})
 
-            monkeypatch.setattr(mapping, "pack", flipped)
+            monkeypatch.setattr(mapping, "written", flipped)
             try:
                 noisy = dchw.simulate(network, target).outputs["fc"]
             except FileFormatError:

@@ -105,14 +105,15 @@ class _FlatLists:
 
     def add(self, values: npt.NDArray[np.int32], owner: str) -> int:
         """Where a list begins; behind it stands NEVER_FIRES."""
-        if id(values) not in self._shared:
+        known = self._shared.get(id(values))
+        if known is None:
             other, place = self._owned.setdefault((owner, len(values)), (values, self._at))
-            if other is values or not np.array_equal(other, values):
+            if other is values or not bool((other == values).all()):
                 place = self._at
                 self._parts += [values, _END]
                 self._at += len(values) + 1
-            self._shared[id(values)] = values, place
-        return self._shared[id(values)][1]
+            known = self._shared[id(values)] = values, place
+        return known[1]
 
     def joined(self) -> npt.NDArray[np.int32]:
         if len(self._parts) > 1:
@@ -181,10 +182,10 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
         row.given_by = row.taken_by = -1
         if known.given_by is not None:
             row.given_by = lists.add(known.given_by, item.source) - initial
-            row.next_giver = int(known.given_by[0] if len(known.given_by) else NEVER_FIRES)
+            row.next_giver = known.given_by.item(0) if len(known.given_by) else int(NEVER_FIRES)
         if known.taken_by is not None:
             row.taken_by = lists.add(known.taken_by, item.target)
-            row.next_taker = int(known.taken_by[0] if len(known.taken_by) else NEVER_FIRES)
+            row.next_taker = known.taken_by.item(0) if len(known.taken_by) else int(NEVER_FIRES)
         rows.append(row)
         places += size
     return rows, places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from dchw.compression import huffman
 from dchw.compression.bitstream import Bytes, pack_fixed, packed_bytes, unpack_fixed
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.packed import PackedLayer, damaged, region
+from dchw.formats.packing.regions import Unwritten
 from dchw.formats.packing.run_layout import Int64s
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
@@ -60,6 +62,20 @@ def code_tables(packed: PackedLayer) -> tuple[Lengths, Lengths]:
         if int(lengths.max(initial=0)) > parameters.code_limit:
             raise damaged(packed, Stream.CODE_TABLES, f"lengths up to {parameters.code_limit}", str(int(lengths.max())))
     return gap_lengths, code_lengths
+
+
+def laid_out_words(symbols: npt.NDArray[Any], chunk_offsets: Int64s, lengths: Lengths) -> tuple[Unwritten, Int64s]:
+    """As `dchw.compression.huffman.encode_chunks`, but that the bytes are not written yet."""
+    chunk_bits = np.zeros(chunk_offsets.size - 1, np.int64)
+    filled = chunk_offsets[1:] > chunk_offsets[:-1]
+    if filled.any():
+        chunk_bits[filled] = np.add.reduceat(lengths[symbols], chunk_offsets[:-1][filled], dtype=np.int64)
+    byte_offsets = np.concatenate([[0], np.cumsum((chunk_bits + 7) >> 3)])
+
+    def write() -> Bytes:
+        return huffman.encode_chunks(symbols, chunk_offsets, lengths)[0]
+
+    return Unwritten(size=int(byte_offsets[-1]), held=symbols.nbytes, write=write), byte_offsets
 
 
 def decode_symbols(

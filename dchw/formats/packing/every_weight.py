@@ -12,6 +12,7 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
 from dchw.formats.packing.packed import TILE, LayerParameters, PackedLayer, encode_bias
+from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import Int64s, PackShape, RunLayout
 from dchw.vocabulary import Stream
 
@@ -20,27 +21,29 @@ _TABLE_VALUES = 1 << 20
 
 
 def by_job(
-    layer: CompressedLayer, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
+    codes: CodeArray, values: int, layout: RunLayout, table_of: Callable[[slice], npt.NDArray[Any]]
 ) -> npt.NDArray[Any]:
-    """What every weight is stored as, [groups, columns, rows of a group].
+    """What every weight is stored as, [groups, columns, rows of a group], from its code [out_channels, columns].
 
-    ``table_of`` gives it for some output channels and every code: [channels, codes].
+    ``table_of`` gives it for some output channels and each of as many codes as there are ``values``: [channels, codes].
     """
-    geometry, step = layout.geometry, max(TILE, _TABLE_VALUES // layer.codebook.size)
+    geometry, step = layout.geometry, max(TILE, _TABLE_VALUES // values)
     result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
     for group in range(geometry.groups):
         for start in range(0, layout.rows, step):
             first = group * layout.rows + start
             channels = slice(first, first + min(step, layout.rows - start))
-            _look_up(layer.matrix_codes[channels], table_of(channels), start, result[group])
+            _look_up(codes[channels], table_of(channels), start, result[group])
     return result
 
 
-def codes_by_job(layer: CompressedLayer, layout: RunLayout) -> CodeArray:
-    """The code of every weight, uint8 or uint16 [jobs, rows of a group]."""
-    numbers = np.arange(layer.codebook.size, dtype=layer.codes.dtype)
-    codes = by_job(layer, layout, lambda rows: np.broadcast_to(numbers, (rows.stop - rows.start, numbers.size)))
-    return codes.reshape(layout.jobs, layout.rows)
+def codes_by_job(codes: CodeArray, values: int, layout: RunLayout) -> CodeArray:
+    """The code of every weight, uint8 or uint16 [jobs, rows of a group], from [out_channels, columns]."""
+    numbers = np.arange(values, dtype=codes.dtype)
+    turned = by_job(
+        codes, values, layout, lambda rows: np.broadcast_to(numbers, (rows.stop - rows.start, numbers.size))
+    )
+    return turned.reshape(layout.jobs, layout.rows)
 
 
 def job_bounds(layout: RunLayout, job_bits: int) -> Int64s:
@@ -55,18 +58,19 @@ def assemble_columns(
     shape: PackShape,
     parameters: LayerParameters,
     bounds: Int64s,
-    values: tuple[Stream, Bytes, Int64s],
+    values: tuple[Stream, Bytes | Unwritten, Int64s],
     tables: Mapping[Stream, Bytes],
 ) -> PackedLayer:
-    """A packed layer from the bytes of its weights and where each chunk of whole jobs begins in them."""
+    """A packed layer from the bytes of its weights, written or not, and where each chunk of whole jobs begins."""
     stream, data, offsets = values
+    regions: dict[Stream, Bytes | Unwritten] = {**tables, **encode_bias(layer, parameters), stream: data}
     return PackedLayer(
         name=layer.name,
         storage=storage,
         shape=shape,
         geometry=layer.geometry,
         parameters=parameters,
-        regions={**tables, **encode_bias(layer, parameters), stream: data},
+        regions=Regions(regions),
         chunk_bytes={stream: offsets},
         chunk_decoder=np.zeros(bounds.size - 1, dtype=np.int32),
         chunk_first_job=bounds[:-1].astype(np.int32),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes, Words, padded, word_view, zero_buffer
+from dchw.formats.packing.regions import Unwritten
 from dchw.quantities import FileFormatError
 
 Int64s = npt.NDArray[np.int64]
@@ -31,6 +32,16 @@ def pack_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> t
     buffer = zero_buffer(int(byte_offsets[-1]))
     _pack(values.astype(np.uint32, copy=False), field_offsets, byte_offsets, bits, word_view(buffer))
     return buffer[: byte_offsets[-1]].copy(), byte_offsets
+
+
+def laid_out_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> tuple[Unwritten, Int64s]:
+    """As `pack_fields`, but that the bytes are not written yet."""
+    byte_offsets = byte_offsets_of(field_offsets, bits)
+
+    def write() -> Bytes:
+        return pack_fields(values, field_offsets, bits)[0]
+
+    return Unwritten(size=int(byte_offsets[-1]), held=values.nbytes, write=write), byte_offsets
 
 
 def unpack_fields(data: Bytes, field_offsets: Int64s, bits: int, where: str) -> npt.NDArray[np.uint32]:

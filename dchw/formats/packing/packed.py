@@ -41,6 +41,7 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
+from dchw.formats.packing.regions import Regions
 from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray
@@ -108,7 +109,7 @@ class PackedLayer:
     geometry: Geometry
     parameters: LayerParameters
     regions: Mapping[Stream, Bytes]
-    """The bytes of each stream; empty regions are left out."""
+    """The bytes of each stream, written when they are first read (`Regions`); empty regions are left out."""
     chunk_bytes: Mapping[Stream, Int64s]
     """int64[chunks + 1]: where each chunk begins in the regions that are cut into chunks."""
     chunk_decoder: Int32s
@@ -120,10 +121,10 @@ class PackedLayer:
     fillers: int
 
     def __post_init__(self) -> None:
-        present = {stream for stream, data in self.regions.items() if data.size}
-        for name in ("regions", "chunk_bytes"):
-            kept = {stream: frozen(array) for stream, array in getattr(self, name).items() if stream in present}
-            object.__setattr__(self, name, MappingProxyType(kept))
+        regions = Regions(self.regions)
+        chunk_bytes = {stream: frozen(at) for stream, at in self.chunk_bytes.items() if stream in regions}
+        object.__setattr__(self, "regions", regions)
+        object.__setattr__(self, "chunk_bytes", MappingProxyType(chunk_bytes))
         for name in ("chunk_decoder", "chunk_first_job", "chunk_end_job"):
             frozen(getattr(self, name))
 
@@ -140,7 +141,17 @@ class PackedLayer:
     @property
     def packed_bytes(self) -> Mapping[Stream, int]:
         """Bytes of every region."""
-        return {stream: data.size for stream, data in self.regions.items()}
+        return self._regions.sizes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory of regions, and of what those that are not written will be written from."""
+        return self._regions.held
+
+    @property
+    def _regions(self) -> Regions:
+        assert isinstance(self.regions, Regions)
+        return self.regions
 
     @property
     def total_bytes(self) -> int:
@@ -155,7 +166,8 @@ class PackedLayer:
     @property
     def table_bytes(self) -> int:
         """Bytes of the per-layer regions together."""
-        return sum(self.regions[stream].size for stream in self.tables)
+        sizes = self.packed_bytes
+        return sum(sizes[stream] for stream in self.tables)
 
     def __reduce__(self) -> tuple[Any, ...]:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -257,9 +269,11 @@ class StorageFormat:
     added up from positions."""
     values: Stream
     """Region of the entries or weights themselves: CODES or WEIGHTS."""
-    pack: Callable[[CompressedLayer, PackShape, LayerParameters], PackedLayer]
+    lay_out: Callable[[CompressedLayer, PackShape, LayerParameters], PackedLayer]
+    """The layer packed. Regions given as `dchw.formats.packing.regions.Unwritten` are written when they are first read,
+    which those of a layer that is worked in parts of rows never are."""
     unpack: Callable[[PackedLayer], Unpacked]
-    """The inverse of ``pack`` on the bytes alone; raises FileFormatError where they are not what packing writes."""
+    """The inverse of packing on the bytes alone; raises FileFormatError where they are not what packing writes."""
     entry_bits: Callable[[PackedLayer], int]
     """Width of one entry or weight at fixed width, as an SRAM holds it uncoded; at least 1."""
     file_bytes: Callable[[CompressedNetwork], int]
@@ -276,6 +290,13 @@ class StorageFormat:
 
     def __repr__(self) -> str:
         return showing.line("StorageFormat", self.name, self.summary)
+
+
+def written(packed: PackedLayer) -> PackedLayer:
+    """The same layer, with the bytes of every region written."""
+    for stream in packed.regions:
+        packed.regions[stream]
+    return packed
 
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:

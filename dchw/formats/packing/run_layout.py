@@ -102,6 +102,20 @@ class Chunks:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class RunOrder:
+    """The runs of a layer as they lie in DRAM."""
+
+    run: Int64s
+    """int64[runs]: index of each in job order."""
+    slot: Int32s
+    """int32[runs]: index into the layout's flattened [groups, slots] tables."""
+    job: Int32s
+    """int32[runs]"""
+    offsets: Int64s
+    """int64[chunks + 1] into the three."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RunLayout:
     """The runs of a layer on a machine: everything that follows from geometry and shape alone.
 
@@ -183,10 +197,6 @@ class RunLayout:
         bounds = [np.searchsorted(np.sort(row), np.arange(self.shape.sections + 1)) for row in section]
         return order, np.array(bounds, dtype=np.int64)
 
-    def slot_index(self, order: Int64s) -> Int64s:
-        """Index of runs, given in job order, into the flattened [groups, slots] tables above."""
-        return order // (self.slots * self.geometry.columns) * self.slots + order % self.slots
-
     def cut_columns(self) -> Chunks:
         """The chunks of a layer in which every weight is stored."""
         sizes = np.repeat(self.rows_on, self.geometry.columns, axis=0)
@@ -232,10 +242,11 @@ class RunLayout:
             )
         return chunks_of_rows(rows)
 
-    def run_order(self, chunks: Chunks) -> tuple[Int64s, Int64s]:
-        """Runs in DRAM order: (index in job order int64[runs], chunk offsets int64[chunks + 1] into it)."""
-        order = np.empty(self.jobs * self.slots, dtype=np.int64)
-        offsets = np.zeros(chunks.count + 1, dtype=np.int64)
+    def run_order(self, chunks: Chunks) -> RunOrder:
+        """Runs in DRAM order."""
+        runs = self.jobs * self.slots
+        run, offsets = np.empty(runs, dtype=np.int64), np.zeros(chunks.count + 1, dtype=np.int64)
+        slot, job = np.empty(runs, dtype=np.int32), np.empty(runs, dtype=np.int32)
         _order_runs(
             chunks.section,
             chunks.first_job,
@@ -243,10 +254,12 @@ class RunLayout:
             self.slots,
             self.geometry.columns,
             self.slot_bounds,
-            order,
+            run,
+            slot,
+            job,
             offsets,
         )
-        return order, offsets
+        return RunOrder(run=run, slot=slot, job=job, offsets=offsets)
 
 
 @lru_cache(maxsize=256)
@@ -370,7 +383,9 @@ def _order_runs(
     slots: int,
     columns: int,
     slot_bounds: Int32s,
-    order: Int64s,
+    run: Int64s,
+    run_slot: Int32s,
+    run_job: Int32s,
     offsets: Int64s,
 ) -> None:
     at = 0
@@ -378,6 +393,8 @@ def _order_runs(
         for job in range(first_job[chunk], end_job[chunk]):
             group = job // columns
             for slot in range(slot_bounds[section[chunk], group], slot_bounds[section[chunk] + 1, group]):
-                order[at] = np.int64(job) * slots + slot
+                run[at] = np.int64(job) * slots + slot
+                run_slot[at] = group * slots + slot
+                run_job[at] = job
                 at += 1
         offsets[chunk + 1] = at

@@ -15,7 +15,7 @@ from dchw.compile import kernel
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import decode_runs
 from dchw.formats.packing.packed import PackedLayer, damaged
-from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, chunks_of_rows, run_layout
+from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout, RunOrder, chunks_of_rows, run_layout
 from dchw.formats.packing.sparse import StoredChunks, stored_chunks
 from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, collect_runs, gathered, offsets_of
 from dchw.vocabulary import Stream
@@ -103,7 +103,7 @@ def in_chunk_order(entries: RunningEntries) -> StoredRuns:
     order = np.lexsort((entries.chunk_rows[0], entries.chunk_rows[1]))
     return StoredRuns(
         chunks=chunks_of_rows(entries.chunk_rows[:, order]),
-        run_order=np.zeros(0, np.int64),
+        run_slot=np.zeros(0, np.int32),
         run_count=np.zeros(0, np.int32),
         chunk_runs=np.zeros(order.size + 1, np.int64),
         chunk_entries=offsets_of(np.diff(entries.chunk_entries)[order]),
@@ -116,8 +116,8 @@ def in_chunk_order(entries: RunningEntries) -> StoredRuns:
 def running_chunks(packed: PackedLayer) -> StoredChunks:
     """What the chunk table says; runs are counted by `place_entries`."""
 
-    def nothing(order: Int64s, chunk_runs: Int64s) -> Int32s:
-        return np.zeros(order.size, np.int32)
+    def nothing(order: RunOrder) -> Int32s:
+        return np.zeros(order.run.size, np.int32)
 
     return stored_chunks(packed, columns=COLUMNS, count=nothing)
 
@@ -127,12 +127,10 @@ def place_entries(
 ) -> tuple[StoredChunks, Int32s]:
     """The chunks with the entries of their runs counted, and the global output channel of every entry."""
     positions = decode_runs(gaps, codes, chunks.chunk_entries, packed.parameters.index_bits)
-    slot = chunks.slot
-    first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
+    slot, layout = chunks.slot, chunks.layout
     counts, rows = np.zeros(slot.size, np.int32), np.empty(positions.size, np.int32)
-    if not _place(
-        positions, chunks.chunk_entries, chunks.chunk_runs, first, rows_on, packed.shape.elements, counts, rows
-    ):
+    if not _place(positions, chunks.chunk_entries, chunks.chunk_runs, slot, layout.first_row.ravel(),
+                  layout.rows_on.ravel(), packed.shape.elements, counts, rows):  # fmt: skip
         raise damaged(packed, Stream.GAPS, "entries within the columns of their chunk", "one behind the last column")
     return replace(chunks, run_count=counts), rows
 
@@ -241,22 +239,23 @@ def _place(
     positions: Int64s,
     chunk_entries: Int64s,
     chunk_runs: Int64s,
+    slot: Int32s,
     first_row: Int32s,
     rows_on: Int32s,
     elements: int,
     counts: Int32s,
     rows: Int32s,
 ) -> bool:
-    # false when an entry lies behind its chunk's last run
+    # ``first_row`` and ``rows_on`` by slot; false when an entry lies behind its chunk's last run
     for chunk in range(chunk_entries.size - 1):
         run = chunk_runs[chunk]
         base = np.int64(0)
         for i in range(chunk_entries[chunk], chunk_entries[chunk + 1]):
-            while run < chunk_runs[chunk + 1] and base + rows_on[run] <= positions[i]:
-                base += rows_on[run]
+            while run < chunk_runs[chunk + 1] and base + rows_on[slot[run]] <= positions[i]:
+                base += rows_on[slot[run]]
                 run += 1
             if run == chunk_runs[chunk + 1]:
                 return False
-            rows[i] = first_row[run] + (positions[i] - base) * elements
+            rows[i] = first_row[slot[run]] + (positions[i] - base) * elements
             counts[run] += 1
     return True

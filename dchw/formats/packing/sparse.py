@@ -17,7 +17,7 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.relative_index import decode_runs
 from dchw.formats.packing.chunk_tables import check_chunks, pack_chunk_table, pack_narrow_table, read_chunk_table
-from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
+from dchw.formats.packing.fields import byte_offsets_of, laid_out_fields, unpack_fields
 from dchw.formats.packing.packed import (
     Entries,
     LayerParameters,
@@ -27,7 +27,8 @@ from dchw.formats.packing.packed import (
     encode_bias,
     region,
 )
-from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
+from dchw.formats.packing.regions import Regions, Unwritten
+from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, RunOrder, run_layout
 from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, offsets_of
 from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
@@ -48,9 +49,9 @@ class StoredChunks:
 
     layout: RunLayout
     chunks: Chunks
-    run_order: Int64s
-    slot: Int64s
-    """int64[runs]: index of each run's PE in the layout's [groups, slots] tables."""
+    slot: Int32s
+    """int32[runs]: index of each run's PE in the layout's flattened [groups, slots] tables."""
+    run_job: Int32s
     run_count: Int32s
     chunk_runs: Int64s
     chunk_entries: Int64s
@@ -72,20 +73,21 @@ def assemble(
     parameters: LayerParameters,
     runs: StoredRuns,
     *,
-    positions: tuple[Bytes, Int64s],
-    values: tuple[Stream, Bytes, Int64s],
+    positions: tuple[Bytes | Unwritten, Int64s],
+    values: tuple[Stream, Bytes | Unwritten, Int64s],
     tables: Mapping[Stream, Bytes] | None = None,
     columns: tuple[str, ...] = COLUMNS,
     pointers: bool = True,
 ) -> PackedLayer:
-    """A packed layer from its entries and the coded bytes and chunk offsets of their positions and values.
+    """A packed layer from its entries and the coded bytes, written or not, and chunk offsets of their positions and
+    values.
 
     ``columns`` are those of the chunk table; without ``pointers`` the entries of a run follow from its positions.
     """
     stream, value_data, value_offsets = values
     pointer_bits = int(runs.run_count.max(initial=0)).bit_length() if pointers else 0
     pointed = (runs.run_count, runs.chunk_runs) if pointers else (runs.run_count[:0], runs.chunk_runs * 0)
-    pointer_data, pointer_offsets = pack_fields(*pointed, pointer_bits)
+    pointer_data, pointer_offsets = laid_out_fields(*pointed, pointer_bits)
     listed = {
         "jobs": runs.chunks.jobs,
         "entries": np.diff(runs.chunk_entries),
@@ -99,6 +101,14 @@ def assemble(
         table, chunk_table_bits = pack_chunk_table(rows)
     else:
         table, widths = pack_narrow_table(rows)
+    regions: dict[Stream, Bytes | Unwritten] = {
+        **(tables or {}),
+        Stream.CHUNK_TABLES: table,
+        **encode_bias(layer, parameters),
+        Stream.POINTERS: pointer_data,
+        Stream.GAPS: positions[0],
+        stream: value_data,
+    }
     return PackedLayer(
         name=layer.name,
         storage=storage,
@@ -107,14 +117,7 @@ def assemble(
         parameters=replace(
             parameters, pointer_bits=pointer_bits, chunk_table_bits=chunk_table_bits, chunk_table_widths=widths
         ),
-        regions={
-            **(tables or {}),
-            Stream.CHUNK_TABLES: table,
-            **encode_bias(layer, parameters),
-            Stream.POINTERS: pointer_data,
-            Stream.GAPS: positions[0],
-            stream: value_data,
-        },
+        regions=Regions(regions),
         chunk_bytes={Stream.POINTERS: pointer_offsets, Stream.GAPS: positions[1], stream: value_offsets},
         chunk_decoder=runs.chunks.decoder,
         chunk_first_job=runs.chunks.first_job,
@@ -128,12 +131,11 @@ def stored_chunks(
     packed: PackedLayer,
     *,
     columns: tuple[str, ...] = COLUMNS,
-    count: Callable[[Int64s, Int64s], Int32s] | None = None,
+    count: Callable[[RunOrder], Int32s] | None = None,
 ) -> StoredChunks:
     """Chunk table and pointers. Raises FileFormatError where they disagree with each other or the chunks' order.
 
-    ``count`` gives the entries of every run from (its index in job order, chunk offsets into the runs); by default the
-    pointers do.
+    ``count`` gives the entries of every run; by default the pointers do.
     """
     layout = run_layout(packed.geometry, packed.shape)
     rows = read_chunk_table(packed, len(columns))
@@ -143,17 +145,17 @@ def stored_chunks(
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {error}") from None
     check_chunks(packed, chunks)
-    order, chunk_runs = layout.run_order(chunks)
-    counts = _pointers(packed, chunk_runs) if count is None else count(order, chunk_runs)
+    order = layout.run_order(chunks)
+    counts = _pointers(packed, order.offsets) if count is None else count(order)
     nothing = np.zeros(chunks.count, np.int64)
     return StoredChunks(
         layout=layout,
         chunks=chunks,
-        run_order=order,
-        slot=layout.slot_index(order),
+        slot=order.slot,
+        run_job=order.job,
         run_count=counts,
-        chunk_runs=chunk_runs,
-        chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else offsets_of(counts)[chunk_runs],
+        chunk_runs=order.offsets,
+        chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else offsets_of(counts)[order.offsets],
         position_bytes=offsets_of(listed.get("positions", nothing)),
         value_bytes=offsets_of(listed.get("values", nothing)),
     )
@@ -211,12 +213,13 @@ def entries_of(
     code_bits: Uint8s,
 ) -> Entries:
     """Entries with the runs they belong to."""
-    run_job = (chunks.run_order // chunks.layout.slots).astype(np.int32)
-    run_element = chunks.layout.element.ravel()[chunks.slot].astype(np.uint16)
+    run_element = chunks.layout.element.astype(np.uint16).ravel()[chunks.slot]
+    job, element = np.empty(row.size, np.int32), np.empty(row.size, np.uint16)
+    _places_of_runs(chunks.run_count, chunks.run_job, run_element, job, element)
     return Entries(
         geometry=packed.geometry,
-        job=np.repeat(run_job, chunks.run_count),
-        element=np.repeat(run_element, chunks.run_count),
+        job=job,
+        element=element,
         row=row,
         value=value,
         is_filler=is_filler,
@@ -225,20 +228,25 @@ def entries_of(
         code_bits=code_bits,
         chunk_offsets=chunks.chunk_entries,
         run_count=chunks.run_count,
-        run_job=run_job,
+        run_job=chunks.run_job,
         run_element=run_element,
         chunk_run_offsets=chunks.chunk_runs,
         bias=decode_bias(packed),
     )
 
 
-def pack_floats(values: FloatArray, chunk_entries: Int64s) -> tuple[Bytes, Int64s]:
-    """float32 values, little-endian, and their chunk offsets."""
-    return values.astype("<f4").view(np.uint8), byte_offsets_of(chunk_entries, VALUE_BITS)
+def laid_out_floats(codebook: FloatArray, code: Uint16s, chunk_entries: Int64s) -> tuple[Unwritten, Int64s]:
+    """The shared values of codes as float32, little-endian, not written yet, and their chunk offsets."""
+    offsets = byte_offsets_of(chunk_entries, VALUE_BITS)
+
+    def write() -> Bytes:
+        return codebook[code].astype("<f4").view(np.uint8)
+
+    return Unwritten(size=int(offsets[-1]), held=code.nbytes, write=write), offsets
 
 
 def read_floats(packed: PackedLayer, chunks: StoredChunks) -> FloatArray:
-    """The inverse of ``pack_floats``. Raises FileFormatError for NaN and infinities."""
+    """The inverse of ``laid_out_floats``. Raises FileFormatError for NaN and infinities."""
     values = read_fields(packed, Stream.WEIGHTS, chunks, VALUE_BITS).view(np.float32)
     if not np.isfinite(values).all():
         raise damaged(packed, Stream.WEIGHTS, "finite values", "NaN or infinity")
@@ -248,6 +256,23 @@ def read_floats(packed: PackedLayer, chunks: StoredChunks) -> FloatArray:
 def constant_bits(bits: int, count: int) -> Uint8s:
     """The same width for every entry."""
     return np.full(count, bits, dtype=np.uint8)
+
+
+@kernel
+def _places_of_runs(
+    run_count: Int32s,
+    run_job: Int32s,
+    run_element: npt.NDArray[np.uint16],
+    job: Int32s,
+    element: npt.NDArray[np.uint16],
+) -> None:
+    # job and PE of every entry
+    at = 0
+    for run in range(run_count.size):
+        for _ in range(run_count[run]):
+            job[at] = run_job[run]
+            element[at] = run_element[run]
+            at += 1
 
 
 @kernel

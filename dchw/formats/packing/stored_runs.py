@@ -23,8 +23,9 @@ class StoredRuns:
     """The stored entries of a layer in chunk order."""
 
     chunks: Chunks
-    run_order: Int64s
-    """Index of each run in job order; empty, as what counts runs, where gaps run on and nothing tells runs apart."""
+    run_slot: Int32s
+    """Index of each run's PE in the layout's tables; empty, as what counts runs, where gaps run on and nothing tells
+    runs apart."""
     run_count: Int32s
     chunk_runs: Int64s
     """int64[chunks + 1] into the runs."""
@@ -50,20 +51,20 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
         position = np.zeros(0, dtype=np.int32)
     counts = np.diff(run_offsets).astype(np.int32)
     chunks = layout.cut(counts)
-    order, chunk_runs = layout.run_order(chunks)
-    run_count = counts[order]
+    order = layout.run_order(chunks)
+    run_count = counts[order.run]
     if position.size:
-        run_element_row = layout.first_row.ravel()[layout.slot_index(order)]
-        position = gathered(position, run_offsets, order)
+        run_element_row = layout.first_row.ravel()[order.slot]
+        position = gathered(position, run_offsets, order.run)
         position = np.repeat(run_element_row, run_count) + position * np.int32(shape.elements)
     return StoredRuns(
         chunks=chunks,
-        run_order=order,
+        run_slot=order.slot,
         run_count=run_count,
-        chunk_runs=chunk_runs,
-        chunk_entries=offsets_of(run_count)[chunk_runs],
-        gap=gathered(gap, run_offsets, order) if index_bits else gap,
-        code=gathered(code, run_offsets, order),
+        chunk_runs=order.offsets,
+        chunk_entries=offsets_of(run_count)[order.offsets],
+        gap=gathered(gap, run_offsets, order.run) if index_bits else gap,
+        code=gathered(code, run_offsets, order.run),
         row=position,
     )
 
