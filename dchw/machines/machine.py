@@ -28,7 +28,7 @@ from dchw.machines.units.dram import Dram
 from dchw.machines.units.huffman_decoder import ENTRY_BITS, HuffmanDecoder
 from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import ActivationSram, WeightSram
-from dchw.machines.units.unit import Face, Setting, Unit
+from dchw.machines.units.unit import Face, Resource, Setting, Unit
 from dchw.machines.units.vector import Vector
 from dchw.quantities import ConfigError, forgiven, format_quantity, nearest
 
@@ -151,6 +151,10 @@ class Machine(Config):
         raise ConfigError(
             f"machine {self.name}: expected one of its own units; got a {type(unit).__name__}; use its own"
         )
+
+    def resource(self, unit: Unit) -> Resource:
+        """What bounds a run where one of this machine's units does."""
+        return unit.bounding(self.name_of(unit))
 
     def worker(self, name: str) -> str:
         """The unit whose nodes do the work of one: itself, or the one in step with which it works."""

@@ -120,7 +120,7 @@ class Silicon(Config):
         temperatures that CACTI's leakage can be trusted at.
         """
         from dchw.technology.logic import FAMILIES
-        from dchw.technology.sram import LOW_LEAKAGE_CELLS, MAX_TEMPERATURE_K, MIN_TEMPERATURE_K
+        from dchw.technology.sram_table import LOW_LEAKAGE_CELLS
 
         def others(field: str, values: Iterable[str | float]) -> tuple[Silicon, ...]:
             mine = getattr(self, field)

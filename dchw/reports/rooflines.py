@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MAX_LABELS = 6
 """Layers that are named at their points."""
 _PANEL, _GAP = 0.43, 0.14
-_EACH = {"dram": "B", "decode": "weights", "weight SRAM": "B", "activation SRAM": "B"}
 
 
 def roofline(tables: ReportTables, machine: Machine) -> Drawing:
@@ -56,7 +55,7 @@ def roofline(tables: ReportTables, machine: Machine) -> Drawing:
         }
         notes.append(
             pieces.note(
-                f"<b>{_title(roof.name)}</b>, {number(roof.per_cycle)} {_EACH[roof.name]}/cycle",
+                f"<b>{roof.title}</b>, {number(roof.per_cycle)} {roof.each}/cycle",
                 left,
                 top - 0.055,
                 xref="paper",
@@ -78,10 +77,6 @@ def roofline(tables: ReportTables, machine: Machine) -> Drawing:
     return Drawing("roofline", caption, {"data": data, "layout": layout})
 
 
-def _title(name: str) -> str:
-    return "DRAM" if name == "dram" else name
-
-
 def _axis(title: str, ends: list[float]) -> Spec:
     return {
         "type": "log",
@@ -100,7 +95,7 @@ def _roof(roof: Roof, peak: float, low: float, high: float) -> Spec:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": f"{_title(roof.name)} roof",
+        "name": f"{roof.title} roof",
         "x": [low, ridge, high],
         "y": [low * roof.per_cycle, peak, peak],
         "line": {"color": BLACK, "width": 2},

@@ -27,6 +27,8 @@ from dchw.program.program import Program
 from dchw.quantities import ceil_div
 
 Cycles = npt.NDArray[np.float64]
+DRAIN = "drain"
+"""What binds an array that hands its sums over for longer than it multiplies: no unit, but a part of its work."""
 LATENCY_SHARE = 0.6
 """Below this share of its own cycles even the busiest resource does not bind: the layer waits on latencies."""
 
@@ -129,22 +131,21 @@ def _ordered(work: Mapping[str, float]) -> dict[str, float]:
 
 def _work(workload: Workload, program: Outline, timing: Timing) -> dict[str, Cycles]:
     """Cycles of every layer per resource."""
-    layers = len(program.layers)
+    layers, machine = len(program.layers), workload.machine
     found: dict[str, Cycles] = {}
     for node in program.firing:
         busy = timing.nodes[node.name].by_layer[:, 0].astype(np.float64)
-        unit = workload.machine.units[node.unit]
-        word = unit.resource or unit.face(node.unit).label
+        word = machine.units[node.unit].bounding(node.unit).name
         found[word] = np.maximum(found.get(word, np.zeros(layers)), busy)
-    array = found.pop("array", None)
+    array = found.pop(machine.resource(machine.pe_array).name, None)
     if array is not None:
         for index, name in enumerate(program.layers):
             works = workload.works(name)
-            word = _array_word(workload.machine, works, array[index])
+            word = _array_word(machine, works, array[index])
             found.setdefault(word, np.zeros(layers))[index] = array[index]
     if timing.memory is not None:
         moved = timing.memory.size_bytes.sum(axis=(0, 1)).astype(np.float64)
-        found["dram"] = moved / workload.machine.dram.peak_bytes_per_cycle(workload.machine.clock_hz)
+        found[machine.resource(machine.dram).name] = moved / machine.dram.peak_bytes_per_cycle(machine.clock_hz)
     return found
 
 
@@ -157,8 +158,11 @@ def _array_word(machine: Machine, works: Sequence[LayerWork], busy: float) -> st
         for index in range(work.tiling.passes)
     )
     if 2 * drain > busy:
-        return "drain"
+        return DRAIN
     work = works[0]
+    multiplying, looking_up, fetching = (
+        machine.resource(unit).name for unit in (array, machine.codebook, machine.weight_sram)
+    )
     active = work.activity[work.activity > 0]
     groups = float(np.median(active)) if active.size else 1.0
     by_itself = not work.needs(Need.DECODER)
@@ -168,11 +172,11 @@ def _array_word(machine: Machine, works: Sequence[LayerWork], busy: float) -> st
         supply = ceil_div(work.rows * work.entry_bits, width) if by_itself else 0
         computing = groups * array.dense_cycles(work.rows, work.tiling.pixels_in(0))
         if max(look_ups, supply) <= computing:
-            return "array"
-        return "codebook" if look_ups >= supply else "weight SRAM"
+            return multiplying
+        return looking_up if look_ups >= supply else fetching
     look_up = machine.codebook.slot_cycles if work.needs(Need.CODEBOOK) else 1
     bits, every = machine.weight_sram.reader_bits_per_cycle(array.elements)
     fetch = ceil_div(work.entry_bits * every, bits) if by_itself else 1
     if max(look_up, fetch) <= groups:
-        return "array"
-    return "codebook" if look_up >= fetch else "weight SRAM"
+        return multiplying
+    return looking_up if look_up >= fetch else fetching

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dchw.formats import Need
 from dchw.machines.machine import Machine
+from dchw.machines.units.unit import Unit
 from dchw.run.bounds import layer_bounds
 from dchw.vocabulary import Stream
 
@@ -31,6 +32,10 @@ class Roof:
     name: str
     unit: str
     """What is counted: the intensity is useful products per one of it."""
+    each: str
+    """The same in few letters, as it is counted a cycle."""
+    title: str
+    """The name as a panel's head."""
     per_cycle: float
     """How many of it the machine gives in a cycle, at most."""
 
@@ -38,16 +43,16 @@ class Roof:
 def machine_roofs(machine: Machine) -> tuple[Roof, ...]:
     """The slanted roofs of a machine; the flat one is ``pe_array.macs_per_cycle``."""
     weights, activations = machine.weight_sram, machine.activation_sram
-    bandwidth = float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))
+
+    def roof(unit: Unit, per_cycle: float, each: str = "B", counted: str = "") -> Roof:
+        of = machine.resource(unit)
+        return Roof(name=of.name, title=of.title, unit=counted or f"{of.title} byte", each=each, per_cycle=per_cycle)
+
     return (
-        Roof(name="dram", unit="DRAM byte", per_cycle=bandwidth),
-        Roof(name="decode", unit="decoded weight", per_cycle=machine.huffman.most_per_cycle),
-        Roof(name="weight SRAM", unit="weight SRAM byte", per_cycle=weights.banks * weights.word_bits / 8),
-        Roof(
-            name="activation SRAM",
-            unit="activation SRAM byte",
-            per_cycle=activations.banks * activations.word_bits / 8,
-        ),
+        roof(machine.dram, float(machine.dram.peak_bytes_per_cycle(machine.clock_hz))),
+        roof(machine.huffman, machine.huffman.most_per_cycle, "weights", "decoded weight"),
+        roof(weights, weights.banks * weights.word_bits / 8),
+        roof(activations, activations.banks * activations.word_bits / 8),
     )
 
 
@@ -93,15 +98,18 @@ def _amounts(result: SimResult, index: int, layer: str) -> dict[str, float]:
     machine, work = result.workload.machine, result.workload.works(layer)[0]
     flows = [flow for flow in result.outline.flows if flow.layer == index]
     words = sum(flow.activation_reads[Stream.ACTIVATIONS] for flow in flows)
+    decoding, weights = machine.resource(machine.huffman).name, machine.resource(machine.weight_sram).name
     amounts = {
-        "weight SRAM": sum(flow.entries for flow in flows) * work.entry_bits / 8,
-        "activation SRAM": words * machine.activation_sram.word_bits / 8,
+        weights: sum(flow.entries for flow in flows) * work.entry_bits / 8,
+        machine.resource(machine.activation_sram).name: words * machine.activation_sram.word_bits / 8,
     }
     if work.needs(Need.DECODER):
         decoded = [(stream, one) for flow in flows for stream, one in flow.decoded.items()]
-        amounts["decode"] = float(sum(one.symbols * one.times for stream, one in decoded if stream is work.form.values))
+        amounts[decoding] = float(sum(one.symbols * one.times for stream, one in decoded if stream is work.form.values))
         if machine.huffman.at_use:  # coded bits, not the entries they become
-            amounts["weight SRAM"] = sum(one.bits * one.times for _, one in decoded) / 8
+            amounts[weights] = sum(one.bits * one.times for _, one in decoded) / 8
     memory = result.timing.memory
-    amounts["dram"] = 0.0 if memory is None else float(memory.size_bytes[:, :, index].sum())
+    amounts[machine.resource(machine.dram).name] = (
+        0.0 if memory is None else float(memory.size_bytes[:, :, index].sum())
+    )
     return amounts

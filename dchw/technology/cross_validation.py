@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dchw.technology.sram import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, sram, table_slice
+from dchw.technology.sram import sram
+from dchw.technology.sram_table import QUANTITIES, TABLE_NODES_NM, Row, Slice, rows_of, table_slice
 
 _SINGLE_CELLS = ("itrs-hp", "itrs-lop", "itrs-lstp")
 SIZES, WIDTHS, FRESH, BETWEEN_NODES = "whole sizes left out", "whole widths left out", "fresh points", "nodes between"

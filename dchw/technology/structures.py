@@ -16,7 +16,7 @@ from dchw.technology.banks import banked
 from dchw.technology.building_blocks import Parts, Structure, Table, at_least
 from dchw.technology.figure import Figure, combine, slowest
 from dchw.technology.logic import Block
-from dchw.technology.sram import has_ports
+from dchw.technology.sram_table import has_ports
 
 DECODE_STYLES = ("bit_serial", "table", "multi_symbol")
 NUMBER_FORMATS = ("integer", "float")

@@ -19,7 +19,7 @@ from dchw.machines.units.unit import UnitCosts
 from dchw.tables import read_table
 from dchw.technology.figure import Figure, combine
 from dchw.technology.logic import FAMILIES
-from dchw.technology.sram import CELLS
+from dchw.technology.sram_table import CELLS
 from dchw.validate import Check
 from dchw.vocabulary import Event
 

@@ -161,17 +161,40 @@ def lloyd(values: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndar
     return centroids
 
 
-def least_squared_error(values: np.ndarray, clusters: int) -> float:
-    """The k-means optimum of few numbers: dynamic program over all edges, O(k n^2), sums straight from the values."""
+def least_squared_errors(values: np.ndarray, clusters: int) -> list[float]:
+    """The errors that a best clustering of few numbers can have: sums straight from the values, over all edges.
+
+    One number, the k-means optimum, but for the rule that no shared value is 0: a cluster whose mean is 0 takes its
+    member of least magnitude, s, instead, and its n members err by n s^2 more. Clusterings are compared by their means;
+    where one with such a cluster is as good as one without, either may be found.
+    """
     ordered = np.sort(values.astype(np.float64))
+    n = ordered.size
+    before, behind = _least_costs(ordered, clusters), _least_costs(-ordered[::-1], clusters)[:, ::-1]
+    least = before[clusters, n]
+    without = _least_costs(ordered, clusters, of_mean_0=np.inf)[clusters, n]
+    found = [float(without)] if np.isclose(without, least, rtol=1e-9, atol=1e-12) else []
+    for i in range(n):
+        for j in range(i + 1, n + 1):
+            part = ordered[i:j]
+            if part.sum() == 0:
+                rest = min(before[k, i] + behind[clusters - 1 - k, j] for k in range(clusters))
+                if np.isclose(rest + (part**2).sum(), least, rtol=1e-9, atol=1e-12):
+                    found.append(float(least + part.size * np.abs(part).min() ** 2))
+    return found
+
+
+def _least_costs(ordered: np.ndarray, clusters: int, of_mean_0: float = 0.0) -> np.ndarray:
+    """[k, j]: the least error of the first j values in up to k clusters, O(k n^2); plus ``of_mean_0`` for each cluster
+    of that mean."""
     n = ordered.size
     cost = np.zeros((n + 1, n + 1))
     for i in range(n):
         for j in range(i + 1, n + 1):
             part = ordered[i:j]
-            cost[i, j] = ((part - part.mean()) ** 2).sum()
-    best = np.full(n + 1, np.inf)
-    best[0] = 0.0
-    for _ in range(clusters):
-        best = np.array([min(best[i] + cost[i, j] for i in range(j + 1)) for j in range(n + 1)])
-    return float(best[n])
+            cost[i, j] = ((part - part.mean()) ** 2).sum() + (of_mean_0 if part.sum() == 0 else 0.0)
+    best = np.full((clusters + 1, n + 1), np.inf)
+    best[0, 0] = 0.0
+    for k in range(1, clusters + 1):
+        best[k] = [min(best[k - 1, i] + cost[i, j] for i in range(j + 1)) for j in range(n + 1)]
+    return best

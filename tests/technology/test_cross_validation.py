@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dchw.technology.cross_validation import InterpolationError, cross_validate, default_slices, fresh_points
-from dchw.technology.sram import QUANTITIES
+from dchw.technology.sram_table import QUANTITIES
 
 # Medians of plain log-log interpolation between the points of a table in powers of two.
 PLAIN = {

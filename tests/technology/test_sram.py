@@ -12,7 +12,8 @@ import dchw
 from dchw.quantities import DchwError
 from dchw.technology.figure import Confidence
 from dchw.technology.scaling import Quantity, inverter_factor
-from dchw.technology.sram import CELLS, QUANTITIES, TABLE_NODES_NM, leakage_ratio, sram, table_slice
+from dchw.technology.sram import sram
+from dchw.technology.sram_table import CELLS, QUANTITIES, TABLE_NODES_NM, leakage_ratio, table_slice
 from tests.oracles.technology import interpolated, table_rows
 
 nodes = st.sampled_from(TABLE_NODES_NM)

@@ -29,6 +29,7 @@ class CodebookLookup(Unit):
 
     label: ClassVar[str] = "codebooks"
     category: ClassVar[str] = "decode"
+    resource: ClassVar[str] = "codebook"
     stage: ClassVar[str] = "decode"
     works_with: ClassVar[type[Unit]] = PeArray
 

@@ -36,6 +36,8 @@ class Dram(Unit):
     category: ClassVar[str] = MEMORY
     stage: ClassVar[str] = "fetch"
     resource: ClassVar[str] = "dram"
+    resource_title: ClassVar[str] = "DRAM"
+    resource_allows: ClassVar[str] = "the DRAM"
 
     standard: str | None = None
     """Name of a shipped standard (``LPDDR5X-8533``) or path of a YAML file of the same form."""

@@ -96,6 +96,7 @@ class HuffmanDecoder(Unit):
     category: ClassVar[str] = "decode"
     stage: ClassVar[str] = "decode"
     resource: ClassVar[str] = "decode"
+    resource_allows: ClassVar[str] = "decoding"
 
     units: Positive = Field(le=1 << 14)
     """Decode units; their number and that of processing elements divide one another."""

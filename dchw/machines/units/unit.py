@@ -90,6 +90,17 @@ class Face:
     """The step of the data path it belongs to, its clock and leakage included."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """What a unit's work is called where it bounds a run."""
+
+    name: str
+    title: str
+    """As a sentence or a panel begins with it."""
+    allows: str
+    """As that which would allow more: ``the DRAM``, ``decoding``."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnitCosts:
     """What one whole unit costs: all its copies together for leakage, area and clock."""
@@ -115,6 +126,10 @@ class Unit(Config):
     """fetch, buffer, decode, multiply or output."""
     resource: ClassVar[str] = ""
     """What the unit's work is called where it bounds a run; where empty, its label."""
+    resource_title: ClassVar[str] = ""
+    """`Resource.title`; where empty, the same."""
+    resource_allows: ClassVar[str] = ""
+    """`Resource.allows`; where empty, the same behind an article."""
     works_with: ClassVar[type[Unit] | None] = None
     """The kind of unit in step with whose nodes it is clocked; None: its own nodes say when it works."""
 
@@ -123,6 +138,12 @@ class Unit(Config):
         """How reports show the unit that a machine holds under ``name``."""
         label = cls.label or name.replace("_", " ").replace("sram", "SRAM")
         return Face(label=label, category=cls.category, stage=cls.stage)
+
+    @classmethod
+    def bounding(cls, name: str) -> Resource:
+        """What bounds a run where the unit that a machine holds under ``name`` does."""
+        word = cls.resource or cls.face(name).label
+        return Resource(name=word, title=cls.resource_title or word, allows=cls.resource_allows or f"the {word}")
 
     def links(self, setting: Setting) -> Mapping[str, Port]:
         """Links by what they carry, which is what a program calls them."""

@@ -26,6 +26,7 @@ class Vector(Unit):
     label: ClassVar[str] = "vector unit"
     stage: ClassVar[str] = "output"
     resource: ClassVar[str] = "vector"
+    resource_allows: ClassVar[str] = "the vector unit"
 
     values_per_cycle: Positive = Field(le=1 << 16)
     """Values through the output path in a cycle."""
