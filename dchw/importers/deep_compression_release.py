@@ -1,4 +1,4 @@
-"""The file format of the Deep Compression authors' released models (``.net``), read and written bit-exactly.
+"""The file format of the Deep Compression authors' released models (``.net``), read bit-exactly.
 
 Little-endian, packed back to back, without names: layer order and shapes come from the Caffe prototxt. The layers are
 those with weights whose names contain ``conv``, ``fc`` or ``ip``, in its order; of L of them the file holds
@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dchw.compression.bitstream import pack_fixed, packed_bytes, unpack_fixed
+from dchw.compression.bitstream import packed_bytes, unpack_fixed
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Representation, graph_of
 from dchw.compression.recipe import choose_representation
-from dchw.compression.relative_index import decode_gaps, encode_gaps
+from dchw.compression.relative_index import decode_gaps
 from dchw.compression.varint import Reader
 from dchw.graph.network import Layer, Network
 from dchw.quantities import DchwError, FileFormatError
@@ -82,40 +82,6 @@ def decode_release(data: bytes, network: Network, where: str = "release") -> Com
         if op.weight is not None and (op.bias is not None) != (op.name in biases):
             raise FileFormatError(f"{where}: layer {op.name!r}: the format has biases, the prototxt says it has none")
     return CompressedNetwork(graph=graph, layers=tuple(decoded), recipe={"source": "Deep Compression release"})
-
-
-def write_release(network: CompressedNetwork, path: str | Path) -> int:
-    """Write a compressed network as a released file and return its length; the inverse of `read_release`."""
-    data = encode_release(network)
-    try:
-        Path(path).write_bytes(data)
-    except OSError as error:
-        raise DchwError(f"{path}: cannot be written ({error.strerror}); free space or name another place") from None
-    return len(data)
-
-
-def encode_release(network: CompressedNetwork) -> bytes:
-    """The bytes of a released file; raises DchwError when a codebook is too large for the format."""
-    layers = _release_layers(network.graph, f"network {network.name}")
-    counts: list[int] = []
-    body: list[bytes] = []
-    for layer in (network.layer(x.name) for x in layers):
-        bits = code_bits(layer.name)
-        if layer.codebook.size > 1 << bits:
-            raise DchwError(
-                f"layer {layer.name!r}: the released format holds {1 << bits} codebook entries here; "
-                f"got {layer.codebook.size}; compress it with codebook_bits {bits}"
-            )
-        flat = layer.codes.reshape(-1)
-        where = np.flatnonzero(flat)
-        gaps, codes = encode_gaps(where, flat[where], INDEX_BITS)
-        codebook = np.zeros(1 << bits, dtype="<f4")
-        codebook[: layer.codebook.size] = layer.codebook
-        bias = np.zeros(layer.codes.shape[0], np.float32) if layer.bias is None else layer.bias
-        counts.append(codes.size)
-        body += [codebook.tobytes(), bias.astype("<f4").tobytes()]
-        body += [pack_fixed(codes, bits).tobytes(), pack_fixed(gaps, INDEX_BITS).tobytes()]
-    return b"".join([np.array(counts, dtype="<u4").tobytes(), *body])
 
 
 def _release_layers(network: Network, where: str) -> list[Layer]:
