@@ -6,6 +6,7 @@ The four files of MNIST lie in the folder that the environment variable DCHW_DAT
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,8 @@ TRAIN_IMAGES = 20_000
 HELD_OUT_IMAGES = 10_000
 """The last of the 60,000 training images: no network trains on them, settings are chosen by them."""
 BATCH = 64
+SHIFT = 2
+"""Pixels of the whole image, before it is halved, that a shifted batch moves an image by at most."""
 
 
 class Residual(nn.Module):
@@ -116,6 +119,40 @@ def train_batches() -> DataLoader:
     return DataLoader(TensorDataset(images[:TRAIN_IMAGES], labels[:TRAIN_IMAGES]), BATCH, shuffle=True, drop_last=True)
 
 
+class ShiftedBatches:
+    """Every training image that is not held out, once an epoch, in batches of 128 and moved by up to two pixels.
+
+    A move of one pixel before an image is halved is one of half a pixel after it. Order and moves come from torch's
+    global generator, which the trainer seeds for every epoch.
+    """
+
+    size = 128
+
+    def __init__(self) -> None:
+        data = mnist(Path(os.environ["DCHW_DATA"]))
+        count = len(data.train_images) - HELD_OUT_IMAGES
+        images = nn.functional.pad(torch.from_numpy(data.train_images[:count].copy()), (SHIFT,) * 4)
+        side = images.shape[-1] - 2 * SHIFT
+        self._windows = images.unfold(2, side, 1).unfold(3, side, 1)
+        self._labels = torch.from_numpy(data.train_labels[:count].copy())
+
+    def __len__(self) -> int:
+        return len(self._labels) // self.size
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        order = torch.randperm(len(self._labels))
+        down, right = torch.randint(2 * SHIFT + 1, (2, len(order)))
+        for start in range(0, len(self) * self.size, self.size):
+            part = slice(start, start + self.size)
+            moved = self._windows[order[part], :, down[part], right[part]]
+            yield _halved(moved), self._labels[order[part]]
+
+
+def shifted_batches() -> ShiftedBatches:
+    """All images that are not held out, a little moved: what the separable network learns."""
+    return ShiftedBatches()
+
+
 def error_percent(module: nn.Module) -> float:
     """Share of the 10,000 test images whose highest class score is not their label."""
     return _error(module, *_digits()[2:])
@@ -138,13 +175,13 @@ def _error(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> flo
 def _digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Training images and labels, test images and labels; images float32 in 0..1, each pixel the mean of four."""
     data = mnist(Path(os.environ["DCHW_DATA"]))
-
-    def halved(images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.avg_pool2d(images.float() / 255, 2)
-
     return (
-        halved(torch.from_numpy(data.train_images.copy())),
+        _halved(torch.from_numpy(data.train_images.copy())),
         torch.from_numpy(data.train_labels.copy()),
-        halved(torch.from_numpy(data.test_images.copy())),
+        _halved(torch.from_numpy(data.test_images.copy())),
         torch.from_numpy(data.test_labels.copy()),
     )
+
+
+def _halved(images: torch.Tensor) -> torch.Tensor:
+    return nn.functional.avg_pool2d(images.float() / 255, 2)
