@@ -81,9 +81,9 @@ figures = ["latency_us", "energy_nj", "dram_read_bytes"]
 # ## 1. How many Huffman decode units does a phone need?
 #
 # **32**, which the phones' presets have for it. Sixteen decode an entry a cycle each and hold both networks back: at 32
-# LeNet-300-100 takes 31 % less time and 10 % less energy, SqueezeNet 6 % less time, and SqueezeNet is then bound by its
-# array. The next doubling brings LeNet-300-100 12 % and SqueezeNet 0.5 %: 6 % in their mean, less than the tenth that
-# counts here as worth its hardware. Sixteen more units are 0.4 % of the area.
+# LeNet-300-100 takes 31 % less time and 11 % less energy, SqueezeNet 6 % less time, and SqueezeNet is then bound by its
+# array. The next doubling brings LeNet-300-100 12 % and SqueezeNet 0.9 %: 7 % in their mean, less than the tenth that
+# counts here as worth its hardware. Sixteen more units are 0.3 % of the area.
 
 # %%
 units = ask("decode_units", ["huffman.units", "latency_us", "energy_nj", "area_mm2"])
@@ -97,9 +97,9 @@ ax.set_ylim(bottom=0)
 # ## 2. Decode when loading or when using?
 #
 # **When using.** Coded weights take less of the weight SRAM and of its energy: with 32 units, decoding at use saves
-# LeNet-300-100 11 % of time and 10 % of energy, SqueezeNet 1 % and 2 %. With only sixteen units SqueezeNet is 4 %
-# faster decoded at load, because each weight is then decoded once and not once per band of pixels; its energy is
-# still 1 % more. With 64 units LeNet-300-100 is 3 % faster decoded at load, for 8 % more energy.
+# LeNet-300-100 11 % of time and of energy, SqueezeNet 2 % of energy and no time. With only sixteen units SqueezeNet is
+# 4 % faster decoded at load, because each weight is then decoded once and not once per band of pixels; its energy is
+# still 2 % more. With 64 units LeNet-300-100 is 3 % faster decoded at load, for 10 % more energy.
 
 # %%
 placement = ask("placement", ["huffman.placement", "huffman.units", *figures])
@@ -108,9 +108,9 @@ placement = ask("placement", ["huffman.placement", "huffman.units", *figures])
 # ## 3. How deep must the queue of a processing element be?
 #
 # **4 places**, which the phones' presets have for it. From 1 to 4 LeNet-300-100 saves 15 % and SqueezeNet 6 % of time;
-# from 4 to 8 another 3 and 2 %, for 8 % of energy in both, because a place holds an operand for each of 64 pixels. 2
-# places would save 4 to 5 % of energy for 2 to 3 % of time; they are too few for depthwise layers of bytes, which no
-# network here has (19 % more time).
+# from 4 to 8 another 3 and 2 %, for 15 % of the area and 1 % of energy, because a place holds an operand for each of
+# 64 pixels. 2 places would save 7 % of the area for 2 to 3 % of time; they are too few for depthwise layers of bytes,
+# which no network here has (19 % more time).
 
 # %%
 depths = {"pe_array.queue_depth": [1, 2, 4, 8, 32]}
@@ -128,7 +128,7 @@ queues = ask(
 # entries (`shared`) take 5 % less with 4 bits than with 5 and 17 % less than with 8 on LeNet-300-100, 6 and 21 % on
 # SqueezeNet: filler zeros for gaps that do not fit cost less than a wider field in every entry. Huffman packing
 # searches its own width and gives the same bytes within 0.1 % for all three. Gaps that run on from column to column
-# need no pointers: that is 42 % of LeNet-300-100's coded bytes and 30 % of its energy, 9 % of SqueezeNet's bytes.
+# need no pointers: that is 42 % of LeNet-300-100's coded bytes and 33 % of its energy, 9 % of SqueezeNet's bytes.
 
 # %%
 widths = ask("index_width", ["storage", "recipe.index_bits", "pointers", "packed_bytes", *figures])
@@ -139,7 +139,7 @@ widths = ask("index_width", ["storage", "recipe.index_bits", "pointers", "packed
 # **As much as the packed weights, and not a byte less: it is a cliff.** Warm, LeNet-300-100 in int8 (270 kB) reads
 # 238 kB with 256 KiB and 0.8 kB with 1 MiB, at a sixth of the energy. Huffman-coded (24 kB) it is over the cliff at
 # 64 KiB; 16 KiB are refused, for they do not hold the chunks that 32 decode units work at once. SqueezeNet is held by
-# its activations: from 64 KiB to 1 MiB its energy changes by 3 % in int8 and 2 % coded.
+# its activations: from 64 KiB to 1 MiB its energy changes by less than half a percent, in int8 and coded.
 
 # %%
 srams = ask("sram_size", ["storage", "weight_sram.size_bytes", *figures, "area_mm2"])
@@ -148,8 +148,8 @@ srams = ask("sram_size", ["storage", "weight_sram.size_bytes", *figures, "area_m
 # ## 6. LPDDR4X, 5, 5X or 6?
 #
 # **It matters to who reads dense weights.** LeNet-300-100 in int8 takes 46 % less time on LPDDR5X than on LPDDR4X and
-# 42 % less energy; Huffman-coded, 19 % and 33 %. SqueezeNet, which its array bounds, gains nothing in int8 and 6 % of
-# time coded, and saves 2 % of energy in int8, 9 % coded. At four channels LPDDR6 is slower than LPDDR5X here, as its
+# 42 % less energy; Huffman-coded, 19 % and 36 %. SqueezeNet, which its array bounds, gains nothing in int8 and 8 % of
+# time coded, and saves 5 % of energy in int8, 14 % coded. At four channels LPDDR6 is slower than LPDDR5X here, as its
 # channels have 12 bits. The energies of LPDDR5, 5X and 6 rest on assumed pJ per bit.
 
 # %%
@@ -172,9 +172,9 @@ packed.pivot(index=["network", "recipe.density"], columns="storage", values="pac
 # ## 8. When does Huffman coding pay at all?
 #
 # **In energy always here, in time where the DRAM is the bound.** Against fixed-width `shared` entries LeNet-300-100
-# saves 29 to 43 % of energy. On one channel it saves 33 to 40 % of time; on four it costs 69 % more with sixteen
-# decode units, 17 % with the 32 of study 1 and 1 % with 64. SqueezeNet reads 4 % less in all, since activations
-# dominate: 1 to 2 % of time on one channel, 1 to 2 % of energy, and on four channels a loss of 7 % of time with sixteen
+# saves 31 to 47 % of energy. On one channel it saves 32 to 40 % of time; on four it costs 69 % more with sixteen
+# decode units, 17 % with the 32 of study 1 and 1 % with 64. SqueezeNet reads 3 % less in all, since activations
+# dominate: 1 to 2 % of time on one channel, 2 to 3 % of energy, and on four channels a loss of 6 % of time with sixteen
 # units and none with 64.
 
 # %%

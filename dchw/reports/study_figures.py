@@ -77,7 +77,7 @@ def _effects(page: StudyPage) -> Figure:
     figure = Figure(figsize=(max(count, 2) * 0.6 * WIDTH_INCHES, 0.7 * WIDTH_INCHES), layout="constrained")
     all_axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     for axes, name in zip(all_axes, page.parameters, strict=True):
-        values, means, bounds = main_effect(page.shown, name, metric)
+        values, means, bounds = main_effect(page.sample, name, metric)
         labels = [Path(value).stem if name == "network" else value for value in values]
         axes.plot(labels, means, color=GREY, linewidth=0.8, zorder=1)
         for at, bound in enumerate(bounds):

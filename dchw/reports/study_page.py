@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from dchw.studies.columns import BOUND, METRICS
 from dchw.studies.points import NETWORK
 from dchw.studies.store import INDEX
 from dchw.studies.study import study_of
-from dchw.studies.thinning import shown_rows
+from dchw.studies.thinning import Shown, shown_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,8 @@ MOST_POINTS = 4_000
 """Points that a page holds besides its front."""
 MOST_FRONT = 1_000
 """Points of its fronts that it holds."""
-MOST_CELLS = 40
-"""Values of a parameter that have a row or a column of cells, and a name on their axis."""
+MOST_CELLS, MOST_TICKS = 20, 12
+"""Rows or columns of cells that a parameter has, and values that are named on an axis."""
 MOST_LABELS = 6
 """Points of a front that are labelled with their values; every point is named where the pointer rests on it."""
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, YELLOW, GREY)
@@ -55,6 +55,8 @@ class StudyPage:
     first_error: str
     shown: pd.DataFrame
     """Good points: all, or an even sample and the front or a part of it."""
+    sample: pd.DataFrame
+    """The sample alone: what effects are taken over."""
     every: int
     """Of how many points one is in that sample."""
     front: pd.DataFrame
@@ -74,7 +76,7 @@ def study_page(folder: str | Path) -> StudyPage:
     """Read a study's folder, window by window; raises ConfigError where no point can be shown."""
     store = study_of(folder)
     settings = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))["study"]
-    shown = shown_rows(store, MOST_POINTS, MOST_FRONT)
+    shown = _short_names(shown_rows(store, MOST_POINTS, MOST_FRONT), settings["networks"])
     if shown.rows.empty:
         why = f"; the first failed with: {shown.first_error}" if shown.first_error else ""
         raise ConfigError(f"{folder}: expected points that ran and meet the study's conditions; got none{why}")
@@ -91,6 +93,7 @@ def study_page(folder: str | Path) -> StudyPage:
         good=shown.good,
         first_error=shown.first_error,
         shown=shown.rows,
+        sample=shown.sample,
         every=shown.every,
         front=shown.front.sort_values([objectives[0], INDEX]),
         front_size=sum(shown.front_sizes.values()),
@@ -99,6 +102,18 @@ def study_page(folder: str | Path) -> StudyPage:
         bounds=[str(bound) for bound in shown.rows[BOUND].value_counts().index],
         choices=choices,
     )
+
+
+def _short_names(shown: Shown, networks: Sequence[str]) -> Shown:
+    """Networks by the names of their files alone, where these tell them apart."""
+    short = {name: Path(name).stem for name in networks}
+    if len(set(short.values())) < len(short):
+        return shown
+    rows, sample, front = (
+        frame.assign(**{NETWORK: frame[NETWORK].map(short)}) for frame in (shown.rows, shown.sample, shown.front)
+    )
+    sizes = {short[name]: size for name, size in shown.front_sizes.items()}
+    return replace(shown, rows=rows, sample=sample, front=front, front_sizes=sizes)
 
 
 def write_study_report(path: str | Path, folder: str | Path, *, command: str) -> StudyPage:
@@ -164,7 +179,7 @@ def effects_figure(page: StudyPage) -> Spec:
     layout["grid"] = {"rows": 1, "columns": len(page.parameters), "pattern": "independent"}
     layout["showlegend"] = False
     for at, name in enumerate(page.parameters):
-        values, means, bounds = main_effect(page.shown, name, metric)
+        values, means, bounds = main_effect(page.sample, name, metric)
         suffix = "" if at == 0 else str(at + 1)
         colours = [COLOURS[page.bounds.index(bound) % len(COLOURS)] for bound in bounds]
         symbols = [SYMBOLS[page.bounds.index(bound) % len(SYMBOLS)] for bound in bounds]
@@ -181,7 +196,7 @@ def effects_figure(page: StudyPage) -> Spec:
                 "yaxis": f"y{suffix}",
             }
         )
-        layout[f"xaxis{suffix}"] = {"title": {"text": name}, "type": "category"}
+        layout[f"xaxis{suffix}"] = {"title": {"text": name, "standoff": 12}, "type": "category", "automargin": True}
         layout[f"yaxis{suffix}"] = {"rangemode": "tozero", "title": {"text": LABELS[metric] if at == 0 else ""}}
     return {"data": traces, "layout": layout}
 
@@ -199,7 +214,7 @@ def strongest(page: StudyPage) -> list[str]:
     """Parameters, the one with the widest main effect on the first objective first."""
 
     def spread(name: str) -> float:
-        means = main_effect(page.shown, name, page.objectives[0])[1]
+        means = main_effect(page.sample, name, page.objectives[0])[1]
         return max(means) / min(means)
 
     return sorted(page.parameters, key=spread, reverse=True)
@@ -209,8 +224,10 @@ def interaction_figure(page: StudyPage) -> Spec:
     """The two strongest parameters against each other: the least of the first objective in each cell."""
     metric = page.objectives[0]
     across, down = strongest(page)[:2]
-    columns, rows = (_named_values(page, name) for name in (across, down))
-    cells = page.shown.groupby([page.shown[down].astype(str), page.shown[across].astype(str)])[metric].min()
+    bins = {name: _bins(main_effect(page.sample, name, metric)[0]) for name in (across, down)}
+    columns, rows = (list(dict.fromkeys(bins[name].values())) for name in (across, down))
+    places = [page.sample[name].astype(str).map(bins[name]) for name in (down, across)]
+    cells = page.sample.groupby(places)[metric].min()
     grid = [[float(cells.get((row, column), np.nan)) for column in columns] for row in rows]
     text = [["" if value != value else f"{value:.3g}" for value in line] for line in grid]
     plain = [[None if value != value else value for value in line] for line in grid]
@@ -220,11 +237,16 @@ def interaction_figure(page: StudyPage) -> Spec:
     return {"data": [{**heat, "colorscale": "Cividis", "reversescale": True}], "layout": layout}
 
 
-def _named_values(page: StudyPage, name: str) -> list[str]:
-    """Values of a parameter in order; of more than `MOST_CELLS` so many, evenly."""
-    values = main_effect(page.shown, name, page.objectives[0])[0]
-    places = np.linspace(0, len(values) - 1, min(len(values), MOST_CELLS)).round().astype(int)
-    return [values[place] for place in places]
+def _bins(values: Sequence[str]) -> dict[str, str]:
+    """The cell of each value: its own, or, of more than `MOST_CELLS`, one that it shares with its neighbours."""
+    parts = np.array_split(np.array(values, object), min(len(values), MOST_CELLS))
+    return {value: str(part[0]) if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in parts for value in part}
+
+
+def _even(count: int, most: int) -> list[int]:
+    """At most so many places, evenly."""
+    places: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    return places
 
 
 def coordinates_figure(page: StudyPage) -> Spec:
@@ -237,7 +259,7 @@ def coordinates_figure(page: StudyPage) -> Spec:
             continue
         values = main_effect(page.shown, name, page.objectives[0])[0]
         codes = {value: place for place, value in enumerate(values)}
-        named = _named_values(page, name)
+        named = [values[place] for place in _even(len(values), MOST_TICKS)]
         ticks = {"tickvals": [codes[value] for value in named], "ticktext": named}
         axes.append({"label": name, "values": [codes[str(value)] for value in column], **ticks})
     places = [page.bounds.index(str(bound)) for bound in page.shown[BOUND]]
@@ -261,7 +283,7 @@ def _thinned(page: StudyPage) -> str:
         )
     return (
         f"Thinned: the figures and the table hold {len(page.shown):,} of {page.good:,} points: "
-        f"every {page.every:,}th by its number, and {front}. results.parquet has all."
+        f"one of {page.every:,}, spread evenly, and {front}. Effects are those of the sample; results.parquet has all."
     )
 
 
@@ -276,14 +298,14 @@ def _captions(page: StudyPage) -> dict[str, str]:
         f"that share the value. Colour and shape: what bounds most of them: {bounds}.",
         "interaction": f"The two parameters with the widest effect: least {LABELS[page.objectives[0]]} at each pair of "
         f"{' and '.join(across[:2])}{_left_out(page, across[:2])}.",
-        "coordinates": f"Every point as a line; drag along an axis to pick. Colour: what bounds it: {bounds}.",
+        "coordinates": f"Every point shown as a line; drag along an axis to pick. Colour: what bounds it: {bounds}.",
     }
 
 
 def _left_out(page: StudyPage, names: Sequence[str]) -> str:
-    counts = {name: len(main_effect(page.shown, name, page.objectives[0])[0]) for name in names}
-    cut = [f"{MOST_CELLS} of {count:,} values of {name}" for name, count in counts.items() if count > MOST_CELLS]
-    return f"; shown are {' and '.join(cut)}, evenly" if cut else ""
+    counts = {name: page.sample[name].nunique() for name in names}
+    cut = [f"{count:,} values of {name}" for name, count in counts.items() if count > MOST_CELLS]
+    return f"; {' and '.join(cut)} share {MOST_CELLS} cells" if cut else ""
 
 
 COLOUR_NAMES = ("blue", "orange", "green", "vermillion", "sky", "purple", "yellow", "grey")
@@ -305,8 +327,8 @@ def _layout(x: str, y: str, *, log: bool) -> Spec:
         "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {"title": {"text": x}, **axis},
-        "yaxis": {"title": {"text": y}, **axis},
+        "xaxis": {"title": {"text": x}, "automargin": True, **axis},
+        "yaxis": {"title": {"text": y}, "automargin": True, **axis},
         "legend": {"orientation": "h", "y": 1.12},
     }
 

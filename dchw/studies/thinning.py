@@ -20,8 +20,9 @@ from dchw.studies.store import ERROR, INDEX, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_HELD = 1 << 20
-"""Points whose figures are held before those that others dominate are let go."""
+MOST_HELD = 1 << 18
+"""Points whose figures are held before dominated ones are let go; twice what was left, where that is more."""
+_GOLDEN = 2_654_435_769  # 2**32 over the golden ratio
 Ints = npt.NDArray[np.int64]
 
 
@@ -36,9 +37,11 @@ class Shown:
     """Rows that ran and meet the study's conditions."""
     first_error: str
     rows: pd.DataFrame
-    """Good rows, in order: every so many-th one, and what is shown of the front."""
+    """Good rows, in order: a sample, and what is shown of the front."""
+    sample: pd.DataFrame
+    """Those of the sample alone, which stand for all."""
     every: int
-    """1: all of them."""
+    """Of so many rows the sample has one, 1: all of them."""
     front: pd.DataFrame
     """Those of the rows that lie on the front of their network."""
     front_sizes: dict[str, int]
@@ -61,7 +64,7 @@ def shown_rows(store: Store, most_points: int, most_front: int) -> Shown:
         first_error = first_error or (str(errors.iloc[0]) if len(errors) else "")
         good = reading.good_points(frame)
         meeting += len(good)
-        samples.append(good[good[INDEX] % every == 0])
+        samples.append(good[_sampled(good[INDEX].to_numpy(np.int64), every)])
         held.add(good)
     fronts = held.fronts()
     share = max(most_front // max(len(fronts), 1), len(reading.OBJECTIVES) + 1)
@@ -75,10 +78,22 @@ def shown_rows(store: Store, most_points: int, most_front: int) -> Shown:
         good=meeting,
         first_error=first_error,
         rows=rows,
+        sample=rows[_sampled(rows[INDEX].to_numpy(np.int64), every)],
         every=every,
         front=rows[rows[INDEX].isin(on_front)],
         front_sizes={name: indices.size for name, (indices, _) in fronts.items()},
     )
+
+
+def _sampled(indices: Ints, every: int) -> npt.NDArray[np.bool_]:
+    """One of so many numbers, spread evenly over each axis of a product and over every pair of them.
+
+    Multiples of the golden ratio leave no gaps along any arithmetic progression (Weyl); every so many-th number would
+    meet the same values of the axes that turn fastest over and over.
+    """
+    spread = (indices.astype(np.uint64) * np.uint64(_GOLDEN)) & np.uint64(0xFFFFFFFF)
+    chosen: npt.NDArray[np.bool_] = spread * np.uint64(every) < np.uint64(1 << 32)
+    return chosen
 
 
 def _missing(store: Store, wanted: Ints, samples: list[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -110,7 +125,7 @@ class _Held:
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self._parts: list[tuple[Ints, Ints, npt.NDArray[np.float64]]] = []
-        self._count = 0
+        self._count, self._most = 0, MOST_HELD
 
     def add(self, good: pd.DataFrame) -> None:
         """The points of a window."""
@@ -121,8 +136,9 @@ class _Held:
         figures = good[list(reading.OBJECTIVES)].to_numpy(np.float64)
         self._parts.append((codes.to_numpy(np.int64), good[INDEX].to_numpy(np.int64), figures))
         self._count += len(good)
-        if self._count > MOST_HELD:
+        if self._count > self._most:
             self._let_go()
+            self._most = max(MOST_HELD, 2 * self._count)
 
     def fronts(self) -> dict[str, tuple[Ints, npt.NDArray[np.float64]]]:
         """By network, the numbers of the points on its front, rising, and their objectives."""

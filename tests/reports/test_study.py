@@ -126,7 +126,18 @@ def test_a_large_front_is_thinned_and_the_page_says_so(tmp_path: Path, monkeypat
     assert [choice.index for choice in page.choices] == [choice.index for choice in whole.choices]
     assert f"of {page.front_size} points on the front" in page.choices[0].sentence
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert f"hold {len(page.shown)} of 60 points: every 30th by its number, and {len(page.front)} of the 60" in text
+    assert f"hold {len(page.shown)} of 60 points: one of 30, spread evenly, and {len(page.front)} of the 60" in text
+
+
+@pytest.mark.parametrize("every", [1, 7, 250])
+def test_a_sample_favours_no_value_of_any_axis(every: int) -> None:
+    """Of a product of three axes, the fastest with a length that divides what is left out."""
+    indices = np.arange(100_000)
+    chosen = indices[thinning._sampled(indices, every)]
+    assert chosen.size == pytest.approx(indices.size / every, rel=0.02)
+    for turned in (1, 10, 1_000):
+        counts = np.bincount(chosen // turned % 10, minlength=10)
+        assert counts.max() < 1.3 * counts.min()
 
 
 def test_a_study_of_many_values_has_bounded_figures(tmp_path: Path) -> None:
@@ -137,7 +148,8 @@ def test_a_study_of_many_values_has_bounded_figures(tmp_path: Path) -> None:
     heat = module.interaction_figure(page)["data"][0]
     assert sorted((len(heat["x"]), len(heat["y"]))) == [2, module.MOST_CELLS]
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "shown are 40 of 60 values of vector.values_per_cycle, evenly" in text
+    assert "60 values of vector.values_per_cycle share 20 cells" in text
+    assert "1 to 3" in heat["x"] + heat["y"]
 
 
 def test_the_verb_and_what_it_refuses(folder: Path, tmp_path: Path) -> None:
