@@ -21,11 +21,13 @@ def feed(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
     """Append what the weight SRAM gives to the users of a stage's chunks, and what it waits for from them."""
     work, nodes = at.work, at.nodes
     if work.needs(Need.DECODER):
-        decoder = work.packed.chunk_decoder
-        for unit in np.unique(decoder) if times_decoded(at.machine, work, delivery) else ():
-            _tables(at, delivery, nodes.decoder(int(unit)), what="chunks")
-            for index, _, _ in delivery.rounds_of(times_decoded(at.machine, work, delivery)):
-                _chunks(at, weights, delivery, nodes.decoder(int(unit)), index, np.flatnonzero(decoder == unit))
+        times, decoder = times_decoded(at.machine, work, delivery), work.packed.chunk_decoder
+        rounds = delivery.rounds_of(times)
+        for unit in np.unique(decoder).tolist() if times else ():
+            node, chunks = nodes.decoder(unit), np.flatnonzero(decoder == unit)
+            _tables(at, delivery, node, what="chunks")
+            for index, _, _ in rounds:
+                _chunks(at, weights, delivery, node, index, chunks)
         return
     users: list[tuple[NodeBuilder, Indices]] = [(nodes.array, np.arange(work.packed.chunks))]
     if work.form.positions:

@@ -80,7 +80,7 @@ def check_moves(workload: Workload, *, warm: bool = False) -> None:
 
 def fits_one_window(workload: Workload) -> bool:
     """Whether a workload fires, about, less often than one window may: windows would save no memory then."""
-    return _most_firings(workload) < WINDOW_FIRINGS or expected_firings(workload) < WINDOW_FIRINGS
+    return most_firings(workload) < WINDOW_FIRINGS or expected_firings(workload) < WINDOW_FIRINGS
 
 
 def expected_firings(workload: Workload) -> int:
@@ -88,7 +88,7 @@ def expected_firings(workload: Workload) -> int:
     return sum(_computing(stage.layer, workload) for stage in workload.stages)
 
 
-def _most_firings(workload: Workload) -> int:
+def most_firings(workload: Workload) -> int:
     """What `expected_firings` is at most, from sizes alone: worked out for every run, so that it must cost little."""
     most = 0
     for stage in workload.stages:

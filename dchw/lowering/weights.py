@@ -112,7 +112,7 @@ class WeightStream:
         chunk_firing = np.empty((rounds, chunks), np.int64)
         release_firing = np.empty((rounds, chunks), np.int64) if blocks.stream.size else None
         for r in range(rounds):
-            chunk_firing[r] = at.fire(deliver, np.ones(chunks))
+            chunk_firing[r] = at.fire(deliver, np.ones(chunks, np.int32))
             if release_firing is None:
                 continue
             released = self._fetch(at, blocks, base, chunk_firing[r][blocks.first_chunk])
@@ -137,7 +137,7 @@ class WeightStream:
         """Ask for blocks and put them into the SRAM; the firings of the release node, one per block."""
         builder, nodes, machine = at.builder, at.nodes, self._machine
         n = blocks.stream.size
-        ask = at.fire(nodes.weight_dma, np.ones(n))
+        ask = at.fire(nodes.weight_dma, np.ones(n, np.int32))
         outstanding = builder.link(
             nodes.weight_fill, nodes.weight_dma, what="outstanding", initial=machine.dma.outstanding
         )
@@ -155,7 +155,7 @@ class WeightStream:
         stored = builder.link(nodes.weight_fill, nodes.deliver, what="blocks")
         stored.give(fill)
         stored.take(wanted_by)
-        release = at.fire(nodes.release, np.ones(n))
+        release = at.fire(nodes.release, np.ones(n, np.int32))
         room.give(release)
         return release
 

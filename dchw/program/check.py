@@ -231,7 +231,7 @@ def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
         raise _wrong(where, "one layer per firing", f"{len(node.layer)} layers for {len(occupied)} firings")
     if len(occupied) == 0:
         return NodeFacts(occupied=occupied, constant=0, spans=())
-    lowest, highest = once(_extremes, occupied)
+    lowest, highest = _extremes(occupied)
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
     layer = _plain(node.layer, where, "layers")
@@ -296,7 +296,7 @@ def _check_list(
     if not isinstance(end, FiringNode):
         raise _wrong(where, f"no list of items {what}, because {end.name!r} does not fire", "one")
     by = _plain(listed, where, f"items {what}")
-    falls, stays = once(_steps, by)
+    falls, stays = _steps(by)
     if falls:
         raise _wrong(where, f"items {what} in order", "a decreasing list")
     first, last = (by.item(0), by.item(-1)) if len(by) else (0, 0)

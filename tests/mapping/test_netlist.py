@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import dchw
+from dchw.formats import STORAGE_FORMATS
 from dchw.lowering.context import Lowering
+from dchw.lowering.lower import expected_firings, most_firings
 from dchw.mapping.workload import map_network
 from dchw.program.builder import ProgramBuilder
 from dchw.quantities import ConfigError, SimulationError
@@ -60,3 +62,13 @@ def test_nodes_belong_to_the_units_that_hold_them() -> None:
     assert nodes.decoder(1) is nodes.decoder(1)
     with pytest.raises(ConfigError, match="expected one of its own units; got a Vector"):
         target.name_of(dchw.machine("embedded-lpddr4").vector)
+
+
+@pytest.mark.parametrize("storage", STORAGE_FORMATS)
+@pytest.mark.parametrize("placement", ["use", "load"])
+@pytest.mark.parametrize("rows", [1, 5, 37])
+def test_what_sizes_say_of_firings_is_never_too_few(storage: str, placement: str, rows: int) -> None:
+    """Whether a run needs windows is decided by it alone where it says no."""
+    target = small_machine(huffman__placement=placement, pe_array__lanes=1)
+    workload = map_network(fully_connected(rows, 50, active=1.0), target, storage)
+    assert most_firings(workload) >= expected_firings(workload)
