@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
@@ -35,6 +36,8 @@ from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 _BLOCK_WEIGHTS = 1 << 20
+_LINE = 16
+"""float32 of a cache line."""
 
 
 def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
@@ -77,12 +80,26 @@ def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
     # what packing writes, and the only way in which a damaged scale or integer could leave all weights as they were
     if (np.where(scales.view(np.uint32) == 0, 0, LARGEST_INT8) != reach).any() or (scales < 0).any():
         raise damaged(packed, Stream.WEIGHTS, f"a largest integer of {LARGEST_INT8} where a scale is not 0", "another")
-    value = integers.astype(np.float32)
     with np.errstate(over="ignore"):
-        value *= scales.reshape(geometry.groups, 1, layout.rows)
-    if not np.isfinite(value).all():
+        finite = np.isfinite(scales * np.float32(LARGEST_INT8)).all()
+    if not finite:
         raise damaged(packed, Stream.CODEBOOKS, "scales that give finite weights", "one that does not")
-    return DenseWeights(geometry=geometry, value=value.reshape(layout.jobs, layout.rows), bias=decode_bias(packed))
+    by_row = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
+    _scaled(integers, scales, by_row)
+    value = by_row[0].T if geometry.groups == 1 else by_row.swapaxes(1, 2).reshape(layout.jobs, layout.rows)
+    return DenseWeights(geometry=geometry, value=value, bias=decode_bias(packed))
+
+
+@kernel
+def _scaled(integers: npt.NDArray[np.int8], scales: FloatArray, by_row: FloatArray) -> None:
+    # by_row[g, row, column] = integers[g, column, row] x the row's scale, float32
+    groups, rows, columns = by_row.shape
+    for group in range(groups):
+        for first in range(0, columns, _LINE):
+            for row in range(rows):
+                scale = scales[group * rows + row]
+                for column in range(first, min(first + _LINE, columns)):
+                    by_row[group, row, column] = np.float32(integers[group, column, row]) * scale
 
 
 def _scales(layer: CompressedLayer) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dchw.quantities import DchwError
@@ -59,7 +60,7 @@ class Geometry:
             in_size=_whole(in_size),
         )
 
-    @property
+    @cached_property
     def out_size(self) -> tuple[int, ...]:
         """Output height and width (depth before them)."""
         return tuple(
@@ -67,7 +68,7 @@ class Geometry:
             for i in range(len(self.in_size))
         )
 
-    @property
+    @cached_property
     def output_pixels(self) -> int:
         """Columns of the matrix product for one input: 1 for a linear layer."""
         return math.prod(self.out_size)

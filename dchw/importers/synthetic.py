@@ -20,6 +20,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions, Representation, graph_of
 from dchw.compression.share import assign, kmeans_codebook
 from dchw.graph.network import FloatArray, Layer, Network, OperationKind
@@ -107,9 +108,25 @@ def _tails(count: int, density: float, rng: np.random.Generator) -> FloatArray:
     normal = NormalDist()
     points = np.linspace(1 - density / 2, 1 - _SMALLEST_TAIL, _TAIL_POINTS)
     quantiles = np.array([normal.inv_cdf(float(p)) for p in points])
-    magnitudes = np.interp(rng.random(count) * (_TAIL_POINTS - 1), np.arange(_TAIL_POINTS), quantiles)
-    values: FloatArray = np.where(rng.random(count) < 0.5, -magnitudes, magnitudes).astype(np.float32)
+    values = np.empty(count, np.float32)
+    _interpolated(rng.random(count), rng.random(count), quantiles, np.diff(quantiles), values)
     return values
+
+
+@kernel
+def _interpolated(
+    places: npt.NDArray[np.float64],
+    signs: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    slopes: npt.NDArray[np.float64],
+    values: FloatArray,
+) -> None:
+    # the line through the points at places from 0 to 1, negative where a sign is below a half
+    for i in range(places.size):
+        place = places[i] * slopes.size
+        left = int(place)
+        magnitude = slopes[left] * (place - left) + points[left]
+        values[i] = -magnitude if signs[i] < 0.5 else magnitude
 
 
 def _graph(name: str) -> Network:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -108,9 +109,9 @@ class LoweredWindows(Windowed):
         self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
         self.notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def expected(self) -> int:
-        """About how many firings there will be (`expected_firings`)."""
+        """About how many firings there will be (`expected_firings`); asked for while the run goes on."""
         return expected_firings(self.workload)
 
     def whole(self) -> Program:

@@ -69,7 +69,7 @@ class Layers:
             whole = choice.part_rows >= layer.geometry.out_channels
             mine = written(packed if whole else self._laid_out(part))
             parts.append(Part(layer=part, groups=groups, packed=mine, weights=unpack(mine)))
-        works = stage_works(parts, columns, search, choice, machine)
+        works = stage_works([part.placed() for part in parts], columns, search, choice, machine)
         if self.arithmetic is Arithmetic.NONE:
             return works, None, explanation, released
         matrices = [weight_matrix(part.weights) for part in parts]

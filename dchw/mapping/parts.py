@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import PackedLayer, Unpacked, storage_format
+from dchw.formats import DenseWeights, PackedLayer, Unpacked, storage_format
 from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.machines.units.pe_array import DenseZeros
@@ -36,6 +36,12 @@ class Part:
     groups: slice
     packed: PackedLayer
     weights: Unpacked
+
+    def placed(self) -> Part:
+        """The same without values that only the forward pass needs: no stage holds a float32 of every weight."""
+        if not isinstance(self.weights, DenseWeights):
+            return self
+        return replace(self, weights=replace(self.weights, value=np.empty((0, 0), np.float32)))
 
 
 def as_worked(layer: CompressedLayer, elements: int) -> CompressedLayer:

@@ -304,6 +304,8 @@ def weight_matrix(unpacked: Unpacked) -> FloatArray:
     geometry = unpacked.geometry
     rows = geometry.out_channels // geometry.groups
     if isinstance(unpacked, DenseWeights):
+        if geometry.groups == 1 and unpacked.value.T.flags.c_contiguous:
+            return unpacked.value.T  # it was read back row by row
         matrix = np.empty((geometry.groups, rows, geometry.columns), dtype=np.float32)
         _turn(unpacked.value.reshape(geometry.groups, geometry.columns, rows), matrix)
         return matrix.reshape(geometry.out_channels, geometry.columns)
