@@ -68,7 +68,7 @@ def before_after(tables: ReportTables) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for item in quantities:
         if item.text:
-            texts = list(frame[item.column])
+            texts = [text.replace("->", "\u200b→") for text in frame[item.column]]  # a place to break the line
             rows.append(
                 {"label": item.label, "unit": "", "total": False, "values": texts, "ratio": "", "against_baseline": ""}
             )

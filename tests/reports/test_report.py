@@ -136,6 +136,22 @@ def test_numbers_of_the_first_table_are_those_of_the_comparison(page: str) -> No
     assert shown[len(frame) :][:2] == [f"{number(ratio)}×" for ratio in ratios]
 
 
+def test_the_tiles_are_of_the_row_that_the_verdict_is_about(page: str) -> None:
+    made = comparison()
+    (said,) = re.findall(r'<p class="against"><code>(.*?)</code> against <code>(.*?)</code>', page)
+    assert made.frame.attrs["verdict"][0].startswith(f"{said[0]} takes ")
+    assert said[1] == made.frame.attrs["baseline"]
+    rows = made.frame.set_index("storage")
+    (ratio,) = re.findall(r'<span class="ratio">([^<]*)</span> <span class="what">(?:less|more) energy', page)
+    larger = sorted(rows.loc[name, "energy_nj"] for name in said)
+    assert float(ratio.rstrip("×")) == pytest.approx(larger[1] / larger[0], rel=0.06)
+
+
+def test_a_table_of_many_formats_is_set_small_in_print(page: str) -> None:
+    assert page.count('<figure class="wide many">') == 1
+    assert "fp16xfp16\u200b→fp32" in page
+
+
 def test_every_table_adds_up_to_the_results() -> None:
     made, found = comparison(), tables()
     for name, result in made.results.items():
