@@ -32,6 +32,9 @@ DRAIN = "drain"
 LATENCY_SHARE = 0.6
 """Below this share of its own cycles even the busiest resource does not bind: the layer waits on latencies."""
 
+AS_BUSY = 1.05
+"""Below this many times "would allow" would print 1.0x: widening the one resource would leave the other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
@@ -84,11 +87,15 @@ class Bound:
 
     def __str__(self) -> str:
         name = f"{self.layer}: " if self.layer else ""
-        if len(self.layers) > 1 and self.share < LATENCY_SHARE:
+        if len(self.layers) > 1 and (self.share < LATENCY_SHARE or self.bound_by != self.resource):
             return ", ".join(f"{word} for {share:.0%} of the time" for word, share in self.layers.items())
         if self.bound_by == "latency":
             return f"{name}latency: the busiest resource, {self.resource}, works {self.share:.0%} of the time"
-        allows = f"; {self.next_resource} would allow {self.headroom:.1f}x" if self.headroom < float("inf") else ""
+        allows = ""
+        if self.headroom < AS_BUSY:
+            allows = f"; {self.next_resource} is as busy"
+        elif self.headroom < float("inf"):
+            allows = f"; {self.next_resource} would allow {self.headroom:.1f}x"
         return f"{name}{self.resource}, at work {min(self.share, 1.0):.0%} of the time{allows}"
 
     def __repr__(self) -> str:

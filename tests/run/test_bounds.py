@@ -83,3 +83,9 @@ def test_words() -> None:
     assert str(waits) == "fc: latency: the busiest resource, decode, works 30% of the time"
     mixed = Bound(layer="", own_cycles=100, work_cycles={"decode": 50.0}, layers={"decode": 0.6, "vector": 0.4})
     assert str(mixed) == "decode for 60% of the time, vector for 40% of the time"
+    close = Bound(layer="fc", own_cycles=100, work_cycles={"decode": 90.0, "dram": 89.0})
+    assert str(close) == "fc: decode, at work 90% of the time; dram is as busy"
+    # most layers are held by one resource, another works most: the words begin with what the tables call the bound
+    other = Bound(layer="", own_cycles=100, work_cycles={"vector": 62.0}, layers={"dram": 0.6, "vector": 0.4})
+    assert str(other) == "dram for 60% of the time, vector for 40% of the time"
+    assert str(other).startswith(other.bound_by)
