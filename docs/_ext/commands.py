@@ -38,7 +38,7 @@ def run(line: str, folder: Path, width: int) -> str:
     before = os.getcwd()
     os.chdir(folder)
     try:
-        result = CliRunner(env={"COLUMNS": str(width)}).invoke(group, words[1:])
+        result = CliRunner(env={"COLUMNS": str(width)}).invoke(group, words[1:], prog_name="dchw")
     finally:
         os.chdir(before)
     if result.exit_code:
