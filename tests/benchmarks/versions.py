@@ -7,11 +7,13 @@ Each version runs in a process of its own, from its own tree and with its own ca
 own ``bench_engines.py`` makes. The processes take turns: one run of the kernels alone and one whole run, with checking
 and laying out, of the one, then of the other, so that a busy machine slows both alike. Times are processor time: the
 least and the median of all rounds, the other version's / this one's, and in brackets this one's share of the other's.
+Whether both ran the same program is told by everything in it that decides its times.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import statistics
 import subprocess
@@ -29,8 +31,14 @@ LINES = (
     "fc6 shared 1.0",
     "fc6 huffman 0.351",
     "fc6 huffman 1.0",
+    "fc6 shared 0.351 at once",
+    "fc6 shared 1.0 at once",
+    "fc6 huffman 0.351 at once",
+    "fc6 huffman 1.0 at once",
     "memory",
 )
+"""Of fc6: storage format, share of the inputs that are not zero, and whether the first column waits for all of them, as
+it did in 0.1.0; now each block of the input is waited for where the columns have come to it, and programs differ."""
 Times = tuple[float, float]
 """Processor time in seconds of the kernels alone, and of a whole run."""
 
@@ -44,9 +52,19 @@ def program_of(line: str, bench: Any) -> Any:
         rng = bench.np.random.default_rng(0)
         work = bench.random_work(rng, bench.COLUMNS, bench.ROWS, bench.ELEMENTS, bench.DENSITY)
         return bench.broadcast_program(work, depth=bench.DEPTH, decoders=int(line.split()[0]))
-    _, storage, active = line.split()
+    _, storage, active, *at_once = line.split()
     target = bench.machine("eie-64pe-45nm").replace("huffman.placement", "use")
-    return bench.lower(bench.map_network(bench.fc6(float(active)), target, storage), warm=True)
+    program = bench.lower(bench.map_network(bench.fc6(float(active)), target, storage), warm=True)
+    return _input_at_once(program, bench) if at_once else program
+
+
+def _input_at_once(program: Any, bench: Any) -> Any:
+    """The program with all blocks of the input taken by the first column."""
+    links = [
+        bench.replace(link, taken_by=bench.np.zeros_like(link.taken_by)) if link.name.endswith("(blocks)") else link
+        for link in program.links
+    ]
+    return bench.replace(program, links=tuple(links))
 
 
 def work() -> None:
@@ -61,10 +79,25 @@ def work() -> None:
             program = program_of(asked.strip(), bench)
             firings = sum(len(node.occupied) for node in program.nodes if hasattr(node, "occupied"))
             bench.kernel_seconds(program), bench.whole_seconds(program)
-            sys.stdout.write(f"{firings}\n")
+            sys.stdout.write(f"{firings} {_content(program)}\n")
         else:
             sys.stdout.write(f"{bench.kernel_seconds(program)[0]} {bench.whole_seconds(program)}\n")
         sys.stdout.flush()
+
+
+def _content(program: Any) -> str:
+    """SHA-256 of what decides a program's times, by one rule for both versions, whatever they call their parts."""
+    found = hashlib.sha256()
+    for node in program.nodes:
+        for asked in (node, *getattr(node, "requests", ())):
+            for name in ("occupied", "layer", "address", "bursts", "is_write"):
+                if hasattr(asked, name):
+                    found.update(getattr(asked, name).astype("int64").tobytes())
+    for link in program.links:
+        found.update(repr((link.items, link.depth, link.latency, link.initial)).encode())
+        for by in (link.given_by, link.taken_by):
+            found.update(b"each" if by is None else by.astype("int64").tobytes())
+    return found.hexdigest()
 
 
 class Version:
@@ -103,19 +136,20 @@ class Version:
 
 
 def in_turn(versions: Sequence[Version], line: str, rounds: int) -> Iterator[tuple[str, list[Times]]]:
-    """(firings, times of each round) of each version."""
-    firings = [version.ask(line).strip() for version in versions]
+    """(firings and digest of its program, times of each round) of each version."""
+    programs = [version.ask(line).strip() for version in versions]
     times: list[list[Times]] = [[] for _ in versions]
     for _ in range(rounds):
         for version, found in zip(versions, times, strict=True):
             alone, whole = version.ask("").split()
             found.append((float(alone), float(whole)))
-    yield from zip(firings, times, strict=True)
+    yield from zip(programs, times, strict=True)
 
 
 def row(line: str, found: list[tuple[str, list[Times]]]) -> str:
     """A line of the table, in ms."""
-    cells = [line, " / ".join(f"{int(firings):,}" for firings, _ in found)]
+    (firings, *_), same = found[0][0].split(), found[0][0] == found[1][0]
+    cells = [line, f"{int(firings):,}", "yes" if same else "no"]
     for which in (0, 1):
         for least in (min, statistics.median):
             one, other = (least(times[which] for times in of) * 1e3 for _, of in found)
@@ -140,7 +174,15 @@ def main() -> None:
             Version(asked.python, asked.other.resolve(), kept / "other", asked.core),
             Version(sys.executable, here, kept / "this", asked.core),
         ]
-        head = ("line", "firings", "kernels, least", "kernels, median", "whole run, least", "whole run, median")
+        head = (
+            "line",
+            "firings",
+            "same program",
+            "kernels, least",
+            "kernels, median",
+            "whole run, least",
+            "whole run, median",
+        )
         sys.stdout.write(f"| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}\n")
         for line in asked.lines:
             sys.stdout.write(row(line, list(in_turn(versions, line, asked.rounds))) + "\n")
