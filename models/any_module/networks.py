@@ -149,7 +149,7 @@ class ShiftedBatches:
 
 
 def shifted_batches() -> ShiftedBatches:
-    """All images that are not held out, a little moved: what the separable network learns."""
+    """All images that are not held out, a little moved: what the two convolutional networks learn."""
     return ShiftedBatches()
 
 
