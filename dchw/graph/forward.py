@@ -122,6 +122,22 @@ def _embedding(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     return table[rows]
 
 
+def _gather(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
+    axis = op.attributes["axis"]
+    if "indices" in op.attributes:
+        return np.take(inputs[0], op.attributes["indices"], axis)
+    values, places = inputs[0], inputs[1].astype(np.int64)
+    size = values.shape[axis]
+    if places.size and not -size <= places.min() <= places.max() < size:
+        raise DchwError(
+            f"operation {op.name!r}: it picks places {places.min()} to {places.max()} of an axis of {size}; give "
+            "inputs that number its places"
+        )
+    # places may be fewer than the values on the other axes, and then stand for the first of them; not so the examples
+    read = [slice(None), *(slice(None) if i == axis else slice(n) for i, n in enumerate(places.shape[1:], 1))]
+    return np.take_along_axis(values[tuple(read)], places, axis)
+
+
 def _fold(op: Operation, inputs: Sequence[FloatArray]) -> _Result:
     a, x = op.attributes, inputs[0]
     out = output_shape(op.kind, a, None, [x.shape[1:]])
@@ -352,7 +368,7 @@ _RULES: MappingProxyType[OperationKind, Callable[[Operation, Sequence[FloatArray
         OperationKind.RECURRENT: _recurrent,
         OperationKind.EMBEDDING: _embedding,
         OperationKind.FOLD: _fold,
-        OperationKind.GATHER: lambda op, inputs: np.take(inputs[0], op.attributes["indices"], op.attributes["axis"]),
+        OperationKind.GATHER: _gather,
         OperationKind.RESIZE: _resize,
         OperationKind.MAX_POOL2D: _max_pool2d,
         OperationKind.AVERAGE_POOL2D: _average_pool2d,

@@ -49,6 +49,8 @@ class OperationKind(StrEnum):
     EMBEDDING = "embedding"  # rows of a table by number; table: array [rows, width], or weight where it is compressed
     FOLD = "fold"  # overlapping windows added up: kernel, stride, padding, dilation, output_padding: (h, w)
     GATHER = "gather"  # axis, counted with the batch axis as 0; indices: which places of it, in order
+    # or, without indices, two inputs: values, and for every output element its place on that axis of them (a whole
+    # number; a negative one counts from the end); its places on the other axes are its own
     RESIZE = "resize"  # output: sizes; mode: nearest, nearest_exact or linear; align_corners; step: inputs per output
     ELEMENTWISE = "elementwise"  # function: a key of elementwise.ELEMENTWISE; its operands, broadcast
     REDUCE = "reduce"  # function: a key of elementwise.REDUCTIONS; axes, keep: as of MEAN

@@ -19,6 +19,8 @@ from dchw.quantities import DchwError
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
 Pair = tuple[int, int]
+MOST_PLACES = 2**24
+"""Places of an axis that a float32 whole number can name."""
 
 
 def output_shape(
@@ -113,7 +115,25 @@ def _fold(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Sh
 
 def _gather(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:
     place = attributes["axis"] - 1
+    if "indices" not in attributes:
+        return _gather_elements(place, *sources)
     return (*sources[0][:place], len(attributes["indices"]), *sources[0][place + 1 :])
+
+
+def _gather_elements(place: int, values: Shape, places: Shape) -> Shape:
+    sizes = [size for i, size in enumerate(places) if i != place]
+    room = [size for i, size in enumerate(values) if i != place]
+    if len(values) != len(places) or any(size > most for size, most in zip(sizes, room, strict=True)):
+        raise DchwError(
+            f"it gathers along axis {place + 1} of {values} by places of shape {places}, which must have as many axes "
+            "and be no larger on the others; correct one of them"
+        )
+    if values[place] > MOST_PLACES:
+        raise DchwError(
+            f"it gathers along an axis of {values[place]:,} places; float32 numbers tell at most {MOST_PLACES:,} of "
+            "them apart; split the axis"
+        )
+    return places
 
 
 def _resize(attributes: Attributes, weight: Shape, sources: Sequence[Shape]) -> Shape:

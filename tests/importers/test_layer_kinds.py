@@ -16,6 +16,7 @@ from dchw.container.saving import parse, to_bytes
 from dchw.graph import recurrent as recurrent_steps
 from dchw.graph.forward import forward
 from dchw.graph.network import Network, OperationKind
+from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 from tests.planting import in_plain_python
 
@@ -31,6 +32,19 @@ class Applied(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.function(self, x)
+
+
+class Gathered(nn.Module):
+    """Every element from a place along axis 1 that a buffer says; the places may be fewer than the values."""
+
+    def __init__(self, rows: int = 7, columns: int = 8) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+        generator = torch.Generator().manual_seed(1)
+        self.register_buffer("places", torch.randint(0, 5, (1, rows, columns), generator=generator))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).gather(1, self.places.expand(x.shape[0], -1, -1))
 
 
 def recurrent(kind: type[nn.RNNBase], **options) -> Applied:
@@ -104,6 +118,28 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
             f=nn.Linear(5, 3, bias=False),
         ),
         (2, 4, 4),
+    ),
+    "einsum over two axes": (
+        Applied(
+            lambda m, x: torch.einsum("bihd,bdjh->bji", m.f(x), x.permute(0, 3, 1, 2)) / 4,
+            f=nn.Linear(4, 4),
+        ),
+        (3, 2, 4),
+    ),
+    "einsum over no axis": (Applied(lambda m, x: torch.einsum("bi,bj->bij", m.f(x), x), f=nn.Linear(4, 5)), (4,)),
+    "einsum over two axes of a parameter": (
+        Applied(
+            lambda m, x: torch.einsum("bhid,odh->boi", m.c(x), m.f.weight),
+            c=nn.Conv2d(2, 3, 1),
+            f=nn.Conv1d(4, 5, 3, bias=False),
+        ),
+        (2, 6, 4),
+    ),
+    "gather, fixed places": (Gathered(), (5, 6)),
+    "gather, fixed places, fewer": (Gathered(2, 4), (5, 6)),
+    "gather, computed places": (
+        Applied(lambda m, x: m.f(x).gather(1, x.abs().to(torch.int64).clamp(max=2)[:, :, 1:3]), f=nn.Linear(4, 5)),
+        (3, 4),
     ),
     "quotient": (Applied(lambda m, x: m.f(x) / (1 + x.pow(2).sum(-1, keepdim=True)), f=nn.Linear(4, 4)), (3, 4)),
     "repeat": (Applied(lambda m, x: m.f(x).mean(1, keepdim=True).expand(-1, 3, -1) * x, f=nn.Linear(4, 4)), (3, 4)),
@@ -291,4 +327,49 @@ def test_a_fault_in_a_step_is_seen(monkeypatch: pytest.MonkeyPatch, name: str, r
     network = Network.from_module(module, x)
     faulty = in_plain_python(recurrent_steps, right, wrong)["steps"]
     monkeypatch.setattr("dchw.graph.forward.steps", faulty)
+    assert largest_difference(network, module, x) > 1e-3
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_given_places_are_gathered_and_wrong_ones_refused(axis: int) -> None:
+    """Places that are an input of the network, through file and run."""
+
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 8)
+
+        def forward(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).gather(axis, places)
+
+    torch.manual_seed(0)
+    module, x, places = Picks(), torch.randn(3, 5, 6), torch.randint(0, 5, (3, 4, 7))
+    compressed = parse(to_bytes(dchw.compress(Network.from_module(module, (x, places)))))
+    module.load_state_dict(compressed.decompress().state_dict())
+    expected = module(x, places).detach().numpy()
+    run = dchw.simulate(compressed, "phone-lpddr5x", batch=3)
+    np.testing.assert_allclose(next(iter(run.outputs.values())), expected, rtol=1e-5, atol=1e-6)
+    wrong = np.full((3, 4, 7), 9.0) - 8.0 * np.eye(4, 7)
+    with pytest.raises(DchwError, match=r"picks places 1 to 9 of an axis of [58]; give inputs that number its"):
+        forward(compressed.graph, {"x": x.numpy(), "places": wrong})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: m.f(x).gather(0, x.abs().to(torch.int64).clamp(max=1)),
+        lambda m, x: m.f(x).transpose(0, 1).gather(0, m.f(x).abs().to(torch.int64).clamp(max=1)),
+    ],
+    ids=["of other examples", "examples elsewhere"],
+)
+def test_examples_that_are_gathered_from_one_another_are_not_computed(function: Callable) -> None:
+    network = Network.from_module(Applied(function, f=nn.Linear(4, 4)), torch.randn(3, 3, 4))
+    assert network.operations[-1].attributes["target"] == "gather"
+
+
+def test_a_fault_in_gathering_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = made("gather, fixed places, fewer")
+    network = Network.from_module(module, x)
+    right = np.take_along_axis
+    monkeypatch.setattr("dchw.graph.forward.np.take_along_axis", lambda v, p, axis: right(v, p[:, ::-1], axis))
     assert largest_difference(network, module, x) > 1e-3

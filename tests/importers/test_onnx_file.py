@@ -6,7 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import dchw
+from dchw.container.saving import parse, to_bytes
 from dchw.graph.forward import forward
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import OperationKind
@@ -164,6 +167,36 @@ def test_shared_weights_are_stored_once(tmp_path):
     assert [use.holder for use in network.uses] == ["a", "a", "a"]
     assert network.notes == ("stored once and used several times: a (3 times)",)
     assert network.coverage.parameters == 20
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(1, (1, 5, 2)), (-1, (1, 2, 7)), (2, (1, 3, 1))])
+def test_elements_gathered_by_fixed_places(tmp_path, axis, shape):
+    """From either end of an axis; fewer than the values are read as torch and onnxruntime do, onnx's reference not."""
+    places, w, x = np.random.default_rng(1).integers(-3, 3, shape), array(4, 4), array(1, 3, 4)
+    nodes = [node("MatMul", "x w", "y"), node("GatherElements", "y places", "z", axis=axis)]
+    network = network_from_onnx(saved(tmp_path, nodes, {"w": w, "places": places}, (3, 4)))
+    values = x @ w
+    expected = torch.gather(torch.from_numpy(values), axis, torch.from_numpy(places % values.shape[axis])).numpy()
+    again = parse(to_bytes(dchw.compress(network))).graph
+    assert [dict(op.attributes) for op in again.operations if op.kind == "gather"] == [{"axis": axis % 3}]
+    assert [op.output_shape for op in again.operations] == [op.output_shape for op in network.operations]
+    agree(None, x, network, expected=expected)
+
+
+def test_elements_gathered_by_computed_places(tmp_path):
+    """Examples keep to themselves; a table of other sizes, of which the first rows would be read, is not computed."""
+    nodes = [
+        node("Abs", "x", "a"),
+        node("Floor", "a", "f"),
+        node("Clip", "f low high", "c"),
+        node("Cast", "c", "places", to=7),
+        node("MatMul", "x w", "y"),
+    ]
+    constants = {"w": array(4, 4), "low": np.float32(0), "high": np.float32(2), "table": array(5, 3, 4)}
+    path = saved(tmp_path, [*nodes, node("GatherElements", "y places", "z", axis=1)], constants, (3, 4))
+    agree(path, 2 * array(3, 3, 4))
+    path = saved(tmp_path, [*nodes, node("GatherElements", "table places", "z", axis=1)], constants, (3, 4))
+    assert network_from_onnx(path).operations[-1].attributes["target"] == "GatherElements"
 
 
 def test_what_has_no_rule_becomes_other_and_is_named(tmp_path):

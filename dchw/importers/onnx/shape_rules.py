@@ -141,6 +141,18 @@ def _gather(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
     return picked(graph, node, source, axis + shift, flat)
 
 
+@rule("GatherElements")
+def _gather_elements(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
+    """A place along one axis for every element."""
+    shapes = [graph.shape(name) for name in node.input]
+    axis = int(a.get("axis", 0)) % len(shapes[0])
+    alike = axis != 0 and all(shape[:1] == (1,) for shape in shapes)
+    if not alike and axis != 0 and shapes[0][0] != shapes[1][0]:
+        return None  # how many of the first axis are read would follow from the number of examples
+    sources = [graph.operation(name) if alike else graph.whole(name) for name in node.input]
+    return graph.add(node, OperationKind.GATHER, sources, {"axis": axis if alike else axis + 1})
+
+
 def _lookup(graph: OnnxGraph, node: Any, data: str, indices: str, axis: int) -> str | None:
     """Rows of a constant table by numbers that depend on the inputs."""
     table = graph.constant(data)

@@ -28,7 +28,7 @@ from dchw.quantities import DchwError, FileFormatError
 _FAULTS = (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError, AttributeError, MemoryError, ImportError)
 _KEEP_QUANTISATION = frozenset(
     {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
-    | {"Unsqueeze", "Expand", "DepthToSpace", "SpaceToDepth", "Dropout", "Relu"}
+    | {"GatherElements", "Unsqueeze", "Expand", "DepthToSpace", "SpaceToDepth", "Dropout", "Relu"}
 )
 _ROUNDING = frozenset({"Cast", "Ceil", "Floor", "Round"})
 _FINER = (

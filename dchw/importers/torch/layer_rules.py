@@ -81,7 +81,7 @@ def batched_matrices(walk: Walk, node: fx.Node, arguments: Sequence[fx.Node]) ->
 
 @rule("einsum")
 def _einsum(walk: Walk, node: fx.Node, a: Arguments) -> Result | None:
-    """A product of two operands: over one axis of a parameter a linear layer, of two activations a matrix product."""
+    """A product of two operands: summed with a parameter a linear layer, of two activations a matrix product."""
     equation, operands = a["equation"].replace(" ", ""), a["tensors"]
     if "." in equation or "->" not in equation or len(operands) != 2:
         return None
@@ -90,82 +90,96 @@ def _einsum(walk: Walk, node: fx.Node, a: Arguments) -> Result | None:
     if any(len(set(letters)) < len(letters) for letters in (left, right, out)):
         return None
     summed = [letter for letter in left if letter in right and letter not in out]
-    if len(summed) != 1 or set(left + right) - set(out) != set(summed):
+    if set(left + right) - set(out) != set(summed):
         return None
     if isinstance(x, Result) and isinstance(y, Constant) and not set(left) & set(right) - set(summed):
-        return _einsum_layer(walk, node, operands[0], left, (y, right), out, summed[0])
+        return _einsum_layer(walk, node, operands[0], left, (y, right), out, summed) if summed else None
     if not (isinstance(x, Result) and isinstance(y, Result)):
         return None
-    return _einsum_product(walk, node, operands, left, right, out, summed[0])
+    return _einsum_product(walk, node, operands, left, right, out, summed)
 
 
 def _einsum_layer(
-    walk: Walk, node: fx.Node, x: fx.Node, letters: str, weight: tuple[Constant, str], out: str, summed: str
+    walk: Walk, node: fx.Node, x: fx.Node, letters: str, weight: tuple[Constant, str], out: str, summed: list[str]
 ) -> Result | None:
     constant, names = weight
     place = walk.place(x)
-    if place is None or letters[place] == summed:
+    if place is None or letters[place] in summed:
         return None
-    new = [letter for letter in names if letter != summed]
-    order = tuple(names.index(letter) for letter in (*new, summed))
+    new = [letter for letter in names if letter not in summed]
+    order = tuple(names.index(letter) for letter in (*new, *summed))
     shape = constant.tensor.shape
-    layout = Layout(tuple(shape), order, (math.prod(shape[i] for i in order[:-1]), shape[order[-1]]))
     ours = [letter for i, letter in enumerate(letters) if i != place]
-    rest = [letter for letter in ours if letter != summed]
-    source = _rearranged(walk, node, walk.operand(node, x), ours, [*rest, summed], walk.shape(x), ".rows")
+    size = dict(zip(names, shape, strict=True))
+    if not _agree(ours, walk.shape(x), size):
+        return None
+    rest = [letter for letter in ours if letter not in summed]
+    columns = _count(size, summed)
+    layout = Layout(tuple(shape), order, (_count(size, new), columns))
+    rows = (*(size[letter] for letter in rest), columns)
+    source = _rearranged(walk, node, walk.operand(node, x), ours, [*rest, *summed], size, ".rows", shape=rows)
     made = walk.layer(node, Kind.LINEAR, source, constant, None, layout=layout)
-    size = dict(zip(ours, walk.shape(x), strict=True)) | dict(zip(names, shape, strict=True))
-    wanted = [letter for letter in out if letter != letters[place]]
-    if len(new) != 1:
-        split = tuple(size[letter] for letter in (*rest, *new))
-        made = walk.emit(node, Kind.RESHAPE, [made], {"shape": split}, suffix=".split")
     held = [*rest, *new]
-    return _rearranged(walk, node, made, held, wanted, tuple(size[letter] for letter in held), ".out")
+    if len(new) != 1:
+        split = tuple(size[letter] for letter in held)
+        made = walk.emit(node, Kind.RESHAPE, [made], {"shape": split}, suffix=".split")
+    wanted = [letter for letter in out if letter != letters[place]]
+    return _rearranged(walk, node, made, held, wanted, size, ".out")
 
 
 def _einsum_product(
-    walk: Walk, node: fx.Node, operands: Sequence[fx.Node], left: str, right: str, out: str, summed: str
+    walk: Walk, node: fx.Node, operands: Sequence[fx.Node], left: str, right: str, out: str, summed: list[str]
 ) -> Result | None:
     places = [walk.place(operand) for operand in operands]
-    if None in places or left[places[0] or 0] != right[places[1] or 0]:
+    if None in places or left[places[0] or 0] != right[places[1] or 0] or left[places[0] or 0] in summed:
         return None
     batch = left[places[0] or 0]
-    size = dict(zip(left, operands[0].meta["val"].shape, strict=True))
-    size |= dict(zip(right, operands[1].meta["val"].shape, strict=True))
-    shared = [letter for letter in left if letter in right and letter not in (summed, batch)]
-    mine, other = ([x for x in names if x not in (*shared, summed, batch)] for names in (left, right))
+    axes = [[letter for letter in names if letter != batch] for names in (left, right)]
+    size: dict[str, int] = {}
+    if not all(_agree(ours, walk.shape(x), size) for ours, x in zip(axes, operands, strict=True)):
+        return None
+    shared = [letter for letter in axes[0] if letter in right and letter not in summed]
+    alone = [[letter for letter in ours if letter not in (*shared, *summed)] for ours in axes]
     made = []
-    for operand, names, order in zip(
-        operands, (left, right), ([*shared, *mine, summed], [*shared, *other, summed]), strict=True
-    ):
-        ours = [letter for letter in names if letter != batch]
-        at = tuple(int(size[letter]) for letter in ours)
-        ends = [int(size[letter]) for letter in order]
-        matrix = (*ends[: len(shared)], math.prod(ends[len(shared) : -1]), ends[-1])
-        source = walk.operand(node, operand)
-        if order != ours or len(matrix) != len(ours):
-            permutation = (0, *(ours.index(letter) + 1 for letter in order))
-            attributes = {"shape": matrix, "permutation": permutation}
-            source = walk.emit(node, Kind.RESHAPE, [source], attributes, suffix=".operand")
-        assert math.prod(at) == math.prod(matrix)
-        made.append(source)
+    for operand, ours, mine in zip(operands, axes, alone, strict=True):
+        matrix = (*(size[letter] for letter in shared), _count(size, mine), _count(size, summed))
+        order, source = [*shared, *mine, *summed], walk.operand(node, operand)
+        made.append(_rearranged(walk, node, source, ours, order, size, ".operand", shape=matrix))
     product = walk.emit(node, Kind.MATMUL, made, {"transpose": True}, suffix=".product")
-    held = [*shared, *mine, *other]
-    full = tuple(int(size[letter]) for letter in held)
-    if len(mine) != 1 or len(other) != 1:
+    held = [*shared, *alone[0], *alone[1]]
+    if any(len(mine) != 1 for mine in alone):
+        full = tuple(size[letter] for letter in held)
         product = walk.emit(node, Kind.RESHAPE, [product], {"shape": full}, suffix=".split")
-    return _rearranged(walk, node, product, held, [letter for letter in out if letter != batch], full, ".out")
+    return _rearranged(walk, node, product, held, [letter for letter in out if letter != batch], size, ".out")
+
+
+def _agree(letters: Sequence[str], shape: Sequence[int], size: dict[str, int]) -> bool:
+    """Note the sizes of axes; False where one is another already (of size 1, it would be repeated)."""
+    return all(size.setdefault(letter, int(n)) == n for letter, n in zip(letters, shape, strict=True))
+
+
+def _count(size: dict[str, int], letters: Sequence[str]) -> int:
+    """Values that axes hold together."""
+    return math.prod(size[letter] for letter in letters)
 
 
 def _rearranged(
-    walk: Walk, node: fx.Node, source: Result, held: list[str], wanted: list[str], shape: tuple[int, ...], suffix: str
+    walk: Walk,
+    node: fx.Node,
+    source: Result,
+    held: list[str],
+    wanted: list[str],
+    size: dict[str, int],
+    suffix: str,
+    shape: tuple[int, ...] | None = None,
 ) -> Result:
-    """Axes in another order; ``shape`` is that of ``held``."""
-    if held == wanted:
+    """Axes in another order, merged into ``shape`` where that is given."""
+    plain = tuple(size[letter] for letter in wanted)
+    shape = plain if shape is None else shape
+    if held == wanted and shape == plain:
         return source
     permutation = (0, *(held.index(letter) + 1 for letter in wanted))
-    after = tuple(shape[axis - 1] for axis in permutation[1:])
-    return walk.emit(node, Kind.RESHAPE, [source], {"shape": after, "permutation": permutation}, suffix=suffix)
+    return walk.emit(node, Kind.RESHAPE, [source], {"shape": shape, "permutation": permutation}, suffix=suffix)
 
 
 # Convolutions -------------------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from dchw.importers.torch.registry import Arguments, Constant, Fixed, Result, Wa
 def _same(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     source = next(iter(a.values()))
     if source.meta["val"].is_floating_point() and not node.meta["val"].is_floating_point():
-        return None  # rounded
-    return walk.value(next(iter(a.values())))
+        if node.meta["val"].dtype not in (torch.int32, torch.int64):
+            return None  # of a smaller range, or true and false
+        return walk.emit(node, Kind.ACTIVATION, [walk.operand(node, source)], {"function": "trunc"})
+    return walk.value(source)
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout")
@@ -131,6 +133,19 @@ def _picked(walk: Walk, node: fx.Node, source: fx.Node, axis: int, index: Consta
     size = walk.shape(source)[axis - 1]
     indices = tuple(int(place) % size for place in index.tensor.tolist())
     return walk.emit(node, Kind.GATHER, [walk.operand(node, source)], {"axis": axis, "indices": indices})
+
+
+@rule("gather")
+def _gather(walk: Walk, node: fx.Node, a: Arguments) -> Any:
+    """A place along one axis for every element, constant or computed; every example picks among its own values."""
+    operands = (a["self"], a["index"])
+    axis, held = walk.axis(node, a["dim"]), walk.batch(node)
+    if not axis or held is None or any(walk.batch(operand) != held for operand in operands):
+        return None
+    for value in map(walk.value, operands):
+        if isinstance(value, Fixed) or (isinstance(value, Constant) and held != (0, 1)):
+            return None
+    return walk.emit(node, Kind.GATHER, [walk.operand(node, operand) for operand in operands], {"axis": axis})
 
 
 @rule("stack")
