@@ -206,7 +206,9 @@ def _short_cut(
     node[at].quiet = 0 if fresh else min(min(third, gives), span_end - 1)
     before = firing
     if not started and min(third, gives) > firing:
-        firing, finish, waited, first, waits, pulled = take_run(t, at, main, other, firing, min(third, gives), finish)
+        firing, finish, waited, first, waits, pulled = take_run(
+            t, at, at, main, other, firing, min(third, gives), finish
+        )
         run.done += pulled
         run.in_runs += firing - before + pulled
         if firing > before:

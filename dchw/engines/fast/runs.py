@@ -70,10 +70,10 @@ def give_next(lists: Ints32, g: Giver, after: int, slot: int) -> Giver:
 
 
 @inlined
-def _source(t: Tables, x: int, at: int) -> Giver:
-    """The source of link ``x``, unless it is its target ``at``."""
+def _source(t: Tables, x: int, at: int, fork: int) -> Giver:
+    """The source of link ``x``, unless it is its target ``at`` or the ``fork`` in hand."""
     row = t.link[x]
-    quiet = -1 if row.source == at else free_until(t, row.source, x)
+    quiet = -1 if row.source in (at, fork) else free_until(t, row.source, x)
     if quiet < 0:
         return Giver(-1, 0, 0, -1, 0, 0, 0, 0)
     source = t.node[row.source]
@@ -83,12 +83,12 @@ def _source(t: Tables, x: int, at: int) -> Giver:
 
 @inlined
 def take_run(
-    t: Tables, at: int, main: int, other: int, firing: int, quiet: int, finish: int
+    t: Tables, at: int, fork: int, main: int, other: int, firing: int, quiet: int, finish: int
 ) -> tuple[int, int, int, int, bool, int]:
     """Firings before ``quiet`` that give nothing and take from two links only (-1: none), an item each at most.
 
     Where an item of ``main`` is not there yet and its source has nothing to do but to give it, the source's firing is
-    done on the way: the two nodes and the queue between them are one recurrence then.
+    done on the way: the two nodes and the queue between them are one recurrence then. Not so the ``fork`` in hand.
 
     Gives the next firing, its predecessor's finish, cycles idle, the first start (-1: no firing), whether an item is
     missing, and how many firings of the source were done.
@@ -135,7 +135,7 @@ def take_run(
                 visible = ring[place(q, item)]
             else:
                 if source.quiet == UNSEEN:
-                    source = _source(t, main, at)
+                    source = _source(t, main, at, fork)
                 given_after = given_on(lists, source, item)
                 if given_after == source.giver:
                     missing = main
