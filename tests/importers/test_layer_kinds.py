@@ -16,6 +16,7 @@ from dchw.container.saving import parse, to_bytes
 from dchw.graph import recurrent as recurrent_steps
 from dchw.graph.forward import forward
 from dchw.graph.network import Network, OperationKind
+from dchw.importers.torch import cell_rules
 from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 from tests.planting import in_plain_python
@@ -32,6 +33,15 @@ class Applied(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.function(self, x)
+
+
+def steps(m: Applied, x: torch.Tensor) -> torch.Tensor:
+    """A loop over a cell, from a state of zeros."""
+    zeros = x.new_zeros(x.shape[0], m.cell.hidden_size)
+    state = (zeros, zeros) if isinstance(m.cell, nn.LSTMCell) else zeros
+    for step in range(x.shape[1]):
+        state = m.cell(x[:, step], state)
+    return m.f(torch.cat(state, 1) if isinstance(state, tuple) else state)
 
 
 class Gathered(nn.Module):
@@ -135,6 +145,19 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         (2, 6, 4),
     ),
+    "lstm cell": (Applied(steps, cell=nn.LSTMCell(5, 6), f=nn.Linear(12, 3)), (3, 5)),
+    "gru cell": (Applied(steps, cell=nn.GRUCell(5, 6), f=nn.Linear(6, 3)), (3, 5)),
+    "rnn cell, learned state": (
+        Applied(
+            lambda m, x: m.f(m.cell(x[:, 1], m.cell(x[:, 0], m.start.weight.expand(x.shape[0], -1)))),
+            cell=nn.RNNCell(5, 6),
+            start=nn.Linear(6, 1, bias=False),
+            f=nn.Linear(6, 3),
+        ),
+        (2, 5),
+    ),
+    "rnn cell": (Applied(steps, cell=nn.RNNCell(5, 6, bias=False), f=nn.Linear(6, 3)), (3, 5)),
+    "rnn cell of relu": (Applied(steps, cell=nn.RNNCell(5, 6, nonlinearity="relu"), f=nn.Linear(6, 3)), (1, 5)),
     "gather, fixed places": (Gathered(), (5, 6)),
     "gather, fixed places, fewer": (Gathered(2, 4), (5, 6)),
     "gather, computed places": (
@@ -169,7 +192,8 @@ def test_outputs_equal_those_of_torch_and_every_parameter_is_there(name: str) ->
     assert not [op.attributes for op in network.operations if op.kind is OperationKind.OTHER]
     assert largest_difference(network, module, x) < 1e-5
     assert network.coverage.share == 1.0
-    assert network.notes == ()
+    again = "stored once and used several times: cell."
+    assert [note for note in network.notes if not note.startswith(again)] == []
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -373,3 +397,17 @@ def test_a_fault_in_gathering_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     right = np.take_along_axis
     monkeypatch.setattr("dchw.graph.forward.np.take_along_axis", lambda v, p, axis: right(v, p[:, ::-1], axis))
     assert largest_difference(network, module, x) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "wrong"),
+    [
+        ("lstm cell", "apply", lambda right: lambda step, f, x: right(step, "tanh", x)),
+        ("gru cell", "subtract", lambda right: lambda step, x, y: right(step, y, x)),
+        ("rnn cell", "add", lambda right: lambda step, x, y: right(step, x, x)),
+    ],
+)
+def test_a_fault_in_a_cell_is_seen(monkeypatch: pytest.MonkeyPatch, name: str, method: str, wrong: Callable) -> None:
+    module, x = made(name)
+    monkeypatch.setattr(cell_rules._Step, method, wrong(getattr(cell_rules._Step, method)))
+    assert largest_difference(Network.from_module(module, x), module, x) > 1e-3

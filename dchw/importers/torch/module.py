@@ -18,7 +18,13 @@ from torch.nn.utils import parametrize, prune
 
 from dchw.graph.network import Array, Network
 from dchw.importers.fold import fold_batch_normalisation
-from dchw.importers.torch import layer_rules, pool_rules, rules, shape_rules  # noqa: F401  (they register themselves)
+from dchw.importers.torch import (  # noqa: F401  (they register themselves)
+    cell_rules,
+    layer_rules,
+    pool_rules,
+    rules,
+    shape_rules,
+)
 from dchw.importers.torch.capture import exported, first_line
 from dchw.importers.torch.walk import GraphWalk
 from dchw.quantities import DchwError
