@@ -8,12 +8,10 @@ Where things are::
     program_tables.py  the tables, field by field
     queues.py    what taking (T3) and giving (T4) an item do to a link, and how full it was
     turns.py     who is in line to go on
-    firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides
-    singles.py   one firing, whatever it moves
+    firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides; single firings
     runs.py      short cut: firings of one node that only take, or only give
     forks.py     short cut: a node that feeds many, with all that they do
     lanes.py     the same where the targets need nothing else, side by side
-    served.py    and where somebody gives them the rest, with whoever does
     shared.py    arbiters (T6, T7), and the engine's side of the memory (T8)
 
 *Order does not show.* A firing node is determinate: its times follow from those of the items and slots it moves (T3,
@@ -33,9 +31,9 @@ gives `runs.give_next`: kernels differ in how many items they move in one go, an
 - *Runs*: firings of one node that only take from its two busiest in-links, or that only give to the same out-links,
   are one loop. A firing whose item is not there yet has the giving node's firing done on the way, if that has nothing
   else to do: the two nodes and the queue between them become one recurrence.
-- *Forks*: a node that gives the same items to many, through queues of one depth, is done together with its targets.
-  That is the recurrence of a broadcast array; with decode units it includes them and their queues, item by item. Where
-  the targets need nothing else, all targets of an item are done side by side, a block of items at a time.
+- *Forks*: a node that gives the same items to many, through queues of one depth, is done together with its targets, a
+  block of items at a time. That is the recurrence of a broadcast array; with decode units it includes them and their
+  queues. Where the targets need nothing else, all targets of an item are done side by side.
 
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.

@@ -20,13 +20,11 @@ from dchw.engines.fast.program_tables import (
     LinkRow,
     NodeRow,
     RunState,
-    ServedRow,
-    ServerRow,
     SpanRow,
     Tables,
 )
 from dchw.engines.memory import FAR
-from dchw.engines.named_rows import table, zeros
+from dchw.engines.named_rows import table
 from dchw.program.check import Facts, check
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
@@ -68,7 +66,7 @@ def flatten(
         ends += [end for pair in pairs for end in pair]
     links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists)
     grants = _keep_grants(program, arbiters, links, window)
-    lanes, servers = _lanes(nodes, links, ends)
+    lanes = _lanes(nodes, links, ends)
     for node in nodes:
         node.queued = (DEFERRED if node.lanes else IN_QUEUE) if node.count else NOT_QUEUED
     in_line = [at for at, node in enumerate(nodes) if node.queued == IN_QUEUE]
@@ -83,8 +81,6 @@ def flatten(
         link=table(LinkRow, links),
         ends=np.array(ends, np.int64),
         lane=table(LaneRow, lanes),
-        served=zeros(ServedRow, len(lanes)),
-        server=table(ServerRow, servers),
         span=table(SpanRow, spans),
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
@@ -195,12 +191,11 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
     return rows, places
 
 
-def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> tuple[list[LaneRow], list[ServerRow]]:
+def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[LaneRow]:
     """Find forks: out-links of one node with one depth, latency, list of givers and number of items that were given
-    before, each a busy link of its target; and who serves their targets besides, whose lanes lie together."""
+    before, each a busy link of its target."""
     lanes: list[LaneRow] = []
-    servers: list[ServerRow] = []
-    for at, node in enumerate(nodes):
+    for node in nodes:
         alike: dict[tuple[int, ...], dict[int, int]] = {}
         for x in ends[node.out_of : node.stop]:
             out = links[x]
@@ -210,20 +205,13 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> tuple
         fork = max(alike.values(), key=len, default={})
         if len(fork) > 1:
             node.lane, node.lanes = len(lanes), len(fork)
-            others = {target: nodes[target].main + nodes[target].other - x for target, x in fork.items()}
-            sources = {target: -1 if x < 0 else links[x].source for target, x in others.items()}
-            for target in sorted(fork, key=lambda target: sources[target]):
-                row, x, source = LaneRow(), fork[target], sources[target]
-                row.items, row.ring, row.node, row.other, row.server = x, links[x].ring, target, others[target], -1
+            for target, x in fork.items():
                 links[x].forked = 1
-                if 0 <= source < len(nodes) and source != at and source not in fork:
-                    if len(lanes) == node.lane or lanes[-1].server < 0 or servers[-1].node != source:
-                        servers.append(ServerRow())
-                        servers[-1].node, servers[-1].begin = source, len(lanes)
-                    servers[-1].end, row.server = len(lanes) + 1, len(servers) - 1
-                    links[row.other].server = len(servers)
+                other = nodes[target].main + nodes[target].other - x
+                row = LaneRow()
+                row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
                 lanes.append(row)
-    return lanes, servers
+    return lanes
 
 
 def _keep_grants(

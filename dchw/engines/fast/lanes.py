@@ -40,8 +40,8 @@ def _lay_out(
     count = BLOCK
     for p in range(begin, end):
         count = min(count, _limit(node, link, lane, p) - node[lane[p].node].next)
-        if count < FEWEST:
-            return 0
+    if count < FEWEST:
+        return 0
     for p in range(begin, end):
         target, by, limit = lane[p].node, link[lane[p].items].taken_by, _limit(node, link, lane, p)
         occupied, constant, begun = node[target].occupied, node[target].constant, node[target].next

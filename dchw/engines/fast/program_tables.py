@@ -41,8 +41,6 @@ class NodeRow:
     lane: int = 0
     """A fork's targets are ``lane[lane .. lane + lanes]``."""
     lanes: int = 0
-    led: int = 0
-    """1 if the rows of a fork's lanes are laid out."""
     next: int = 0
     """The firing in hand: the first that is not finished."""
     finish: int = 0
@@ -79,64 +77,6 @@ class LaneRow:
     """its target,"""
     other: int = 0
     """and the target's other busy in-link; -1: none."""
-    server: int = 0
-    """Of that link's source, a firing node that is neither the fork nor a lane's target; -1: it is something else."""
-
-
-class ServedRow:
-    """A lane while its fork's items are handed over (`dchw.engines.fast.served`): what is needed of the target, of the
-    queue of the fork's items, and of its other queue."""
-
-    next: int = 0
-    finish: int = 0
-    idle: int = 0
-    quiet: int = 0
-    fired: int = 0
-    occupied: int = 0
-    constant: int = 0
-    visible: int = 0
-    """When the fork's item in hand is visible."""
-    given: int = 0
-    taken: int = 0
-    next_taker: int = 0
-    taken_by: int = 0
-    peak: int = 0
-    ring: int = 0
-    mask: int = 0
-    depth: int = 0
-    initial: int = 0
-    hold: int = 0
-    other_given: int = 0
-    other_giver: int = 0
-    other_given_by: int = 0
-    other_taken: int = 0
-    other_taker: int = 0
-    other_taken_by: int = 0
-    other_peak: int = 0
-    other_ring: int = 0
-    other_mask: int = 0
-    other_depth: int = 0
-    other_initial: int = 0
-    other_hold: int = 0
-
-
-class ServerRow:
-    """A node that gives lanes of a fork their other items, likewise."""
-
-    node: int = 0
-    begin: int = 0
-    """Its lanes are ``lane[begin .. end]``."""
-    end: int = 0
-    next: int = 0
-    free: int = 0
-    """The finish of the firing before, or the start of the next if it has one."""
-    stall: int = 0
-    quiet: int = 0
-    occupied: int = 0
-    constant: int = 0
-    fired: int = 0
-    """Firings done in runs, and singly."""
-    moved: int = 0
 
 
 class LinkRow:
@@ -171,8 +111,6 @@ class LinkRow:
     """Of the items given in all, those that nobody needs."""
     forked: int = 0
     """1 if it is a lane of a fork."""
-    server: int = 0
-    """If it is the other in-link of a lane's target: its source's number among the servers, counted from 1."""
     granted_first: int = 0
     """Kept grants of an arbiter's in-link are ``granted[granted_first .. granted]``, behind ``granted_before``."""
     granted: int = 0
@@ -239,8 +177,6 @@ class Tables(NamedTuple):
     link: Rows[LinkRow]
     ends: Ints
     lane: Rows[LaneRow]
-    served: Rows[ServedRow]  # by lane
-    server: Rows[ServerRow]
     span: Rows[SpanRow]
     arbiter: Rows[ArbiterRow]
     port_free: Ints
