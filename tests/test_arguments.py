@@ -40,6 +40,7 @@ def good() -> Mapping[str, dict[str, Any]]:
     """Arguments with which every verb works."""
     return {
         "simulate": {"network": compressed(), "on": "phone-lpddr5x"},
+        "cliff": {"network": compressed(), "on": "phone-lpddr5x", "weight_sram_bytes": [2048, 8192]},
         "compare": {"network": compressed(), "on": "phone-lpddr5x", "storages": ["shared"]},
         "compress": {"network": network()},
         "estimate": {"network": compressed(), "on": "phone-lpddr5x"},
@@ -100,6 +101,10 @@ def test_every_public_verb_is_tried() -> None:
             "a list or None; got 'shared'",
         ),
         (lambda: dchw.simulate(compressed(), "phone-lpddr5x", batch=0), "batch: expected 1 to 65,536; got 0"),
+        (
+            lambda: dchw.cliff(compressed(), "phone-lpddr5x", weight_sram_bytes=[]),
+            "cliff: weight_sram_bytes: expected at least one; got none",
+        ),
         (lambda: dchw.load(ROOT / "README.md"), "expected a .dchw file; got something else"),
         (lambda: dchw.load(ROOT / "LICENSE"), "read other kinds of networks with dchw.load_network"),
     ],

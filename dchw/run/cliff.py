@@ -149,6 +149,9 @@ def cliff(
     import pandas as pd
 
     check_range("batch", batch, 1, MOST_BATCH)
+    for name, values in (("storages", storages), ("weight_sram_bytes", weight_sram_bytes)):
+        if values is not None and not values:
+            raise DchwError(f"cliff: {name}: expected at least one; got none; leave it out for the default")
     target = _machine(on)
     sizes = weight_sram_bytes if weight_sram_bytes is not None else _sizes(network, target, storages, batch)
     rows: list[dict[str, Any]] = []
