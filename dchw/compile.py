@@ -7,12 +7,14 @@ optimised once. What Python calls and what kernels call need no telling apart: a
 each when it is first needed. Parts are not cached (`dchw.kernel_cache`): the wholes are.
 
 Steps of numba's compiler for what no kernel has are left out, and no garbage is looked for while it works. Both show in
-a cold start alone, which is most of what a first run costs.
+a cold start alone, which is most of what a first run costs. A thread of its own compiles, because LLVM, which optimises
+the largest kernel for seconds, hears no Ctrl-C: the main thread does, and what is half compiled is not left behind.
 """
 
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
@@ -46,7 +48,7 @@ from numba.core.untyped_passes import (
     WithLifting,
 )
 
-from dchw.compiling import tell
+from dchw.compiling import COMPILING, tell
 from dchw.kernel_cache import KernelCache, KernelDigest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -167,6 +169,35 @@ def _no_collections() -> Iterator[None]:
         gc.enable()
 
 
+_TURN_SECONDS = 0.1
+"""How long is waited for a thread at a time: on Windows no signal ends a wait."""
+
+
+def _apart(work: Callable[[], Any]) -> Any:
+    """What a thread of its own gives or raises, where the main thread asks; it goes on where Ctrl-C ends the wait.
+
+    Whoever ends the process meanwhile waits for it: LLVM cannot be left in the middle of its work.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    made: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            made.append(work())
+        except BaseException as error:  # raised below, where it belongs
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name=COMPILING)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_TURN_SECONDS)
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
 class Kernel(CPUDispatcher):  # type: ignore[misc]
     """A compiled function; see this module."""
 
@@ -179,8 +210,13 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
 
     def compile(self, sig: Any) -> Any:
         """Make machine code for a signature, or find it in the cache."""
-        with _no_collections():
-            return super().compile(sig)
+        compile_ = super().compile
+
+        def work() -> Any:
+            with _no_collections():
+                return compile_(sig)
+
+        return _apart(work)
 
     @property
     def inlined(self) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Listener = Callable[[int, int], None]
 """Called with kernels done and kernels in all; done equals all at the end."""
 
+COMPILING = "dchw-compiling"
+"""Name of the thread that compiles while the main thread waits."""
 _listeners: list[Listener] = []
 
 
@@ -22,6 +25,11 @@ def told_of_compiling(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+def compiling() -> bool:
+    """Whether kernels are being compiled for a main thread, even for one that waits no longer."""
+    return any(thread.name == COMPILING for thread in threading.enumerate())
 
 
 def tell(done: int, in_all: int) -> None:

@@ -10,12 +10,13 @@ import importlib
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dchw.compiling import told_of_compiling
+from dchw.compiling import compiling, told_of_compiling
 from dchw.extras import hint
 from dchw.files import told_of_files
 from dchw.quantities import DchwError
@@ -119,6 +120,11 @@ def main() -> None:
         kept = ", ".join(dict.fromkeys(map(str, on_disk)))
         click.echo(f"dchw: stopped; {f'written and whole: {kept}' if kept else 'no file was written'}", err=True)
         status = 130
+        if compiling():
+            # the compiler goes on for seconds, and nobody needs what it makes
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)
     except BrokenPipeError:
         # whoever read the output has enough; what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

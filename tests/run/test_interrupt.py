@@ -44,6 +44,20 @@ print("ready", flush=True)
 while True:
     dchw.replay(trace, "LPDDR5-6400")
 """
+COMPILE = f"""{START}
+import hashlib
+from numba.core.registry import CPUDispatcher
+from dchw.cli import main
+def compile(self, sig):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"as deaf", b"as LLVM", 40_000_000)
+CPUDispatcher.compile = compile
+sys.argv = ["dchw", "simulate", "lenet-300-100", "--quiet"]
+main()
+"""
+COMPILE_IN_MAIN_THREAD = COMPILE.replace(
+    "from dchw.cli", "import dchw.compile as c; c._apart = lambda work: work()\nfrom dchw.cli"
+)
 DEAF = f"""{START}
 from dchw.compile import kernel
 @kernel
@@ -78,7 +92,7 @@ def cpu_seconds_after_ctrl_c(source: str) -> float:
     process.stdout.close()
     process.stderr.close()
     assert process.returncode != 0
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert said.rstrip().endswith(("KeyboardInterrupt", "dchw: stopped; no file was written"))
     return usage.ru_utime + usage.ru_stime - before
 
 
@@ -88,10 +102,11 @@ def used(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize("source", [RUN, REPLAY], ids=["run", "replay"])
-def test_ctrl_c_is_heard_while_kernels_run(source: str) -> None:
+@pytest.mark.parametrize("source", [RUN, REPLAY, COMPILE], ids=["run", "replay", "compile"])
+def test_ctrl_c_is_heard_while_kernels_run_or_are_made(source: str) -> None:
     assert cpu_seconds_after_ctrl_c(source) < MOST_CPU_SECONDS
 
 
-def test_a_kernel_that_hears_nothing_is_found() -> None:
-    assert cpu_seconds_after_ctrl_c(DEAF) > MOST_CPU_SECONDS
+@pytest.mark.parametrize("source", [DEAF, COMPILE_IN_MAIN_THREAD], ids=["kernel", "compiler"])
+def test_what_hears_nothing_is_found(source: str) -> None:
+    assert cpu_seconds_after_ctrl_c(source) > MOST_CPU_SECONDS
