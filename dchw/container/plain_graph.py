@@ -83,12 +83,12 @@ def encode_graph(network: Network) -> tuple[list[Any], dict[str, FloatArray]]:
     shapes: dict[str, Shape | None] = {}
     operations = []
     for place, op in enumerate(network.operations):
-        plain = {}
+        told = {}
         for key, value in op.attributes.items():
             if isinstance(value, np.ndarray):
                 arrays[f"{op.name}:{key}"] = np.ascontiguousarray(value, dtype=np.float32)
-            elif _tuples(_plain(value)) != DEFAULT_ATTRIBUTES.get(op.kind, {}).get(key):
-                plain[key] = _plain(value)
+            elif _tuples(plain(value)) != DEFAULT_ATTRIBUTES.get(op.kind, {}).get(key):
+                told[key] = plain(value)
         sources = [shapes[name] for name in op.inputs]
         back = [place - places[name] for name in op.inputs]
         previous = [] if op.kind is OperationKind.INPUT else [1]
@@ -99,7 +99,7 @@ def encode_graph(network: Network) -> tuple[list[Any], dict[str, FloatArray]]:
             KINDS.index(op.kind) if op.kind in KINDS else str(op.kind),
             op.name if op.weight is None else 0,
             0 if op.weight is None else _short_shape(op, sources),
-            plain or 0,
+            told or 0,
             0 if back == previous else back,
             shape,
             0 if op.parameter in (None, f"{op.name}.weight") else op.parameter,
@@ -252,11 +252,12 @@ def _whole(value: Any, *, least: int = 0) -> int:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Plain values for JSON: mappings, lists and Python numbers, endless ones as text."""
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"  # JSON has no word for it
     return value.item() if isinstance(value, np.generic) else value

@@ -15,7 +15,7 @@ from dchw.arguments import checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
 from dchw.container.layer_bytes import layer_bytes, read_layer
-from dchw.container.plain_graph import decode_graph, encode_graph
+from dchw.container.plain_graph import decode_graph, encode_graph, plain
 from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
@@ -149,7 +149,7 @@ def to_bytes(network: CompressedNetwork) -> bytes:
             raise DchwError(f"{where}: names that begin like {layer.name!r} mean something else; rename the layer")
         tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
     name, operations, notes, number_format, left_out = rows
-    description = [name, operations, _plain(network.recipe), _plain(network.results), notes, number_format, left_out]
+    description = [name, operations, plain(network.recipe), plain(network.results), notes, number_format, left_out]
     while len(description) > 2 and description[-1] == _DEFAULTS[len(description) - 3]:
         description.pop()
     return envelope.seal(description, tensors)
@@ -210,12 +210,3 @@ def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> Compress
         return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, representation=representation)
     except (DchwError, MemoryError) as error:
         raise FileFormatError(f"layer {name!r}: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    """Plain values for JSON: mappings, lists and Python numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
