@@ -208,5 +208,5 @@ def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> Compress
     try:
         codes, codebook, bias, representation = read_layer(tensor, layer.weight.shape)
         return CompressedLayer.of(layer, codes=codes, codebook=codebook, bias=bias, representation=representation)
-    except (DchwError, MemoryError) as error:
+    except DchwError as error:
         raise FileFormatError(f"layer {name!r}: {error}") from None
