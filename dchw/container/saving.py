@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def _network(content: envelope.Envelope) -> CompressedNetwork:
     }
     coded = {name: tensor for name, tensor in content.tensors.items() if not name.startswith(envelope.RESERVED)}
     description = content.description
-    try:
+    with _told(MemoryError):  # sizes in a description may be absurd, those of a layer's bytes are not
         whole = [*description, *_DEFAULTS[len(description) - 2 :]]
         name, operations, recipe, results, notes, number_format, left_out = whole
         if not isinstance(recipe, Mapping) or not isinstance(results, Mapping):
@@ -182,23 +183,32 @@ def _network(content: envelope.Envelope) -> CompressedNetwork:
             arrays,
             envelope.read_inputs(content.tensors),
         )
+    with _told():
         layers = tuple(_layer(graph, name, tensor) for name, tensor in coded.items())
         biases = {layer.name: placeholder(layer.bias.shape) for layer in layers if layer.bias is not None}
         operations = tuple(dataclasses.replace(op, bias=biases.get(op.name)) for op in graph.operations)
         graph = dataclasses.replace(graph, operations=operations)
-    except FileFormatError:
-        raise
-    except (
+    return CompressedNetwork(graph=graph, layers=layers, recipe=recipe, results=results)
+
+
+@contextmanager
+def _told(*also: type[Exception]) -> Iterator[None]:
+    """Whatever a damaged description leads to, and ``also`` that, as a fault of the file."""
+    faults: tuple[type[Exception], ...] = (
         DchwError,
         ValueError,
         LookupError,
         TypeError,
         AttributeError,
         ArithmeticError,
-        MemoryError,
-    ) as error:
+        *also,
+    )
+    try:
+        yield
+    except FileFormatError:
+        raise
+    except faults as error:
         raise FileFormatError(f"description: expected a graph that holds together; got a fault ({error})") from None
-    return CompressedNetwork(graph=graph, layers=layers, recipe=recipe, results=results)
 
 
 def _layer(graph: Network, name: str, tensor: npt.NDArray[np.uint8]) -> CompressedLayer:
