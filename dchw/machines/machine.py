@@ -238,6 +238,11 @@ def machine(name_or_path: str | Path) -> Machine:
     return load_yaml(Machine, Path(text))
 
 
+def machine_of(on: Machine | str | Path) -> Machine:
+    """The machine that a call is about: one at hand, or what `machine` makes of a name or path."""
+    return on if isinstance(on, Machine) else machine(on)
+
+
 @lru_cache(maxsize=64)
 def _preset(path: Path, content: bytes) -> Machine:
     """A preset, parsed once for one content of its file; machines are frozen and may be shared."""

@@ -18,7 +18,7 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.formats import DEFAULT_FORMAT, NARROWEST_DENSE
 from dchw.late import maker
 from dchw.lowering.lower import check_moves
-from dchw.machines.machine import Machine, machine
+from dchw.machines.machine import Machine, machine_of
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.resident_weights import residents, tenants
 from dchw.mapping.workload import Workload, map_network
@@ -152,7 +152,7 @@ def cliff(
     for name, values in (("storages", storages), ("weight_sram_bytes", weight_sram_bytes)):
         if values is not None and not values:
             raise DchwError(f"cliff: {name}: expected at least one; got none; leave it out for the default")
-    target = _machine(on)
+    target = machine_of(on)
     sizes = weight_sram_bytes if weight_sram_bytes is not None else _sizes(network, target, storages, batch)
     rows: list[dict[str, Any]] = []
     refused: dict[tuple[str, int], str] = {}
@@ -226,7 +226,7 @@ def over_frames(
 
     if min(frames, default=1) < 1:
         raise DchwError(f"frames: expected at least 1; got {min(frames)}; raise it")
-    target = _machine(on)
+    target = machine_of(on)
     rows = []
     for storage in storages:
         known = _cold_and_warm(_mapped(network, target, storage, batch))
@@ -234,10 +234,6 @@ def over_frames(
             mean = (known["cold_dram_bytes"] + (count - 1) * known["warm_dram_bytes"]) / count
             rows.append({"storage": storage, "frames": count, **known, "frame_dram_bytes": mean})
     return pd.DataFrame(rows)
-
-
-def _machine(source: Machine | str | Path) -> Machine:
-    return source if isinstance(source, Machine) else machine(source)
 
 
 def _mapped(network: CompressedNetwork, target: Machine, storage: str, batch: int) -> Workload:

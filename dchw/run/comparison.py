@@ -11,7 +11,7 @@ from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedNetwork
 from dchw.formats import STORAGE_FORMATS, storage_format
 from dchw.graph.network import Array
-from dchw.machines.machine import Machine, machine
+from dchw.machines.machine import Machine, machine_of
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import map_network
 from dchw.quantities import DchwError, SimulationError
@@ -81,7 +81,7 @@ def compare(
     """
     check_engine(engine)
     check_range("batch", batch, 1, MOST_BATCH)
-    target = on if isinstance(on, Machine) else machine(on)
+    target = machine_of(on)
     passing = ForwardPass()
     chosen = list(STORAGE_FORMATS if storages is None else storages)
     check_baseline(baseline, chosen)

@@ -20,7 +20,7 @@ from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.formats import DEFAULT_FORMAT, Need, storage_format
 from dchw.graph.network import Layer
 from dchw.lowering.lower import WINDOW_FIRINGS, expected_firings
-from dchw.machines.machine import Machine, machine
+from dchw.machines.machine import Machine, machine_of
 from dchw.mapping.resident_weights import chunk_rounds, residents, tenants
 from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload, map_network
@@ -182,7 +182,7 @@ def estimate(
     True
     """
     check_range("batch", batch, 1, MOST_BATCH)
-    target = on if isinstance(on, Machine) else machine(on)
+    target = machine_of(on)
     start = time.perf_counter()
     workload = map_network(network, target, storage, batch=batch)
     mapping = time.perf_counter() - start

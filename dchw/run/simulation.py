@@ -16,7 +16,7 @@ from dchw.formats import DEFAULT_FORMAT
 from dchw.graph.network import Array
 from dchw.lowering.counts import EventCount, count_events
 from dchw.lowering.lower import LoweredWindows, fits_one_window, lower
-from dchw.machines.machine import Machine, machine
+from dchw.machines.machine import Machine, machine_of
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.stages import distinct_parts
 from dchw.mapping.workload import Workload, map_network
@@ -106,7 +106,7 @@ def simulate(
         raise DchwError(f"arithmetic {arithmetic!r}: no such arithmetic; {nearest(arithmetic, list(Arithmetic))}")
     workload = map_network(
         network,
-        on if isinstance(on, Machine) else machine(on),
+        machine_of(on),
         storage,
         inputs=inputs,
         batch=batch,

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from dchw.config import parse_choices
-from dchw.machines.machine import Machine, machine
+from dchw.machines.machine import Machine, machine_of
 from dchw.quantities import ConfigError
 
 EXAMPLE = "huffman.units=4,8,16"
@@ -40,7 +40,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, list[object]]:
 
 def variants(on: Machine | str | Path, choices: Mapping[str, Sequence[object]]) -> list[Variant]:
     """Every combination of the chosen values on a machine, the last key varying fastest; each is checked whole."""
-    base = on if isinstance(on, Machine) else machine(on)
+    base = machine_of(on)
     count = 1
     for values in choices.values():
         count *= len(values)

@@ -114,6 +114,8 @@ def draw() -> None:
             print(f"{what}, {storage}: slope at the end {_slope(amounts, seconds):.2f}")
             for amount, row in zip(amounts, rows, strict=True):
                 print(f"  {amount:>7,} {row[0]:>12,} firings {row[2]:7.2f} s {row[4] / 1e3:6.0f} MB")
+            axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
+            axes.set_xticks([], minor=True)
         axes.set(xlabel=what, ylabel="" if number else "processor time in s")
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(PICTURE, metadata={"Date": None})
