@@ -54,10 +54,10 @@ def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
 
 
 def times_decoded(machine: Machine, work: LayerWork, delivery: Delivery) -> int:
-    """How often the decode units go through a layer's chunks: once a pass at use; at load once if the layer is kept
-    decoded, and not at all where it is in the SRAM from the run before."""
+    """How often the decode units go through a layer's chunks: at use once for every tile of pixels, block by block of
+    columns; at load once if the layer is kept decoded, and not at all where it is in the SRAM from the run before."""
     if machine.huffman.placement is Placement.USE:
-        return work.tiling.passes
+        return work.tiling.tiles
     if delivery.rounds == 0:
         return 0
     return 1 if kept_decoded(machine, work) else work.tiling.passes
@@ -130,8 +130,9 @@ class Decoding:
         self._resident = self.at_load and kept_decoded(machine, work)
         self._decodes = times_decoded(machine, work, delivery)
         self._held = held
-        self._first = np.full(machine.huffman.units, -1, np.int64)  # firing of each unit's first pass
-        self._per_pass = np.zeros(machine.huffman.units, np.int64)
+        # [units, rounds]: firings of each unit before a round, less those that its entries count before the round's
+        # block of columns; a unit without chunks has -1
+        self._before = np.full((machine.huffman.units, self._decodes * work.tiling.blocks), -1, np.int64)
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self._decodes == 0:
             return  # decoded entries are in the SRAM from the run before
@@ -213,16 +214,32 @@ class Decoding:
             self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         cycles = np.array([huffman.table_load_cycles(symbols)], np.int32)
-        load = node.append(np.concatenate([cycles, *[occupied] * self._decodes]), at.layer)
-        self._first[unit] = load + 1
-        self._per_pass[unit] = occupied.size
+        bounds = self._block_firings(ids, before)
+        rounds = [occupied[first:end] for first, end in pairwise(bounds.tolist()) for _ in range(self._decodes)]
+        load = node.append(np.concatenate([cycles, *rounds]), at.layer)
+        sizes = np.repeat(np.diff(bounds), self._decodes)
+        self._before[unit] = load + 1 + np.cumsum(sizes) - sizes - np.repeat(bounds[:-1], self._decodes)
         self._chunk_last[unit] = (ids, before)
         link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency)
         if delivery.tables is not None:
             link.take([load])
-        for _, taken_in, used_in in delivery.rounds_of(self._decodes):
-            link.take(self._firing(unit, taken_in, before[:-1]))
-            weights.used_up(delivery, node, self._firing(unit, used_in, before[1:] - 1))
+        for taken_in, used_in, mine in self._rounds(delivery, ids):
+            link.take(self._firing(unit, taken_in, before[:-1][mine]))
+            weights.used_up(delivery, node, self._firing(unit, used_in, before[1:][mine] - 1))
+
+    def _block_firings(self, ids: Indices, before: Indices) -> Indices:
+        """int64[blocks + 1]: of a unit's firings that go through all its chunks once, those before each block."""
+        first, last = self._work.blocks_of_chunks
+        assert np.array_equal(first, last), "a chunk reaches over a block of columns: the layer is not packed in bands"
+        return before[np.searchsorted(first[ids], np.arange(self._work.tiling.blocks + 1))]
+
+    def _rounds(self, delivery: Delivery, ids: Indices) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
+        """(round in which chunks are taken, the one in which they are used up, which of the unit's they are)."""
+        if self._work.tiling.blocks > 1:
+            found = delivery.rounds_by_block(self._work)
+            return [(taken_in, used_in, np.isin(ids, chunks)) for _, taken_in, used_in, chunks in found]
+        every = np.ones(ids.size, np.bool_)
+        return [(taken_in, used_in, every) for _, taken_in, used_in in delivery.rounds_of(self._decodes)]
 
     def _note_work(self) -> None:
         """What the units read, decode and, at load, write."""
@@ -237,7 +254,7 @@ class Decoding:
                 times=times,
             )
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
-        flow.table_symbols += symbols * int(np.count_nonzero(self._first >= 0))
+        flow.table_symbols += symbols * len(self._chunk_last)
         if self.at_load:
             flow.weight_writes[work.form.values] += sram.words(coded.symbols * work.entry_bits) * times
             flow.weight_writes[Stream.POINTERS] += sram.words(work.starts_bits) * times
@@ -247,14 +264,13 @@ class Decoding:
             flow.weight_reads[stream] += int(words.sum()) * times
 
     def _firing(self, unit: int, index: int, group: Firings) -> Indices:
-        """Firings of a decode unit in a pass, counted from the first of the pass by ``group``."""
-        begin = self._first.item(unit) + index * self._per_pass.item(unit)
-        return np.add(group, begin, dtype=np.int64)
+        """Firings of a decode unit in a round, counted by ``group`` from the first that goes through its chunks."""
+        return np.add(group, self._before.item(unit, index), dtype=np.int64)
 
-    def hand_overs(self) -> tuple[Row, Row, Row, Row]:
-        """Which decode unit hands each entry over, and at which of its firings in a pass; by unit, its first firing and
-        its firings of a pass."""
-        return self._entry_unit, self._group, self._first.astype(np.int32), self._per_pass.astype(np.int32)
+    def hand_overs(self) -> tuple[Row, Row, npt.NDArray[np.int32]]:
+        """Which decode unit hands each entry over, and at which of the firings that go through its chunks once;
+        int32[units, passes]: what to add to that in a pass."""
+        return self._entry_unit, self._group, self._before.astype(np.int32)
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded."""
@@ -303,7 +319,7 @@ class Decoding:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""
         packed, work = self._work.packed, self._work
         for unit in np.unique(packed.chunk_decoder[ids]):
-            if self._first[unit] < 0:
+            if int(unit) not in self._chunk_last:
                 continue
             own, before = self._chunk_last[int(unit)]
             node = self._at.nodes.decoder(int(unit))
@@ -324,8 +340,8 @@ class Decoding:
     def finish(self, firing: int) -> None:
         """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""
         if self._resident:
-            for unit in np.flatnonzero(self._first >= 0):
-                self._half(int(unit)).give([firing])
+            for unit in sorted(self._chunk_last):
+                self._half(unit).give([firing])
 
     def _half(self, unit: int) -> LinkBuilder:
         nodes = self._at.nodes

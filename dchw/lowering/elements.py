@@ -104,7 +104,7 @@ def _firings(at: StageLowering, decoding: Decoding | None) -> Iterator[ElementFi
     from dchw.lowering.entry_firings import element_firings
 
     machine, work, array, by_itself = at.machine, at.work, at.machine.pe_array, decoding is None
-    given = (_NONE, _NONE, _NONE, _NONE) if decoding is None else decoding.hand_overs()
+    given = (_NONE, _NONE, _NONE[:, None]) if decoding is None else decoding.hand_overs()
     begin, length = _runs(work, array.elements)
     pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
     floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)

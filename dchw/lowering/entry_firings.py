@@ -46,8 +46,8 @@ def element_firings(
     ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass. Entries of ``entry_bits`` lie, where elements read
     whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on. ``begun`` int32[elements]:
     firings of each element before; ``given``, not used with ``whole_runs``: decode unit int32[entries] of each entry,
-    its firing int32[entries] counted from the first of a pass, and by unit the first pass' first firing int32[units]
-    and the firings of a pass int32[units].
+    its firing int32[entries] among those that go through the unit's chunks once, and int32[units, passes] what to add
+    to that in each pass.
 
     Gives (occupied int32[n] and where each element's begin in it int64[elements + 1]; first firing of each active job
     over all passes int32[elements, ...]; of each entry its unit int32[m], the unit's firing int32[m] and the element's
@@ -57,7 +57,7 @@ def element_firings(
     """
     passes, jobs = activity.shape
     elements = run_begin.shape[0]
-    unit_of, group, first_pass, per_pass = given
+    unit_of, group, before_pass = given
     active = 0
     for t in range(passes):
         for j in range(jobs):
@@ -122,7 +122,7 @@ def element_firings(
                             unit = unit_of[index]
                             occupied[f] = cycles
                             entry_unit[e] = unit
-                            given_by[e] = first_pass[unit] + t * per_pass[unit] + group[index]
+                            given_by[e] = before_pass[unit, t] + group[index]
                             taken_by[e] = f + before
                             e += 1
                             f += 1

@@ -60,10 +60,19 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
         input_bytes=source.fetched_bytes,
         input_kept=source.kept,
         held_bytes=source.held_bytes,
-        cuttable=not coded,
+        cuttable=not decoded,
+        cut_bytes=_cut_bytes(packed, machine) if coded else 0,
         cycles=cycles,
         turn_cycles=turn,
     )
+
+
+def _cut_bytes(packed: PackedLayer, machine: Machine) -> int:
+    """Bytes that one more band of columns takes at most: a chunk more for each section, with its row of the chunk table
+    and what its streams begin at a byte for."""
+    widths = packed.parameters.chunk_table_widths
+    row = ceil_div(sum(widths), 8) if widths else ceil_div(packed.packed_bytes[Stream.CHUNK_TABLES], packed.chunks)
+    return packed.shape.sections * (row + len(packed.chunk_bytes))
 
 
 def _decoded_bytes(packed: PackedLayer, form: StorageFormat, layer: CompressedLayer, elements: int) -> int:

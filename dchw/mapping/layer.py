@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import PackedLayer, PackShape, lay_out, storage_format, unpack, weight_matrix, written
+from dchw.formats import Need, PackedLayer, PackShape, lay_out, storage_format, unpack, weight_matrix, written
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Operation
@@ -24,6 +24,7 @@ from dchw.mapping.given import VALUE_BITS
 from dchw.mapping.orders import Explanation
 from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
+from dchw.mapping.resident_weights import block_fits
 from dchw.mapping.rooms import input_blocks
 from dchw.mapping.search import LoopSearch
 from dchw.mapping.stages import LayerWork
@@ -62,14 +63,11 @@ class Layers:
         if self._bytes:
             x = self.passing.value(f"{op.name} as int8", (x,), partial(as_bytes, x))
         columns = _columns(x, layer.geometry, op)
-        search, explanation, released = self._search(layer, packed, source)
-        choice = explanation.choice
-        parts = []
-        for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
-            whole = choice.part_rows >= layer.geometry.out_channels
-            mine = written(packed if whole else self._laid_out(part))
-            parts.append(Part(layer=part, groups=groups, packed=mine, weights=unpack(mine)))
-        works = stage_works([part.placed() for part in parts], columns, search, choice, machine)
+        parts, works, explanation, released = self._worked(layer, packed, source, columns)
+        free = explanation.choice.blocks > 1 and "column_blocks" not in explanation.given
+        if free and not all(block_fits(work, machine) for work in works):
+            # pruning left some columns far more than others
+            parts, works, explanation, released = self._worked(layer, packed, source, columns, cuttable=False)
         if self.arithmetic is Arithmetic.NONE:
             return works, None, explanation, released
         matrices = [weight_matrix(part.weights) for part in parts]
@@ -83,15 +81,37 @@ class Layers:
         out = self.passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
         return works, out, explanation, released
 
+    def _worked(
+        self,
+        layer: CompressedLayer,
+        packed: PackedLayer,
+        source: InputSource,
+        columns: FloatArray,
+        *,
+        cuttable: bool = True,
+    ) -> tuple[list[Part], list[LayerWork], Explanation, bool]:
+        """Its parts of rows and its stages in the order that was searched, and whether it asks for tensors' room."""
+        machine = self.machine
+        search, explanation, released = self._search(layer, packed, source, cuttable)
+        choice = explanation.choice
+        parts = []
+        for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
+            whole = choice.part_rows >= layer.geometry.out_channels
+            bands = choice.blocks if self._decoded else 1
+            mine = written(packed if whole and bands == 1 else self._laid_out(part, bands))
+            parts.append(Part(layer=part, groups=groups, packed=mine, weights=unpack(mine)))
+        works = stage_works([part.placed() for part in parts], columns, search, choice, machine)
+        return parts, works, explanation, released
+
     def _search(
-        self, layer: CompressedLayer, packed: PackedLayer, source: InputSource
+        self, layer: CompressedLayer, packed: PackedLayer, source: InputSource, cuttable: bool
     ) -> tuple[LoopSearch, Explanation, bool]:
         """The order of loops, in what tensors leave free or, where that moves less in all, in what they would take."""
-        search = LoopSearch(demand_of(layer, packed, self.machine, self.batch, source), self.machine)
+        search = self._orders(layer, packed, source, cuttable)
         found = search.explain()
         if source.released is None or found.cost.dram_bytes <= found.least_bytes + source.crossing_bytes:
             return search, found, False
-        roomy = LoopSearch(demand_of(layer, packed, self.machine, self.batch, source.released), self.machine)
+        roomy = self._orders(layer, packed, source.released, cuttable)
         other = roomy.explain()
         # bytes are saved, and time is not given up by a larger share than they are
         before, after = found.cost.dram_bytes, other.cost.dram_bytes + source.crossing_bytes
@@ -99,10 +119,19 @@ class Layers:
             return roomy, other, True
         return search, found, False
 
-    def _laid_out(self, layer: CompressedLayer) -> PackedLayer:
+    def _orders(self, layer: CompressedLayer, packed: PackedLayer, source: InputSource, cuttable: bool) -> LoopSearch:
+        demand = demand_of(layer, packed, self.machine, self.batch, source)
+        return LoopSearch(replace(demand, cuttable=demand.cuttable and cuttable), self.machine)
+
+    def _laid_out(self, layer: CompressedLayer, column_bands: int = 1) -> PackedLayer:
         """The layer or part packed, but that its bits are written when they are read: those of a layer worked in parts
-        are not."""
-        return lay_out(layer, self.storage, self.shape, value_bits=VALUE_BITS)
+        are not. In ``column_bands`` where decode units go through it block by block."""
+        return lay_out(layer, self.storage, replace(self.shape, column_bands=column_bands), value_bits=VALUE_BITS)
+
+    @property
+    def _decoded(self) -> bool:
+        """Whether weights pass decode units."""
+        return Need.DECODER in storage_format(self.storage).needs
 
     @property
     def _bytes(self) -> bool:

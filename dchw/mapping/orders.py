@@ -36,7 +36,9 @@ class Demand:
     held_bytes: int = 0
     """Tensors in the activation SRAM beside the input while the layer is worked."""
     cuttable: bool
-    """Whether the array can take the columns in blocks; weights that decode units feed are worked whole."""
+    """Whether the array can take the columns in blocks; weights that are decoded at load are worked whole."""
+    cut_bytes: int = 0
+    """Bytes that each further block adds to a part: what decode units go through is packed block by block."""
     cycles: Callable[[int, int], float]
     """Cycles of the array for (rows of a part, pixels of a tile): one tile over all columns."""
     turn_cycles: Callable[[int, int], float] = lambda rows, pixels: 0.0

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from dchw.machines.machine import Machine
 from dchw.mapping.rooms import resident_room
 from dchw.mapping.stages import LayerWork
@@ -84,8 +86,25 @@ def _streaming_bytes(works: Sequence[LayerWork], machine: Machine) -> int:
         packed, blocks = work.packed, work.tiling.blocks
         if blocks > 1:
             ends = 4 * len(packed.chunk_bytes) * machine.dma.request_bytes
-            most = max(most, 2 * ceil_div(packed.total_bytes * 5, 4 * blocks) + packed.table_bytes + ends)
+            even = 2 * ceil_div(packed.total_bytes * 5, 4 * blocks) + packed.table_bytes + ends
+            most = max(most, even, _largest_block(work, machine.dma.request_bytes) * machine.dma.request_bytes)
     return min(most, machine.weight_sram.size_bytes)
+
+
+def block_fits(work: LayerWork, machine: Machine) -> bool:
+    """Whether the weight SRAM holds every block of columns, which stays while all tiles of a band go by."""
+    request = machine.dma.request_bytes
+    return _largest_block(work, request) <= machine.weight_sram.size_bytes // request
+
+
+def _largest_block(work: LayerWork, request: int) -> int:
+    """Requests' worth of the chunks of a block of columns, of the block with the most."""
+    first, last = work.blocks_of_chunks
+    begin = np.searchsorted(np.maximum.accumulate(last), first, side="left")  # of those that stay until then
+    held = np.zeros(first.size, np.int64)
+    for offsets in work.packed.chunk_bytes.values():
+        held += -(-offsets[1:] // request) - offsets[begin] // request
+    return int(held.max(initial=0))
 
 
 def _stay(parts: Sequence[Tenant], left: int, room: int) -> tuple[int, frozenset[int]]:

@@ -10,6 +10,8 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
 - A part that fits the weight SRAM is one block: it stays for all tiles of the band, and leaves chunk by chunk with the
   last of them while the next part follows. One that does not is cut along its input channels, into blocks of columns
   that fit half of it (`dchw.mapping.rooms`).
+  Decode units that decode at use go through the block's chunks once a tile; chunks end where blocks do, for the layer
+  is packed in as many bands of columns (`dchw.formats.packing.run_layout`). What is decoded at load is not cut.
 - Between the blocks the sums of all tiles of the band wait: in the accumulators if they are enough, otherwise as
   *partial sums* of the accumulators' width in the activation SRAM, where they take room from the input, or in DRAM. The
   vector unit adds to each tile's sums what the blocks before gave (`dchw.lowering.broadcast`).
@@ -126,7 +128,8 @@ class LoopSearch:
         rows, pixels = demand.geometry.out_channels, demand.pixels
         parts, rest = divmod(rows, choice.part_rows)
         bands = self.bands(choice)
-        weights = parts * self._weights(choice.part_rows) + (self._weights(rest) if rest else 0)
+        cut = (blocks - 1) * self._whole_bursts(demand.cut_bytes)
+        weights = parts * (self._weights(choice.part_rows) + cut) + (self._weights(rest) + cut if rest else 0)
         array = sum(count * self._band_cycles(choice, size) for size, count in self._band_sizes(choice))
         sums = self._dram_sums(choice, parts, rest) if choice.sums is Sums.DRAM else 0
         cost = Cost(
@@ -315,6 +318,12 @@ class LoopSearch:
         return tables + ceil_div((demand.resident_bytes - tables) * rows, demand.geometry.out_channels)
 
     def _nothing_fits(self) -> DchwError:
+        if not self._tables_fit(min(self._unit, self.demand.geometry.out_channels)):
+            return DchwError(
+                f"layer {self.demand.name!r}: expected room for its tables beside the weights of {self._unit} rows, at "
+                f"most {self._table_room:,} B; its codebooks, code tables and chunk tables take more; raise "
+                "weight_sram.size_bytes, or dma.staging_bytes where weights are decoded at load"
+            )
         if not self._given.given:
             return self._too_many_rows()
         asked = ", ".join(f"{key} {value}" for key, value in self._given.given.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dchw.formats.packing.run_layout import band_bounds
 from dchw.graph.geometry import Geometry
 from dchw.machines.units.pe_array import PeArray
 from dchw.quantities import DchwError, ceil_div
@@ -64,7 +65,7 @@ class Tiling:
 
     def bounds(self, jobs: int) -> list[int]:
         """First job of every block, and the number of jobs."""
-        return [jobs * block // self.blocks for block in range(self.blocks + 1)]
+        return band_bounds(jobs, self.blocks)
 
 
 def groups_side_by_side(geometry: Geometry, elements: int) -> bool:

@@ -69,11 +69,11 @@ def implied_counts(workload: Workload, program: Outline) -> Counter[Key]:
 
 
 def _decodes(workload: Workload, program: Outline, work: LayerWork) -> int:
-    """How often the decode units go through a stage's chunks: once a pass at use; at load once if the layer is kept
-    decoded, and not at all where it is in the SRAM from the run before."""
+    """How often the decode units go through a stage's chunks: once for every tile of pixels at use; at load once if
+    the layer is kept decoded, and not at all where it is in the SRAM from the run before."""
     machine = workload.machine
     if machine.huffman.placement is Placement.USE or not work.needs(Need.DECODER):
-        return work.tiling.passes
+        return work.tiling.tiles
     unit, layer = machine.name_of(machine.huffman), program.layers.index(work.name)
     if not any(node.firings[layer] for node in program.of_unit(unit)):
         return 0

@@ -83,4 +83,5 @@ def shapes(draw: st.DrawFn) -> PackShape:
         decoders=decoders,
         chunk_entries=draw(st.sampled_from([1, 2, 5, 17, 1000])),
         pointers=draw(st.sampled_from(Pointers)),
+        column_bands=draw(st.sampled_from([1, 1, 2, 3])),
     )

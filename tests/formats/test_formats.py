@@ -80,6 +80,7 @@ def test_layers_of_more_than_one_block(storage: str) -> None:
         PackShape(elements=8, decoders=4, chunk_entries=20),
         PackShape(elements=2, decoders=4),
         PackShape(elements=8, decoders=4, chunk_entries=20, pointers=Pointers.MADE),
+        PackShape(elements=8, decoders=16, chunk_entries=20, pointers=Pointers.MADE, column_bands=7),
     ):
         packed = pack(layer, storage, shape)
         expected = oracle.regions_of(layer, storage, shape, 16)

@@ -119,8 +119,8 @@ def test_packing_a_whole_layer_to_learn_its_size_is_caught(
     network, target = case
     search = mapping.Layers._search
 
-    def wasteful(self: mapping.Layers, layer: CompressedLayer, packed: PackedLayer, source: object) -> object:
-        return search(self, layer, formats.written(packed), source)  # type: ignore[arg-type]
+    def wasteful(self: mapping.Layers, layer: CompressedLayer, packed: PackedLayer, *given: object) -> object:
+        return search(self, layer, formats.written(packed), *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(mapping.Layers, "_search", wasteful)
     dchw.simulate(network, target, "shared")

@@ -14,6 +14,7 @@ from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast
 from dchw.graph.geometry import Geometry
 from dchw.lowering import broadcast, lower, tensors
+from dchw.mapping.layer import Layers
 from dchw.mapping.rooms import behind_blocks, input_blocks
 from dchw.mapping.search import LoopSearch
 from dchw.mapping.stages import LayerWork
@@ -21,12 +22,12 @@ from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import map_network
 from dchw.quantities import SimulationError, ceil_div
 from dchw.vocabulary import Event, Stream
-from tests.formulas.layers import convolution, machine_with, timed
+from tests.formulas.layers import convolution, machine_with, product, random_codes, timed
 from tests.mapping.test_search import SMALL, demand
 from tests.oracles.mapping import whole
 
 LAYER = Geometry(in_channels=16, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9))
-STORAGES = ["dense-int8", "dense-fp32", "shared", "csr", "palette"]
+STORAGES = ["dense-int8", "dense-fp32", "shared", "csr", "palette", "huffman", "huffman-int8", "palette-huffman"]
 
 
 def cut(sums: str, **order: Any) -> Any:
@@ -168,3 +169,64 @@ def test_work_is_none_the_less_for_sums_that_wait() -> None:
     work: LayerWork = map_network(convolution(LAYER), cut("sram"), "dense-int8").stages[0].layer
     assert work.handed_sums == 3 * work.output_values
     assert work.partial_turns == 2
+
+
+def scarce(density: float = 0.3) -> dchw.CompressedNetwork:
+    """A convolution of 256 rows of which the phones' weight SRAM holds a few elements' worth."""
+    weight = np.random.default_rng(0).standard_normal((256, 512, 3, 3), dtype=np.float32)
+    geometry = Geometry(in_channels=512, out_channels=256, kernel=(3, 3), padding=(1, 1), in_size=(14, 14))
+    net = dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry})
+    return dchw.compress(net, dchw.Recipe(density=density, codebook_bits=4))
+
+
+@pytest.mark.parametrize("storage", ["huffman", "palette-huffman"])
+def test_coded_weights_are_cut_where_that_moves_less_and_packed_in_bands_of_columns(storage: str) -> None:
+    network, target = scarce(), dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "64 KiB")
+    run = dchw.simulate(network, target, storage, arithmetic="none")
+    row = run.mapping_frame().iloc[0]
+    assert row["column_blocks"] > 1
+    moved = row["weight_bytes"] + row["input_bytes"] + row["partial_sum_bytes"]
+    assert moved == pytest.approx(run.dram_read_bytes, rel=0.01)
+    whole_columns = target.replace("mapping", [{"layers": "*", "column_blocks": 1}])
+    uncut = dchw.simulate(network, whole_columns, storage, arithmetic="none")
+    assert run.dram_read_bytes < 0.8 * uncut.dram_read_bytes
+    for stage in run.workload.stages:
+        first, last = stage.layer.blocks_of_chunks
+        np.testing.assert_array_equal(first, last)  # a block is decoded from its own chunks
+    # every code word crosses once a tile, whatever the blocks: the units go through a block's chunks for each of them
+    symbols = {count.stream: count.count for count in run.counts if count.event is Event.SYMBOL_DECODE}
+    for stream, decoded in symbols.items():
+        asked = sum(stage.layer.coded.symbols * stage.layer.tiling.tiles for stage in run.workload.stages)
+        assert decoded == asked, stream
+
+
+def test_a_cut_that_only_adds_chunks_is_not_made() -> None:
+    """Weights that fit are worked whole, and so is a layer of one tile, whose weights cross once in any order."""
+    network, phone = scarce(0.02), dchw.machine("phone-lpddr5x")
+    assert dchw.simulate(network, phone, "huffman", arithmetic="none").mapping_frame()["column_blocks"].max() == 1
+    flat = product(random_codes(256, 900, 0.5))
+    few = machine_with(weight_sram__size_bytes="16 KiB", **{**SMALL, "pe_array__accumulators": 256})
+    assert dchw.simulate(flat, few, "huffman").mapping_frame()["column_blocks"].max() == 1
+
+
+@pytest.mark.parametrize("storage", ["shared", "bitmask", "huffman"])
+def test_a_layer_of_which_a_few_columns_hold_all_weights_is_not_cut_into_even_blocks(storage: str) -> None:
+    """Blocks have equal numbers of columns; where one holds nearly all weights, it would not fit."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry(in_channels=64, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9))
+    weight = rng.standard_normal((24, 64, 3, 3)).astype(np.float32)
+    weight[:, 8:] = 0
+    net = dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry})
+    network = dchw.compress(net, dchw.Recipe(codebook_bits=8))
+    target = machine_with(weight_sram__size_bytes="2 KiB", activation_sram__size_bytes="2 KiB", **SMALL)
+    run = dchw.simulate(network, target, storage)
+    roomy = dchw.simulate(network, machine_with(**SMALL), storage)
+    np.testing.assert_array_equal(run.outputs["c"], roomy.outputs["c"])
+
+
+def test_coded_weights_cut_across_their_chunks_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed whole and worked in blocks: a chunk that reaches over a bound is decoded with the first block alone."""
+    packed_whole = Layers._laid_out
+    monkeypatch.setattr(Layers, "_laid_out", lambda self, layer, column_bands=1: packed_whole(self, layer))
+    with pytest.raises(AssertionError, match="not packed in bands"):
+        dchw.simulate(convolution(LAYER), cut("sram").replace("huffman.chunk_entries", 1024), "huffman")

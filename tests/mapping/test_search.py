@@ -21,7 +21,9 @@ from tests.oracles.mapping import Buffers, Order, best_of_all, walk
 SMALL = {"pe_array__tile": 16, "pe_array__accumulators": 64, "pe_array__lanes": 4}
 
 
-def demand(geometry: Geometry, row_bytes: int, *, input_bytes: int | None = None, cuttable: bool = True) -> Demand:
+def demand(
+    geometry: Geometry, row_bytes: int, *, input_bytes: int | None = None, cuttable: bool = True, cut_bytes: int = 0
+) -> Demand:
     values = geometry.in_channels * geometry.in_size[0] * geometry.in_size[1]
     return Demand(
         name="c",
@@ -33,11 +35,12 @@ def demand(geometry: Geometry, row_bytes: int, *, input_bytes: int | None = None
         decoded=False,
         input_bytes=2 * values if input_bytes is None else input_bytes,
         cuttable=cuttable,
+        cut_bytes=cut_bytes,
         cycles=lambda rows, pixels: float(geometry.columns * ceil_div(rows, 4) * ceil_div(pixels, 4)),
     )
 
 
-def buffers(target: Machine) -> Buffers:
+def buffers(target: Machine, cut_bytes: int = 0) -> Buffers:
     """By hand: sevenths and sixteenths of the SRAMs, as `dchw.mapping.rooms` says in words."""
     weights, activations = target.weight_sram.size_bytes, target.activation_sram.size_bytes
     piece = max(activations // 16 // target.dma.request_bytes, 2) * target.dma.request_bytes
@@ -50,6 +53,7 @@ def buffers(target: Machine) -> Buffers:
         accumulators=target.pe_array.accumulators,
         sum_bytes=target.formats.accumulators.bits // 8,
         burst=target.dram.burst_bytes,
+        cut_bytes=cut_bytes,
     )
 
 
@@ -74,10 +78,12 @@ def order_of(choice: LoopChoice) -> Order:
     input_sram=st.sampled_from(["2 KiB", "8 KiB"]),
     accumulators=st.sampled_from([8, 64]),
     cuttable=st.booleans(),
+    cut_bytes=st.sampled_from([0, 0, 7, 150]),
 )
 @example(  # more than the room by a little, and no second column to cut at
-    out=2, channels=1, side=9, row_bytes=449, weight_sram="1 KiB", input_sram="2 KiB", accumulators=8, cuttable=True
-)
+    out=2, channels=1, side=9, row_bytes=449, weight_sram="1 KiB", input_sram="2 KiB", accumulators=8, cuttable=True,
+    cut_bytes=0,
+)  # fmt: skip
 def test_costs_are_those_of_a_literal_walk_and_the_best_is_the_least(
     out: int,
     channels: int,
@@ -87,12 +93,13 @@ def test_costs_are_those_of_a_literal_walk_and_the_best_is_the_least(
     input_sram: str,
     accumulators: int,
     cuttable: bool,
+    cut_bytes: int,
 ) -> None:
     geometry = Geometry(in_channels=channels, out_channels=out, in_size=(side, 1))
     sizes = {"weight_sram__size_bytes": weight_sram, "activation_sram__size_bytes": input_sram}
     target = machine_with(**{**SMALL, **sizes, "pe_array__accumulators": accumulators})
-    search = LoopSearch(demand(geometry, row_bytes, cuttable=cuttable), target)
-    found, has = [], buffers(target)
+    search = LoopSearch(demand(geometry, row_bytes, cuttable=cuttable, cut_bytes=cut_bytes), target)
+    found, has = [], buffers(target, cut_bytes)
     for choice in search.choices():
         cost = search.cost(choice)
         fetched, moved = walk(out, geometry.output_pixels, row_bytes, 2 * channels, order_of(choice), has)

@@ -28,6 +28,8 @@ class Buffers:
     sum_bytes: int
     """Of a partial sum."""
     burst: int
+    cut_bytes: int = 0
+    """What each further block of columns adds to a part that is packed block by block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ def walk(rows: int, pixels: int, row_bytes: int, pixel_bytes: int, order: Order,
     assert room >= has.least_input_room
     for r, p in _order(pieces(rows, order.part), pieces(pixels, order.band), order.bands_outermost):
         fetched += whole(sum(row_bytes for row in r if row not in weights), has.burst)
+        fetched += sum(whole(has.cut_bytes, has.burst) for _ in range(1, order.blocks))
         fetched += whole(sum(pixel_bytes for pixel in p if pixel not in inputs), has.burst)
         weights = set(r) if len(r) * row_bytes <= has.weight_room and order.blocks == 1 else set()
         if pixels * pixel_bytes <= room:
@@ -111,10 +114,11 @@ def best_of_all(
                     sums = 2 * (blocks - 1) * rows * pixels * has.sum_bytes if spilled else 0
                     again = parts if part < rows and geometry.groups == 1 and input_bytes > room else 1
                     stays = blocks == 1 and weight_bytes * part / rows <= has.weight_room
-                    found = [weight_bytes * (1 if stays else bands) + input_bytes * again + sums]
+                    once = weight_bytes + parts * (blocks - 1) * whole(has.cut_bytes, has.burst)
+                    found = [once * (1 if stays else bands) + input_bytes * again + sums]
                     if again > 1 and band_rows(geometry, band).max() * input_bytes / geometry.in_size[0] <= room:
                         read = band_rows(geometry, band).sum() * input_bytes / geometry.in_size[0]
-                        found.append(weight_bytes * bands + read + sums)
+                        found.append(once * bands + read + sums)
                     best = min(found) if best is None else min(best, *found)
     assert best is not None, "no order fits"
     return int(best)

@@ -98,16 +98,29 @@ def chunks_of(
                     runs.append(_run(layer, job, element, mine, index_bits, coded))
             if not runs:
                 continue
-            if len(own[-1].entries) >= shape.chunk_entries:
-                own.append(Chunk(section, section * section_decoders + len(own) % section_decoders))
+            other_band = own[-1].runs and band_of(own[-1].jobs[0], layer, shape) != band_of(job, layer, shape)
+            if other_band or len(own[-1].entries) >= shape.chunk_entries:
+                own.append(Chunk(section, 0))
             own[-1].runs += runs
             if run_on:
                 _let_gaps_run_on(layer, own[-1], shape.elements, index_bits)
-        while len(own) > 1 and not own[-1].entries:
-            tail = own.pop()
-            own[-1].runs += tail.runs
+        for index in range(len(own) - 1, 0, -1):  # empty ones behind the last entry join the chunk before in their band
+            if own[index].entries:
+                break
+            if band_of(own[index].jobs[0], layer, shape) == band_of(own[index - 1].jobs[0], layer, shape):
+                own[index - 1].runs += own.pop(index).runs
+        for index, chunk in enumerate(own):
+            chunk.decoder = section * section_decoders + index % section_decoders
         chunks += [chunk for chunk in own if chunk.runs]
     return sorted(chunks, key=lambda chunk: (chunk.jobs[0], chunk.decoder))
+
+
+def band_of(job: int, layer: CompressedLayer, shape: PackShape) -> int:
+    """The band of columns of a job: the first that ends behind it."""
+    jobs, band = layer.geometry.groups * layer.geometry.columns, 0
+    while jobs * (band + 1) // shape.column_bands <= job:
+        band += 1
+    return band
 
 
 def _let_gaps_run_on(layer: CompressedLayer, chunk: Chunk, elements: int, index_bits: int) -> None:
@@ -229,7 +242,8 @@ def _coded_palette_regions(layer: CompressedLayer, shape: PackShape, value_bits:
             ]
             if not mine:
                 continue
-            if not own or len(own[-1][2]) >= shape.chunk_entries:
+            new_band = own and band_of(own[-1][0], layer, shape) != band_of(job, layer, shape)
+            if not own or new_band or len(own[-1][2]) >= shape.chunk_entries:
                 own.append((job, section * turns + len(own) % turns, []))
             own[-1][2].extend(mine)
         chunks += own

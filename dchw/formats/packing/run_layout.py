@@ -12,6 +12,8 @@
 - A *chunk* holds whole runs of one section: jobs in order, inside a job by PE. It is closed at the first job boundary
   where it holds ``chunk_entries`` entries; empty runs behind a section's last entry join its last chunk. A section that
   owns a row has at least one chunk, and only one of a section without entries is empty.
+- Where a layer is packed in *column bands*, because decode units work it block by block of columns, a chunk is closed
+  at the end of a band as well: a band is decoded from its own chunks, and those of one without entries are empty.
 - Chunks are ordered by (first job, decode unit). This order cannot deadlock a DMA that delivers chunks in order: all
   PEs wait for the same job's broadcast, and the chunk with a missing entry of that job has a first job no later than
   it, while a chunk that finds its section's buffers full begins behind the job its section is working on.
@@ -58,9 +60,11 @@ class PackShape:
     """Entries, fillers included, after which a chunk is closed at the next column."""
     pointers: Pointers = Pointers.STORED
     """For formats whose entries pass the decode units; all others that store positions store pointers."""
+    column_bands: int = 1
+    """Bands of columns at whose ends chunks are closed."""
 
     def __post_init__(self) -> None:
-        for name in ("elements", "decoders", "chunk_entries"):
+        for name in ("elements", "decoders", "chunk_entries", "column_bands"):
             if getattr(self, name) < 1:
                 raise DchwError(f"pack shape: {name} must be at least 1; got {getattr(self, name)}; correct it")
         if self.elements > MAX_ELEMENTS:
@@ -197,6 +201,12 @@ class RunLayout:
         bounds = [np.searchsorted(np.sort(row), np.arange(self.shape.sections + 1)) for row in section]
         return order, np.array(bounds, dtype=np.int64)
 
+    @cached_property
+    def band(self) -> Int32s:
+        """int32[jobs]: the column band of each job."""
+        ends = band_bounds(self.jobs, self.shape.column_bands)
+        return (np.searchsorted(ends, np.arange(self.jobs), side="right") - 1).astype(np.int32)
+
     def cut_columns(self) -> Chunks:
         """The chunks of a layer in which every weight is stored."""
         sizes = np.repeat(self.rows_on, self.geometry.columns, axis=0)
@@ -214,10 +224,11 @@ class RunLayout:
 
     def cut(self, entry_counts: Int32s) -> Chunks:
         """The chunks of a layer whose run i, in job order, holds ``entry_counts[i]`` entries."""
-        most = int(entry_counts.sum(dtype=np.int64)) // self.shape.chunk_entries + self.shape.sections
+        shape = self.shape
+        most = int(entry_counts.sum(dtype=np.int64)) // shape.chunk_entries + shape.sections * shape.column_bands
         rows = np.zeros((5, most), dtype=np.int32)
-        count = _cut(entry_counts, self.slots, self.geometry.columns, self.slot_bounds,
-                     self.shape.chunk_entries, self.shape.section_decoders, rows)  # fmt: skip
+        count = _cut(entry_counts, self.slots, self.geometry.columns, self.slot_bounds, self.band,
+                     shape.chunk_entries, shape.section_decoders, rows)  # fmt: skip
         section, first_job = rows[0, :count], rows[1, :count]
         return chunks_of_rows(rows[:, np.lexsort((section, first_job))])
 
@@ -262,6 +273,11 @@ class RunLayout:
         return RunOrder(run=run, slot=slot, job=job, offsets=offsets)
 
 
+def band_bounds(jobs: int, bands: int) -> list[int]:
+    """First job of every band of columns, and the number of jobs."""
+    return [jobs * band // bands for band in range(bands + 1)]
+
+
 @lru_cache(maxsize=256)
 def run_layout(geometry: Geometry, shape: PackShape) -> RunLayout:
     """The runs of a layer: worked out once for packing, reading and lowering."""
@@ -275,7 +291,14 @@ def chunks_of_rows(rows: Int32s) -> Chunks:
 
 @kernel
 def _cut(
-    counts: Int32s, slots: int, columns: int, slot_bounds: Int32s, chunk_entries: int, decoders: int, rows: Int32s
+    counts: Int32s,
+    slots: int,
+    columns: int,
+    slot_bounds: Int32s,
+    band: Int32s,
+    chunk_entries: int,
+    decoders: int,
+    rows: Int32s,
 ) -> int:
     # fills rows (of ``chunks_of_rows``) section by section; the number of chunks
     chunk = 0
@@ -294,6 +317,10 @@ def _cut(
             if slot_bounds[section, group] == slot_bounds[section + 1, group]:
                 continue
             for job in range(group * columns, (group + 1) * columns):
+                if is_open and band[job] != band[rows[1, chunk]]:
+                    chunk += 1
+                    turn = (turn + 1) % decoders
+                    is_open = False
                 if not is_open:
                     rows[0, chunk] = section
                     rows[1, chunk] = job

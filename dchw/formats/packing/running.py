@@ -85,10 +85,10 @@ def running_entries(stored: SectionRuns, index_bits: int) -> RunningEntries:
     layout, shape = stored.layout, stored.layout.shape
     most = stored.code.size + (layout.geometry.weights >> index_bits) + 1
     gap, codes = np.empty(most, np.uint16), np.empty(most, np.uint16)
-    rows = np.zeros((5, most // shape.chunk_entries + shape.sections + 1), np.int32)
+    rows = np.zeros((5, most // shape.chunk_entries + shape.sections * shape.column_bands + 1), np.int32)
     chunk_entries = np.zeros(rows.shape[1] + 1, np.int64)
     chunks, entries = _run_on(stored.position, stored.code, stored.run_offsets, stored.jobs, stored.sizes,
-                              stored.sections, stored.last_job, 1 << index_bits, shape.chunk_entries,
+                              stored.sections, stored.last_job, layout.band, 1 << index_bits, shape.chunk_entries,
                               shape.section_decoders, rows, chunk_entries, gap, codes)  # fmt: skip
     return RunningEntries(
         chunk_rows=rows[:, :chunks],
@@ -182,6 +182,7 @@ def _run_on(
     sizes: Int32s,
     section_offsets: Int64s,
     last_job: Int32s,
+    band: Int32s,
     step: int,
     chunk_entries: int,
     decoders: int,
@@ -200,6 +201,11 @@ def _run_on(
         end = section_offsets[section + 1]
         for k in range(section_offsets[section], end):
             job = jobs[k]
+            if is_open and band[job] != band[rows[1, chunk]]:
+                chunk += 1
+                entry_offsets[chunk] = at
+                turn = (turn + 1) % decoders
+                is_open = False
             if not is_open:
                 rows[0, chunk] = section
                 rows[1, chunk] = job
