@@ -127,6 +127,15 @@ class Network:
         """Where every parameter went: in a layer, stored as it is, or left out."""
         return coverage(self.operations, self.left_out)
 
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """Operations that no input reaches: a batch has their value once, with a batch axis of 1."""
+        found: set[str] = set()
+        for op in self.operations:
+            if op.kind is OperationKind.CONSTANT or (op.inputs and found.issuperset(op.inputs)):
+                found.add(op.name)
+        return frozenset(found)
+
     def layer(self, name: str) -> Layer:
         """One layer by name."""
         for layer in self.layers:

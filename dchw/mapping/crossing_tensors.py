@@ -169,7 +169,7 @@ def tensor_planner(graph: Network, layers: Sequence[str], machine: Machine, batc
     sizes = {
         op.name: machine.activation_sram.size_bytes + 1
         if op.output_shape is None
-        else ceil_div(batch * math.prod(op.output_shape) * bits, 8)
+        else ceil_div((1 if op.name in graph.fixed else batch) * math.prod(op.output_shape) * bits, 8)
         for op in graph.operations
     }
     return TensorPlanner(graph, layers, sizes, tensor_room(machine))

@@ -124,9 +124,10 @@ def map_network(
     for op in graph.operations:
         if op.name in values:
             continue
+        examples = 1 if op.name in graph.fixed else batch
         if op.name in layers:
             given = [values[name] for name in op.inputs]
-            parts, out, explanation, released = run.run(
+            parts, out, explanation, released = replace(run, batch=examples).run(
                 layers[op.name], _with_projection(op, graph, held), given, planner.advance()
             )
             if released:
@@ -136,9 +137,9 @@ def map_network(
                 works[op.name] = parts
             elif layers[op.name].bias is not None:
                 parameters[op.name] = VALUE_BITS // 8 * layers[op.name].geometry.out_channels
-            values[op.name] = passing.value(op.name, (), partial(synthetic, op, batch, rng)) if out is None else out
+            values[op.name] = passing.value(op.name, (), partial(synthetic, op, examples, rng)) if out is None else out
         elif op.kind is OperationKind.OTHER:
-            values[op.name] = passing.value(op.name, (), partial(synthetic, op, batch, rng))
+            values[op.name] = passing.value(op.name, (), partial(synthetic, op, examples, rng))
             not_computed.append(op)
         else:
             given = [values[name] for name in op.inputs]

@@ -35,6 +35,7 @@ from dchw.technology.sram_table import (
     Values,
     around,
     between,
+    has_ports,
     leakage_ratio,
     table_slice,
 )
@@ -52,6 +53,8 @@ _BETWEEN_ERROR = (0.08, 0.05, 0.03, 0.05, 0.12, 0.05)
 _NODE_ERROR = (0.20, 0.10, 0.30, 0.10, 0.30, 0.10)
 _NO_ERROR = (0.0,) * 6
 _MIN_SRAM_WORDS = 8
+ONE_PORT = PORTS[0]
+"""Ports of the macros that published tables list, as far as they say."""
 _SCALED = (
     Quantity.SRAM_ENERGY,
     Quantity.SRAM_ENERGY,
@@ -199,9 +202,13 @@ def _published(macro: SramMacro) -> SramMacro:
     width = PUBLISHED_BITS if macro.size_bytes * 8 >= PUBLISHED_BITS * _MIN_SRAM_WORDS else macro.word_bits
     same = _macro(macro.size_bytes, width, macro.node_nm, macro.cell, macro.ports, macro.temperature_k)
     reference = same.read_energy_pj * PUBLISHED_BITS / width
+    ports = 1.0
+    if macro.ports != ONE_PORT and has_ports(macro.cell, ONE_PORT):
+        one = _macro(macro.size_bytes, width, macro.node_nm, macro.cell, ONE_PORT, macro.temperature_k)
+        ports = same.read_energy_pj / one.read_energy_pj
 
     def priced(modelled: Figure) -> Figure:
-        return published_access(modelled, modelled.nominal / reference, macro.size_bytes, macro.node_nm)
+        return published_access(modelled, modelled.nominal / reference, macro.size_bytes, macro.node_nm, ports)
 
     return replace(macro, read=priced(macro.read), write=priced(macro.write))
 

@@ -67,10 +67,11 @@ def _queue_words(parts: Parts, depth: int, bits: int, store: str | None) -> Tabl
 
 
 def queue_cycle_pj(parts: Parts, table: Table) -> float:
-    """Energy a cycle of a queue's words at ``QUEUE_RATE`` pushes and pops, their clock included."""
+    """Energy a cycle of a queue's words at ``QUEUE_RATE`` pushes and pops, their clock and leakage included."""
     logic_area = max(0.0, table.area_mm2.nominal - math.fsum(macro.area_mm2 for macro in table.macros))
     clock = parts.clock(table.register_bits, logic_area, len(table.macros))
-    return QUEUE_RATE * (table.read_pj.nominal + table.write_pj.nominal) + clock.nominal
+    leakage = table.leakage_mw.nominal * parts.logic.clock_period_ns  # mW x ns = pJ
+    return QUEUE_RATE * (table.read_pj.nominal + table.write_pj.nominal) + clock.nominal + leakage
 
 
 def _queue_macros(parts: Parts, depth: int, bits: int) -> Table:

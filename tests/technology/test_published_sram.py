@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,21 @@ def test_a_published_macro_holds_the_scaled_one_in_its_range(width: int, log_wor
         scaled.write_energy_pj / scaled.read_energy_pj
     )
     assert published.leakage == scaled.leakage
+    nothing = "nothing is published"
+    assert (nothing in published.read.source) == (where["size_bytes"] < 725)
     assert "CACTI's ratio" in published.read.source
+
+
+@pytest.mark.parametrize("size", [512, 4 << 10, 64 << 10])
+def test_what_the_tables_leave_open_is_in_the_high_end(size: int) -> None:
+    """How large the published register file is, and how many ports the memories have."""
+    where = {"size_bytes": size, "word_bits": 64, "node_nm": 7}
+    one, two = (dchw.sram(**where, ports=ports, scaling="published").read for ports in ("1RW", "1R1W"))
+    second_port = dchw.sram(**where, ports="1R1W").read_energy_pj / dchw.sram(**where).read_energy_pj
+    assert two.nominal == pytest.approx(one.nominal)
+    assert two.high == pytest.approx(one.high * second_port)
+    file = max(1 - math.log(size / 724.08) / math.log(8192 / 724.08), 0.0)  # 1 at the register file, 0 from 8 KiB on
+    assert one.high / one.nominal == pytest.approx(2**file, rel=1e-3)
 
 
 def test_64_bits_at_7_nm_are_what_the_table_of_its_arithmetic_lists() -> None:
