@@ -21,7 +21,7 @@ FEW_OR_MANY, FEW = (0, 1, 2, 3, 6), (0, 0, 0, 1, 1, 2)
 
 def random_fork(rng: Random, *, misses: bool = True, most: int = 30, amounts: tuple[int, ...] = FEW_OR_MANY) -> Program:
     """``misses``: with things that do not fit, in about half of the machines; ``most`` items of the fork."""
-    return _Machine(rng, misses and rng.random() < 0.6).program(most, amounts)
+    return ForkMachine(rng, misses and rng.random() < 0.6).program(most, amounts)
 
 
 def stopping_fork() -> Program:
@@ -51,7 +51,7 @@ def stopping_fork() -> Program:
     )  # fmt: skip
 
 
-class _Machine:
+class ForkMachine:
     def __init__(self, rng: Random, misses: bool) -> None:
         self.rng, self.misses = rng, misses
         self.layers = rng.choice([1, 1, 2, 3])

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
-from dchw.engines.fast import firings, forks, lanes, queues, runs
+from dchw.engines.fast import firings, forks, joins, lanes, queues, runs
+from dchw.engines.fast import flatten as flatten_module
 from dchw.engines.fast.flatten import flatten
 from dchw.engines.memory import memory_state
 from dchw.engines.result import Timing
@@ -27,12 +28,14 @@ from dchw.program.program import Program
 from dchw.quantities import SimulationError
 from tests.parity.broadcast import broadcast_program, random_work
 from tests.parity.forks import FEW, FEW_OR_MANY, random_fork, stopping_fork
+from tests.parity.joins import random_join
 from tests.planting import in_plain_python
 
 machines = st.builds(
     random_fork, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]),
     amounts=st.sampled_from([FEW, FEW_OR_MANY]),
 )  # fmt: skip
+joined = st.builds(random_join, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]))
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -43,9 +46,9 @@ def outcome(engine, program: Program) -> Timing | str:
         return str(error)
 
 
-@given(machines)
+@given(machines | joined)
 @slow
-def test_forks_and_near_misses_equal_the_reference_engine(program):
+def test_forks_joins_and_near_misses_equal_the_reference_engine(program):
     one, other = outcome(reference, program), outcome(fast_engine, program)
     if isinstance(one, str) or isinstance(other, str):
         assert one == other
@@ -89,6 +92,17 @@ def test_a_broadcast_array_is_done_with_its_fork(decoders):
     assert fork + run > 0.97
 
 
+def test_random_joins_reach_the_short_cut_and_miss_it(monkeypatch):
+    """What is done in runs with the kernel for joins, beyond what is without it."""
+    programs = [random_join(Random(seed), most=30 if seed < 100 else 100) for seed in range(120)]
+    with_joins = [shares(program)[1] for program in programs]
+    monkeypatch.setattr(flatten_module, "FEW_LINKS", 10**6)
+    gained = [share - shares(program)[1] for program, share in zip(programs, with_joins, strict=True)]
+    assert sum(share > 0.1 for share in gained) > 18
+    assert sum(0 < share <= 0.1 for share in gained) > 18
+    assert sum(share == 0 for share in gained) > 9
+
+
 @cache
 def arrays() -> list[tuple[Program, Timing]]:
     """Broadcast arrays in which every queue is felt, and random ones, as the reference engine runs them."""
@@ -97,11 +111,12 @@ def arrays() -> list[tuple[Program, Timing]]:
         work = random_work(np.random.default_rng(decoders), 30, 32, 4, 0.3)
         programs.append(broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer))
     programs += [random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100)]
+    programs += [random_join(Random(seed), misses=seed < 30, most=30 if seed < 60 else 100) for seed in range(90)]
     results = [(program, outcome(reference, program)) for program in programs]
     return [(program, result) for program, result in results if not isinstance(result, str)]
 
 
-FORKS, LANES, RUNS, QUEUES = forks, lanes, runs, queues
+FORKS, JOINS, LANES, RUNS, QUEUES = forks, joins, lanes, runs, queues
 FAULTS = {
     "slot a cycle early": (QUEUES, "ring[place(q, item)] = start + 1", "ring[place(q, item)] = start"),
     "slot a cycle late": (QUEUES, "ring[place(q, item)] = start + 1", "ring[place(q, item)] = start + 2"),
@@ -157,6 +172,29 @@ FAULTS = {
     ),
     "run's idle forgotten": (RUNS, "waited += visible - start", "waited += 0"),
     "run's idle for a column forgotten": (RUNS, "waited, until = start - finish,", "waited, until = 0,"),
+    "join's item not waited for": (JOINS, "start = max(start, t.ring[place(q, row.taken)])", "start = max(start, 0)"),
+    "join's latency one longer": (JOINS, "= source.free - 1 + q.hold", "= source.free + q.hold"),
+    "join's slot not waited for": (JOINS, "after, slot_visible(t.ring, q, row.given))", "after, 0)"),
+    "join's slot a cycle early": (
+        JOINS,
+        "t.ring[place(q, row.taken)], start, row.peak)",
+        "t.ring[place(q, row.taken)], start - 1, row.peak)",
+    ),
+    "join's idle forgotten": (JOINS, "idle += start - finish", "idle += 0"),
+    "join's firing one longer": (JOINS, "finish = start + (constant", "finish = start + 1 + (constant"),
+    "join's peak forgotten": (
+        JOINS,
+        "link.peak = row.taken, row.next_taker, row.peak",
+        "link.peak = row.taken, row.next_taker, 0",
+    ),
+    "join's stall forgotten": (JOINS, "row.giver, row.free, row.stall)", "row.giver, row.free, 0)"),
+    "join's sums not handed over": (JOINS, "while firing < quiet:", "while firing <= quiet:"),
+    "join's source not woken": (JOINS, "if fired and link.wanted & SLOT:", "if not fired and link.wanted & SLOT:"),
+    "join's several items taken for one": (
+        JOINS,
+        "row.taken, firing) == firing:",
+        "row.taken, firing) == -firing - 1:",
+    ),
     "giving ahead of a slot": (
         RUNS,
         "handover[turn] = max(handover[turn], slot_visible(ring, q, item + turn))",
@@ -175,7 +213,7 @@ def with_fault(fault: str) -> dict[str, Any]:
     """What the engine calls, in plain Python and with a fault in one of its modules."""
     faulty, right, wrong = FAULTS[fault]
     plain: dict[str, Any] = {}
-    for module in (QUEUES, RUNS, LANES, FORKS, firings):  # each with those before it
+    for module in (QUEUES, RUNS, LANES, FORKS, JOINS, firings):  # each with those before it
         made = in_plain_python(module, right, wrong) if module is faulty else in_plain_python(module)
         made |= {name: kernel for name, kernel in plain.items() if name in made}
         plain |= {name: value for name, value in made.items() if getattr(value, "__module__", "") == module.__name__}

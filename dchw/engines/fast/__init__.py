@@ -12,6 +12,7 @@ Where things are::
     runs.py      short cut: firings of one node that only take, or only give
     forks.py     short cut: a node that feeds many, with all that they do
     lanes.py     the same where the targets need nothing else, side by side
+    joins.py     short cut: a node that waits for many, with those
     shared.py    arbiters (T6, T7), and the engine's side of the memory (T8)
 
 *Order does not show.* A firing node is determinate: its times follow from those of the items and slots it moves (T3,
@@ -34,6 +35,8 @@ gives `runs.give_next`: kernels differ in how many items they move in one go, an
 - *Forks*: a node that gives the same items to many, through queues of one depth, is done together with its targets, a
   block of items at a time. That is the recurrence of a broadcast array; with decode units it includes them and their
   queues. Where the targets need nothing else, all targets of an item are done side by side.
+- *Joins*: a node that waits for many at each firing, an array in lockstep for its decode units, is done together with
+  those of them that have nothing to do but to give it its items.
 
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dchw.compile import inlined, lean_kernel
 from dchw.dram.controller import run_idle
 from dchw.engines.fast.forks import fork_run, in_step
+from dchw.engines.fast.joins import join_run
 from dchw.engines.fast.program_tables import (
     DEFERRED,
     ITEM,
@@ -291,10 +292,14 @@ def _short_cut(
         gives = min(gives, link[ends[end]].next_giver)
     node[at].quiet = 0 if fresh else min(min(third, gives), span_end - 1)
     before = firing
-    if not started and min(third, gives) > firing:
-        firing, finish, waited, first, waits, pulled = take_run(
-            t, at, at, main, other, firing, min(third, gives), finish
-        )
+    joined = node[at].joins > 0 and third == firing
+    if not started and (min(third, gives) > firing or (joined and gives > firing)):
+        if joined:
+            firing, finish, waited, first, waits, pulled = join_run(t, at, firing, gives, finish)
+        else:
+            firing, finish, waited, first, waits, pulled = take_run(
+                t, at, at, main, other, firing, min(third, gives), finish
+            )
         run.done += pulled
         run.in_runs += firing - before + pulled
         if firing > before:

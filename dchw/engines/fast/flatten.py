@@ -16,6 +16,7 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
+    JoinRow,
     LaneRow,
     LinkRow,
     NodeRow,
@@ -30,6 +31,8 @@ from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
 LONGEST_GIVING = 256
 """Most firings that give in one go."""
+FEW_LINKS = 2
+"""In-links that `dchw.engines.fast.runs` deals with."""
 _END = np.array([NEVER_FIRES])
 
 
@@ -66,7 +69,7 @@ def flatten(
         ends += [end for pair in pairs for end in pair]
     links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists)
     grants = _keep_grants(program, arbiters, links, window)
-    lanes = _lanes(nodes, links, ends)
+    lanes, joins = _lanes(nodes, links, ends), _joins(nodes, links, ends)
     for node in nodes:
         node.queued = (DEFERRED if node.lanes else IN_QUEUE) if node.count else NOT_QUEUED
     in_line = [at for at, node in enumerate(nodes) if node.queued == IN_QUEUE]
@@ -81,6 +84,7 @@ def flatten(
         link=table(LinkRow, links),
         ends=np.array(ends, np.int64),
         lane=table(LaneRow, lanes),
+        join=table(JoinRow, joins),
         span=table(SpanRow, spans),
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
@@ -212,6 +216,20 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
                 lanes.append(row)
     return lanes
+
+
+def _joins(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[JoinRow]:
+    """Find nodes that wait for many others, each through one link: more than `dchw.engines.fast.runs` waits for."""
+    joins: list[JoinRow] = []
+    for node in nodes:
+        into = ends[node.into : node.out_of]
+        if len(into) > FEW_LINKS and len({links[x].source for x in into}) == len(into):
+            node.join, node.joins = len(joins), len(into)
+            for x in into:
+                row = JoinRow()
+                row.link = x
+                joins.append(row)
+    return joins
 
 
 def _keep_grants(

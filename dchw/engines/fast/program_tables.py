@@ -41,6 +41,9 @@ class NodeRow:
     lane: int = 0
     """A fork's targets are ``lane[lane .. lane + lanes]``."""
     lanes: int = 0
+    join: int = 0
+    """What its firings wait for together is ``join[join .. join + joins]``; none where few links move."""
+    joins: int = 0
     next: int = 0
     """The firing in hand: the first that is not finished."""
     finish: int = 0
@@ -77,6 +80,32 @@ class LaneRow:
     """its target,"""
     other: int = 0
     """and the target's other busy in-link; -1: none."""
+
+
+class JoinRow:
+    """One in-link of a node that waits for many, and while `dchw.engines.fast.joins` runs the state of its ends."""
+
+    link: int = 0
+    ring: int = 0
+    """Of the link; so are the fields down to ``peak``."""
+    mask: int = 0
+    depth: int = 0
+    initial: int = 0
+    hold: int = 0
+    taken_by: int = 0
+    taken: int = 0
+    given: int = 0
+    next_taker: int = 0
+    peak: int = 0
+    quiet: int = 0
+    """Of the link's source, as `dchw.engines.fast.runs.Giver` has them; so are the fields down to ``stall``."""
+    occupied: int = 0
+    constant: int = 0
+    by: int = 0
+    firing: int = 0
+    giver: int = 0
+    free: int = 0
+    stall: int = 0
 
 
 class LinkRow:
@@ -177,6 +206,7 @@ class Tables(NamedTuple):
     link: Rows[LinkRow]
     ends: Ints
     lane: Rows[LaneRow]
+    join: Rows[JoinRow]
     span: Rows[SpanRow]
     arbiter: Rows[ArbiterRow]
     port_free: Ints

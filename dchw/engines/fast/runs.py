@@ -70,7 +70,7 @@ def give_next(lists: Ints32, g: Giver, after: int, slot: int) -> Giver:
 
 
 @inlined
-def _source(t: Tables, x: int, at: int, fork: int) -> Giver:
+def source_of(t: Tables, x: int, at: int, fork: int) -> Giver:
     """The source of link ``x``, unless it is its target ``at`` or the ``fork`` in hand."""
     row = t.link[x]
     quiet = -1 if row.source in (at, fork) else free_until(t, row.source, x)
@@ -135,7 +135,7 @@ def take_run(
                 visible = ring[place(q, item)]
             else:
                 if source.quiet == UNSEEN:
-                    source = _source(t, main, at, fork)
+                    source = source_of(t, main, at, fork)
                 given_after = given_on(lists, source, item)
                 if given_after == source.giver:
                     missing = main
@@ -167,12 +167,12 @@ def take_run(
     if missing >= 0:
         link[missing].wanted |= ITEM
     if main >= 0 and given > busy.given:
-        pulled = _settle_source(t, main, given, source)
+        pulled = settle_source(t, main, given, source)
     return firing, finish, idle, first, missing >= 0, pulled
 
 
 @inlined
-def _settle_source(t: Tables, x: int, given: int, source: Giver) -> int:
+def settle_source(t: Tables, x: int, given: int, source: Giver) -> int:
     """Bring the source of link ``x`` and what it gave up to date; how many firings it did."""
     row = t.link[x]
     node = t.node[row.source]
