@@ -62,6 +62,15 @@ def code_lengths(counts: npt.ArrayLike, limit: int) -> npt.NDArray[np.uint8]:
     return lengths
 
 
+def symbol_counts(symbols: npt.NDArray[np.integer], alphabet: int = 0) -> Int64s:
+    """How often each symbol occurs: int64, at least ``alphabet`` long and as long as the largest symbol needs."""
+    flat = symbols.reshape(-1)
+    counts = np.zeros((2, max(alphabet, int(flat.max()) + 1 if flat.size else 0)), np.int64)
+    kernels.count_symbols(flat, counts)
+    total: Int64s = counts.sum(axis=0)
+    return total
+
+
 def minimum_limit(used_symbols: int) -> int:
     """The shortest code-length limit that can tell ``used_symbols`` symbols apart, in bits."""
     return max(int(used_symbols) - 1, 0).bit_length()
@@ -95,6 +104,13 @@ def symbol_bits(symbols: npt.ArrayLike, lengths: npt.ArrayLike) -> npt.NDArray[n
     bits = table[_symbols(symbols, table.size, DchwError)]
     if bits.size and not bits.all():
         raise DchwError("Huffman coding: expected symbols that have a code; got one without; count the same symbols")
+    return bits
+
+
+def chunk_bits(symbols: npt.NDArray[np.integer], chunk_offsets: Int64s, lengths: npt.NDArray[np.uint8]) -> Int64s:
+    """Bits of the words of every chunk, padding not included: int64[chunks]."""
+    bits = np.empty(chunk_offsets.size - 1, np.int64)
+    kernels.chunk_bits(symbols, chunk_offsets, lengths, bits)
     return bits
 
 

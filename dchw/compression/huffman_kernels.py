@@ -26,6 +26,23 @@ _BELOW_MISSING = np.uint64(127)
 
 
 @kernel
+def count_symbols(symbols: npt.NDArray[np.integer], counts: Int64s) -> None:
+    """Add how often each symbol occurs at even and at odd places: equal ones in a row are not waited for."""
+    for i in range(symbols.size):
+        counts[i & 1, symbols[i]] += 1
+
+
+@kernel
+def chunk_bits(symbols: npt.NDArray[np.integer], chunk_offsets: Int64s, lengths: Uint8s, bits: Int64s) -> None:
+    """Write the bits of every chunk's words: int64[chunks]."""
+    for chunk in range(bits.size):
+        total = np.int64(0)
+        for i in range(chunk_offsets[chunk], chunk_offsets[chunk + 1]):
+            total += lengths[symbols[i]]
+        bits[chunk] = total
+
+
+@kernel
 def package_merge(counts: Int64s, limit: int) -> Uint8s:
     """Lengths of n >= 2 symbols given in ascending order of count, the longest first: uint8[n].
 

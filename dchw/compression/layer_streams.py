@@ -177,7 +177,7 @@ def _stream(
 ) -> CodedStream:
     lengths, table = None, b""
     if coding is Coding.HUFFMAN:
-        counts = np.bincount(symbols, minlength=alphabet)
+        counts = huffman.symbol_counts(symbols, alphabet)
         lengths = huffman.code_lengths(counts, limit)
         table = encode_code_table(lengths[first:], limit)
     return CodedStream(symbols=symbols, chunk_offsets=offsets, fixed_bits=fixed_bits, lengths=lengths, table=table)

@@ -25,7 +25,7 @@ from dchw.compression.compressed import (
     ValueFormat,
     graph_of,
 )
-from dchw.compression.huffman import minimum_limit
+from dchw.compression.huffman import minimum_limit, symbol_counts
 from dchw.compression.layer_streams import layer_streams
 from dchw.compression.prune import magnitude_mask
 from dchw.compression.representation import INDEX_BITS_TRIED, candidates, smallest
@@ -380,7 +380,7 @@ def _float16_values(values: FloatArray) -> FloatArray:
 
 def _least_limit(matrix: CodeArray, representation: Representation, index_bits: int) -> int:
     """12, or the bits that the symbols in use need."""
-    used_codes = int(np.count_nonzero(np.bincount(matrix.reshape(-1))))
+    used_codes = int(np.count_nonzero(symbol_counts(matrix)))
     limit = max(DEFAULT_CODE_LIMIT, minimum_limit(used_codes + 1))
     if index_bits > DEFAULT_CODE_LIMIT:
         wide = Representation(

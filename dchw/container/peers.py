@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
+from dchw.compression.huffman import symbol_counts
 from dchw.container.layer_bytes import layer_bytes
 from dchw.quantities import DchwError
 
@@ -42,7 +43,7 @@ def peer_sizes(layer: CompressedLayer) -> list[dict[str, object]]:
 
 def entropy_bytes(layer: CompressedLayer) -> int:
     """Empirical entropy of a layer's codes, pruned weights included, rounded up to bytes."""
-    counts = np.bincount(layer.codes.reshape(-1))
+    counts = symbol_counts(layer.codes)
     counts = counts[counts > 0]
     share = counts / counts.sum()
     return int(np.ceil(-(counts * np.log2(share)).sum() / 8))

@@ -17,7 +17,7 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
-from dchw.formats.packing.every_weight import assemble_columns, by_job, job_bounds
+from dchw.formats.packing.every_weight import assemble_columns, by_job, by_row, job_bounds
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import (
     DenseWeights,
@@ -68,8 +68,8 @@ def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
     geometry = packed.geometry
     layout = run_layout(geometry, packed.shape)
     if form is not ValueFormat.INT8:
-        values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights).reshape(layout.jobs, layout.rows)
-        return DenseWeights(geometry=geometry, value=values, bias=decode_bias(packed))
+        values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights)
+        return DenseWeights(geometry=geometry, matrix=by_row(values, layout), bias=decode_bias(packed))
     scales = decode_floats(packed, Stream.CODEBOOKS, ValueFormat.FLOAT32, geometry.out_channels)
     data = region(packed, Stream.WEIGHTS)
     if data.size != geometry.weights:
@@ -84,22 +84,21 @@ def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
         finite = np.isfinite(scales * np.float32(LARGEST_INT8)).all()
     if not finite:
         raise damaged(packed, Stream.CODEBOOKS, "scales that give finite weights", "one that does not")
-    by_row = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
-    _scaled(integers, scales, by_row)
-    value = by_row[0].T if geometry.groups == 1 else by_row.swapaxes(1, 2).reshape(layout.jobs, layout.rows)
-    return DenseWeights(geometry=geometry, value=value, bias=decode_bias(packed))
+    matrix = np.empty((geometry.out_channels, geometry.columns), np.float32)
+    _scaled(integers, scales, matrix.reshape(geometry.groups, layout.rows, geometry.columns))
+    return DenseWeights(geometry=geometry, matrix=matrix, bias=decode_bias(packed))
 
 
 @kernel
-def _scaled(integers: npt.NDArray[np.int8], scales: FloatArray, by_row: FloatArray) -> None:
-    # by_row[g, row, column] = integers[g, column, row] x the row's scale, float32
-    groups, rows, columns = by_row.shape
+def _scaled(integers: npt.NDArray[np.int8], scales: FloatArray, matrix: FloatArray) -> None:
+    # matrix[g, row, column] = integers[g, column, row] x the row's scale, float32
+    groups, rows, columns = matrix.shape
     for group in range(groups):
         for first in range(0, columns, _LINE):
             for row in range(rows):
                 scale = scales[group * rows + row]
                 for column in range(first, min(first + _LINE, columns)):
-                    by_row[group, row, column] = np.float32(integers[group, column, row]) * scale
+                    matrix[group, row, column] = np.float32(integers[group, column, row]) * scale
 
 
 def _scales(layer: CompressedLayer) -> FloatArray:

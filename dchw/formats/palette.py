@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
-from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds
+from dchw.formats.packing.codebook import encode_codebook, read_codebook
+from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds, values_by_row
 from dchw.formats.packing.fields import byte_offsets_of, pack_fields, unpack_fields
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import (
@@ -58,7 +58,7 @@ def _unpack(packed: PackedLayer) -> DenseWeights:
     codes = unpack_fields(region(packed, Stream.CODES), bounds * layout.rows, code_bits, where)
     return DenseWeights(
         geometry=packed.geometry,
-        value=look_up(packed, codes).reshape(layout.jobs, layout.rows),
+        matrix=values_by_row(codes, read_codebook(packed, codes), layout),
         bias=decode_bias(packed),
     )
 

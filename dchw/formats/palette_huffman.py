@@ -15,8 +15,8 @@ from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.chunk_tables import check_chunks, pack_chunk_table, read_chunk_table
 from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols, laid_out_words
-from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.every_weight import codes_by_job
+from dchw.formats.packing.codebook import encode_codebook, read_codebook
+from dchw.formats.packing.column_order import ColumnOrder
 from dchw.formats.packing.file_bytes import container_file
 from dchw.formats.packing.packed import (
     Coded,
@@ -36,11 +36,11 @@ from dchw.vocabulary import Stream
 def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
     layout = run_layout(layer.geometry, shape)
     chunks = layout.cut_columns()
-    order, symbol_offsets = layout.column_order(chunks)
-    codes = codes_by_job(layer.matrix_codes, layer.codebook.size, layout).ravel()[order]
+    order = ColumnOrder(layout, chunks)
+    codes = order.symbols(layer.matrix_codes)
     tables = build_tables(layer, (codes,))
     (lengths,) = tables.lengths
-    data, offsets = laid_out_words(codes, symbol_offsets, lengths)
+    data, offsets = laid_out_words(codes, order.offsets, lengths)
     table, table_bits = pack_chunk_table(np.diff(offsets)[:, None])
     regions: dict[Stream, Bytes | Unwritten] = {
         Stream.CODE_TABLES: tables.data,
@@ -76,18 +76,16 @@ def _unpack(packed: PackedLayer) -> DenseWeights:
     layout = run_layout(packed.geometry, packed.shape)
     chunks = layout.cut_columns()
     check_chunks(packed, chunks)
-    order, symbol_offsets = layout.column_order(chunks)
+    order = ColumnOrder(layout, chunks)
     rows = read_chunk_table(packed, 1)
     byte_offsets = np.concatenate([[0], np.cumsum(rows[:, 0])]).astype(np.int64)
     _, lengths = code_tables(packed)
-    codes = decode_symbols(packed, Stream.CODES, byte_offsets, symbol_offsets, lengths)
-    value = np.empty(packed.geometry.weights, dtype=np.float32)
-    value[order] = look_up(packed, codes)
+    codes = decode_symbols(packed, Stream.CODES, byte_offsets, order.offsets, lengths)
     return DenseWeights(
         geometry=packed.geometry,
-        value=value.reshape(layout.jobs, layout.rows),
+        matrix=order.matrix(codes, read_codebook(packed, codes)),
         bias=decode_bias(packed),
-        coded=Coded(chunk_offsets=symbol_offsets, bits={Stream.CODES: lengths[codes]}),
+        coded=Coded(chunk_offsets=order.offsets, bits={Stream.CODES: lengths[codes]}),
     )
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from dchw.formats.packing.column_order import ColumnOrder
 from dchw.formats.packing.run_layout import run_layout
 from dchw.lowering.chunks import ChunkUser, needed_chunks
 from dchw.lowering.context import StageLowering
@@ -26,7 +27,7 @@ from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded
 from dchw.program.open_figures import OpenFigure
-from dchw.quantities import DchwError, ceil_div
+from dchw.quantities import DchwError
 from dchw.vocabulary import Stream
 
 ENTRIES_WAITING = OpenFigure(lambda machine: machine.huffman.output_queue)
@@ -80,17 +81,11 @@ class StepEnds:
 
 def step_ends(work: LayerWork, rows_per_step: int) -> StepEnds:
     """Where steps of ``rows_per_step`` rows end in the decode units' chunks of a layer without positions."""
-    packed, offsets = work.packed, work.coded.chunk_offsets
-    layout = run_layout(work.geometry, packed.shape)
-    order, _ = layout.column_order(layout.cut_columns())
-    job, row = np.divmod(order, layout.rows)
-    steps = ceil_div(layout.rows, rows_per_step)
-    key = job * steps + row // rows_per_step
-    ends = np.append(key[1:] != key[:-1], True)
-    ends[offsets[1:] - 1] = True
-    symbol = np.flatnonzero(ends)
-    unit = packed.chunk_decoder[np.searchsorted(offsets, symbol, side="right") - 1]
-    return StepEnds(symbol=symbol, job=job[symbol], step=row[symbol] // rows_per_step, unit=unit)
+    packed, layout = work.packed, run_layout(work.geometry, work.packed.shape)
+    order = ColumnOrder(layout, layout.cut_columns())
+    symbol, job, step = order.ends(rows_per_step)
+    unit = packed.chunk_decoder[np.searchsorted(order.offsets, symbol, side="right") - 1]
+    return StepEnds(symbol=symbol, job=job, step=step, unit=unit)
 
 
 def _weights_covered(work: LayerWork) -> Indices:

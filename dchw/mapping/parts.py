@@ -41,7 +41,7 @@ class Part:
         """The same without values that only the forward pass needs: no stage holds a float32 of every weight."""
         if not isinstance(self.weights, DenseWeights):
             return self
-        return replace(self, weights=replace(self.weights, value=np.empty((0, 0), np.float32)))
+        return replace(self, weights=replace(self.weights, matrix=np.empty((0, 0), np.float32)))
 
 
 def as_worked(layer: CompressedLayer, elements: int) -> CompressedLayer:

@@ -26,8 +26,8 @@ from dchw.formats import (
     StorageFormat,
     register_format,
 )
-from dchw.formats.packing.codebook import encode_codebook, look_up
-from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds
+from dchw.formats.packing.codebook import encode_codebook, look_up, read_codebook
+from dchw.formats.packing.every_weight import assemble_columns, codes_by_job, job_bounds, values_by_row
 from dchw.formats.packing.fields import pack_fields
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import decode_bias, region
@@ -63,10 +63,9 @@ def _pack_bytes(layer: CompressedLayer, shape: PackShape, parameters: LayerParam
 
 def _unpack_bytes(packed: PackedLayer) -> DenseWeights:
     layout = run_layout(packed.geometry, packed.shape)
-    value = look_up(packed, region(packed, Stream.CODES))
-    return DenseWeights(
-        geometry=packed.geometry, value=value.reshape(layout.jobs, layout.rows), bias=decode_bias(packed)
-    )
+    codes = region(packed, Stream.CODES)
+    matrix = values_by_row(codes, read_codebook(packed, codes), layout)
+    return DenseWeights(geometry=packed.geometry, matrix=matrix, bias=decode_bias(packed))
 
 
 BYTES = StorageFormat(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.program_tables import Ints32, LinkRow, Tables
+from dchw.engines.fast.program_tables import Ints32, JoinRow, LinkRow, Tables
 from dchw.engines.named_rows import Ints
 
 
@@ -27,7 +27,7 @@ class Queue(NamedTuple):
 
 
 @inlined
-def queue_of(row: LinkRow) -> Queue:
+def queue_of(row: LinkRow | JoinRow) -> Queue:
     """The queue of a link."""
     return Queue(row.ring, row.mask, row.depth, row.initial, row.hold)
 

@@ -37,7 +37,7 @@ class CodeTables:
 
 def build_tables(layer: CompressedLayer, alphabets: Sequence[npt.NDArray[np.integer]]) -> CodeTables:
     """Tables from the symbols that were packed, one alphabet after the other."""
-    counts = [np.bincount(symbols) for symbols in alphabets]
+    counts = [huffman.symbol_counts(symbols) for symbols in alphabets]
     limit = max(layer.representation.code_limit, *(huffman.minimum_limit(int(np.count_nonzero(c))) for c in counts))
     lengths = tuple(huffman.code_lengths(c, limit) for c in counts)
     data = np.concatenate([pack_fixed(table, limit.bit_length()) for table in lengths])
@@ -66,10 +66,7 @@ def code_tables(packed: PackedLayer) -> tuple[Lengths, Lengths]:
 
 def laid_out_words(symbols: npt.NDArray[Any], chunk_offsets: Int64s, lengths: Lengths) -> tuple[Unwritten, Int64s]:
     """As `dchw.compression.huffman.encode_chunks`, but that the bytes are not written yet."""
-    chunk_bits = np.zeros(chunk_offsets.size - 1, np.int64)
-    filled = chunk_offsets[1:] > chunk_offsets[:-1]
-    if filled.any():
-        chunk_bits[filled] = np.add.reduceat(lengths[symbols], chunk_offsets[:-1][filled], dtype=np.int64)
+    chunk_bits = huffman.chunk_bits(symbols, chunk_offsets, lengths)
     byte_offsets = np.concatenate([[0], np.cumsum((chunk_bits + 7) >> 3)])
 
     def write() -> Bytes:

@@ -11,13 +11,18 @@ import numpy.typing as npt
 from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.formats.packing.packed import TILE, LayerParameters, PackedLayer, encode_bias
+from dchw.formats.packing.packed import LayerParameters, PackedLayer, encode_bias
 from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import Int64s, PackShape, RunLayout
+from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 _CHUNK_ENTRY_BYTES = 4
 _TABLE_VALUES = 1 << 20
+_TILE = 8
+"""Rows and columns that are turned at a time."""
+_LINE = 16
+"""float32 of a cache line."""
 
 
 def by_job(
@@ -27,7 +32,7 @@ def by_job(
 
     ``table_of`` gives it for some output channels and each of as many codes as there are ``values``: [channels, codes].
     """
-    geometry, step = layout.geometry, max(TILE, _TABLE_VALUES // values)
+    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // values)
     result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
     for group in range(geometry.groups):
         for start in range(0, layout.rows, step):
@@ -44,6 +49,22 @@ def codes_by_job(codes: CodeArray, values: int, layout: RunLayout) -> CodeArray:
         codes, values, layout, lambda rows: np.broadcast_to(numbers, (rows.stop - rows.start, numbers.size))
     )
     return turned.reshape(layout.jobs, layout.rows)
+
+
+def by_row(stored: npt.NDArray[Any], layout: RunLayout) -> FloatArray:
+    """float32[out_channels, columns] from what lies job by job, rows in order; float16 turns into float32."""
+    geometry = layout.geometry
+    matrix = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
+    _turn(stored.reshape(geometry.groups, geometry.columns, layout.rows), matrix)
+    return matrix.reshape(geometry.out_channels, geometry.columns)
+
+
+def values_by_row(codes: npt.NDArray[np.integer[Any]], values: FloatArray, layout: RunLayout) -> FloatArray:
+    """float32[out_channels, columns]: the value that each code, job by job and rows in order, stands for."""
+    geometry = layout.geometry
+    matrix = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
+    _turn_values(codes.reshape(geometry.groups, geometry.columns, layout.rows), values, matrix)
+    return matrix.reshape(geometry.out_channels, geometry.columns)
 
 
 def job_bounds(layout: RunLayout, job_bits: int) -> Int64s:
@@ -84,9 +105,31 @@ def assemble_columns(
 def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
     # result[column, start + row] = table[row, codes[row, column]]
     rows, columns = codes.shape
-    for first_row in range(0, rows, TILE):
-        for first_column in range(0, columns, TILE):
-            for row in range(first_row, min(first_row + TILE, rows)):
+    for first_row in range(0, rows, _TILE):
+        for first_column in range(0, columns, _TILE):
+            for row in range(first_row, min(first_row + _TILE, rows)):
                 line = table[row]
-                for column in range(first_column, min(first_column + TILE, columns)):
+                for column in range(first_column, min(first_column + _TILE, columns)):
                     result[column, start + row] = line[codes[row, column]]
+
+
+@kernel
+def _turn(by_job: npt.NDArray[Any], by_row: FloatArray) -> None:
+    # by_row[g, row, column] = by_job[g, column, row]
+    groups, rows, columns = by_row.shape
+    for group in range(groups):
+        for first in range(0, columns, _LINE):
+            for row in range(rows):
+                for column in range(first, min(first + _LINE, columns)):
+                    by_row[group, row, column] = by_job[group, column, row]
+
+
+@kernel
+def _turn_values(codes: npt.NDArray[np.integer[Any]], values: FloatArray, by_row: FloatArray) -> None:
+    # by_row[g, row, column] = values[codes[g, column, row]]
+    groups, rows, columns = by_row.shape
+    for group in range(groups):
+        for first in range(0, columns, _LINE):
+            for row in range(rows):
+                for column in range(first, min(first + _LINE, columns)):
+                    by_row[group, row, column] = values[codes[group, column, row]]

@@ -48,9 +48,6 @@ from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
 
-TILE = 8
-"""Rows and columns turned at a time, so that each cache line is read and written once."""
-
 
 class Need(StrEnum):
     """A unit of the machine that a storage format involves."""
@@ -237,8 +234,8 @@ class DenseWeights:
     """The weights of a layer stored without positions. Arrays are read-only."""
 
     geometry: Geometry
-    value: FloatArray
-    """float32[jobs, rows of a group]: row i of a job is output channel ``group * rows + i``."""
+    matrix: FloatArray
+    """float32[out_channels, columns]"""
     bias: FloatArray | None
     coded: Coded | None = None
     """Where weights go through decode units: their code words, chunk by chunk; in a chunk job by job, in a job the
@@ -301,29 +298,12 @@ def written(packed: PackedLayer) -> PackedLayer:
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:
     """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded."""
-    geometry = unpacked.geometry
-    rows = geometry.out_channels // geometry.groups
     if isinstance(unpacked, DenseWeights):
-        if geometry.groups == 1 and unpacked.value.T.flags.c_contiguous:
-            return unpacked.value.T  # it was read back row by row
-        matrix = np.empty((geometry.groups, rows, geometry.columns), dtype=np.float32)
-        _turn(unpacked.value.reshape(geometry.groups, geometry.columns, rows), matrix)
-        return matrix.reshape(geometry.out_channels, geometry.columns)
+        return unpacked.matrix
+    geometry = unpacked.geometry
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
     _scatter(unpacked.row, unpacked.job, unpacked.value, unpacked.is_filler, matrix)
     return matrix
-
-
-@kernel
-def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
-    # by_row[g, row, column] = by_job[g, column, row]
-    groups, rows, columns = by_row.shape
-    for group in range(groups):
-        for first_column in range(0, columns, TILE):
-            for first_row in range(0, rows, TILE):
-                for row in range(first_row, min(first_row + TILE, rows)):
-                    for column in range(first_column, min(first_column + TILE, columns)):
-                        by_row[group, row, column] = by_job[group, column, row]
 
 
 @kernel

@@ -212,16 +212,6 @@ class RunLayout:
         sizes = np.repeat(self.rows_on, self.geometry.columns, axis=0)
         return self.cut(np.ascontiguousarray(sizes).ravel())
 
-    def column_order(self, chunks: Chunks) -> tuple[Int64s, Int64s]:
-        """Every weight in chunk order: (index into [jobs, rows of a group], its chunk offsets int64[chunks + 1])."""
-        rows, bounds = self.section_rows
-        order = np.empty(self.geometry.weights, dtype=np.int64)
-        offsets = np.zeros(chunks.count + 1, dtype=np.int64)
-        _order_columns(
-            chunks.section, chunks.first_job, chunks.end_job, self.geometry.columns, rows, bounds, order, offsets
-        )
-        return order, offsets
-
     def cut(self, entry_counts: Int32s) -> Chunks:
         """The chunks of a layer whose run i, in job order, holds ``entry_counts[i]`` entries."""
         shape = self.shape
@@ -379,27 +369,6 @@ def _deal(
     if len(waiting) > 0:
         return _TOO_FEW, jobs.size, waiting[0] // sections
     return _COMPLETE, 0, 0
-
-
-@kernel
-def _order_columns(
-    section: Int32s,
-    first_job: Int32s,
-    end_job: Int32s,
-    columns: int,
-    rows: Int64s,
-    bounds: Int64s,
-    order: Int64s,
-    offsets: Int64s,
-) -> None:
-    at = 0
-    for chunk in range(section.size):
-        for job in range(first_job[chunk], end_job[chunk]):
-            group = job // columns
-            for place in range(bounds[group, section[chunk]], bounds[group, section[chunk] + 1]):
-                order[at] = np.int64(job) * rows.shape[1] + rows[group, place]
-                at += 1
-        offsets[chunk + 1] = at
 
 
 @kernel

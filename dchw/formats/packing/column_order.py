@@ -1,0 +1,146 @@
+"""Every weight in chunk order: how decode units find the weights of a layer stored without positions.
+
+In a chunk lie columns in order, in a column the rows of the chunk's section in order. Where each weight lies follows
+from the layer's shape, so it is walked, chunk by chunk, and never listed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dchw.compile import kernel
+from dchw.compression.compressed import CodeArray
+from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, RunLayout
+from dchw.graph.network import FloatArray
+
+_Rows = tuple[Int64s, Int64s]
+
+
+class ColumnOrder:
+    """The weights of a layer in the order of chunks that `RunLayout.cut_columns` gave."""
+
+    def __init__(self, layout: RunLayout, chunks: Chunks) -> None:
+        rows, bounds = layout.section_rows
+        self._layout = layout
+        self._walk = chunks.section, chunks.first_job, chunks.end_job, layout.geometry.columns, rows, bounds
+        offsets = np.zeros(chunks.count + 1, dtype=np.int64)
+        _count(*self._walk, offsets)
+        self.offsets: Int64s = np.cumsum(offsets)
+        """int64[chunks + 1] into the weights."""
+
+    def symbols(self, codes: CodeArray) -> CodeArray:
+        """The code of every weight in this order, from [out_channels, columns]."""
+        out = np.empty(codes.size, codes.dtype)
+        _gather(*self._walk, self.offsets, codes, out)
+        return out
+
+    def matrix(self, symbols: npt.NDArray[np.integer[Any]], values: FloatArray) -> FloatArray:
+        """float32[out_channels, columns]: the value that each weight's code stands for, from codes in this order."""
+        out = np.empty((self._layout.geometry.out_channels, self._layout.geometry.columns), np.float32)
+        _scatter(*self._walk, self.offsets, symbols, values, out)
+        return out
+
+    def ends(self, rows_per_step: int) -> tuple[Int64s, Int64s, Int64s]:
+        """The last weight of every step of so many rows of a column in a chunk: (place in this order, job, step)."""
+        count = _ends(*self._walk, self.offsets, rows_per_step, np.empty((0, 3), np.int64))
+        out = np.empty((count, 3), np.int64)
+        _ends(*self._walk, self.offsets, rows_per_step, out)
+        place, job, step = out.T.copy()
+        return place, job, step
+
+
+@kernel
+def _count(
+    section: Int32s, first_job: Int32s, end_job: Int32s, columns: int, rows: Int64s, bounds: Int64s, sizes: Int64s
+) -> None:
+    for chunk in range(section.size):
+        for job in range(first_job[chunk], end_job[chunk]):
+            group = job // columns
+            sizes[chunk + 1] += bounds[group, section[chunk] + 1] - bounds[group, section[chunk]]
+
+
+@kernel
+def _gather(
+    section: Int32s,
+    first_job: Int32s,
+    end_job: Int32s,
+    columns: int,
+    rows: Int64s,
+    bounds: Int64s,
+    offsets: Int64s,
+    codes: CodeArray,
+    out: CodeArray,
+) -> None:
+    # columns of a chunk inside rows, because they lie side by side in a row
+    for chunk in range(section.size):
+        at, job = offsets[chunk], np.int64(first_job[chunk])
+        while job < end_job[chunk]:
+            group = job // columns
+            until = min(np.int64(end_job[chunk]), (group + 1) * columns)
+            begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
+            for place in range(begin, end):
+                line = codes[group * rows.shape[1] + rows[group, place]]
+                for column in range(job - group * columns, until - group * columns):
+                    out[at + (column + group * columns - job) * (end - begin) + place - begin] = line[column]
+            at += (until - job) * (end - begin)
+            job = until
+
+
+@kernel
+def _scatter(
+    section: Int32s,
+    first_job: Int32s,
+    end_job: Int32s,
+    columns: int,
+    rows: Int64s,
+    bounds: Int64s,
+    offsets: Int64s,
+    symbols: npt.NDArray[np.integer[Any]],
+    values: FloatArray,
+    out: FloatArray,
+) -> None:
+    for chunk in range(section.size):
+        at, job = offsets[chunk], np.int64(first_job[chunk])
+        while job < end_job[chunk]:
+            group = job // columns
+            until = min(np.int64(end_job[chunk]), (group + 1) * columns)
+            begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
+            for place in range(begin, end):
+                line = out[group * rows.shape[1] + rows[group, place]]
+                for column in range(job - group * columns, until - group * columns):
+                    symbol = symbols[at + (column + group * columns - job) * (end - begin) + place - begin]
+                    line[column] = values[symbol]
+            at += (until - job) * (end - begin)
+            job = until
+
+
+@kernel
+def _ends(
+    section: Int32s,
+    first_job: Int32s,
+    end_job: Int32s,
+    columns: int,
+    rows: Int64s,
+    bounds: Int64s,
+    offsets: Int64s,
+    rows_per_step: int,
+    out: Int64s,
+) -> int:
+    # how many; written only where there is room for them
+    count = 0
+    for chunk in range(section.size):
+        at = offsets[chunk]
+        for job in range(first_job[chunk], end_job[chunk]):
+            group = np.int64(job) // columns
+            begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
+            for place in range(begin, end):
+                step = rows[group, place] // rows_per_step
+                if place + 1 == end or rows[group, place + 1] // rows_per_step != step:
+                    if out.shape[0] > 0:
+                        out[count, 0], out[count, 1], out[count, 2] = at + place - begin, job, step
+                    count += 1
+            at += end - begin
+    return count
