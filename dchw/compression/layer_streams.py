@@ -51,12 +51,7 @@ class CodedStream:
         sizes = np.diff(self.chunk_offsets)
         if self.lengths is None:
             return sizes * self.fixed_bits
-        if not sizes.all():  # an escape-only or empty chunk
-            ends = np.concatenate([[0], np.cumsum(self.symbol_bits)])
-            return np.diff(ends[self.chunk_offsets])
-        if not sizes.size:
-            return sizes
-        return np.add.reduceat(self.lengths[self.symbols], self.chunk_offsets[:-1], dtype=np.int64)
+        return huffman.chunk_bits(self.symbols, self.chunk_offsets, self.lengths)
 
     @property
     def chunk_bytes(self) -> npt.NDArray[np.int64]:

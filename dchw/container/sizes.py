@@ -129,11 +129,11 @@ def sizes(source: str | Path | bytes) -> FileSizes:
     return result
 
 
-def network_sizes(network: CompressedNetwork) -> FileSizes:
-    """`sizes` of the file that `dchw.save` would write."""
+def network_bytes(network: CompressedNetwork) -> int:
+    """`FileSizes.file_bytes` of the file that `dchw.save` would write."""
     from dchw.container.saving import to_bytes
 
-    return sizes(to_bytes(network))
+    return len(envelope.without_inputs(envelope.unseal(to_bytes(network))))
 
 
 def _layer_sizes(layer: CompressedLayer, written: LayerBytes) -> LayerSizes:
