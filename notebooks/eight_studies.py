@@ -92,6 +92,7 @@ plot = (axes.transform(lambda rows: rows / rows.iloc[-1])).to_frame("latency, of
 plot["network"] = units["network"].to_numpy()
 ax = plot.pivot(columns="network").droplevel(0, axis=1).plot(logx=True, marker="o", ylabel="latency / latency at 64")
 ax.set_xticks([4, 8, 16, 32, 64], labels=["4", "8", "16", "32", "64"])
+ax.minorticks_off()
 ax.set_ylim(bottom=0)
 # %% [markdown]
 # ## 2. Decode when loading or when using?
@@ -162,7 +163,7 @@ standards = ask("dram_standard", ["storage", "dram.standard", *figures])
 # pack least at every one of these densities.** On seeded weights, since a trained network has one density: SYNTHETIC.
 # `shared` gaps and bitmask cross between 5 and 10 %; LeNet-300-100's bitmask and palette between 60 and 80 %,
 # SqueezeNet's beyond. At 80 % Huffman coding saves LeNet-300-100 3 % of the palette's bytes and takes half more time,
-# as every entry passes a decode unit. Time is the bitmask's from 10 % on.
+# as every entry passes a decode unit. Time is the bitmask's from 10 % on, on SqueezeNet only from 20 %.
 
 # %%
 packed = ask("density", ["storage", "recipe.density", "packed_bytes", "latency_us", "energy_nj"])

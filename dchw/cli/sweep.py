@@ -25,6 +25,7 @@ _FIGURES = ("latency_us", "energy_pj", "area_mm2", "dram_read_bytes", "error_pct
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study; one that was begun is gone on with.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes of this machine.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler instead.")
+@click.option("--data", envvar="DCHW_DATA", type=click.Path(path_type=Path), help="Folder with MNIST, to train on.")
 @click.option("--dry-run", is_flag=True, help="Say how many points, seconds and bytes of memory it will take.")
 @click.option("--retry-failed", is_flag=True, help="Run points again that ended in an error.")
 @click.option("--best", metavar="METRIC", help="The best points in one metric, such as energy_pj.")
@@ -37,6 +38,7 @@ def command(
     out: Path | None,
     workers: int,
     scheduler: str | None,
+    data: Path | None,
     dry_run: bool,
     retry_failed: bool,
     best: str | None,
@@ -60,7 +62,7 @@ def command(
             raise click.UsageError(f"{target} is a folder, to be read; name the YAML file of a study to run it")
         frame = read_results(target)
     else:
-        asked = study(target)
+        asked = study(target, data=data)
         if dry_run:
             _print_plan(asked, as_json)
             return
@@ -109,6 +111,8 @@ def _print_plan(asked: Study, as_json: bool) -> None:
         f"{plan.points:,} points, about {plan.seconds:,.0f} seconds on one core and {memory} of memory a worker "
         f"({_how(plan)})"
     )
+    if plan.trainings:
+        click.echo(f"{plan.trainings:,} networks are trained before, once each, which is not in these seconds")
     for error in plan.failed:
         click.echo(f"fails: {error}")
 

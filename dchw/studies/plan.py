@@ -39,6 +39,8 @@ class StudyPlan:
     """Points that were run to find out."""
     estimated: int = 0
     """Points whose mapping alone was made to find out."""
+    trainings: int = 0
+    """Networks that have to be trained, whose time is not among the seconds."""
     failed: tuple[str, ...]
     """Errors of those among them that failed."""
 
@@ -58,6 +60,7 @@ def plan_of(points: SimulatedPoints, wanted: Indices, most: int) -> StudyPlan:
         memory_bytes=pilots.memory,
         tried=pilots.tried,
         estimated=pilots.estimated,
+        trainings=int(points.leading(wanted).size),
         failed=tuple(dict.fromkeys(pilots.failed)),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.studies.expressions import Expression
-from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, Scalar, StudySettings
+from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, TRAINING_PREFIX, Scalar, StudySettings
 
 Values = dict[str, Scalar]
 NETWORK, RECIPE, MACHINE, STORAGE = "network", "recipe", "machine", "storage"
@@ -152,7 +152,7 @@ def space_of(settings: StudySettings, results: frozenset[str]) -> Space:
     named = [(NETWORK, settings.networks), (RECIPE, list(settings.recipes) or [""])]
     slow = [_axis(key, values) for key, values in named]
     vary = _grouped(settings)
-    slow += [axis for axis in vary if _is_slow(axis)]
+    slow += sorted((axis for axis in vary if _is_slow(axis)), key=lambda axis: not _trains(axis))
     slow.append(_axis(STORAGE, settings.storages))
     fast = [_axis(MACHINE, settings.machines), *(axis for axis in vary if not _is_slow(axis))]
     conditions = tuple(Expression(text) for text in settings.only)
@@ -179,4 +179,8 @@ def _axis(key: str, values: Sequence[Scalar]) -> Axis:
 
 
 def _is_slow(axis: Axis) -> bool:
-    return any(key.startswith(RECIPE_PREFIX) or key in RUN_KEYS for key in axis.keys)
+    return _trains(axis) or any(key.startswith(RECIPE_PREFIX) or key in RUN_KEYS for key in axis.keys)
+
+
+def _trains(axis: Axis) -> bool:
+    return any(key.startswith(TRAINING_PREFIX) for key in axis.keys)

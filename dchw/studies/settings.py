@@ -20,6 +20,7 @@ MOST_VALUES = 100_000
 RUN_KEYS = {"batch": int, "warm": bool}
 """What may vary besides a machine's and a recipe's fields, with its kind."""
 RECIPE_PREFIX = "recipe."
+TRAINING_PREFIX = "training."
 Scalar = bool | int | float | str
 Objective = Literal["latency_us", "energy_pj", "area_mm2", "file_bytes", "dram_read_bytes", "error_pct"]
 
@@ -134,7 +135,8 @@ class StudySettings(Config):
     question: str = ""
     """What the study is to answer; stands on top of its report."""
     networks: Words
-    """Files or built-in names; dense networks need ``recipes`` or a ``recipe.`` key to vary."""
+    """Files or built-in names; dense networks need ``recipes`` or a ``recipe.`` key to vary. A training recipe
+    (``.yaml``) stands for the network that it trains; each is trained once."""
     recipes: dict[str, Recipe] = Field(default={})
     """Recipes by a name of one's own, each used on every network."""
     machines: Words = Field(default=["phone-lpddr5x"])
@@ -144,7 +146,8 @@ class StudySettings(Config):
     set: dict[str, Scalar] = Field(default={})
     """Fields of the machine that all points share."""
     vary: dict[str, list[Scalar] | Range] = Field(default={})
-    """Values by key: a machine's field (``huffman.units``), a recipe's (``recipe.index_bits``), ``batch``, ``warm``."""
+    """Values by key: a machine's field (``huffman.units``), a recipe's (``recipe.index_bits``), a training recipe's
+    (``training.pruning.density``, ``training.seed``), ``batch``, ``warm``."""
     together: list[list[str]] = Field(default=[])
     """Groups of keys whose lists are walked side by side and not crossed."""
     derive: dict[str, Formula] = Field(default={})

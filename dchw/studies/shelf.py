@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from types import MappingProxyType
 from typing import Any
 
@@ -88,9 +89,15 @@ def make_private(folder: Path) -> None:
 
 def shrink(folder: Path, most_bytes: int) -> None:
     """Remove the files of a folder that were used longest ago, until the rest takes at most so many bytes."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process has just removed it
+            about = path.stat()
+            if S_ISREG(about.st_mode):
+                found.append((about.st_mtime, about.st_size, path))
     total = 0
-    for path in sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime, reverse=True):
-        total += path.stat().st_size
+    for _, size, path in sorted(found, reverse=True):
+        total += size
         if total > most_bytes:
             path.unlink(missing_ok=True)
 

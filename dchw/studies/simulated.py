@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw import showing
-from dchw.compression.compressed import CompressedNetwork
-from dchw.compression.recipe import Recipe, compress
 from dchw.config import build
-from dchw.container.saving import load, save
-from dchw.graph.network import Network
-from dchw.importers.load import load_network
 from dchw.lowering.lower import OPEN_FIGURES
 from dchw.machines.machine import Machine, machine
-from dchw.quantities import ConfigError, DchwError
 from dchw.run.estimate import Estimate, estimate, relative_cost
 from dchw.studies.columns import BOUND, MEETS, METRICS
 from dchw.studies.expressions import Expression
+from dchw.studies.hashes import dchw_version, digest_of
+from dchw.studies.networks import StudyNetworks
 from dchw.studies.point_stages import RunOptions, Stages
 from dchw.studies.points import MACHINE, NETWORK, RECIPE, STORAGE, WEIGHTS, Space, Values, space_of
-from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, StudySettings
-from dchw.studies.shelf import Shelf, make_private, shrink
+from dchw.studies.settings import RECIPE_PREFIX, RUN_KEYS, TRAINING_PREFIX, StudySettings
+from dchw.studies.shelf import Shelf
 from dchw.studies.store import Row
+from dchw.studies.trained import is_training
 from dchw.studies.variants import varied
 from dchw.studies.watching import Watch
-
-CACHE_BYTES = 2 << 30
-"""Disk that compressed networks may take in a study's folder; the least recently used go first."""
-
-
-@cache
-def dchw_version() -> str:
-    """Version of this package, as rows name it."""
-    try:
-        return version("dchw")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @dataclass
@@ -56,16 +36,16 @@ class SimulatedPoints:
     settings: StudySettings
     folder: Path
     """Where relative names of networks and machines are looked for first; then in the working folder."""
-    cache: Path | None = None
-    """Folder for compressed networks, and of stages that took long."""
+    data: Path | None = None
+    """Folder of MNIST's files, for networks that the study trains."""
     space: Space = field(init=False)
+    networks: StudyNetworks = field(init=False, repr=False)
     _stages: Stages = field(init=False, default_factory=Stages, repr=False)
     _machines: dict[str, Machine] = field(init=False, default_factory=dict, repr=False)
-    _networks: dict[str, tuple[str, CompressedNetwork]] = field(init=False, default_factory=dict, repr=False)
-    _shas: dict[str, str] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.space = space_of(self.settings, frozenset(METRICS) | {BOUND})
+        self.networks = StudyNetworks(self.settings, self.folder, self.data)
         self._after = [
             condition
             for condition in map(Expression, self.settings.only)
@@ -73,11 +53,36 @@ class SimulatedPoints:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self.settings.dump(), "folder": self.folder, "cache": self.cache}
+        known = {"cache": self.networks.cache, "data_shas": self.networks.data_shas}
+        return {"settings": self.settings.dump(), "folder": self.folder, "data": self.data, "networks": known}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         settings = build(StudySettings, state["settings"], where="study")
-        self.__init__(settings, state["folder"], state["cache"])  # type: ignore[misc]
+        self.__init__(settings, state["folder"], state["data"])  # type: ignore[misc]
+        self.keep_in(state["networks"]["cache"])
+        self.networks.data_shas = state["networks"]["data_shas"]
+
+    def keep_in(self, cache: Path | None) -> None:
+        """Keep trained and compressed networks, and stages that took long, in this folder."""
+        self.networks.cache = cache
+        self._stages.shelf = None if cache is None else Shelf(folder=cache / "stages")
+
+    def untrained(self) -> SimulatedPoints:
+        """The same points with shipped networks in place of those that would be trained, for an estimate."""
+        made = SimulatedPoints(self.settings, self.folder, self.data)
+        made.networks.without_training = True
+        return made
+
+    def leading(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A point for each training that these points ask for and that is not on disk, in rising order."""
+        if not any(map(is_training, self.settings.networks)):
+            return indices[:0]
+        firsts: dict[str, int] = {}
+        for index in indices[np.unique(indices // self.space.block, return_index=True)[1]]:
+            training = self.networks.training(self.at(int(index)))
+            if training is not None and not self.networks.is_kept(training):
+                firsts.setdefault(training.key, int(index))
+        return np.array(sorted(firsts.values()), np.int64)
 
     def at(self, index: int) -> Values:
         """Values of a point."""
@@ -86,9 +91,7 @@ class SimulatedPoints:
     def cost(self, index: int) -> float:
         """Predicted cost of a point, in units of a small network's."""
         values = self.at(index)
-        layers = self._source(str(values[NETWORK])).layers
-        batch = int(values.get("batch", self.settings.batch))
-        return relative_cost(layers, batch)
+        return relative_cost(self.networks.layers(values), int(values.get("batch", self.settings.batch)))
 
     def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Points of equal programs, or of ones with equal lists, behind one another: only the latest are kept."""
@@ -100,7 +103,7 @@ class SimulatedPoints:
 
     def estimate(self, values: Values) -> Estimate:
         """What a point will take, from its mapping alone."""
-        _, network = self._compressed(values)
+        _, network = self.networks.compressed(values)
         run = self._run(values)
         return estimate(network, self.machine(values), run.storage, batch=run.batch, warm=run.warm)
 
@@ -110,9 +113,7 @@ class SimulatedPoints:
 
     def evaluate(self, values: Values) -> Row:
         """Figures of a point."""
-        key, network = self._compressed(values)
-        if self.cache is not None and self._stages.shelf is None:
-            self._stages.shelf = Shelf(folder=self.cache / "stages")
+        key, network = self.networks.compressed(values)
         target, run = self.machine(values), self._run(values)
         row: Row = {
             "seed": self.settings.seed,
@@ -126,7 +127,7 @@ class SimulatedPoints:
 
     def point_sha(self, values: Values) -> str:
         """Hash of what a point's figures follow from: network, machine, run and this version."""
-        return _point_sha(self._compressed_key(values), self.machine(values), self._run(values))
+        return _point_sha(self.networks.key(values), self.machine(values), self._run(values))
 
     def _run(self, values: Values) -> RunOptions:
         return RunOptions(
@@ -141,114 +142,14 @@ class SimulatedPoints:
         """The machine of a point."""
         name = str(values[MACHINE])
         if name not in self._machines:
-            self._machines[name] = machine(self.place(name))
+            self._machines[name] = machine(self.networks.place(name))
         other = {NETWORK, RECIPE, MACHINE, STORAGE, WEIGHTS, *RUN_KEYS}
-        changes = {k: v for k, v in values.items() if k not in other and not k.startswith(RECIPE_PREFIX)}
+        own = (RECIPE_PREFIX, TRAINING_PREFIX)
+        changes = {k: v for k, v in values.items() if k not in other and not k.startswith(own)}
         return varied(self._machines[name], changes).machine
-
-    def network_sha(self, name: str) -> str:
-        """Hash of a network's file; of its name and this version for a built-in one."""
-        if name not in self._shas:
-            path = Path(self.place(name))
-            content = path.read_bytes() if path.is_file() else f"{name} {dchw_version()}".encode()
-            self._shas[name] = hashlib.sha256(content).hexdigest()
-        return self._shas[name]
-
-    def place(self, name: str) -> str:
-        """Where a named file or folder lies: beside the study, or in the working folder."""
-        beside = self.folder / name
-        return str(beside) if beside.exists() else name
-
-    def _source(self, name: str) -> Network | CompressedNetwork:
-        if f"source {name}" not in self.__dict__:
-            self.__dict__[f"source {name}"] = load_network(self.place(name))
-        found: Network | CompressedNetwork = self.__dict__[f"source {name}"]
-        return found
-
-    def _compressed(self, values: Values) -> tuple[str, CompressedNetwork]:
-        """A point's compressed network and the hash of its content."""
-        key, name = self._compressed_key(values), str(values[NETWORK])
-        if key in self._networks:
-            return self._networks[key]
-        if key == self.network_sha(name):
-            source = self._source(name)
-            if not isinstance(source, CompressedNetwork):
-                raise DchwError(f"{name}: expected a compressed network or a recipe; got neither; add recipes")
-            made = source
-        else:
-            recipe = self.settings.recipes.get(str(values[RECIPE]), Recipe())
-            made = self._cached(key) or self._compress(key, name, recipe, _recipe_changes(values))
-        while len(self._networks) >= 8:
-            self._networks.pop(next(iter(self._networks)))
-        self._networks[key] = (key, made)
-        return self._networks[key]
-
-    def _compressed_key(self, values: Values) -> str:
-        """Hash of a point's compressed network: of its file, or of what it is compressed from and how."""
-        recipe_name, changes = str(values[RECIPE]), _recipe_changes(values)
-        source_sha = self.network_sha(str(values[NETWORK]))
-        if not recipe_name and not changes:
-            return source_sha
-        recipe = self.settings.recipes.get(recipe_name, Recipe())
-        seeded = [self.settings.weights, self.settings.seed] if self.settings.weights == "seeded" else []
-        return _sha([source_sha, recipe.dump(), changes, dchw_version(), *seeded])
-
-    def _compress(self, key: str, name: str, recipe: Recipe, changes: dict[str, Any]) -> CompressedNetwork:
-        source = self._source(name)
-        dense = source.decompress() if isinstance(source, CompressedNetwork) else source
-        if self.settings.weights == "seeded":
-            dense = _with_seeded_weights(dense, self.settings.seed)
-        made = compress(dense, recipe.replace_all(changes) if changes else recipe)
-        if self.cache is not None:
-            with suppress(DchwError):  # a full disk costs time, not the point
-                make_private(self.cache)
-                save(made, self.cache / f"{key}.dchw")
-                shrink(self.cache, CACHE_BYTES)
-        return made
-
-    def _cached(self, key: str) -> CompressedNetwork | None:
-        path = None if self.cache is None else self.cache / f"{key}.dchw"
-        if path is None or not path.exists():
-            return None
-        try:
-            with suppress(OSError):
-                os.utime(path)
-            return load(path)
-        except DchwError:  # damaged or gone: made again
-            return None
 
     def __repr__(self) -> str:
         return showing.line("SimulatedPoints", self.settings.name, f"{self.space.count:,} points")
-
-
-def faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
-    """What does not fit of a study's names: networks, machines, keys, names in conditions; all of it at once."""
-    found = []
-    for name in settings.networks:
-        try:
-            source = points._source(name)
-            if isinstance(source, Network) and not settings.recipes and not _recipe_keys(settings):
-                found.append(f"networks: {name} is not compressed; add recipes, or compress it first")
-        except DchwError as error:
-            found.append(f"networks: {error}")
-    for key in _recipe_keys(settings):
-        for value in settings.choices(key):
-            try:
-                Recipe().replace(key.removeprefix(RECIPE_PREFIX), value)
-            except ConfigError as error:
-                found.append(f"vary.{key}: {error}")
-    if settings.weights == "seeded" and not settings.recipes and not _recipe_keys(settings):
-        found.append("weights: seeded ones are compressed by a recipe; add recipes or vary one, such as recipe.density")
-    found += _machine_faults(settings, points)
-    known = {*points.space.keys, *METRICS, BOUND}
-    keys = set(points.space.keys)
-    for text in settings.only:
-        unknown = Expression(text).names - known
-        found += [f"only: {text!r}: nothing varies or comes out under the name {name!r}" for name in sorted(unknown)]
-    for key, text in settings.derive.items():
-        unknown = Expression(text).names - keys
-        found += [f"derive.{key}: {text!r}: nothing varies under the name {name!r}" for name in sorted(unknown)]
-    return found
 
 
 def _leaves_lists(key: str) -> bool:
@@ -266,51 +167,5 @@ def _open_fields() -> frozenset[str]:
     return frozenset(watch.reads)
 
 
-def _with_seeded_weights(network: Network, seed: int) -> Network:
-    """The network with normal weights in its layers."""
-    rng = np.random.default_rng(seed)
-    weights = {layer.name: rng.standard_normal(layer.weight.shape, dtype=np.float32) for layer in network.layers}
-    return network.with_weights(weights)
-
-
-def _recipe_changes(values: Values) -> dict[str, Any]:
-    return {key.removeprefix(RECIPE_PREFIX): value for key, value in values.items() if key.startswith(RECIPE_PREFIX)}
-
-
 def _point_sha(key: str, target: Machine, run: RunOptions) -> str:
-    return _sha([key, target.dump(), vars(run), dchw_version()])
-
-
-def _recipe_keys(settings: StudySettings) -> list[str]:
-    return [key for key in settings.vary if key.startswith(RECIPE_PREFIX)]
-
-
-def _machine_faults(settings: StudySettings, points: SimulatedPoints) -> list[str]:
-    found = []
-    own = [key for key in settings.vary if key not in RUN_KEYS and not key.startswith(RECIPE_PREFIX)]
-    for name in settings.machines:
-        try:
-            base = points.machine({MACHINE: name})
-        except ConfigError as error:
-            found.append(f"machines: {error}")
-            continue
-        asked = [(key, value) for key, value in settings.set.items()]
-        asked += [(key, value) for key in own for value in settings.choices(key)]
-        for key, value in asked:
-            try:
-                base.replace(key, value)
-            except ConfigError as error:
-                # what only fails beside other fields may fit once they change too: that is a point's matter
-                if "(top)" not in str(error):
-                    found.append(f"{key} = {value}: {error}")
-        for key in settings.derive:
-            try:
-                base.replace(key, None)
-            except ConfigError as error:
-                if "no such" in str(error):
-                    found.append(f"derive.{key}: {error}")
-    return list(dict.fromkeys(found))
-
-
-def _sha(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return digest_of([key, target.dump(), vars(run), dchw_version()])

@@ -5,7 +5,7 @@
     DIR/parts/*.parquet     rows of a finished chunk, named FIRST-LAST-ID; its journal is then gone
     DIR/results.parquet     all rows in order, merged when the last point is done; its parts are then gone
     DIR/warm.parquet        rows that a search took over from the sweeps it starts from
-    DIR/cache/              compressed networks and dear mappings by content, bounded
+    DIR/cache/              trained and compressed networks and dear mappings by content, bounded
     DIR/.lock               held by the start that is at work
 
 A line that a killed process or a full disk tore fails its checksum and is left out, and its point runs again. A point
@@ -24,13 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dchw.files import whole_file
 from dchw.quantities import ConfigError, DchwError
+from dchw.studies.locks import try_lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -281,7 +282,7 @@ def _first_difference(held: str, identity: Mapping[str, object]) -> str:
 def held(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, which dies with its process; raises DchwError while another start holds it."""
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        if not _try_lock(file):
+        if not try_lock(file):
             file.seek(0)
             who = file.read().strip() or "unknown"
             raise DchwError(f"{folder}: another start is at work there ({who}); wait for it or stop it")
@@ -289,22 +290,6 @@ def held(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(1 << 20)
-            getattr(msvcrt, "locking")(file.fileno(), getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _schema(kinds: Kinds) -> Any:

@@ -14,11 +14,14 @@ from dchw.arguments import checked
 from dchw.config import build, read_yaml
 from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import METRICS, kinds_of
-from dchw.studies.point_chunks import Batch, Evaluator, chunked
+from dchw.studies.faults import faults
+from dchw.studies.hashes import dchw_version
+from dchw.studies.point_chunks import Batch, Evaluator, Indices, chunked
 from dchw.studies.points import Space
 from dchw.studies.settings import SearchSettings, StudySettings
-from dchw.studies.simulated import SimulatedPoints, dchw_version, faults
+from dchw.studies.simulated import SimulatedPoints
 from dchw.studies.store import INDEX, Kinds, Row, Store, held, open_store
+from dchw.studies.trained import is_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,17 +56,21 @@ class Study:
         return {
             "study": self.settings.dump(),
             "dchw": dchw_version(),
-            "networks": {name: self.points.network_sha(name) for name in self.settings.networks},
+            "networks": {name: self.points.networks.sha(name) for name in self.settings.networks},
             "machines": {name: self.points.machine({"machine": name}).dump() for name in self.settings.machines},
         }
 
     def plan(self) -> StudyPlan:
-        """What the study will take: a few points are run and thrown away, dear ones are mapped and estimated."""
+        """What the study will take: a few points are run and thrown away, dear ones are mapped and estimated.
+
+        Nothing is trained: a shipped network of the same architecture stands in, and trainings are counted apart.
+        """
         from dchw.studies.plan import plan_of
 
         wanted = np.fromiter(self.space, np.int64)
         search = self.settings.search
-        return plan_of(self.points, wanted, search.budget * len(self.settings.networks) if search else int(wanted.size))
+        points = self.points.untrained() if any(map(is_training, self.settings.networks)) else self.points
+        return plan_of(points, wanted, search.budget * len(self.settings.networks) if search else int(wanted.size))
 
     def run(
         self,
@@ -106,7 +113,7 @@ class Study:
             finished is kept.
         """
         folder = Path(out_dir)
-        self.points.cache = folder / "cache"
+        self.points.keep_in(folder / "cache")
         run_points(
             self.points,
             folder,
@@ -119,6 +126,7 @@ class Study:
             search=self.settings.search,
             seed=self.settings.seed,
             warm=self._warm_rows,
+            leading=self.points.leading,
             on_progress=on_progress,
         )
         return read_results(folder)
@@ -129,7 +137,7 @@ class Study:
 
         found: list[Row] = []
         for name in self.settings.search.warm_start if self.settings.search else ():
-            frame = read_results(self.points.place(name))
+            frame = read_results(self.points.networks.place(name))
             found += warm_rows(frame, self.space, self.points.point_sha)
         return list({row[INDEX]: row for row in found}.values())
 
@@ -139,16 +147,18 @@ class Study:
 
 
 @checked
-def study(settings: str | Path | Mapping[str, Any]) -> Study:
+def study(settings: str | Path | Mapping[str, Any], *, data: str | Path | None = None) -> Study:
     """A design-space study from a YAML file or from plain values; `Study.run` runs it.
 
     Parameters
     ----------
     settings
         Path of a YAML file, or a mapping with the same keys: ``networks``, ``machines``, ``storages``, ``vary`` (values
-        by key: ``huffman.units``, ``recipe.index_bits``, ``batch``, ``warm``), ``set``, ``together``, ``derive``,
-        ``only``, ``recipes``, ``seed``; see `dchw.studies.settings.StudySettings`. Relative names of files are looked
-        for beside the YAML file, then in the working folder.
+        by key: ``huffman.units``, ``recipe.index_bits``, ``training.pruning.density``, ``batch``, ``warm``), ``set``,
+        ``together``, ``derive``, ``only``, ``recipes``, ``seed``; see `dchw.studies.settings.StudySettings`. Relative
+        names of files are looked for beside the YAML file, then in the working folder.
+    data
+        Folder of MNIST's files, for training recipes among the networks that train on it.
 
     Returns
     -------
@@ -180,9 +190,9 @@ def study(settings: str | Path | Mapping[str, Any]) -> Study:
     else:
         path = Path(settings)
         where, folder = str(path), path.parent
-        data, lines = read_yaml(path)
-        made = build(StudySettings, {"name": path.stem, **data}, where=where, lines=lines)
-    points = SimulatedPoints(made, folder.resolve())
+        written, lines = read_yaml(path)
+        made = build(StudySettings, {"name": path.stem, **written}, where=where, lines=lines)
+    points = SimulatedPoints(made, folder.resolve(), None if data is None else Path(data).resolve())
     found = faults(made, points)
     if found:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
@@ -202,12 +212,15 @@ def run_points(
     search: SearchSettings | None = None,
     seed: int = 0,
     warm: Callable[[], list[Row]] = list[Row],
+    leading: Callable[[Indices], Indices] = lambda indices: indices[:0],
     on_progress: OnProgress | None = None,
 ) -> Store:
     """Run the points of a space that have no row yet, or search it, and merge once none is missing.
 
     For any evaluator: `Study.run` hands over simulated points. An interruption keeps what is finished and goes on up.
-    ``warm`` gives the rows from which a search starts, once.
+    ``warm`` gives the rows from which a search starts, once. ``leading`` gives those of the points that come before all
+    others where there are several workers: one for each thing that is dear and shared, so that it is made but once and
+    nobody waits for it.
     """
     from dchw.studies.cluster import run_on_cluster
     from dchw.studies.front_search import FrontSearch
@@ -234,7 +247,10 @@ def run_points(
             total, finished = int(wanted.sum()), int(np.count_nonzero(wanted & done))
 
             def batches(workers: int) -> Iterator[Batch]:
-                yield chunked(evaluator, missing, space.block, workers)
+                first = leading(missing) if workers > 1 else missing[:0]
+                if first.size:
+                    yield np.split(first, first.size)
+                yield chunked(evaluator, np.setdiff1d(missing, first), space.block, workers)
 
         def on_point(index: int) -> None:
             nonlocal finished

@@ -1,12 +1,13 @@
 """What a study costs besides its points, and whether its memory grows with their number.
 
+`bench_workers` measures whole commands, on one worker and on two.
+
 python -m pytest tests/benchmarks/bench_studies.py --override-ini addopts= -s
 """
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -128,20 +129,6 @@ def test_points_a_second(network: str, varied: str, tmp_path: Path) -> None:
     print(f"{network}, {varied}: {median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f}) points a second and core")
 
 
-def test_a_whole_network(tmp_path: Path) -> None:
-    """Seconds of one core for a thousand variants of SqueezeNet's published release, from those for fewer."""
-    folder = Path(os.environ.get("DCHW_DATA", "no data")) / "squeezenet_deep_compression"
-    if not folder.exists():
-        pytest.skip("needs the published SqueezeNet in DCHW_DATA")
-    vary = {"pe_array.queue_depth": [1, 2, 4, 8], "huffman.output_queue": [2, 4, 8, 16], "huffman.units": [16, 32]}
-    study = dchw.study({"networks": str(folder / "compressed_SqueezeNet.net"), "vary": vary})
-    start = time.process_time()
-    frame = study.run(tmp_path / "out")
-    each = (time.process_time() - start) / len(frame)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"SqueezeNet: {each:.2f} s a point, {1000 * each / 2 / 60:.1f} minutes for 1,000 on two cores; {peak} MiB")
-
-
 def test_what_a_point_costs_besides_its_figures(tmp_path: Path) -> None:
     """Of a point that costs nothing: processor time of parent and workers, and time that passes."""
     for workers in (1, 2):
@@ -149,21 +136,6 @@ def test_what_a_point_costs_besides_its_figures(tmp_path: Path) -> None:
         table(tmp_path / str(workers), Synthetic(5_000), workers=workers)
         cpu, wall = _spent() - start, time.perf_counter() - began
         print(f"{workers} workers: {cpu / 10:.3f} ms of processor time a point, {wall / 10:.3f} ms of the clock")
-
-
-def test_two_workers_against_one(tmp_path: Path) -> None:
-    """Three pairs, one after the other, kernels compiled; needs two cores that nobody else uses."""
-    settings = {"networks": str(MODELS / "lenet_300_100.dchw"), "vary": VARIED["units and queues"], "seed": 0}
-    settings["vary"] = {**VARIED["units and queues"], "vector.values_per_cycle": [16, 32, 64, 128]}
-    ratios = []
-    for turn in range(3):
-        seconds = []
-        for workers in (1, 2):
-            start = time.perf_counter()
-            dchw.study(settings).run(tmp_path / f"{turn}-{workers}", workers=workers)
-            seconds.append(time.perf_counter() - start)
-        ratios.append(seconds[0] / seconds[1])
-    print(f"2 workers against 1: {median(ratios):.2f}, {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 def _spent() -> float:

@@ -56,7 +56,7 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     host = socket.gethostname().split(".")[0]
-    configuration = CONFIGURATION.format(host=host, folder=folder, ports=_free_ports(2))
+    configuration = CONFIGURATION.format(host=host, folder=folder, ports=free_ports(2))
     (folder / "slurm.conf").write_text(configuration)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
@@ -111,7 +111,8 @@ def _until(holds: object, folder: Path, seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -136,7 +136,7 @@ def test_two_starts_that_see_no_lock(
     """Where a file system has no locks, both run; every point still stands in the table once."""
     other = start(tmp_path / "s", 1)
     wait_for_rows(tmp_path / "s", other)
-    monkeypatch.setattr("dchw.studies.store._try_lock", lambda file: True)
+    monkeypatch.setattr("dchw.studies.store.try_lock", lambda file: True)
     here = table(tmp_path / "s", Synthetic(COUNT))
     assert here.equals(undisturbed)
     let_go(tmp_path / "s")
