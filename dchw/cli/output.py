@@ -147,13 +147,13 @@ def progress() -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    silent = _settings.quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=silent, transient=True) as bar:
-        if silent:
-            yield bar  # who is told outside of it goes on being told
-            return
-        with told_of_compiling(_compiling_task(bar)):
-            yield bar
+    if _settings.quiet or not console.is_terminal:
+        # never begun: older versions of rich end even a disabled one with an empty line. Who is told of compiling
+        # outside of it goes on being told
+        yield Progress(*columns, console=console, disable=True)
+        return
+    with Progress(*columns, console=console, transient=True) as bar, told_of_compiling(_compiling_task(bar)):
+        yield bar
 
 
 def _compiling_task(bar: Progress) -> Callable[[int, int], None]:

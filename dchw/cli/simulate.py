@@ -81,7 +81,8 @@ def command(
     network = load_compressed(file, prototxt)
     target = chosen_machine(machine_name, settings)
     with progress() as bar:
-        task = bar.add_task("simulating", total=None)
+        mapping = bar.add_task("mapping layers", total=len(network.uses))
+        running = bar.add_task("firings", total=None, visible=False)
         result = dchw.simulate(
             network,
             target,
@@ -91,7 +92,8 @@ def command(
             warm=warm,
             arithmetic=arithmetic,
             record=timeline is not None and not layer,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            on_mapping=lambda done, total: bar.update(mapping, completed=done, total=total),
+            on_progress=lambda done, total: bar.update(running, completed=done, total=total, visible=True),
         )
     if out is not None:
         write_frame(result.to_frame(), out)

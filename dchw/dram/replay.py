@@ -161,8 +161,8 @@ def replay(
     trace_format
         ``"parquet"``, ``"ramulator"``, ``"ramulator1"`` or ``"dramsim3"``. Default: the content tells.
     on_progress
-        Told after each chunk how much of the trace is done and how much there is: bytes of a text file, requests of
-        others. Chunks of unknown number tell nothing.
+        Told before the first chunk and after each how much of the trace is done and how much there is: bytes of a text
+        file, requests of others. Chunks of unknown number tell nothing.
 
     Returns
     -------
@@ -203,6 +203,8 @@ def replay(
 
     def read(now: int, whole: int) -> None:
         nonlocal position
+        if position is None and on_progress is not None:
+            on_progress(0, whole)
         position = now, whole
 
     for chunk in chunks_of(trace, burst_bytes=burst, kind=trace_format, on_read=read):

@@ -8,7 +8,7 @@ settled by that: which entries, for which activations, in how many passes. Time 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -91,6 +91,7 @@ def map_network(
     seed: int = 0,
     arithmetic: Arithmetic = Arithmetic.FLOAT32,
     passing: ForwardPass | None = None,
+    on_layer: Callable[[int, int], None] | None = None,
 ) -> Workload:
     """Pack, decode and carry through a network, multiplying in the arithmetic asked for.
 
@@ -99,6 +100,8 @@ def map_network(
 
     ``inputs`` maps INPUT operations to arrays with a batch axis; without it the first ``batch`` rows of the recorded
     example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
+
+    ``on_layer`` is called before the first layer and after each, with layers mapped and layers in all.
     """
     graph, as_given, machine = network.graph, machine, machine.working(storage_format(storage))
     passing = ForwardPass(keeps=False) if passing is None else passing
@@ -121,6 +124,8 @@ def map_network(
         notes.append("timing only: nothing is computed, and half of every layer's input values are zero (synthetic)")
     not_computed: list[Operation] = []
     rng = np.random.default_rng(seed + 1)
+    mapped, told = 0, on_layer or (lambda done, total: None)
+    told(mapped, len(layers))
     for op in graph.operations:
         if op.name in values:
             continue
@@ -138,6 +143,8 @@ def map_network(
             elif layers[op.name].bias is not None:
                 parameters[op.name] = VALUE_BITS // 8 * layers[op.name].geometry.out_channels
             values[op.name] = passing.value(op.name, (), partial(synthetic, op, examples, rng)) if out is None else out
+            mapped += 1
+            told(mapped, len(layers))
         elif op.kind is OperationKind.OTHER:
             values[op.name] = passing.value(op.name, (), partial(synthetic, op, examples, rng))
             not_computed.append(op)

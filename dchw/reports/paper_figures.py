@@ -32,9 +32,9 @@ FORMATS = ("svg", "pdf")
 # plotly's pattern shapes as matplotlib hatches
 _HATCHES = {"": "", "/": "////", "\\": "\\\\\\\\", "x": "xxxx", ".": "....", "-": "----", "|": "||||", "+": "++++"}
 
+_FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
+"""By preference; the last comes with matplotlib and has every character that a figure uses."""
 _STYLE: Mapping[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": POINTS,
     "axes.titlesize": POINTS,
     "axes.labelsize": POINTS,
@@ -94,8 +94,17 @@ def styled() -> Iterator[None]:
             "figures: expected matplotlib for SVG and PDF; it is not installed; install the extra: pip install "
             "'dchw[plots]'"
         ) from None
-    with matplotlib.rc_context(cast(Any, _STYLE)):
+    with matplotlib.rc_context(cast(Any, {**_STYLE, "font.family": _families()})):
         yield
+
+
+def _families() -> list[str]:
+    """The fonts that are here. All of them, because what the first lacks (Liberation Sans has no thin space) is then
+    taken from the next; of a generic family matplotlib before 3.11 takes one font and no other."""
+    from matplotlib.font_manager import fontManager
+
+    here = set(fontManager.get_font_names())
+    return [name for name in _FONTS if name in here]
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.stages import distinct_parts
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.outline import Outline, Outlined, outline_of
-from dchw.program.program import Program
+from dchw.program.program import FiringNode, Program
 from dchw.program.windows import Windowed
 from dchw.quantities import DchwError, nearest
 from dchw.run.conservation import check_conservation
+from dchw.run.estimate import dram_traffic, expected_total
 from dchw.run.implied import check_counts
 from dchw.run.sim_result import SimResult
 
@@ -46,6 +47,7 @@ def simulate(
     arithmetic: str = "float32",
     record: bool = False,
     window: tuple[int, int] | None = None,
+    on_mapping: Callable[[int, int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SimResult:
     """Run a compressed network on a machine: real bits, cycle by cycle, priced row by row.
@@ -75,8 +77,11 @@ def simulate(
         Keep start and finish of every firing.
     window
         (first cycle, end) to which ``record`` keeps itself. Default: the whole run.
+    on_mapping
+        Called before the first layer is packed and mapped, and after each, with layers done and layers in all.
     on_progress
-        Called now and then with the firings done and the firings in all.
+        Called before the first firing and now and then, with the firings done and the firings in all. Of a big run,
+        which is lowered as it goes on, these are an estimate until its end (`expected_total`).
 
     Returns
     -------
@@ -112,6 +117,7 @@ def simulate(
         batch=batch,
         seed=seed,
         arithmetic=Arithmetic(arithmetic),
+        on_layer=on_mapping,
     )
     result = run_workload(workload, engine, warm=warm, record=record, window=window, on_progress=on_progress)
     return replace(result, network=network)
@@ -137,10 +143,28 @@ def run_workload(
     Lowering goes along with the run, window by window; a recorded run, and one that fits a window, is lowered in one
     piece.
     """
-    whole = record or fits_one_window(workload)
-    program = lower(workload, warm=warm) if whole else Outlined(LoweredWindows(workload, warm=warm))
+    program: Program | Outlined
+    if record or fits_one_window(workload):
+        program = lower(workload, warm=warm)
+    else:
+        program = Outlined(LoweredWindows(workload, warm=warm))
+    if on_progress is not None:
+        on_progress = _told_from_the_start(on_progress, _firings(workload, program, warm))
     timing = run_program(program, engine, record=record, window=window, on_progress=on_progress)
     return priced(workload, program, timing, engine=engine, warm=warm)
+
+
+def _firings(workload: Workload, program: Program | Outlined, warm: bool) -> int:
+    """Firings to come: counted where they lie before us, expected where they are lowered as the run goes on."""
+    if isinstance(program, Program):
+        return sum(len(node.occupied) for node in program.nodes if isinstance(node, FiringNode))
+    return expected_total(workload, sum(dram_traffic(workload, warm=warm)))
+
+
+def _told_from_the_start(told: Callable[[int, int], None], about: int) -> Callable[[int, int], None]:
+    """Tell now what there is to do, about; an engine knows of the windows it has seen, and at its end of all."""
+    told(0, about)
+    return lambda done, known: told(done, known if done == known else max(known, about))
 
 
 def counted(workload: Workload, program: Outline) -> tuple[EventCount, ...]:

@@ -180,8 +180,8 @@ def study(settings: str | Path | Mapping[str, Any], *, data: str | Path | None =
     >>> size = dchw.save(network, f"{folder.name}/fc.dchw")
     >>> st = dchw.study({"networks": f"{folder.name}/fc.dchw", "vary": {"huffman.units": [4, 8, 16]}})
     >>> frame = st.run(f"{folder.name}/units")
-    >>> list(frame["huffman.units"]), frame["error"].isna().all()
-    ([4, 8, 16], np.True_)
+    >>> list(frame["huffman.units"]), bool(frame["error"].isna().all())
+    ([4, 8, 16], True)
     >>> folder.cleanup()
     """
     if isinstance(settings, Mapping):

@@ -235,4 +235,5 @@ def test_a_trace_that_does_not_fit_the_memory_is_named():
 def test_progress_is_told_in_requests_of_arrays():
     told = []
     replay((SEQUENTIAL, READS), "LPDDR4-3200", on_progress=lambda done, whole: told.append((done, whole)))
+    assert told[0] == (0, len(SEQUENTIAL))
     assert told[-1] == (len(SEQUENTIAL), len(SEQUENTIAL))

@@ -129,6 +129,14 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         (2, 4, 4),
     ),
+    "einsum of a parameter before its operand": (
+        Applied(
+            lambda m, x: torch.einsum("oc,bchw->bohw", m.f.weight, m.c(x)),
+            c=nn.Conv2d(2, 3, 1),
+            f=nn.Linear(3, 5, bias=False),
+        ),
+        (2, 4, 4),
+    ),
     "einsum over two axes": (
         Applied(
             lambda m, x: torch.einsum("bihd,bdjh->bji", m.f(x), x.permute(0, 3, 1, 2)) / 4,
@@ -162,6 +170,10 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "gather, fixed places, fewer": (Gathered(2, 4), (5, 6)),
     "gather, computed places": (
         Applied(lambda m, x: m.f(x).gather(1, x.abs().to(torch.int64).clamp(max=2)[:, :, 1:3]), f=nn.Linear(4, 5)),
+        (3, 4),
+    ),
+    "cast to truth": (
+        Applied(lambda m, x: m.f(x) * x.to(torch.int64).to(torch.bool) + x.to(torch.bool), f=nn.Linear(4, 4)),
         (3, 4),
     ),
     "quotient": (Applied(lambda m, x: m.f(x) / (1 + x.pow(2).sum(-1, keepdim=True)), f=nn.Linear(4, 4)), (3, 4)),
@@ -389,6 +401,16 @@ def test_given_places_are_gathered_and_wrong_ones_refused(axis: int) -> None:
 def test_examples_that_are_gathered_from_one_another_are_not_computed(function: Callable) -> None:
     network = Network.from_module(Applied(function, f=nn.Linear(4, 4)), torch.randn(3, 3, 4))
     assert network.operations[-1].attributes["target"] == "gather"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("wide", [torch.float32, torch.int64])
+def test_casts_to_short_whole_numbers_are_not_computed(dtype: torch.dtype, wide: torch.dtype) -> None:
+    def function(m: Applied, x: torch.Tensor) -> torch.Tensor:
+        return m.f(x).to(wide).to(dtype).to(torch.float32)
+
+    network = Network.from_module(Applied(function, f=nn.Linear(4, 4)), torch.randn(3, 4))
+    assert [op.kind for op in network.operations].count(OperationKind.OTHER) == 1
 
 
 def test_a_fault_in_gathering_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

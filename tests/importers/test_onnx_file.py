@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import dchw
 from dchw.container.saving import parse, to_bytes
@@ -130,11 +131,20 @@ def test_a_transformer_like_network(tmp_path):
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("kernel", [(2, 3), (3, 4)])
 def test_automatic_padding(tmp_path, mode, kernel):
+    """Against torch, padded by hand: before onnx 1.20 the reference implementation pads VALID and strides otherwise,
+    and pools neither with strides that are left out nor with one side padded."""
     nodes = [
         node("Conv", "x w", "c", auto_pad=mode, strides=[2, 1]),
         node("MaxPool", "c", "p", kernel_shape=[2, 2], pads=[0, 1, 1, 0]),
     ]
-    agree(saved(tmp_path, nodes, {"w": array(3, 2, *kernel)}, (2, 7, 8)), array(2, 2, 7, 8))
+    weight, x, pads = array(3, 2, *kernel), array(2, 2, 7, 8), []
+    for size, taps, stride in zip((7, 8), kernel, (2, 1), strict=True):
+        missing = 0 if mode == "VALID" else max((-(-size // stride) - 1) * stride + taps - size, 0)
+        before = missing // 2 if mode == "SAME_UPPER" else missing - missing // 2
+        pads = [before, missing - before, *pads]  # torch pads the last axis first
+    conv = functional.conv2d(functional.pad(torch.from_numpy(x), pads), torch.from_numpy(weight), stride=(2, 1))
+    expected = functional.max_pool2d(functional.pad(conv, (1, 0, 0, 1), value=-torch.inf), 2, 1)
+    agree(saved(tmp_path, nodes, {"w": weight}, (2, 7, 8)), x, expected=expected.numpy())
 
 
 def test_local_response_normalisation(tmp_path):

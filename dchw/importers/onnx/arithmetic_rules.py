@@ -20,6 +20,11 @@ from dchw.importers.onnx.registry import (
     without_batch,
 )
 
+_SHORT = {2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767)}
+"""ONNX's types of whole numbers that a value may well exceed, with their ranges."""
+_UNDEFINED = (
+    "real values cast to 8- or 16-bit whole numbers are cut; beyond the range of the type ONNX defines no value"
+)
 _INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})
 """ONNX's element types of whole numbers and of truth."""
 
@@ -148,7 +153,8 @@ def _not(graph: OnnxGraph, node: Any, a: Attributes) -> str:
 
 @rule("Cast", "CastLike")
 def _cast(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
-    """Values stay float32 here: to whole numbers they are cut, to truth compared, anything else changes nothing."""
+    """Values stay float32 here: to whole numbers they are cut, to truth compared, whole numbers beyond the range of a
+    shorter type wrap around, anything else changes nothing."""
     source, before = graph.operation(node.input[0]), graph.value(node.input[0])
     after = graph.value(node.input[1]).dtype if node.op_type == "CastLike" else int(a["to"])
     if before.quantised is not None:
@@ -168,8 +174,22 @@ def _cast(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
             {"function": "equal"},
         )
     if after in _INTEGERS and before.dtype not in _INTEGERS:
+        if after in _SHORT:
+            graph.notes.about(_UNDEFINED, node.name or node.output[0])
         return function(graph, node, source, "trunc")
+    if after in _SHORT and before.dtype not in (after, 9):
+        return _wrapped(graph, node, source, *_SHORT[after])
     return source  # the same values, under the same name
+
+
+def _wrapped(graph: OnnxGraph, node: Any, source: str, low: int, high: int) -> str:
+    """Whole numbers modulo the count of a type's values, as two's complement has them."""
+    kind = OperationKind.ADD
+    if low:
+        source = graph.add(node, kind, [source, graph.stored(node, -low, suffix=".least")], suffix=".above")
+    span, divide = graph.stored(node, high - low + 1, suffix=".span"), {"function": "remainder"}
+    source = graph.add(node, OperationKind.ELEMENTWISE, [source, span], divide, suffix=".wrapped")
+    return graph.add(node, kind, [source, graph.stored(node, low, suffix=".low")]) if low else source
 
 
 # Activations --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dchw.graph.operations import Array, OperationKind
+from dchw.importers import einsum
 from dchw.importers.onnx.registry import Attributes, OnnxGraph, Shape, optional_input, rule
 
 CONVOLUTION = {1: OperationKind.CONV1D, 2: OperationKind.CONV2D, 3: OperationKind.CONV3D}
@@ -212,6 +213,42 @@ def _matmul(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
         made = graph.layer(node, OperationKind.LINEAR, [source], node.input[0], left)
         return _swapped(graph, node, made, ".rows")
     return product(graph, node, node.input[0], node.input[1])
+
+
+@rule("Einsum")
+def _einsum(graph: OnnxGraph, node: Any, a: Attributes) -> str | None:
+    """A product of two operands: summed with a constant a linear layer, of two values a matrix product."""
+    equation, operands = einsum.equation_of(a["equation"]), list(node.input)
+    if equation is None:
+        return None
+    if graph.constant(operands[0]) is not None:
+        equation, operands = equation.turned(), operands[::-1]
+    left, right, summed, size = list(equation.left), list(equation.right), equation.summed, dict[str, int]()
+    if not all(einsum.agree(ours, graph.shape(x), size) for ours, x in zip((left, right), operands, strict=True)):
+        return None
+
+    def emit(kind: OperationKind, sources: Sequence[str], attributes: Attributes, suffix: str) -> str:
+        return graph.add(node, kind, sources, attributes, suffix=suffix)
+
+    weight = graph.constant(operands[1])
+    if weight is None or equation.shared or not summed:
+        sources = [graph.whole(operand) for operand in operands]
+        return einsum.product(emit, sources, (left, right), summed, list(equation.out), size)
+    order, columns = einsum.matrix_order(equation.right, summed), math.prod(size[letter] for letter in summed)
+    turned = weight.transpose(order)
+    layout = {"origin": (turned.shape, tuple(np.argsort(order).tolist()), weight.shape)}
+    return einsum.linear(
+        emit,
+        lambda rows: graph.layer(
+            node, OperationKind.LINEAR, [rows], operands[1], turned.reshape(-1, columns), layout=layout
+        ),
+        graph.whole(operands[0]),
+        left,
+        equation.right,
+        summed,
+        list(equation.out),
+        size,
+    )
 
 
 def dense(

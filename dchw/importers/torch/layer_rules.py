@@ -11,6 +11,7 @@ from torch import fx
 
 from dchw.graph.operations import OperationKind as Kind
 from dchw.graph.recurrent import GATES
+from dchw.importers import einsum
 from dchw.importers.torch.registry import Arguments, Constant, Fixed, Layout, Result, Rule, Walk, rule
 
 CONVOLUTION = {1: Kind.CONV1D, 2: Kind.CONV2D, 3: Kind.CONV3D}
@@ -82,104 +83,65 @@ def batched_matrices(walk: Walk, node: fx.Node, arguments: Sequence[fx.Node]) ->
 @rule("einsum")
 def _einsum(walk: Walk, node: fx.Node, a: Arguments) -> Result | None:
     """A product of two operands: summed with a parameter a linear layer, of two activations a matrix product."""
-    equation, operands = a["equation"].replace(" ", ""), a["tensors"]
-    if "." in equation or "->" not in equation or len(operands) != 2:
+    equation, operands = einsum.equation_of(a["equation"]), list(a["tensors"])
+    if equation is None:
         return None
-    (left, right), out = equation.split("->")[0].split(","), equation.split("->")[1]
+    if isinstance(walk.value(operands[0]), Constant):
+        equation, operands = equation.turned(), operands[::-1]
     x, y = (walk.value(operand) for operand in operands)
-    if any(len(set(letters)) < len(letters) for letters in (left, right, out)):
-        return None
-    summed = [letter for letter in left if letter in right and letter not in out]
-    if set(left + right) - set(out) != set(summed):
-        return None
-    if isinstance(x, Result) and isinstance(y, Constant) and not set(left) & set(right) - set(summed):
-        return _einsum_layer(walk, node, operands[0], left, (y, right), out, summed) if summed else None
+    if isinstance(x, Result) and isinstance(y, Constant) and equation.summed and not equation.shared:
+        return _einsum_layer(walk, node, operands[0], y, equation)
     if not (isinstance(x, Result) and isinstance(y, Result)):
         return None
-    return _einsum_product(walk, node, operands, left, right, out, summed)
+    return _einsum_product(walk, node, operands, equation)
 
 
 def _einsum_layer(
-    walk: Walk, node: fx.Node, x: fx.Node, letters: str, weight: tuple[Constant, str], out: str, summed: list[str]
+    walk: Walk, node: fx.Node, x: fx.Node, constant: Constant, equation: einsum.Equation
 ) -> Result | None:
-    constant, names = weight
-    place = walk.place(x)
-    if place is None or letters[place] in summed:
+    place, summed = walk.place(x), equation.summed
+    if place is None or equation.left[place] in summed:
         return None
-    new = [letter for letter in names if letter not in summed]
-    order = tuple(names.index(letter) for letter in (*new, *summed))
-    shape = constant.tensor.shape
-    ours = [letter for i, letter in enumerate(letters) if i != place]
-    size = dict(zip(names, shape, strict=True))
-    if not _agree(ours, walk.shape(x), size):
+    batch, shape = equation.left[place], tuple(constant.tensor.shape)
+    ours, size = [letter for letter in equation.left if letter != batch], dict[str, int]()
+    if not einsum.agree(equation.right, shape, size) or not einsum.agree(ours, walk.shape(x), size):
         return None
-    rest = [letter for letter in ours if letter not in summed]
-    columns = _count(size, summed)
-    layout = Layout(tuple(shape), order, (_count(size, new), columns))
-    rows = (*(size[letter] for letter in rest), columns)
-    source = _rearranged(walk, node, walk.operand(node, x), ours, [*rest, *summed], size, ".rows", shape=rows)
-    made = walk.layer(node, Kind.LINEAR, source, constant, None, layout=layout)
-    held = [*rest, *new]
-    if len(new) != 1:
-        split = tuple(size[letter] for letter in held)
-        made = walk.emit(node, Kind.RESHAPE, [made], {"shape": split}, suffix=".split")
-    wanted = [letter for letter in out if letter != letters[place]]
-    return _rearranged(walk, node, made, held, wanted, size, ".out")
+    order, columns = einsum.matrix_order(equation.right, summed), math.prod(size[letter] for letter in summed)
+    layout = Layout(shape, order, (math.prod(shape) // columns, columns))
+    wanted = [letter for letter in equation.out if letter != batch]
+    return einsum.linear(
+        _emitter(walk, node),
+        lambda rows: walk.layer(node, Kind.LINEAR, rows, constant, None, layout=layout),
+        walk.operand(node, x),
+        ours,
+        equation.right,
+        summed,
+        wanted,
+        size,
+    )
 
 
-def _einsum_product(
-    walk: Walk, node: fx.Node, operands: Sequence[fx.Node], left: str, right: str, out: str, summed: list[str]
-) -> Result | None:
+def _einsum_product(walk: Walk, node: fx.Node, operands: Sequence[fx.Node], equation: einsum.Equation) -> Result | None:
     places = [walk.place(operand) for operand in operands]
-    if None in places or left[places[0] or 0] != right[places[1] or 0] or left[places[0] or 0] in summed:
+    if None in places or equation.left[places[0] or 0] != equation.right[places[1] or 0]:
         return None
-    batch = left[places[0] or 0]
-    axes = [[letter for letter in names if letter != batch] for names in (left, right)]
+    batch, summed = equation.left[places[0] or 0], equation.summed
+    axes = [[letter for letter in names if letter != batch] for names in (equation.left, equation.right)]
     size: dict[str, int] = {}
-    if not all(_agree(ours, walk.shape(x), size) for ours, x in zip(axes, operands, strict=True)):
+    if batch in summed or not all(
+        einsum.agree(ours, walk.shape(x), size) for ours, x in zip(axes, operands, strict=True)
+    ):
         return None
-    shared = [letter for letter in axes[0] if letter in right and letter not in summed]
-    alone = [[letter for letter in ours if letter not in (*shared, *summed)] for ours in axes]
-    made = []
-    for operand, ours, mine in zip(operands, axes, alone, strict=True):
-        matrix = (*(size[letter] for letter in shared), _count(size, mine), _count(size, summed))
-        order, source = [*shared, *mine, *summed], walk.operand(node, operand)
-        made.append(_rearranged(walk, node, source, ours, order, size, ".operand", shape=matrix))
-    product = walk.emit(node, Kind.MATMUL, made, {"transpose": True}, suffix=".product")
-    held = [*shared, *alone[0], *alone[1]]
-    if any(len(mine) != 1 for mine in alone):
-        full = tuple(size[letter] for letter in held)
-        product = walk.emit(node, Kind.RESHAPE, [product], {"shape": full}, suffix=".split")
-    return _rearranged(walk, node, product, held, [letter for letter in out if letter != batch], size, ".out")
+    sources = [walk.operand(node, operand) for operand in operands]
+    wanted = [letter for letter in equation.out if letter != batch]
+    return einsum.product(_emitter(walk, node), sources, axes, summed, wanted, size)
 
 
-def _agree(letters: Sequence[str], shape: Sequence[int], size: dict[str, int]) -> bool:
-    """Note the sizes of axes; False where one is another already (of size 1, it would be repeated)."""
-    return all(size.setdefault(letter, int(n)) == n for letter, n in zip(letters, shape, strict=True))
+def _emitter(walk: Walk, node: fx.Node) -> einsum.Emit[Result]:
+    def emit(kind: Kind, sources: Sequence[Result], attributes: dict[str, Any], suffix: str) -> Result:
+        return walk.emit(node, kind, sources, attributes, suffix=suffix)
 
-
-def _count(size: dict[str, int], letters: Sequence[str]) -> int:
-    """Values that axes hold together."""
-    return math.prod(size[letter] for letter in letters)
-
-
-def _rearranged(
-    walk: Walk,
-    node: fx.Node,
-    source: Result,
-    held: list[str],
-    wanted: list[str],
-    size: dict[str, int],
-    suffix: str,
-    shape: tuple[int, ...] | None = None,
-) -> Result:
-    """Axes in another order, merged into ``shape`` where that is given."""
-    plain = tuple(size[letter] for letter in wanted)
-    shape = plain if shape is None else shape
-    if held == wanted and shape == plain:
-        return source
-    permutation = (0, *(held.index(letter) + 1 for letter in wanted))
-    return walk.emit(node, Kind.RESHAPE, [source], {"shape": shape, "permutation": permutation}, suffix=suffix)
+    return emit
 
 
 # Convolutions -------------------------------------------------------------------------------------------------

@@ -15,9 +15,14 @@ from dchw.importers.torch.registry import Arguments, Constant, Fixed, Result, Wa
 @rule("contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as", "lift_fresh_copy")
 def _same(walk: Walk, node: fx.Node, a: Arguments) -> Any:
     source = next(iter(a.values()))
-    if source.meta["val"].is_floating_point() and not node.meta["val"].is_floating_point():
-        if node.meta["val"].dtype not in (torch.int32, torch.int64):
-            return None  # of a smaller range, or true and false
+    before, after = source.meta["val"].dtype, node.meta["val"].dtype
+    if after == torch.bool != before:
+        zero, same = walk.operand(node, 0.0), {"function": "equal"}
+        is_zero = walk.emit(node, Kind.ELEMENTWISE, [walk.operand(node, source), zero], same, suffix=".zero")
+        return walk.emit(node, Kind.ELEMENTWISE, [is_zero, zero], same)
+    if after not in (before, torch.int32, torch.int64) and not after.is_floating_point and before != torch.bool:
+        return None  # of a smaller range, in which whole numbers wrap around
+    if before.is_floating_point and not after.is_floating_point:
         return walk.emit(node, Kind.ACTIVATION, [walk.operand(node, source)], {"function": "trunc"})
     return walk.value(source)
 
