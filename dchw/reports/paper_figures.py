@@ -99,7 +99,7 @@ def styled() -> Iterator[None]:
 
 
 def _families() -> list[str]:
-    """The fonts that are here. All of them, because what the first lacks (Liberation Sans has no thin space) is then
+    """The fonts that are here. All of them, because what the first lacks (Liberation Sans has no narrow space) is then
     taken from the next; of a generic family matplotlib before 3.11 takes one font and no other."""
     from matplotlib.font_manager import fontManager
 

@@ -87,7 +87,7 @@ def unit_rank(unit: str) -> int:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """``digits`` significant digits, thousands separated by a thin space; a dash for what does not exist."""
+    """``digits`` significant digits, thousands separated by a thin space that stays in its line; a dash for nothing."""
     if not math.isfinite(value):
         return "–"
     if value == 0:
@@ -96,12 +96,12 @@ def number(value: float, digits: int = 3) -> str:
     rounded = round(value, digits - 1 - magnitude)
     if magnitude < -4:
         return f"{value:.{digits - 1}e}"
-    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}".replace(",", "\u2009")
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}".replace(",", "\u202f")
 
 
 def whole(value: float) -> str:
-    """All digits of a whole number, thousands separated by a thin space."""
-    return f"{round(value):,}".replace(",", "\u2009")
+    """All digits of a whole number, thousands separated by a thin space that stays in its line."""
+    return f"{round(value):,}".replace(",", "\u202f")
 
 
 def prefix(values: Iterable[float]) -> tuple[float, str]:

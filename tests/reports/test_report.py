@@ -284,7 +284,7 @@ def test_figures_are_plain_json() -> None:
     [(0, "0"), (1234.5, "1 230"), (0.034567, "0.0346"), (9.996, "10.0"), (1.5e-7, "1.50e-07"), (math.nan, "–")],
 )
 def test_numbers_are_rounded_to_three_digits(value: float, text: str) -> None:
-    assert number(value).replace("\u2009", " ") == text
+    assert number(value).replace("\u202f", " ") == text
 
 
 @pytest.mark.parametrize(

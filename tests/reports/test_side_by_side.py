@@ -87,7 +87,7 @@ def test_the_best_value_is_marked_network_by_network(tmp_path: Path) -> None:
     page = written(tmp_path, [column(name) for name in MACHINES])
     found = re.search(r'<th scope="row">Cycles</th><td class="unit"></td>(.*?)</tr>', page)
     assert found is not None
-    values = [int(text.replace("\u2009", "")) for text in re.findall(r">([\d\u2009]+)</td>", found[1])]
+    values = [int(text.replace("\u202f", "")) for text in re.findall(r">([\d\u202f]+)</td>", found[1])]
     marked = ["least" in word for word in re.findall(r'<td class="([^"]*)"', found[1])]
     assert marked == [value == min(values) for value in values]
 
