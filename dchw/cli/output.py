@@ -126,8 +126,9 @@ def print_table(
     console.print(_text(title, "bold"), soft_wrap=True)
     for sentence in () if _settings.quiet else opening:
         console.print(_text(sentence, ""))
-    for block in cells.blocks(_PIPE_WIDTH if _settings.wide else console.width):
-        console.print(block.table(), crop=not _settings.wide, no_wrap=_settings.wide, soft_wrap=_settings.wide)
+    width = _PIPE_WIDTH if _settings.wide else console.width
+    for block in cells.blocks(width):
+        console.print(block.table(width), crop=not _settings.wide, no_wrap=_settings.wide, soft_wrap=_settings.wide)
     if _settings.quiet:
         return
     for note in (*notes, *filter(None, [left_out])):
@@ -253,17 +254,26 @@ class _Cells:
             if at >= len(self.names):
                 return
 
-    def table(self) -> Table:
+    def widths(self, width: int) -> list[int]:
+        """Characters of every column: the least each needs, and as many more of ``width`` as it can use, in order.
+        Settled here, for what rich takes from one column it may owe another."""
+        found, spare = [self.least(i) for i in range(len(self.names))], width - self.width
+        for index, name in enumerate(self.names):
+            more = max(0, min(spare, max(len(name), *map(len, self.columns[index])) - found[index]))
+            found[index], spare = found[index] + more, spare - more
+        return found
+
+    def table(self, width: int) -> Table:
+        """What rich prints in ``width`` characters, or in the least the columns need."""
         from rich.table import Table
 
-        made = Table()
+        made, widths = Table(), self.widths(width)
         for index, name in enumerate(self.names):
             numbers = not self.breakable[index] and all(map(_is_number, self.columns[index]))
             made.add_column(
                 _text(name),
                 justify="right" if numbers or (index and (self.sideways or not self.breakable[index])) else "left",
-                no_wrap=not self.breakable[index],
-                min_width=self.least(index),
+                width=widths[index],
                 overflow="fold",
             )
         for row in zip(*self.columns, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import dchw
 from dchw.cli import group, main, output
@@ -43,6 +45,25 @@ def test_no_number_and_no_name_is_cut(
         assert f"{10**9 + i:,}" in out
     assert out.count("dense-fp32") >= 1
     assert "phone-lpddr5x" in out
+
+
+@given(
+    heads=st.lists(st.text("ab c", min_size=1, max_size=18), min_size=1, max_size=10),
+    digits=st.integers(1, 9),
+    width=st.integers(30, 140),
+)
+def test_headings_break_before_a_number_is_cut(heads: list[str], digits: int, width: int) -> None:
+    names = [f"{head.strip() or 'x'} {i}" for i, head in enumerate(heads)]
+    cells = output._Cells.of(
+        pd.DataFrame({"name": ["row"], **{name: [10**digits + i] for i, name in enumerate(names)}})
+    )
+    console = Console(width=width, file=StringIO())
+    for block in cells.blocks(width):
+        console.print(block.table(width))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, printed.splitlines())) <= width
+    assert printed.count("┏") == printed.count("┓")
+    assert all(f"{10**digits + i:,}" in printed for i in range(len(names)))
 
 
 def test_the_columns_that_matter(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_elements_gathered_by_computed_places(tmp_path):
 
 def test_what_has_no_rule_becomes_other_and_is_named(tmp_path):
     nodes = [
-        node("Einsum", "x up.weight", "up", equation="nchw,cd->ndhw"),
+        node("Einsum", "x up.weight", "up", equation="nc...,cd->nd..."),
         node("LRN", "up", "lrn", size=2),
         node("Conv", "lrn w", "c"),
     ]
