@@ -14,6 +14,9 @@ from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Firings, Indices, NodeBuilder
 
+Round = tuple[int, int, npt.NDArray[np.bool_]]
+"""The passes before which chunks are delivered and behind which they are used up, and bool[chunks], which."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChunkUser:
@@ -53,12 +56,29 @@ def needed_chunks(work: LayerWork, taken_in: int, used_in: int) -> Indices:
     return np.flatnonzero(first < end)
 
 
-def take_chunks(at: StageLowering, weights: WeightStream, delivery: Delivery, user: ChunkUser, ids: Indices) -> None:
-    """Let a user take its chunks when they are delivered, and note when it is done with them."""
-    work, packed = at.work, at.work.packed
+def wanted_rounds(work: LayerWork, delivery: Delivery) -> list[Round]:
+    """What is delivered of a layer, round by round."""
+    rounds = []
     for _, taken_in, used_in, chunks in delivery.rounds_by_block(work):
-        wanted = np.intersect1d(chunks, needed_chunks(work, taken_in, used_in), assume_unique=True)
-        mine = np.intersect1d(ids, wanted, assume_unique=True)
+        needed, here = np.zeros((2, work.packed.chunks), np.bool_)
+        needed[needed_chunks(work, taken_in, used_in)] = True
+        here[chunks] = True
+        rounds.append((taken_in, used_in, needed & here))
+    return rounds
+
+
+def take_chunks(
+    at: StageLowering,
+    weights: WeightStream,
+    delivery: Delivery,
+    user: ChunkUser,
+    ids: Indices,
+    rounds: Sequence[Round],
+) -> None:
+    """Let a user take its chunks, ``ids`` in order, when they are delivered, and note when it is done with them."""
+    packed = at.work.packed
+    for taken_in, used_in, wanted in rounds:
+        mine = ids[wanted[ids]]
         first, end = packed.chunk_first_job[mine], packed.chunk_end_job[mine]
         take, _ = user.span(taken_in, first, end)
         _, done = user.span(used_in, first, end)

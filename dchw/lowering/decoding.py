@@ -294,6 +294,8 @@ class Decoding:
         """
         assert self._ends is not None
         ends = self._ends
+        new = [index for index in range(1, len(active)) if not np.array_equal(active[index], active[index - 1])]
+        alike = list(pairwise([0, *new, len(active)]))  # passes of the same jobs, one behind another
         for unit in np.unique(ends.unit):
             link = self._builder.link(
                 self._at.nodes.decoder(int(unit)),
@@ -303,12 +305,16 @@ class Decoding:
                 latency=LOOK_UP_LATENCY,
             )
             mine = np.flatnonzero(ends.unit == unit)
-            for index, (firings, jobs) in enumerate(zip(job_firing, active, strict=True)):
+            for first, end in alike:
                 rank = np.full(self._work.activity.shape[1], -1, np.int64)
-                rank[jobs] = np.arange(jobs.size)
+                rank[active[first]] = np.arange(active[first].size)
                 own = mine[rank[ends.job[mine]] >= 0]
-                link.give(self._firing(int(unit), index, self._group[ends.symbol[own]]))
-                link.take(firings[rank[ends.job[own]]] + ends.step[own])
+                if not own.size:
+                    continue
+                taken = job_firing[first][rank[ends.job[own]]] + ends.step[own]
+                later = [firings.item(0) - job_firing[first].item(0) for firings in job_firing[first:end]]
+                link.give(np.add.outer(self._before[unit, first:end], self._group[ends.symbol[own]]).ravel())
+                link.take(np.add.outer(later, taken).ravel())
 
     def hand_chunks(self, user: ChunkUser, ids: Indices) -> None:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""

@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, chunks_by_element, drain, take_chunks, wait_for_tables
+from dchw.lowering.chunks import (
+    ChunkUser,
+    active_jobs,
+    chunks_by_element,
+    drain,
+    take_chunks,
+    wait_for_tables,
+    wanted_rounds,
+)
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding
 from dchw.lowering.weights import Delivery, WeightStream, pointers_apart
@@ -86,6 +94,7 @@ class _ChunksByElement:
         self._active = active_jobs(at.work)
         self._passes = np.cumsum([jobs.size for jobs in self._active])[:-1]
         self._chunks = chunks_by_element(at.work)
+        self._rounds = wanted_rounds(at.work, delivery) if decoding is None else []
 
     def hand(self, node: NodeBuilder, element: int, job_firing: Row, last: Row) -> None:
         """Those of one element; ``job_firing`` are its firings of active jobs, ``last`` those that end a pass."""
@@ -95,7 +104,7 @@ class _ChunksByElement:
         if self._decoding is not None:
             self._decoding.hand_chunks(user, mine)
             return
-        take_chunks(self._at, self._weights, self._delivery, user, mine)
+        take_chunks(self._at, self._weights, self._delivery, user, mine, self._rounds)
         wait_for_tables(self._at, self._delivery, node, int(np.append(by_pass[0], last)[0]))
 
 

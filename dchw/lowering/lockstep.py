@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drain, take_chunks, wait_for_tables
+from dchw.lowering.chunks import ChunkUser, active_jobs, drain, take_chunks, wait_for_tables, wanted_rounds
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
@@ -64,7 +64,7 @@ def lockstep(
     user = ChunkUser(node=node, job_firing=job_firing, active=active_jobs(work), last=last)
     chunks = np.arange(work.packed.chunks)
     if decoding is None:
-        take_chunks(at, weights, delivery, user, chunks)
+        take_chunks(at, weights, delivery, user, chunks, wanted_rounds(work, delivery))
         wait_for_tables(at, delivery, node, int(first))
     elif decoding.at_load:
         decoding.hand_chunks(user, chunks)

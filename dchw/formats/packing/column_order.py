@@ -45,11 +45,19 @@ class ColumnOrder:
 
     def ends(self, rows_per_step: int) -> tuple[Int64s, Int64s, Int64s]:
         """The last weight of every step of so many rows of a column in a chunk: (place in this order, job, step)."""
-        count = _ends(*self._walk, self.offsets, rows_per_step, np.empty((0, 3), np.int64))
-        out = np.empty((count, 3), np.int64)
-        _ends(*self._walk, self.offsets, rows_per_step, out)
-        place, job, step = out.T.copy()
-        return place, job, step
+        section, first_job, end_job, columns, rows, bounds = self._walk
+        step = rows // rows_per_step
+        last = np.ones(rows.shape, np.bool_)
+        last[:, :-1] = step[:, 1:] != step[:, :-1]
+        for group, behind in enumerate(bounds):
+            last[group, behind[behind > 0] - 1] = True
+        ends = np.where(last, np.arange(rows.shape[1]), rows.shape[1])
+        ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]  # of each row's step
+        walk = section, first_job, end_job, columns, step, np.ascontiguousarray(ends), bounds, self.offsets
+        out = np.empty((_ends(*walk, np.empty((0, 3), np.int64)), 3), np.int64)
+        _ends(*walk, out)
+        place, job, of = out.T.copy()
+        return place, job, of
 
 
 @kernel
@@ -123,10 +131,10 @@ def _ends(
     first_job: Int32s,
     end_job: Int32s,
     columns: int,
-    rows: Int64s,
+    step: Int64s,
+    ends: Int64s,
     bounds: Int64s,
     offsets: Int64s,
-    rows_per_step: int,
     out: Int64s,
 ) -> int:
     # how many; written only where there is room for them
@@ -136,11 +144,12 @@ def _ends(
         for job in range(first_job[chunk], end_job[chunk]):
             group = np.int64(job) // columns
             begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
-            for place in range(begin, end):
-                step = rows[group, place] // rows_per_step
-                if place + 1 == end or rows[group, place + 1] // rows_per_step != step:
-                    if out.shape[0] > 0:
-                        out[count, 0], out[count, 1], out[count, 2] = at + place - begin, job, step
-                    count += 1
+            place = begin
+            while place < end:
+                place = ends[group, place]
+                if out.shape[0] > 0:
+                    out[count, 0], out[count, 1], out[count, 2] = at + place - begin, job, step[group, place]
+                count += 1
+                place += 1
             at += end - begin
     return count
