@@ -70,11 +70,12 @@ def command(
             raise click.UsageError("--out: missing; name the folder of the study")
         frame = _run(asked, out, workers, scheduler, retry_failed)
     rows = reading.good_points(frame)
+    brief = reading.brief_names(frame)
     for condition in conditions:
         rows = reading.where(rows, condition)
     if best is not None:
         rows = reading.best(rows, best, top)
-    notes = _notes(frame, rows if conditions else frame)
+    notes = _notes(frame.replace(brief), (rows if conditions else frame).replace(brief))
     if csv_file is not None:
         write_frame(rows if conditions or best else frame, csv_file)
         notes.append(f"Table written to {csv_file}.")
@@ -82,7 +83,7 @@ def command(
         records = rows.astype(object).where(rows.notna(), None).to_dict("records")
         print_json("sweep", {"points": len(frame), "rows": records, "notes": notes})
         return
-    _print_rows(rows, frame, best, notes)
+    _print_rows(rows.replace(brief), frame.replace(brief), best, notes)
 
 
 def _run(asked: Study, out: Path, workers: int, scheduler: str | None, retry_failed: bool) -> pd.DataFrame:
@@ -162,5 +163,5 @@ def _print_rows(rows: pd.DataFrame, frame: pd.DataFrame, best: str | None, notes
             f"The first {SHOWN_ROWS} of {len(rows):,} rows; results.parquet has all.",
         ]
     title = f"{len(rows):,} of {len(frame):,} points" + (f", best {best} first" if best else "")
-    main = [name.replace("_", " ") for name in (*names, "latency_us", "energy_pj", "bound_by")]
+    main = [name.replace("_", " ") for name in (*names, "latency_us", "energy_pj", "area_mm2", "bound_by")]
     print_table(title, table, notes, main=main)

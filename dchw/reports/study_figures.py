@@ -44,7 +44,14 @@ def _front(page: StudyPage) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
     _plain_numbers(axes.xaxis)
     _plain_numbers(axes.yaxis)
-    axes.legend(title="bound by", fontsize="small", title_fontsize="small", frameon=False)
+    figure.legend(  # beside the points, whose marks it would be taken for among them
+        title="bound by",
+        loc="outside upper center",
+        ncols=3,
+        fontsize="small",
+        title_fontsize="small",
+        frameon=False,
+    )
     return figure
 
 

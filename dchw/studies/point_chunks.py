@@ -88,14 +88,20 @@ def chunked(
     """Missing points, given in rising order, cut so that each worker gets ``each_worker`` chunks of shrinking cost,
     each in the order of the evaluator.
 
-    Cost is predicted once per ``block`` of neighbours, which differ in their machine alone.
+    Cost is predicted once per ``block`` of neighbours, which differ in their machine alone. Every worker has a stretch
+    of the order; the first chunks of all stretches come first, so that behind a chunk of a stretch the next one stands
+    ``workers`` places on.
     """
     if not missing.size:
         return
     blocks, counts = np.unique(missing // block, return_counts=True)
     costs = np.array([evaluator.cost(int(b) * block) for b in blocks])
     each = np.repeat(costs, counts)
-    shares = np.repeat(SHRINK ** np.arange(each_worker), workers)
-    ends = np.cumsum(shares) / shares.sum()
-    place = np.searchsorted(ends[:-1], (np.cumsum(each) - each / 2) / each.sum())
-    yield from np.split(evaluator.order(missing), np.flatnonzero(np.diff(place)) + 1)
+    share = (np.cumsum(each) - each / 2) / each.sum() * workers
+    stretch = np.floor(share).astype(np.int64)
+    shrinking = np.cumsum(SHRINK ** np.arange(each_worker))
+    turn = np.searchsorted(shrinking[:-1] / shrinking[-1], share - stretch)
+    firsts = np.flatnonzero(np.diff(stretch * each_worker + turn, prepend=-1))
+    chunks = np.split(evaluator.order(missing), firsts[1:])
+    for place in np.lexsort((stretch[firsts], turn[firsts])):
+        yield chunks[place]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from dchw.quantities import ConfigError, nearest
 from dchw.studies.columns import BOUND, MEETS, METRICS, parameters
 from dchw.studies.expressions import Expression
 from dchw.studies.points import NETWORK
+from dchw.studies.side_by_side import distinct_names
 from dchw.studies.store import ERROR, INDEX
 
 if TYPE_CHECKING:
@@ -48,6 +50,13 @@ def best(frame: pd.DataFrame, metric: str, count: int = 10) -> pd.DataFrame:
         raise ConfigError(f"--best {metric}: no such metric; {nearest(metric, METRICS)}")
     rows = frame[frame[metric].notna()]
     return rows.sort_values([metric, INDEX], ascending=[metric not in GREATER_IS_BETTER, True]).head(count)
+
+
+def brief_names(frame: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """What `pandas.DataFrame.replace` takes to name networks without their folders and endings, where that is enough
+    to tell them apart."""
+    paths = [str(name) for name in frame[NETWORK].unique()]
+    return {NETWORK: distinct_names({path: Path(path).stem if Path(path).suffix else path for path in paths})}
 
 
 def front(figures: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

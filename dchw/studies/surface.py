@@ -1,10 +1,10 @@
 """Where a front is likely to be: a surface through the points that ran, and the points that would add most to it.
 
-Every objective's logarithm is a Gaussian process over the parameters (Matern 5/2, one length for all axes, chosen by
-marginal likelihood; Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and 5). Numbers
-in rising order lie on an axis by their place, other values are each at a corner of their own. The next points are
-chosen one after another, each by the volume that its prediction, taken half a deviation on the good side, adds to what
-known and chosen points dominate. A space of up to `MOST_CANDIDATES` points is looked at whole.
+Every objective's logarithm is a Gaussian process over the parameters (Matern 5/2, a length for every axis, chosen by
+marginal likelihood, axis by axis; Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2 and
+5). Numbers in rising order lie on an axis by their place, other values are each at a corner of their own. The next
+points are chosen one after another, each by the volume that its prediction, taken half a deviation on the good side,
+adds to what known and chosen points dominate. A space of up to `MOST_CANDIDATES` points is looked at whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ SAMPLES = 8_192
 OPTIMISM = 0.5
 """Deviations by which a prediction is taken to be better than its mean, so that what is not known is looked at."""
 LENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""Lengths tried, in units of an axis."""
+"""Lengths tried first, one for all axes, in units of an axis."""
+FACTORS = (0.25, 0.5, 2.0, 4.0)
+"""By which the length of one axis is then changed."""
+ROUNDS = 3
+"""Times that every axis has its turn."""
 NOISE = 1e-6
 """Share of variance that is noise: simulated figures have none, and matrices need some."""
 Floats = npt.NDArray[np.float64]
@@ -40,6 +44,8 @@ class Surface:
         self._points = np.unique(places) + network * size
         self._space = space
         self._at = np.array([self._coordinates(int(index)) for index in self._points]).reshape(self._points.size, -1)
+        wide = [1 if rises(axis) else len(axis) for axis in space.axes[1:]]
+        self._axis = np.repeat(np.arange(len(wide)), wide)
 
     def propose(self, count: int, known: Mapping[int, tuple[float, ...]], is_new: Callable[[int], bool]) -> list[int]:
         """Up to ``count`` new points, given the objectives (less is better) of known ones."""
@@ -50,7 +56,7 @@ class Surface:
         figures = np.log(np.maximum(np.array(list(known.values())), 1e-300))
         best, spread = figures.min(axis=0), np.ptp(figures, axis=0)
         figures = (figures - best) / np.where(spread > 0, spread, 1.0)
-        predicted = np.stack([_predicted(rows, column, self._at) for column in figures.T], axis=1)
+        predicted = np.stack([_predicted(rows, column, self._at, self._axis) for column in figures.T], axis=1)
         return self._adding_most(count, figures, predicted, free)
 
     def _adding_most(self, count: int, known: Floats, predicted: Floats, free: npt.NDArray[np.bool_]) -> list[int]:
@@ -113,26 +119,42 @@ def _dominated(points: Floats, samples: Floats) -> npt.NDArray[np.bool_]:
     return out
 
 
-def _predicted(rows: Floats, figures: Floats, at: Floats) -> Floats:
-    """What an objective is likely to be at places, half a deviation on the good side."""
+def _predicted(rows: Floats, figures: Floats, at: Floats, axis: npt.NDArray[np.int64]) -> Floats:
+    """What an objective is likely to be at places, half a deviation on the good side; ``axis``: that of each column."""
     mean = figures.mean()
     scale = figures.std() or 1.0
     wanted = (figures - mean) / scale
-    best, found = -np.inf, np.zeros(len(at))
-    for length in LENGTHS:
-        factor = np.linalg.cholesky(_matern(rows, rows, length) + NOISE * np.eye(len(rows)))
-        white = np.linalg.solve(factor, wanted)
-        likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
-        if likelihood > best:
-            across = np.linalg.solve(factor, _matern(rows, at, length))
-            deviation = np.sqrt(np.maximum(1.0 - (across**2).sum(axis=0), 0.0))
-            best, found = likelihood, across.T @ white - OPTIMISM * deviation
-    figure: Floats = found * scale + mean
+    lengths = _lengths(rows, wanted, axis)
+    factor, white, _ = _fitted(rows / lengths, wanted)
+    across = np.linalg.solve(factor, _matern(rows / lengths, at / lengths))
+    deviation = np.sqrt(np.maximum(1.0 - (across**2).sum(axis=0), 0.0))
+    figure: Floats = (across.T @ white - OPTIMISM * deviation) * scale + mean
     return figure
 
 
-def _matern(one: Floats, other: Floats, length: float) -> Floats:
+def _lengths(rows: Floats, wanted: Floats, axis: npt.NDArray[np.int64]) -> Floats:
+    """The length of each column, alike within an axis, under which the figures are likeliest."""
+
+    def likelihood(lengths: Floats) -> float:
+        return _fitted(rows / lengths, wanted)[2]
+
+    best = max((np.full(axis.size, length) for length in LENGTHS), key=likelihood)
+    for _ in range(ROUNDS):
+        for place in range(int(axis.max(initial=-1)) + 1):
+            tried = [np.where(axis == place, best * factor, best) for factor in FACTORS]
+            best = max((best, *tried), key=likelihood)
+    return best
+
+
+def _fitted(rows: Floats, wanted: Floats) -> tuple[Floats, Floats, float]:
+    """Cholesky factor of the covariance, figures freed of it, and the logarithm of their likelihood."""
+    factor = np.asarray(np.linalg.cholesky(_matern(rows, rows) + NOISE * np.eye(len(rows))), np.float64)
+    white = np.asarray(np.linalg.solve(factor, wanted), np.float64)
+    return factor, white, -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
+
+
+def _matern(one: Floats, other: Floats) -> Floats:
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2.0 * one @ other.T
-    far = np.sqrt(5.0 * np.maximum(squares, 0.0)) / length
+    far = np.sqrt(5.0 * np.maximum(squares, 0.0))
     alike: Floats = (1.0 + far + far**2 / 3.0) * np.exp(-far)
     return alike

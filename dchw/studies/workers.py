@@ -3,6 +3,8 @@
 Chunks come in batches. A batch is finished before the next one is asked for, so that a search can learn from it; a
 study that enumerates its points is one batch.
 
+A worker goes on with the chunk that follows its last one, where that is still to be had, as they share most.
+
 Each worker has a pipe. It takes chunks from it and reports points on it; a pipe that closes tells the worker that its
 parent is gone, and the parent that its worker is. What a dead worker had not finished goes on elsewhere, the point it
 was at alone, so that a point which kills its worker is found and takes nobody with it.
@@ -13,7 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,6 +61,8 @@ class _Worker:
     busy: bool = False
     left: list[int] = field(default_factory=list)
     """Points of its chunk that it has not reported, in order."""
+    next: int = -1
+    """Number of the chunk that follows its last one."""
 
 
 @dataclass
@@ -67,14 +71,19 @@ class _Pool:
     folder: Path
     kinds: Kinds
     on_point: OnPoint
-    waiting: deque[Indices] = field(default_factory=deque)
+    waiting: dict[int, Indices] = field(default_factory=dict)
+    """Chunks by number; what dead workers left is numbered below zero, and goes first."""
     workers: list[_Worker] = field(default_factory=list)
     deaths: Counter[int] = field(default_factory=Counter)
+    count: int = 1
+    """Workers that a batch was cut for."""
 
     def run(self, batch: Batch, count: int) -> None:
         """Work a batch to its end on at most ``count`` workers, which stay for the next one."""
-        self.waiting.extend(batch)
+        self.waiting.update(enumerate(batch))
+        self.count = count
         for worker in self.workers:
+            worker.next = -1
             self._assign(worker)
         while len(self.workers) < count and self.waiting:
             self._hire()
@@ -111,7 +120,10 @@ class _Pool:
     def _assign(self, worker: _Worker) -> None:
         worker.busy = bool(self.waiting)
         if worker.busy:
-            chunk = self.waiting.popleft()
+            first = min(self.waiting)
+            number = worker.next if first >= 0 and worker.next in self.waiting else first
+            chunk = self.waiting.pop(number)
+            worker.next = number + self.count if number >= 0 else worker.next
             worker.left = chunk.tolist()
             with suppress(OSError):  # a worker that died meanwhile is found by its closed pipe
                 worker.pipe.send(chunk)
@@ -135,15 +147,18 @@ class _Pool:
             at, rest = worker.left[0], worker.left[1:]
             self.deaths[at] += 1
             if rest:
-                self.waiting.appendleft(np.array(rest, np.int64))
+                self._put_first(rest)
             if self.deaths[at] < ATTEMPTS:
-                self.waiting.appendleft(np.array([at], np.int64))
+                self._put_first([at])
             else:
                 how = f"exit code {worker.process.exitcode}"
                 record_killer(self.evaluator, self.folder, self.kinds, at, how)
                 self.on_point(at)
         if self.waiting:
             self._hire()
+
+    def _put_first(self, points: list[int]) -> None:
+        self.waiting[min(0, *self.waiting, 0) - 1] = np.array(points, np.int64)
 
 
 def _work(pipe: Connection, work: bytes) -> None:

@@ -4,7 +4,7 @@ python -m tests.benchmarks.bench_workers pairs [POINTS] [PAIRS]
 python -m tests.benchmarks.bench_workers squeezenet [POINTS]
 
 Every run is a process of its own that starts, imports, runs, merges and ends, on one worker as on two, so that start-up
-counts on both sides; kernels are single-threaded and were compiled before by a short run. 4,096 points of LeNet-300-100
+counts on both sides; kernels are single-threaded and were compiled before by a short run. 8,192 points of LeNet-300-100
 take more than a minute on one worker; the thousand points of SqueezeNet's published release, from DCHW_DATA, run on
 two. Needs two cores that nobody else uses: the load average is printed beside what was measured.
 """
@@ -33,7 +33,7 @@ LENET = {
         "vector.values_per_cycle": [16, 32, 64, 128],
         "dram.channels": [1, 2, 4, 8],
         "huffman.output_queue": [2, 4, 8, 16],
-        "pe_array.queue_depth": {"from": 1, "to": 16, "step": 1},
+        "pe_array.queue_depth": {"from": 1, "to": 32, "step": 1},
     },
 }
 SQUEEZENET = {
@@ -132,6 +132,6 @@ if __name__ == "__main__":
     what, rest = sys.argv[1], [int(word) for word in sys.argv[2:]]
     with tempfile.TemporaryDirectory() as scratch:
         if what == "pairs":
-            pairs(rest[0] if rest else 4_096, rest[1] if len(rest) > 1 else 3, Path(scratch))
+            pairs(rest[0] if rest else 8_192, rest[1] if len(rest) > 1 else 3, Path(scratch))
         else:
             squeezenet(rest[0] if rest else 1_000, Path(scratch))

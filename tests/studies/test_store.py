@@ -120,8 +120,9 @@ def test_rows_survive_exactly(tmp_path: Path) -> None:
 def test_chunks_hold_every_point_once(missing: set[int], block: int, workers: int) -> None:
     indices = np.array(sorted(missing))
     chunks = list(chunked(Synthetic(500), indices, block, workers))
-    assert np.concatenate(chunks).tolist() == indices.tolist()
+    assert np.sort(np.concatenate(chunks)).tolist() == indices.tolist()
     assert len(chunks) <= 8 * workers
+    assert all(np.array_equal(chunk, indices[(indices >= chunk[0]) & (indices <= chunk[-1])]) for chunk in chunks)
 
 
 def test_chunks_shrink_in_cost() -> None:
@@ -132,9 +133,12 @@ def test_chunks_shrink_in_cost() -> None:
     chunks = list(chunked(Uneven(500), np.arange(1000), 100, 2))
     costs = [sum(100.0 if i < 100 else 1.0 for i in chunk) for chunk in chunks]
     assert len(chunks) == 16
-    assert all(later <= 1.2 * before for before, later in pairwise(costs))  # a point of 100 more or less
-    assert max(costs) > 10 * min(costs)
-    assert max(costs[-2:]) < 0.03 * sum(costs) / 2  # nobody waits long for the last ones
+    for stretch in (0, 1):
+        mine = costs[stretch::2]
+        assert sum(mine) == pytest.approx(sum(costs) / 2, rel=0.02)
+        assert all(later < before + 100.0 for before, later in pairwise(mine))  # a point more or less
+        assert mine[-1] < 0.04 * sum(mine)  # nobody waits long for the last ones
+        assert all(before[-1] < later[0] for before, later in pairwise(chunks[stretch::2]))
 
 
 def test_identity_is_plain_json(tmp_path: Path) -> None:

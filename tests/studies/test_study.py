@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -256,6 +257,22 @@ def test_the_verb_runs_goes_on_and_reads(file: Path, tmp_path: Path) -> None:
         run("sweep", out, "--best", "energy")
     with pytest.raises(ConfigError, match=r"no column 'aera_mm2'; did you mean 'area_mm2'"):
         run("sweep", out, "--where", "aera_mm2 < 5")
+
+
+def test_networks_are_printed_by_their_names_where_these_differ(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("other.dchw", "b/tiny.dchw"):
+        dchw.save(tiny_network(), tmp_path / name)
+
+    def printed(*names: str) -> str:
+        asked = tmp_path / "asked.yaml"
+        asked.write_text(f"networks: [{', '.join(names)}]\nvary: {{huffman.units: [8, 16]}}\n")
+        return run("sweep", asked, "--out", tmp_path / "-".join(name.replace("/", "_") for name in names))
+
+    assert re.search(r"│ tiny +│ +8 ", printed("tiny.dchw", "other.dchw"))
+    same = printed("tiny.dchw", "b/tiny.dchw")
+    assert "b/tiny.dchw" in same
+    assert re.search(r"│ tiny.dchw +│ +8 ", same)
 
 
 def test_what_is_no_study(tmp_path: Path) -> None:

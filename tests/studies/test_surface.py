@@ -56,8 +56,19 @@ def test_a_tenth_of_the_points_finds_nearly_all_of_the_front(seed: int) -> None:
 def test_without_its_predictions_it_does_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     found = volume(searched(36, 8))
     chance = np.random.default_rng(0)
-    monkeypatch.setattr(module, "_predicted", lambda rows, column, at: chance.random(len(at)))
+    monkeypatch.setattr(module, "_predicted", lambda rows, column, at, axis: chance.random(len(at)))
     assert volume(searched(36, 8)) < found
+
+
+def test_an_axis_that_does_nothing_gets_a_long_length() -> None:
+    chance = np.random.default_rng(0)
+    rows = chance.random((40, 4))  # the last two columns are one axis
+    figures = np.sin(6.0 * rows[:, 1])
+    one, other, third, fourth = module._lengths(
+        rows, (figures - figures.mean()) / figures.std(), np.array([0, 1, 2, 2])
+    )
+    assert third == fourth
+    assert min(one, third) >= 8 * other
 
 
 def test_it_gives_every_point_in_the_end_and_the_same_for_a_seed() -> None:

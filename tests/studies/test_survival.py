@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from dchw.quantities import DchwError
+from dchw.studies import workers
 from dchw.studies.store import Store, held
 from tests.studies.synthetic import KINDS, Synthetic, table
 
@@ -195,6 +196,28 @@ def test_a_point_that_kills_its_workers_is_found(tmp_path: Path, undisturbed: pd
 
 def test_one_worker_and_two_give_the_same(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     assert table(tmp_path / "s", Synthetic(COUNT), workers=2).equals(undisturbed)
+
+
+def test_a_worker_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What neighbours share is then at hand: stretches are cut so that chunks of one stand two places apart."""
+    taken: list[tuple[int, int]] = []
+    original = workers._Pool._assign
+
+    def assign(pool: workers._Pool, worker: workers._Worker) -> None:
+        before = set(pool.waiting)
+        original(pool, worker)
+        taken.extend((id(worker), number) for number in before - set(pool.waiting))
+
+    monkeypatch.setattr(workers._Pool, "_assign", assign)
+    table(tmp_path / "s", Synthetic(COUNT), workers=2)
+    assert sorted(number for _, number in taken) == list(range(16))
+    left = set(range(16))
+    last: dict[int, int] = {}
+    for worker, number in taken:
+        follows = last.get(worker, -9) + 2
+        assert number == (follows if follows in left else min(left))
+        left.remove(number)
+        last[worker] = number
 
 
 def test_the_lock_is_let_go(tmp_path: Path) -> None:
