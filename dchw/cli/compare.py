@@ -39,9 +39,13 @@ class _How(TypedDict):
     dram_idle: IdleState
 
 
+MOST_VERDICTS = 4
+"""Verdicts that open a table for people; of more, ``--json`` has all."""
 _SWEPT = {
     "cycles": "cycles",
     "latency_us": "latency us",
+    "inferences_per_s": "inf/s",
+    "inferences_per_j": "inf/J",
     "bound_by": "bound by",
     "dram_read_bytes": "DRAM read B",
     "energy_nj": "total nJ",
@@ -166,12 +170,14 @@ def _compare_many(
     notes += _written(table.frame, csv_file)
     if as_json:
         found = [{"key": k.key, "metric": k.metric, "knee": None if k.is_open else k.value} for k in knees]
-        print_json("compare", {"rows": table.frame.to_dict("records"), "knees": found, "notes": notes})
+        content = {"rows": table.frame.to_dict("records"), "knees": found, "verdicts": list(table.verdicts)}
+        print_json("compare", {**content, "notes": notes})
         return
-    _print_many(table.frame, swept, notes)
+    verdicts = table.verdicts if len(table.verdicts) <= MOST_VERDICTS else ()
+    _print_many(table.frame, swept, notes, verdicts)
 
 
-def _print_many(frame: pd.DataFrame, swept: list[str], notes: list[str]) -> None:
+def _print_many(frame: pd.DataFrame, swept: list[str], notes: list[str], verdicts: Sequence[str]) -> None:
     """The columns that vary, then the figures; what is the same in every row goes into the title."""
     telling = ["network", "machine", *swept, "storage"]
     same = [name for name in telling if name not in swept and frame[name].nunique() == 1]
@@ -179,7 +185,7 @@ def _print_many(frame: pd.DataFrame, swept: list[str], notes: list[str]) -> None
     title = ", ".join(str(frame[name].iloc[0]) for name in same) or "Side by side"
     shown = {**{name: name for name in first}, **{k: v for k, v in _SWEPT.items() if k in frame.columns}}
     main = [*first, "latency us", "bound by", "total nJ", "area mm2"]
-    print_table(title, frame[list(shown)].rename(columns=shown), notes, main=main)
+    print_table(title, frame[list(shown)].rename(columns=shown), notes, main=main, opening=verdicts)
 
 
 def _settings_note(choices: Mapping[str, list[object]]) -> str:

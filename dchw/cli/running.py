@@ -270,7 +270,7 @@ def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: An
     workload = result.workload
     notes = [
         f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
-        f"activations from the {workload.activations}; engine {result.engine}.",
+        f"{workload.origin}; engine {result.engine}.",
         f"x: {frame.attrs.get('baseline', frame['storage'].iloc[0])} over the row, above 1 the row is better. Energies "
         "are of a chip that holds what the row needs; beside the total, of one chip for all formats.",
         f"{workload.storage}: {result.residency}",

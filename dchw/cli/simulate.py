@@ -128,6 +128,9 @@ def command(
         "dram_write_bytes": result.dram_write_bytes,
         "bandwidth_gbps": result.bandwidth_gbps,
         "energy_pj": result.energy_pj,
+        "energy_range_pj": list(result.costs.energy_range_pj),
+        "inferences_per_s": result.inferences_per_s,
+        "inferences_per_j": result.inferences_per_j,
         "energy_by_category_pj": energy,
         "stream_bytes": {stream.value: size for stream, size in result.stream_bytes().items()},
         "area_mm2": result.costs.area_mm2,
@@ -159,10 +162,13 @@ def command(
             content["residency"] = result.residency_frame().to_dict("records")
         print_json("simulate", content)
         return
+    low, high = (end / 1e3 for end in result.costs.energy_range_pj)
     head = f"{network.name} on {target.name}, {storage}, {'warm' if warm else 'cold'}, engine {engine}"
     facts = [
         f"{result.cycles:,} cycles = {result.seconds * 1e6:.2f} us; {result.dram_read_bytes:,} B read and "
-        f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ",
+        f"{result.dram_write_bytes:,} B written at {result.bandwidth_gbps:.2f} GB/s; {result.energy_pj / 1e3:,.1f} nJ "
+        f"({low:,.0f} to {high:,.0f} with all figures low or high)",
+        f"{_rate(result.inferences_per_s)} inferences a second, {_rate(result.inferences_per_j)} for a joule.",
         f"Bound by {result.bound}.",
         result.residency,
         *_memory_facts(memory),
@@ -193,6 +199,10 @@ _STREAM_NOTES = (
     "again: what reading exceeds packing by, ends of bursts and weights that are read in several passes; tensors are "
     "not packed.",
 )
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _memory_facts(memory: MemoryRun | None) -> list[str]:

@@ -61,6 +61,7 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
         input_kept=source.kept,
         held_bytes=source.held_bytes,
         cuttable=not decoded,
+        coded=coded and not decoded,
         cut_bytes=_cut_bytes(packed, machine) if coded else 0,
         cycles=cycles,
         turn_cycles=turn,

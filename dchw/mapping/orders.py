@@ -37,6 +37,8 @@ class Demand:
     """Tensors in the activation SRAM beside the input while the layer is worked."""
     cuttable: bool
     """Whether the array can take the columns in blocks; weights that are decoded at load are worked whole."""
+    coded: bool = False
+    """Whether decode units go through the weights again for every tile."""
     cut_bytes: int = 0
     """Bytes that each further block adds to a part: what decode units go through is packed block by block."""
     cycles: Callable[[int, int], float]

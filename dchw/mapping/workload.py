@@ -65,6 +65,12 @@ class Workload:
         return [stage.layer for stage in self.stages if stage.layer.name == layer]
 
     @property
+    def origin(self) -> str:
+        """Where the activations came from, in words."""
+        made = self.activations == "synthetic"
+        return "synthetic activations, half of them zero" if made else f"activations from the {self.activations}"
+
+    @property
     def decodes_at_load(self) -> bool:
         """Whether weights pass the decode units on their way into the weight SRAM."""
         return self.machine.huffman.placement is Placement.LOAD and self.stages[0].layer.needs(Need.DECODER)

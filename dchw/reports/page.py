@@ -129,8 +129,6 @@ def _setup(
     weights = sum(layer.codes.size for layer in network.layers)
     kept = sum(layer.nonzeros for layer in network.layers)
     start = "warm: weights that fit are in SRAM" if result.warm else "cold: all weights come from DRAM"
-    synthetic = workload.activations == "synthetic"
-    origin = "synthetic activations" if synthetic else f"activations from the {workload.activations}"
     rows = [
         (
             "Network",
@@ -146,13 +144,13 @@ def _setup(
         ("Machine’s source", machine.source),
         (
             "Run",
-            f"batch {workload.batch}, {start}; {origin}; engine {result.engine}",
+            f"batch {workload.batch}, {start}; {workload.origin}; engine {result.engine}",
         ),
         ("Program", f"digest {result.timing.program_digest[:16]}" if result.timing.program_digest else "no digest"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     seeds = [f"{key} {value}" for key, value in (*_flat(network.recipe), *_flat(network.results)) if "seed" in key]
-    if synthetic:
+    if workload.activations == "synthetic":
         seeds.append(f"synthetic activations {workload.seed}")
     rows.append(("Seeds", "; ".join(_distinct(seeds)) or "none used"))
     rows.append(("Repeat with", command))

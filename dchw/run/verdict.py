@@ -230,13 +230,14 @@ def _frames(base: Standing, best: Standing) -> str:
             f"{base.leakage_mw:.3g} mW) eats the gain; {kept}."
         )
     return (
-        f"Below {_rate(rate)} frames per second leakage of its larger hardware ({best.leakage_mw:.3g} against "
+        f"Below {_frames_a_second(rate)} leakage of its larger hardware ({best.leakage_mw:.3g} against "
         f"{base.leakage_mw:.3g} mW, each on a chip of its own) eats the gain; {kept}."
     )
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+def _frames_a_second(value: float) -> str:
+    shown = f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{shown} frame{'' if shown == '1' else 's'} per second"
 
 
 def _times(ratio: float) -> str:

@@ -12,6 +12,7 @@ from dchw.dram.idle import IdleState
 from dchw.run.comparison import comparison_row
 from dchw.run.sim_result import SimResult
 from dchw.run.simulation import Engine, simulate
+from dchw.run.verdict import Standing, standing, verdict
 from dchw.studies.variants import Variant
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class SideBySide:
     """One row per network, machine and storage format: the columns of `dchw.compare`, behind ``network``,
     ``machine`` and a column per changed field."""
     notes: tuple[str, ...]
+    verdicts: tuple[str, ...] = ()
+    """For every network on every machine what its storage formats come to, where several are compared
+    (`dchw.run.verdict`)."""
 
 
 def side_by_side(
@@ -47,10 +51,12 @@ def side_by_side(
     import pandas as pd
 
     rows: list[dict[str, object]] = []
+    verdicts: list[str] = []
     notes: dict[str, None] = {}
     names = distinct_names({path: network.name for path, network in networks.items()})
     for path, network in networks.items():
         for variant in machines:
+            standings: list[Standing] = []
             for storage in storages:
                 result = simulate(network, variant.machine, storage, engine, batch=batch, warm=warm)
                 row: dict[str, object] = {"network": names[path], "machine": variant.machine.name, **variant.changes}
@@ -60,9 +66,14 @@ def side_by_side(
                         per_frame(result.costs, fps, variant.machine, dram_idle).energy_pj / 1e3
                     )
                 rows.append(row)
+                standings.append(standing(storage, result))
                 notes |= dict.fromkeys(_notes(names[path], result))
                 on_row()
-    return SideBySide(frame=pd.DataFrame(rows), notes=tuple(notes))
+            if len(standings) > 1:
+                changes = "".join(f", {key} = {value}" for key, value in variant.changes.items())
+                sentences = " ".join(verdict(standings))
+                verdicts.append(f"{names[path]} on {variant.machine.name}{changes}: {sentences}")
+    return SideBySide(frame=pd.DataFrame(rows), notes=tuple(notes), verdicts=tuple(verdicts))
 
 
 def distinct_names(names: Mapping[str, str]) -> dict[str, str]:
@@ -74,8 +85,8 @@ def distinct_names(names: Mapping[str, str]) -> dict[str, str]:
 def _notes(name: str, result: SimResult) -> list[str]:
     workload, machine = result.workload, result.workload.machine
     return [
-        f"{name}: one inference at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, activations "
-        f"from the {workload.activations}; engine {result.engine}.",
+        f"{name}: one inference at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
+        f"{workload.origin}; engine {result.engine}.",
         f"DRAM energy on {machine.name}: {result.costs.scope}.",
         *(f"Note: {name}: {note}" for note in workload.notes),
         *(f"Note: {machine.name}: {note}" for note in (() if result.memory is None else result.memory.notes)),

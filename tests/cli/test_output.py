@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from io import StringIO
 from pathlib import Path
@@ -144,3 +145,17 @@ def test_places_that_are_none(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(dchw.DchwError, match=r"cannot be written|expected a name ending in"):
         write_frame(FRAME, tmp_path / name)
+
+
+def test_a_run_says_its_rate_its_energy_and_the_range_of_that() -> None:
+    plain = CliRunner().invoke(group, ["simulate", "lenet-300-100"])
+    given = json.loads(CliRunner().invoke(group, ["simulate", "lenet-300-100", "--json"]).output)
+    low, high = given["energy_range_pj"]
+    assert low < given["energy_pj"] < high
+    assert given["inferences_per_s"] == pytest.approx(1 / given["seconds"])
+    assert given["inferences_per_j"] == pytest.approx(1e12 / given["energy_pj"])
+    text = " ".join(plain.output.split())
+    assert f"({low / 1e3:,.0f} to {high / 1e3:,.0f} with all figures low or high)" in text
+    assert (
+        f"{given['inferences_per_s']:,.0f} inferences a second, {given['inferences_per_j']:,.0f} for a joule." in text
+    )

@@ -42,7 +42,7 @@ def test_gaps_run_on_from_column_to_column() -> None:
 
 @pytest.mark.parametrize(
     ("name", "most"), [("lenet_300_100", 28_000), ("lenet_5", 46_000), ("lenet_300_100_frontier", 9_500),
-                       ("lenet_5_frontier", 14_700)]
+                       ("lenet_5_frontier", 14_500)]
 )  # fmt: skip
 def test_shipped_networks_move_little_more_than_they_store(name: str, most: int) -> None:
     run = dchw.simulate(dchw.load(MODELS / f"{name}.dchw"), "phone-lpddr5x")
@@ -55,13 +55,13 @@ def test_a_large_layer_is_its_entries_and_its_tables() -> None:
     rng = np.random.default_rng(0)
     codes = np.where(rng.random((4096, 4096)) < 0.09, rng.integers(1, 16, (4096, 4096)), 0).astype(np.uint8)
     layer = layer_of(codes, index_bits=4, codebook_bits=4)
-    packed = pack(layer, "huffman", PackShape(elements=64, decoders=16, chunk_entries=256, pointers=Pointers.MADE))
+    packed = pack(layer, "huffman", PackShape(elements=64, decoders=32, chunk_entries=256, pointers=Pointers.MADE))
     entries = unpack(packed)
     assert isinstance(entries, Entries)
     words = (int(entries.gap_bits.sum(dtype=np.int64)) + int(entries.code_bits.sum(dtype=np.int64))) / 8
     tables = sum(size for stream, size in packed.packed_bytes.items() if stream not in packed.chunk_bytes)
     assert packed.total_bytes <= 1.03 * (words + tables)
-    stored = pack(layer, "huffman", PackShape(elements=64, decoders=16, chunk_entries=256))
+    stored = pack(layer, "huffman", PackShape(elements=64, decoders=32, chunk_entries=256))
     assert packed.total_bytes < 0.9 * stored.total_bytes
 
 

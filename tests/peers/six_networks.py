@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 
@@ -126,23 +127,26 @@ def run(name: str, files: Path) -> None:
     """Compare one network and keep its table and what the process took; of VGG-16 also the mapping."""
     KEPT.mkdir(exist_ok=True)
     commit = subprocess.run(["git", "describe", "--always"], check=True, capture_output=True, text=True, cwd=ROOT)
-    (KEPT / "commit.txt").write_text(commit.stdout)
+    (KEPT / "commit.txt").write_text(f"`{commit.stdout.strip()}`\n")
     if kept(name, ".json").exists():
         return
     make(name, files)
-    took = measured([*command(name, files), "--csv", str(kept(name, ".csv")), "--quiet"])
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said.json"
+        took = measured([*command(name, files), "--csv", str(kept(name, ".csv")), "--json"], said)
+        verdicts = json.loads(said.read_text())["verdicts"]
     if name == "VGG-16":
-        for storage in EXPLAINED:
-            measured([*explain(storage), "--wide"], kept(name, f"_{storage}.txt"))
-    kept(name, ".json").write_text(json.dumps({"network": name, **took}, indent=1) + "\n")
+        for machine, storage in EXPLAINED:
+            measured([*explain(machine, storage), "--wide"], kept(name, f"_{machine}_{storage}.txt"))
+    kept(name, ".json").write_text(json.dumps({"network": name, **took, "verdicts": verdicts}, indent=1) + "\n")
 
 
-EXPLAINED = ("dense-int8", "huffman-int8")
+EXPLAINED = (("phone-lpddr5x", "dense-int8"), ("phone-lpddr5x", "huffman-int8"), ("phone-lpddr4x", "huffman-int8"))
 
 
-def explain(storage: str) -> list[str]:
+def explain(machine: str, storage: str) -> list[str]:
     """The arguments of ``dchw`` that print VGG-16's order of loops."""
-    return ["simulate", "vgg16-synthetic", "--machine", "phone-lpddr5x", "--storage", storage, "--explain", "--quiet"]
+    return ["simulate", "vgg16-synthetic", "--machine", machine, "--storage", storage, "--explain", "--quiet"]
 
 
 COLUMNS = MappingProxyType(
@@ -170,8 +174,9 @@ def page() -> str:
         "",
         "Whole networks before and after compression, cold weights, one image, `phone-lpddr4x` (16 nm) and "
         "`phone-lpddr5x` (7 nm). Made by `python -m tests.peers.six_networks run` and `... page` at version "
-        f"`{(KEPT / 'commit.txt').read_text().strip()}`. Where weights are SYNTHETIC, shapes and densities are what "
-        "matters; file sizes of trained networks differ.",
+        f"{(KEPT / 'commit.txt').read_text().strip()}. Where weights are SYNTHETIC, shapes and densities are what "
+        "matters; file sizes of trained networks differ. What stands indented behind a table is the verdict that the "
+        "command prints with it.",
         "",
     ]
     if missing:
@@ -184,12 +189,13 @@ def page() -> str:
 LEFT_OUT = "The command above runs them; their runs had not ended when the page was made."
 
 
-def _network(name: str, took: dict[str, float]) -> list[str]:
+def _network(name: str, took: dict[str, Any]) -> list[str]:
     frame = pd.read_csv(kept(name, ".csv"))
     lines = [f"## {name}", "", f"{SUBJECTS[name].label}.", "", f"    {shown(name)}", ""]
     lines += [
         f"{took['wall_s']:,.0f} s wall (beside other work), {took['cpu_s']:,.0f} s of processor time, "
-        f"{took['peak_mb']:,.0f} MB at most, for {len(frame)} runs.",
+        f"{took['peak_mb']:,.0f} MB at most, for {len(frame)} runs"
+        + (f", measured at version `{took['timed_at']}`." if "timed_at" in took else "."),
         "",
     ]
     for machine in MACHINES:
@@ -205,6 +211,7 @@ def _network(name: str, took: dict[str, float]) -> list[str]:
                 cells.append(value.partition("->")[0] if isinstance(value, str) else f"{value * factor:,.4g}")
             lines.append(_row(cells))
         lines += ["", _sentence(part), ""]
+        lines += [f"> {said.partition(': ')[2]}\n" for said in took["verdicts"] if f" on {machine}:" in said]
     return lines
 
 
@@ -225,10 +232,11 @@ def _sentence(part: pd.DataFrame) -> str:
 
 def _mapping() -> list[str]:
     lines = []
-    for storage in EXPLAINED:
-        path = kept("VGG-16", f"_{storage}.txt")
+    for machine, storage in EXPLAINED:
+        path = kept("VGG-16", f"_{machine}_{storage}.txt")
         if path.exists():
-            lines += [f"## VGG-16's order of loops, {storage}", "", f"    dchw {' '.join(explain(storage))}", ""]
+            call = " ".join(explain(machine, storage))
+            lines += [f"## VGG-16's order of loops, {storage} on {machine}", "", f"    dchw {call}", ""]
             lines += ["```text", path.read_text().rstrip(), "```", ""]
     return lines
 

@@ -119,6 +119,24 @@ def test_machines_and_networks_side_by_side(packed: Path, tmp_path: Path) -> Non
     assert rows[0]["cycles"] == rows[2]["cycles"] != rows[1]["cycles"]
 
 
+def test_every_machine_of_a_table_has_its_verdict(packed: Path) -> None:
+    machines = ["embedded-lpddr4", "phone-lpddr5x"]
+    words = [word for name in machines for word in ("--machine", name)]
+    words += ["--storage", "dense-int8", "--storage", "huffman-int8"]
+    verdicts = json.loads(run("compare", packed, *words, "--json"))["verdicts"]
+    network = dchw.load(packed)
+    for name, said in zip(machines, verdicts, strict=True):
+        alone = dchw.compare(network, name, storages=["dense-int8", "huffman-int8"])
+        assert said == f"{network.name} on {name}: {' '.join(alone.attrs['verdict'])}"
+    shown = " ".join(run("compare", packed, *words).split())
+    assert all(said in shown for said in verdicts)
+    # one format alone is nothing to judge, and a table of many combinations is opened by none
+    assert json.loads(run("compare", packed, *words[:-2], "--json"))["verdicts"] == []
+    many = ["--set", "huffman.units=1,2,4,8", *words]
+    assert len(json.loads(run("compare", packed, *many, "--json"))["verdicts"]) == 8
+    assert "takes" not in run("compare", packed, *many).split("┏")[0]
+
+
 def test_a_page_of_many_is_refused(packed: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(group, ["compare", str(packed), str(packed), "--report", str(tmp_path / "r.html")])
     assert done.exit_code == 2
