@@ -33,6 +33,7 @@ and weights again for every tile where they do not fit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from dchw.machines.loop_order import order_for
 from dchw.machines.machine import Machine
@@ -45,6 +46,15 @@ from dchw.quantities import DchwError, ceil_div
 WORTH = 15 / 16
 """Bytes times cycles of blocks of columns that are decoded, over those of whole columns, from which they are taken: the
 estimate of cycles leaves out what they cost at their ends, a tenth of a layer's time in ViT-B/16 on `phone-lpddr4x`."""
+
+
+class BandsRead(NamedTuple):
+    """What all bands of a size read of the input."""
+
+    largest: int
+    """Bytes of the band that reads most."""
+    bytes: int
+    """Of all of them, in whole bursts."""
 
 
 class LoopSearch:
@@ -69,6 +79,7 @@ class LoopSearch:
         # a part holds whole groups, or whole rows of all elements
         self._unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else self._array.elements
         self._steps = ceil_div(geometry.out_channels, self._unit)
+        self._read: dict[int, BandsRead] = {}
 
     def best(self) -> LoopChoice:
         """The order with the fewest DRAM bytes, then cycles, then parts and blocks."""
@@ -143,13 +154,13 @@ class LoopSearch:
         demand, blocks = self.demand, choice.blocks
         rows, pixels = demand.geometry.out_channels, demand.pixels
         parts, rest = divmod(rows, choice.part_rows)
-        bands = self.bands(choice)
+        bands = ceil_div(pixels, choice.band_tiles * choice.tile)
         cut = (blocks - 1) * self._whole_bursts(demand.cut_bytes)
         weights = parts * (self._weights(choice.part_rows) + cut) + (self._weights(rest) + cut if rest else 0)
         array = sum(count * self._band_cycles(choice, size) for size, count in self._band_sizes(choice))
         sums = self._dram_sums(choice, parts, rest) if choice.sums is Sums.DRAM else 0
         cost = Cost(
-            weight_bytes=weights * len(bands),
+            weight_bytes=weights * bands,
             input_bytes=self._input_bytes(choice, parts + (rest > 0), bands),
             sum_bytes=sums,
             cycles=0.0,
@@ -170,6 +181,14 @@ class LoopSearch:
         """Bytes of the input that pixels ``first`` to ``end`` read: whole input rows, the kernel's reach included."""
         return self._rows.of(first, end)
 
+    def _bands_read(self, choice: LoopChoice) -> BandsRead:
+        """Looked up by size: orders that differ in their parts or blocks cut the same bands."""
+        step = choice.band_tiles * choice.tile
+        if step not in self._read:
+            sizes = [self.band_bytes(*band) for band in self.bands(choice)]
+            self._read[step] = BandsRead(max(sizes), sum(map(self._whole_bursts, sizes)))
+        return self._read[step]
+
     def input_room(self, choice: LoopChoice) -> int:
         """Bytes of the activation SRAM for the input: what tensors and waiting sums leave."""
         if choice.sums is not Sums.SRAM:
@@ -186,8 +205,7 @@ class LoopSearch:
             return Stays.WHOLE
         if not choice.bands_outermost:
             return Stays.NOTHING
-        largest = max(self.band_bytes(*band) for band in self.bands(choice))
-        return Stays.BAND if largest <= room else Stays.NOTHING
+        return Stays.BAND if self._bands_read(choice).largest <= room else Stays.NOTHING
 
     def span(self, choice: LoopChoice, first: int, end: int, groups: slice) -> tuple[int, int]:
         """(first byte, bytes) of the input fetched for a band when it is not there; ``groups`` of a part are read."""
@@ -204,16 +222,16 @@ class LoopSearch:
             return min(at, whole - size), size
         return at, whole * end // pixels - at
 
-    def _input_bytes(self, choice: LoopChoice, parts: int, bands: list[tuple[int, int]]) -> int:
+    def _input_bytes(self, choice: LoopChoice, parts: int, bands: int) -> int:
         whole, stays = self.demand.input_bytes, self.input_stays(choice)
         if stays is Stays.WHOLE or whole == 0:
             return self._whole_bursts(whole)
         if stays is Stays.BAND:
-            return sum(self._whole_bursts(self.band_bytes(*band)) for band in bands)
+            return self._bands_read(choice).bytes
         grouped = self.demand.geometry.groups > 1
-        pieces = parts * len(bands)
+        pieces = parts * bands
         # every stage fetches its share, in whole bursts
-        share = ceil_div(whole, pieces if grouped else len(bands))
+        share = ceil_div(whole, pieces if grouped else bands)
         return self._whole_bursts(share) * pieces
 
     def _weights(self, rows: int) -> int:
