@@ -110,5 +110,7 @@ def _integers(values: FloatArray, step: np.float32) -> tuple[FloatArray, np.ndar
     if step == 0:
         integers = np.zeros(values.size, np.int8)
     else:
-        integers = np.clip(np.rint(values.ravel() / step), -LARGEST_INT8, LARGEST_INT8).astype(np.int8)
+        with np.errstate(over="ignore"):  # a neighbour of a step of 0; NumPy 1 warns of it even where nothing overflows
+            steps = np.rint(values.ravel() / step)
+        integers = np.clip(steps, -LARGEST_INT8, LARGEST_INT8).astype(np.int8)
     return (integers.astype(np.float32) * step).reshape(values.shape), integers
