@@ -37,7 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     if not target.name:
-        raise DchwError(f"{path!r}: expected the name of a file; got none; name one")
+        raise DchwError(f"{str(path)!r}: expected the name of a file; got none; name one")
     beside = target.with_name(f".{target.name}.{os.getpid()}.part{''.join(target.suffixes)}")
     try:
         if target.is_dir():

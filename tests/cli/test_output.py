@@ -18,7 +18,8 @@ from rich.console import Console
 import dchw
 from dchw.cli import group, main, output
 from dchw.cli.output import plain_text, print_table
-from dchw.files import write_frame
+from dchw.files import whole_file, write_frame
+from dchw.quantities import DchwError
 
 FRAME = pd.DataFrame(
     {
@@ -65,6 +66,13 @@ def test_headings_break_before_a_number_is_cut(heads: list[str], digits: int, wi
     assert max(map(len, printed.splitlines())) <= width
     assert printed.count("┏") == printed.count("┓")
     assert all(f"{10**digits + i:,}" in printed for i in range(len(names)))
+
+
+@pytest.mark.parametrize("path", [".", Path("/")])
+def test_a_folder_is_no_file_to_write(path: str | Path) -> None:
+    with pytest.raises(DchwError) as caught, whole_file(path):
+        pass
+    assert str(caught.value) == f"'{path}': expected the name of a file; got none; name one"
 
 
 def test_the_columns_that_matter(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

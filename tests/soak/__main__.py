@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import tests.soak
@@ -42,7 +43,8 @@ def main() -> int:
     kind = "whole machine"
     if made := tally.trials(kind):
         print(f"{tally.outcomes[kind, 'refused'] / made:.1%} of the machines refused, most often with:")
-        for sentence, count in tally.refusals.most_common(3):
+        ours = Counter({sentence: count for (of, sentence), count in tally.refusals.items() if of == kind})
+        for sentence, count in ours.most_common(3):
             print(f"  {count:,}: {sentence}")
     faults = sum(count for (_, outcome), count in tally.outcomes.items() if outcome == FAULT)
     print(f"{faults} faults")

@@ -18,8 +18,8 @@ class Tally:
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    refusals: Counter[str] = field(default_factory=Counter)
-    """Sentences that refused something, without their numbers."""
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Sentences that refused something of a kind, without their numbers."""
 
     def add(self, kind: str, outcome: str) -> None:
         self.outcomes[kind, outcome] += 1
@@ -34,7 +34,7 @@ class Tally:
             self.add(kind, action())
         except DchwError as error:
             self.add(kind, "refused")
-            self.refusals["".join("#" if c.isdigit() else c for c in str(error))[:150]] += 1
+            self.refusals[kind, "".join("#" if c.isdigit() else c for c in str(error))[:150]] += 1
         except WrongError as error:
             self.fault(kind, f"{where}: {error}")
         except Exception:

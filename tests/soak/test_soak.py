@@ -44,7 +44,7 @@ def test_a_sentence_is_a_refusal_and_a_traceback_a_fault() -> None:
     assert tally.outcomes == {("a", "refused"): 1, ("a", "FAULT"): 1}
     assert "seed 2" in tally.faults[0]
     assert "ZeroDivisionError" in tally.faults[0]
-    assert "where: expected #; got ##; mend it" in tally.refusals
+    assert tally.refusals["a", "where: expected #; got ##; mend it"] == 1
     assert any("FAULT 1" in line for line in tally.lines())
 
 

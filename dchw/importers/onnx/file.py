@@ -76,7 +76,7 @@ def _model(path: Path) -> Any:
         import onnx
         import onnx.shape_inference
     except ImportError as error:
-        raise DchwError(f"{path}: reading ONNX needs the package onnx; pip install dchw[onnx]") from error
+        raise DchwError(f"{path}: reading ONNX needs the package onnx; pip install 'dchw[onnx]'") from error
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

@@ -37,7 +37,7 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise DchwError(f"{path}: reading TFLite needs the package onnx; pip install dchw[tflite]") from error
+        raise DchwError(f"{path}: reading TFLite needs the package onnx; pip install 'dchw[tflite]'") from error
     try:
         graph = stateless(graph)
         translation = Translation(graph)

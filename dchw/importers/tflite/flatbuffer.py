@@ -86,7 +86,7 @@ def read_graph(path: Path) -> Graph:
     try:
         import tflite
     except ImportError as error:
-        raise DchwError(f"{path}: reading TFLite needs the package tflite; pip install dchw[tflite]") from error
+        raise DchwError(f"{path}: reading TFLite needs the package tflite; pip install 'dchw[tflite]'") from error
     try:
         content = path.read_bytes()
     except OSError as error:
