@@ -262,15 +262,23 @@ class Decoding:
         """Firings of a decode unit in a round, counted by ``group`` from the first that goes through its chunks."""
         return np.add(group, self._before.item(unit, index), dtype=np.int64)
 
+    @property
+    def one_unit(self) -> bool:
+        """Whether the entries of an element are all one unit's."""
+        return self._work.packed.shape.section_decoders == 1
+
     def hand_overs(self) -> tuple[Row, Row, npt.NDArray[np.int32]]:
         """Which decode unit hands each entry over, and at which of the firings that go through its chunks once;
         int32[units, passes]: what to add to that in a pass."""
         return self._entry_unit, self._group, self._before.astype(np.int32)
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
-        """Entries from the decode units to one element's queue, as they are decoded."""
-        if self._work.packed.shape.section_decoders == 1:
-            if unit.size:
+        """Entries from the decode units to one element's queue, as they are decoded.
+
+        ``unit``: the decode unit of each entry, or, with ``one_unit``, of all.
+        """
+        if self.one_unit:
+            if given_by.size:
                 self._hand(element, unit.item(0), given_by, taken_by)
             return
         for index in np.unique(unit).tolist():

@@ -51,7 +51,8 @@ class ElementFirings:
     job_firing: Row
     """int32[elements, active jobs of all passes]."""
     entry_unit: Row
-    """Of entries handed over one by one, one element behind the other: the decode unit,"""
+    """Of entries handed over one by one, one element behind the other: the decode unit (one for each element where an
+    element's entries are all one unit's),"""
     given_by: Row
     """its firing,"""
     taken_by: Row
@@ -79,7 +80,8 @@ def elements(
             queue.take(made.job_firing[index])
             if one_by_one is not None:
                 mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
-                one_by_one.hand_entries(node, made.entry_unit[mine], made.given_by[mine], made.taken_by[mine])
+                unit = made.entry_unit[index : index + 1] if one_by_one.one_unit else made.entry_unit[mine]
+                one_by_one.hand_entries(node, unit, made.given_by[mine], made.taken_by[mine])
             elif chunks is not None:
                 chunks.hand(node, len(handovers), made.job_firing[index], made.drained[index])
             handovers.append(Handover(node=node, firings=made.drained[index, first_handover:]))
@@ -132,7 +134,8 @@ def _firings(at: StageLowering, decoding: Decoding | None) -> Iterator[ElementFi
         begun = np.array([node.count for node in nodes], np.int32)
         *rows, done = element_firings(work.activity, begin[block], length[block], work.entries.row, floor,
                                       array.hazard_cycles, ends, by_itself, array.lanes, pixels,
-                                      work.entry_bits, machine.weight_sram.word_bits, begun, given)  # fmt: skip
+                                      work.entry_bits, machine.weight_sram.word_bits, begun, given,
+                                      decoding is not None and decoding.one_unit)  # fmt: skip
         occupied, offsets, job_firing, entry_unit, given_by, taken_by, entry_offsets, drained = rows
         _check_longest(work, int(done[2]))
         at.flow.entries += int(done[0])

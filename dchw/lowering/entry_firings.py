@@ -36,6 +36,7 @@ def element_firings(
     word_bits: int,
     begun: Any,
     given: Any,
+    one_unit: bool,
 ) -> Any:
     """Firings of all processing elements over all passes of a layer, one element behind the other.
 
@@ -47,11 +48,12 @@ def element_firings(
     whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on. ``begun`` int32[elements]:
     firings of each element before; ``given``, not used with ``whole_runs``: decode unit int32[entries] of each entry,
     its firing int32[entries] among those that go through the unit's chunks once, and int32[units, passes] what to add
-    to that in each pass.
+    to that in each pass. ``one_unit``: all entries of an element are one decode unit's.
 
     Gives (occupied int32[n] and where each element's begin in it int64[elements + 1]; first firing of each active job
-    over all passes int32[elements, ...]; of each entry its unit int32[m], the unit's firing int32[m] and the element's
-    int32[m], empty with ``whole_runs``, and where each element's begin int64[elements + 1]; firing of each pass's
+    over all passes int32[elements, ...]; of each entry its unit int32[m], with ``one_unit`` of each element's
+    first one int32[elements], the unit's firing int32[m] and the element's int32[m], empty with ``whole_runs``, and
+    where each element's begin int64[elements + 1]; firing of each pass's
     hand-over int32[elements, passes]; int64[4]: entries worked, products, most cycles of a firing, words of the runs).
     ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
     """
@@ -86,7 +88,7 @@ def element_firings(
         entry_offsets[element + 1] = entry_offsets[element] + (0 if whole_runs else entries)
     occupied = np.empty(offsets[elements], np.int32)
     job_firing = np.empty((elements, active), np.int32)
-    entry_unit = np.empty(entry_offsets[elements], np.int32)
+    entry_unit = np.empty(elements if one_unit else entry_offsets[elements], np.int32)
     given_by = np.empty(entry_offsets[elements], np.int32)
     taken_by = np.empty(entry_offsets[elements], np.int32)
     drained = np.empty((elements, passes), np.int32)
@@ -121,7 +123,10 @@ def element_firings(
                         if not whole_runs:
                             unit = unit_of[index]
                             occupied[f] = cycles
-                            entry_unit[e] = unit
+                            if one_unit:
+                                entry_unit[element] = unit
+                            else:
+                                entry_unit[e] = unit
                             given_by[e] = before_pass[unit, t] + group[index]
                             taken_by[e] = f + before
                             e += 1

@@ -132,10 +132,10 @@ FAULTS = [  # in the kernels
 CARRIED = [  # in what goes from one set of tables to the next
     ("row.finish, row.started, row.start, row.waited_for = node.finish, node.started, node.start, node.waited_for",
      "row.finish, row.started, row.start, row.waited_for = node.finish, 0, node.start, node.waited_for"),
-    ("row.initial, row.taken, row.peak = queue.initial, queue.taken, queue.peak",
-     "row.initial, row.taken, row.peak = queue.initial, queue.taken, 0"),
+    ("[queue.peak for queue in queues]",
+     "[0 for queue in queues]"),
     ("max(given - 3 * link.depth - 1, 0)", "taken"),
-    ("ring[row.ring + (items & row.mask)] = queue.ring[items & (queue.ring.size - 1)]", "pass"),
+    ("tables.ring[place + (items & mask)] = queue.ring[items & (queue.ring.size - 1)]", "pass"),
     ("tables.port_free[:] = self._ports", "pass"),
     ('for name in ("last", "grants", "waited")', 'for name in ("grants", "waited")'),
     ("np.add.at(node.by_layer[:, 1], layer, tables.span[\"stall\"][at])", "pass"),

@@ -16,6 +16,7 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
+    Ints32,
     JoinRow,
     LaneRow,
     LinkRow,
@@ -40,10 +41,12 @@ def flatten(
     program: Program,
     facts: Facts | None = None,
     window: tuple[int, int] | None = None,
+    room: Ints32 | None = None,
 ) -> Tables:
     """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
 
-    ``facts`` are what `check` found out about the program. Its memory is no part of the tables.
+    ``facts`` are what `check` found out about the program. Its memory is no part of the tables. ``room`` is where its
+    lists may lie, if they fit: those of tables that are no longer needed.
     """
     facts = facts or check(program)
     firing, arbiters = kinds(program)
@@ -89,7 +92,7 @@ def flatten(
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
         ring=np.zeros(places, np.int64),
-        lists=lists.joined(),
+        lists=lists.joined(room),
         scratch=np.zeros(LONGEST_GIVING, np.int64),
         room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
@@ -119,9 +122,11 @@ class _FlatLists:
             known = self._shared[id(values)] = values, place
         return known[1]
 
-    def joined(self) -> npt.NDArray[np.int32]:
+    def joined(self, room: Ints32 | None) -> Ints32:
+        """All lists in one; what is written over is what is in ``room``."""
         if len(self._parts) > 1:
-            self._parts = [np.concatenate(self._parts)]
+            fits = room is not None and room.size >= self._at
+            self._parts = [np.concatenate(self._parts, out=room[: self._at] if room is not None and fits else None)]
         return self._parts[0]
 
 
@@ -183,7 +188,7 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
         row.hold = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
         row.source, row.target = index[item.source], index[item.target]
         row.wanted = (0 if isinstance(target, FiringNode) else ITEM) | (0 if isinstance(source, FiringNode) else SLOT)
-        row.given_by = row.taken_by = -1
+        row.given_by = row.taken_by = row.served = -1
         if known.given_by is not None:
             row.given_by = lists.add(known.given_by, item.source) - initial
             row.next_giver = known.given_by.item(0) if len(known.given_by) else int(NEVER_FIRES)
@@ -199,7 +204,7 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
     """Find forks: out-links of one node with one depth, latency, list of givers and number of items that were given
     before, each a busy link of its target."""
     lanes: list[LaneRow] = []
-    for node in nodes:
+    for number, node in enumerate(nodes):
         alike: dict[tuple[int, ...], dict[int, int]] = {}
         for x in ends[node.out_of : node.stop]:
             out = links[x]
@@ -213,8 +218,9 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 links[x].forked = 1
                 other = nodes[target].main + nodes[target].other - x
                 row = LaneRow()
-                row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
+                row.items, row.node, row.other, row.fork = x, target, other, number
                 lanes.append(row)
+    _servers(nodes, links, lanes)
     return lanes
 
 
@@ -230,6 +236,20 @@ def _joins(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 row.link = x
                 joins.append(row)
     return joins
+
+
+def _servers(nodes: list[NodeRow], links: list[LinkRow], lanes: list[LaneRow]) -> None:
+    """Find who gives lanes their other items, and nothing to do with the fork itself: no fork and no target of it."""
+    targets = {(lane.fork, lane.node) for lane in lanes}
+    beside: dict[tuple[int, int], int] = {}
+    for number, lane in enumerate(lanes):
+        source = links[lane.other].source if lane.other >= 0 else -1
+        alien = 0 <= source < len(nodes) and nodes[source].lanes == 0 and (lane.fork, source) not in targets
+        lane.server, lane.beside = (source if alien else -1), number
+        if alien:
+            links[lane.other].served = number
+            before = beside.setdefault((lane.fork, source), number)
+            lane.beside, lanes[before].beside = lanes[before].beside, number
 
 
 def _keep_grants(

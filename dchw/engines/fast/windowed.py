@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from dchw.engines.fast import firings
 from dchw.engines.fast.flatten import flatten, kinds
-from dchw.engines.fast.program_tables import NEVER_FIRES, LinkRow, Tables
+from dchw.engines.fast.program_tables import NEVER_FIRES, Tables
 from dchw.engines.memory import MemoryState, memory_state, memory_times
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import Facts, check_piece
@@ -133,6 +133,7 @@ class _CarriedRun:
         self._ports: IntArray | None = None
         self._memory: MemoryState | None = None
         self._carried: dict[str, int] = {}
+        self._room: Row | None = None
         self._first = np.full(self._layers, 2**62)
         self._last = np.full(self._layers, -1)
         self.known = 0
@@ -220,7 +221,9 @@ class _CarriedRun:
         links = tuple(self._link(link, firing, parts) for link in piece.links)
         left = replace(piece, nodes=nodes, links=links)
         self._facts: Facts = check_piece(left)
-        tables = flatten(left, self._facts)
+        tables = flatten(left, self._facts, room=self._room)
+        if self._room is None or tables.lists.size > self._room.size:
+            self._room = tables.lists
         self._set(left, tables)
         return tables
 
@@ -251,8 +254,7 @@ class _CarriedRun:
             awaits = self._coming.get(item.name)
             row.coming = item.name in self._coming and (awaits is None or awaits in numbers)
             row.awaits = -1 if awaits is None or awaits not in numbers else numbers[awaits]
-        for number, link in enumerate(left.links):
-            self._set_queue(link, tables.link[number], tables.ring)
+        self._set_queues(left.links, tables)
         for number, arbiter in enumerate(arbiters):
             for name, value in self._arbiters.get(arbiter.name, {}).items():
                 setattr(tables.arbiter[number], name, value)
@@ -263,18 +265,19 @@ class _CarriedRun:
         tables.run.unfinished = bool(self._coming)
         tables.run.exhausted = int((tables.node["count"] == 0).sum())
 
-    def _set_queue(self, link: Link, row: LinkRow, ring: IntArray) -> None:
-        queue = self._queues[link.name]
-        row.initial, row.taken, row.peak = queue.initial, queue.taken, queue.peak
-        row.surplus = self._surplus.get(link.name, 0)
-        if row.taken_by >= 0:
-            row.taken_by -= queue.taken
-        if link.taken_by is not None and not link.taken_by.size:
-            row.next_taker = int(NEVER_FIRES)
-        if link.given_by is not None and not link.given_by.size:
-            row.next_giver = int(NEVER_FIRES)
-        items = np.arange(max(queue.given - min(queue.ring.size, row.mask + 1), 0), queue.given)
-        ring[row.ring + (items & row.mask)] = queue.ring[items & (queue.ring.size - 1)]
+    def _set_queues(self, links: tuple[Link, ...], tables: Tables) -> None:
+        queues, rows = [self._queues[link.name] for link in links], tables.link
+        taken = np.array([queue.taken for queue in queues], np.int64)
+        rows["initial"][:], rows["taken"][:] = [queue.initial for queue in queues], taken
+        rows["peak"][:] = [queue.peak for queue in queues]
+        rows["surplus"][:] = [self._surplus.get(link.name, 0) for link in links]
+        rows["taken_by"][:] -= np.where(rows["taken_by"] >= 0, taken, 0)
+        for by, mover in (("given_by", "next_giver"), ("taken_by", "next_taker")):
+            nothing = [(listed := getattr(link, by)) is not None and not listed.size for link in links]
+            rows[mover][nothing] = int(NEVER_FIRES)
+        for queue, place, mask in zip(queues, rows["ring"].tolist(), rows["mask"].tolist(), strict=True):
+            items = np.arange(max(queue.given - min(queue.ring.size, mask + 1), 0), queue.given)
+            tables.ring[place + (items & mask)] = queue.ring[items & (queue.ring.size - 1)]
 
     def settle(self, tables: Tables) -> None:
         """Carry over what the tables came to."""
@@ -291,8 +294,11 @@ class _CarriedRun:
             node.finish, node.started, node.start, node.waited_for = (
                 int(row.finish), int(row.started), int(row.start), int(row.waited_for)
             )  # fmt: skip
-        for number, link in enumerate(self._piece.links):
-            self._settle_queue(self._queues[link.name], link, tables.link[number], tables.ring, parts)
+        figures = [tables.link[name].tolist() for name in ("given", "taken", "peak", "ring", "mask")]
+        for link, given, taken, peak, place, mask in zip(self._piece.links, *figures, strict=True):
+            queue = self._queues[link.name]
+            queue.peak, ring = peak, tables.ring[place : place + mask + 1]
+            self._settle_queue(queue, link, given, taken, ring, parts)
         for number, arbiter in enumerate(arbiters):
             chosen = tables.arbiter[number]
             self._arbiters[arbiter.name] = {name: int(getattr(chosen, name)) for name in ("last", "grants", "waited")}
@@ -309,12 +315,10 @@ class _CarriedRun:
         np.add.at(node.by_layer[:, 2], layer, tables.span["idle"][at])
 
     @staticmethod
-    def _settle_queue(queue: _CarriedLink, link: Link, row: Any, ring: IntArray, parts: _Parts) -> None:
-        given, taken = int(row.given), int(row.taken)
+    def _settle_queue(queue: _CarriedLink, link: Link, given: int, taken: int, ring: IntArray, parts: _Parts) -> None:
         queue.given_by = parts.behind(queue.given_by, given - queue.given if queue.given_by.size else 0)
         queue.taken_by = parts.behind(queue.taken_by, taken - queue.taken if queue.taken_by.size else 0)
-        queue.peak = int(row.peak)
-        queue.ring = ring[row.ring : row.ring + row.mask + 1].copy()
+        queue.ring = ring.copy()
         # two queue lengths before the next item taken are looked back at; the queues of a fork stay alike
         back = 0 if link.depth == UNBOUNDED or taken < queue.initial else max(given - 3 * link.depth - 1, 0)
         if back:
