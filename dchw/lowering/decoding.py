@@ -131,8 +131,6 @@ class Decoding:
         self._chunk_last: dict[int, tuple[Indices, Indices]] = {}
         if self._decodes == 0:
             return  # decoded entries are in the SRAM from the run before
-        unit = packed.chunk_decoder.astype(np.int32, copy=False)
-        self._entry_unit = np.repeat(unit, np.diff(work.coded.chunk_offsets))
         order = np.argsort(packed.chunk_decoder, kind="stable")
         firings, before = self._schedule(order)
         bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
@@ -270,7 +268,8 @@ class Decoding:
     def hand_overs(self) -> tuple[Row, Row, npt.NDArray[np.int32]]:
         """Which decode unit hands each entry over, and at which of the firings that go through its chunks once;
         int32[units, passes]: what to add to that in a pass."""
-        return self._entry_unit, self._group, self._before.astype(np.int32)
+        unit = self._work.packed.chunk_decoder.astype(np.int32, copy=False)
+        return np.repeat(unit, np.diff(self._work.coded.chunk_offsets)), self._group, self._before.astype(np.int32)
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded.
