@@ -240,15 +240,10 @@ def _material(training: SharedTraining, data: Path | None) -> Material:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """One training at a time in a process, as its random generators are torch's own, on one thread."""
-    import torch
+    from dchw.training.threads import one_thread
 
-    with _TRAINING:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with _TRAINING, one_thread():
+        yield
 
 
 def _makers() -> dict[str, str]:

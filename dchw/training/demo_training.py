@@ -14,6 +14,7 @@ from dchw.training.loop import Progress, error_percent, no_progress
 from dchw.training.material import built_in
 from dchw.training.recipe_file import load_recipe
 from dchw.training.session import figures, train_compressed, train_dense
+from dchw.training.threads import one_thread
 
 DEMO_RECIPE = "lenet-300-100"
 
@@ -38,6 +39,7 @@ def train_demo(
         return error
 
     material = dataclasses.replace(material, evaluate=evaluate)
-    dense = train_dense(recipe, material, progress=progress)
-    trained = train_compressed(recipe, dense, material, seed=seed, progress=progress)
+    with one_thread():
+        dense = train_dense(recipe, material, progress=progress)
+        trained = train_compressed(recipe, dense, material, seed=seed, progress=progress)
     return dense, trained.compressed, {"data_set": material.data, **figures(trained)}
