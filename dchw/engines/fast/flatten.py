@@ -188,7 +188,7 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
         row.hold = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
         row.source, row.target = index[item.source], index[item.target]
         row.wanted = (0 if isinstance(target, FiringNode) else ITEM) | (0 if isinstance(source, FiringNode) else SLOT)
-        row.given_by = row.taken_by = row.served = -1
+        row.given_by = row.taken_by = -1
         if known.given_by is not None:
             row.given_by = lists.add(known.given_by, item.source) - initial
             row.next_giver = known.given_by.item(0) if len(known.given_by) else int(NEVER_FIRES)
@@ -204,7 +204,7 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
     """Find forks: out-links of one node with one depth, latency, list of givers and number of items that were given
     before, each a busy link of its target."""
     lanes: list[LaneRow] = []
-    for number, node in enumerate(nodes):
+    for node in nodes:
         alike: dict[tuple[int, ...], dict[int, int]] = {}
         for x in ends[node.out_of : node.stop]:
             out = links[x]
@@ -218,9 +218,8 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 links[x].forked = 1
                 other = nodes[target].main + nodes[target].other - x
                 row = LaneRow()
-                row.items, row.node, row.other, row.fork = x, target, other, number
+                row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
                 lanes.append(row)
-    _servers(nodes, links, lanes)
     return lanes
 
 
@@ -236,20 +235,6 @@ def _joins(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 row.link = x
                 joins.append(row)
     return joins
-
-
-def _servers(nodes: list[NodeRow], links: list[LinkRow], lanes: list[LaneRow]) -> None:
-    """Find who gives lanes their other items, and nothing to do with the fork itself: no fork and no target of it."""
-    targets = {(lane.fork, lane.node) for lane in lanes}
-    beside: dict[tuple[int, int], int] = {}
-    for number, lane in enumerate(lanes):
-        source = links[lane.other].source if lane.other >= 0 else -1
-        alien = 0 <= source < len(nodes) and nodes[source].lanes == 0 and (lane.fork, source) not in targets
-        lane.server, lane.beside = (source if alien else -1), number
-        if alien:
-            links[lane.other].served = number
-            before = beside.setdefault((lane.fork, source), number)
-            lane.beside, lanes[before].beside = lanes[before].beside, number
 
 
 def _keep_grants(
