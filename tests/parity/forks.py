@@ -73,6 +73,8 @@ class ForkMachine:
         )
 
     def link(self, source: str, target: str, given: list[int], taken: list[int], **options: int) -> None:
+        if not taken:
+            return  # lowering makes no link that carries nothing
         initial = options.pop("initial", 0)
         depth = options.pop("depth", UNBOUNDED)
         if depth:

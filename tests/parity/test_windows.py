@@ -70,6 +70,13 @@ def test_a_digest_does_not_know_windows(program: Program, seed: int) -> None:
     assert Cut(program, seed).digest == replace(program).digest
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_layer_whose_first_firing_has_begun_in_the_window_before_began_then(seed: int) -> None:
+    """Found by random machines: one that waited for a slot at a cut was said to begin where the one before ended."""
+    program = random_fork(Random(1235))
+    assert first_difference(run_whole(program), in_windows(Cut(program, seed)), program) is None
+
+
 @given(programs, st.integers(0, 2**32))
 @settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_reference_engine_runs_any_cut_as_the_whole(program: Program, seed: int) -> None:

@@ -330,7 +330,7 @@ def _short_cut(
                 return firing, freed, 0, start, waited_for, fresh, held, 0, True
     firing, freed, held, waits = give_run(t, at, firing, quiet, free)
     if fresh and (firing > before or waits):
-        t.span[here].start = finish
+        t.span[here].start = free  # one that has begun may be the first of these tables
         fresh = False
     if firing > before:
         run.in_runs += firing - before
