@@ -6,12 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.studies.slurm import free_ports
+from tests.studies.daemons import free_ports, said, stop, wait_until
 
 NEEDED = ("sge_qmaster", "sge_execd", "qsub", "qdel", "qstat", "qconf")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -86,35 +85,27 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
     daemons: list[subprocess.Popen[bytes]] = []
 
     def start(name: str) -> None:
-        with open(folder / f"{name}.out", "wb") as said:
+        with open(folder / f"{name}.out", "wb") as log:
             stays = {**environment, "SGE_ND": "1"}  # in the foreground
-            daemons.append(subprocess.Popen([name], env=stays, stdout=said, stderr=said))
+            daemons.append(subprocess.Popen([name], env=stays, stdout=log, stderr=log))
 
     try:
         start("sge_qmaster")
-        _until(lambda: _does(["qconf", "-as", host], environment), folder)
+        wait_until(lambda: _does(["qconf", "-as", host], environment), folder, "Grid Engine")
         start("sge_execd")
-        _until(lambda: host.encode() in _said(["qconf", "-sel"], environment), folder)
+        wait_until(lambda: host.encode() in said(["qconf", "-sel"], environment), folder, "Grid Engine")
         _ask("-Aq", {"qname": QUEUE, "hostlist": host, **OF_A_QUEUE}, folder, environment)
-        scheduling = dict(
-            line.split(None, 1) for line in _said(["qconf", "-ssconf"], environment).decode().splitlines()
-        )
+        scheduling = dict(line.split(None, 1) for line in said(["qconf", "-ssconf"], environment).decode().splitlines())
         _ask("-Msconf", {**scheduling, **SCHEDULING}, folder, environment)
         yield environment
     finally:
-        _said(["qdel", "-u", "*"], environment)
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            try:
-                daemon.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+        said(["qdel", "-u", "*"], environment)
+        stop(daemons)
 
 
 def running_jobs(environment: dict[str, str]) -> list[str]:
     """Numbers of the jobs that run."""
-    return [line.split()[0] for line in _said(["qstat", "-s", "r", "-u", "*"], environment).decode().splitlines()[2:]]
+    return [line.split()[0] for line in said(["qstat", "-s", "r", "-u", "*"], environment).decode().splitlines()[2:]]
 
 
 def cancel(job: str, environment: dict[str, str]) -> None:
@@ -149,17 +140,3 @@ def _ask(option: str, settings: dict[str, str], folder: Path, environment: dict[
 
 def _does(command: list[str], environment: dict[str, str]) -> bool:
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
-
-
-def _said(command: list[str], environment: dict[str, str]) -> bytes:
-    return subprocess.run(command, env=environment, capture_output=True).stdout
-
-
-def _until(holds: object, folder: Path, seconds: float = 60) -> None:
-    assert callable(holds)
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            logs = {path.name: path.read_text(errors="replace")[-800:] for path in folder.glob("*.out")}
-            raise AssertionError(f"Grid Engine did not start: {logs}")
-        time.sleep(0.2)

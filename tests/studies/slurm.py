@@ -6,10 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.studies.daemons import free_ports, said, stop, wait_until
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "squeue")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -70,54 +71,22 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
     daemons: list[subprocess.Popen[bytes]] = []
     try:
         for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
-            with open(folder / f"{command[0]}.out", "wb") as said:
-                daemons.append(subprocess.Popen(command, env=environment, stdout=said, stderr=said))
+            with open(folder / f"{command[0]}.out", "wb") as log:
+                daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
             if command is munged:
-                _until(lambda: (folder / "munge.socket").exists(), folder)
-        _until(lambda: b"idle" in _said(["sinfo", "-h", "-o", "%t"], environment), folder)
+                wait_until(lambda: (folder / "munge.socket").exists(), folder, "Slurm")
+        wait_until(lambda: b"idle" in said(["sinfo", "-h", "-o", "%t"], environment), folder, "Slurm")
         yield environment
     finally:
-        _said(["scancel", "--full", "--user", "root"], environment)
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            try:
-                daemon.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+        said(["scancel", "--full", "--user", "root"], environment)
+        stop(daemons)
 
 
 def running_jobs(environment: dict[str, str]) -> list[str]:
     """Numbers of the jobs that run."""
-    return _said(["squeue", "-h", "-t", "RUNNING", "-o", "%A"], environment).decode().split()
+    return said(["squeue", "-h", "-t", "RUNNING", "-o", "%A"], environment).decode().split()
 
 
 def cancel(job: str, environment: dict[str, str]) -> None:
     """scancel."""
     subprocess.run(["scancel", job], env=environment, check=True)
-
-
-def _said(command: list[str], environment: dict[str, str]) -> bytes:
-    return subprocess.run(command, env=environment, capture_output=True).stdout
-
-
-def _until(holds: object, folder: Path, seconds: float = 60) -> None:
-    assert callable(holds)
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            logs = {path.name: path.read_text(errors="replace")[-800:] for path in folder.glob("*.[lo][ou]*")}
-            raise AssertionError(f"Slurm did not start: {logs}")
-        time.sleep(0.2)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -16,8 +16,6 @@ from dchw.compression.compressed import CodeArray
 from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, RunLayout
 from dchw.graph.network import FloatArray
 
-_Rows = tuple[Int64s, Int64s]
-
 
 class ColumnOrder:
     """The weights of a layer in the order of chunks that `RunLayout.cut_columns` gave."""
