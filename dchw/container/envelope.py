@@ -8,7 +8,7 @@ The header has no spaces and keeps this order of keys; it is padded with spaces 
 tensors follow. Its one metadata value is the format version, a dot, the checksum and the description, both in base 85
 (alphabet of RFC 1924). The checksum is the CRC-32 (IEEE 802.3) of the whole file with ``00000`` in its place,
 big-endian. The description is raw DEFLATE, with `DICTIONARY` preset, of compact JSON in UTF-8: the list
-``[name, operations, recipe, results, notes, number_format, left_out]``; trailing defaults are left out.
+``[name, operations, recipe, results, notes, number_format, left_out, inner_outputs]``; trailing defaults are left out.
 `dchw.container.plain_graph` has the form of operations.
 
 Tensors, in this order:

@@ -1,7 +1,7 @@
 """The graph of a network as compact plain values, so that the header of a small network's file stays small.
 
-A graph is the list ``[name, operations, notes, number_format, left_out]``, whose entries a file's description has
-together with recipe and results (`dchw.container.envelope` gives their order). An operation is the list
+A graph is the list ``[name, operations, notes, number_format, left_out, inner_outputs]``, whose entries a file's
+description has together with recipe and results (`dchw.container.envelope` gives their order). An operation is the list
 ``[kind, name, weight, attributes, inputs, shape, parameter]``; trailing entries that hold their default are left out.
 
 - *kind*: place in `KINDS`, or its text if it is not there.
@@ -13,6 +13,8 @@ together with recipe and results (`dchw.container.envelope` gives their order). 
 - *inputs*: 0 for the operation before (none for an input), otherwise how many operations back each input is.
 - *shape*: 0 if `infer_shape` gives it, null if unknown, otherwise the output shape without its batch axis.
 - *parameter*: 0 for ``NAME.weight``, otherwise text or null.
+
+The inner outputs are places of operations.
 """
 
 from __future__ import annotations
@@ -106,7 +108,8 @@ def encode_graph(network: Network) -> tuple[list[Any], dict[str, FloatArray]]:
         ]
         operations.append(_without_trailing(row))
     left_out = [[one.name, one.parameters, one.reason] for one in network.left_out]
-    return [network.name, operations, list(network.notes), network.number_format, left_out], arrays
+    inner = [places[name] for name in network.inner_outputs]
+    return [network.name, operations, list(network.notes), network.number_format, left_out, inner], arrays
 
 
 def decode_graph(
@@ -115,7 +118,7 @@ def decode_graph(
     """The network of `encode_graph` with zero-strided weights; raises for anything that does not hold together."""
     if not all(isinstance(row, list) for row in rows[1]):
         raise TypeError("expected operations as lists")
-    name, operations, notes, number_format, left_out = rows
+    name, operations, notes, number_format, left_out, inner = rows
     names = iter(layer_names)
     built: list[Operation] = []
     for row in operations:
@@ -133,6 +136,7 @@ def decode_graph(
         left_out=tuple(
             LeftOut(name=str(one), parameters=_whole(count), reason=str(why)) for one, count, why in left_out
         ),
+        inner_outputs=tuple(built[_whole(place)].name for place in inner),
     )
 
 

@@ -21,8 +21,9 @@ from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
 from dchw.quantities import DchwError, FileFormatError
 
-_DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32", [])
-"""Recipe, results, notes, number format and left-out parameters that a description leaves out at its end."""
+_DEFAULTS: tuple[Any, ...] = ({}, {}, [], "float32", [], [])
+"""Recipe, results, notes, number format, left-out parameters and inner outputs that a description leaves out at its
+end."""
 
 
 @checked
@@ -149,8 +150,8 @@ def to_bytes(network: CompressedNetwork) -> bytes:
         if layer.name.startswith(envelope.RESERVED):
             raise DchwError(f"{where}: names that begin like {layer.name!r} mean something else; rename the layer")
         tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
-    name, operations, notes, number_format, left_out = rows
-    description = [name, operations, plain(network.recipe), plain(network.results), notes, number_format, left_out]
+    name, operations, *about = rows
+    description = [name, operations, plain(network.recipe), plain(network.results), *about]
     while len(description) > 2 and description[-1] == _DEFAULTS[len(description) - 3]:
         description.pop()
     return envelope.seal(description, tensors)
@@ -174,11 +175,11 @@ def _network(content: envelope.Envelope) -> CompressedNetwork:
     description = content.description
     with _told(MemoryError):  # sizes in a description may be absurd, those of a layer's bytes are not
         whole = [*description, *_DEFAULTS[len(description) - 2 :]]
-        name, operations, recipe, results, notes, number_format, left_out = whole
+        name, operations, recipe, results, *about = whole
         if not isinstance(recipe, Mapping) or not isinstance(results, Mapping):
             raise TypeError("recipe and results must be mappings")
         graph = decode_graph(
-            [name, operations, notes, number_format, left_out],
+            [name, operations, *about],
             list(coded),
             arrays,
             envelope.read_inputs(content.tensors),

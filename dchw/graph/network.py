@@ -58,6 +58,8 @@ class Network:
     number_format: str = "float32"
     left_out: tuple[LeftOut, ...] = ()
     """Parameters of the source that no operation holds."""
+    inner_outputs: tuple[str, ...] = ()
+    """Operations whose values are outputs of the network although other operations read them too."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -71,6 +73,9 @@ class Network:
                         + nearest(source, seen or {"input"})
                     )
             seen.add(op.name)
+        for name in self.inner_outputs:
+            if name not in seen:
+                raise DchwError(f"network {self.name}: output {name!r} is no operation; {nearest(name, seen)}")
         self._check_weights()
         _ = self.layers, self.uses  # every one has a geometry
         examples = {}
@@ -126,6 +131,12 @@ class Network:
     def coverage(self) -> Coverage:
         """Where every parameter went: in a layer, stored as it is, or left out."""
         return coverage(self.operations, self.left_out)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The operations whose values the network gives, in order: those that nothing reads, and `inner_outputs`."""
+        read = {source for op in self.operations for source in op.inputs}.difference(self.inner_outputs)
+        return tuple(op.name for op in self.operations if op.name not in read)
 
     @cached_property
     def fixed(self) -> frozenset[str]:

@@ -14,8 +14,9 @@ from dchw.graph.operations import CONVOLUTIONS, Operation, OperationKind
 def fold_batch_normalisation(network: Network) -> Network:
     """The same function with every batch normalisation that directly follows a layer folded into it.
 
-    One is left alone where the layer's output is read elsewhere too, its weights are shared, or its channels
-    are not the layer's outputs. The folded layer's weights are no longer those of the module, which ``notes`` says.
+    One is left alone where the layer's output is read elsewhere too or an output of the network, its weights are
+    shared, or its channels are not the layer's outputs. The folded layer's weights are no longer those of the module,
+    which ``notes`` says.
     """
     normalisations = foldable(network)
     renamed: dict[str, str] = {}
@@ -41,7 +42,8 @@ def fold_batch_normalisation(network: Network) -> Network:
         operations.append(changed)
     if renamed:
         notes.append(f"{len(renamed)} batch normalisations are folded into the layers before them")
-    return dataclasses.replace(network, operations=tuple(operations), notes=tuple(notes))
+    outputs = tuple(renamed.get(name, name) for name in network.inner_outputs)
+    return dataclasses.replace(network, operations=tuple(operations), notes=tuple(notes), inner_outputs=outputs)
 
 
 def foldable(network: Network) -> dict[str, Operation]:
@@ -56,6 +58,7 @@ def foldable(network: Network) -> dict[str, Operation]:
         and op.attributes["form"] == "batch"
         and readers[op.inputs[0]] == 1
         and op.inputs[0] not in shared
+        and op.inputs[0] not in network.inner_outputs
         and _per_channel(operations[op.inputs[0]])
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dchw.graph.network import Array, Operation, OperationKind, placeholder
@@ -42,6 +42,11 @@ class GraphBuilder:
             name = f"{wanted}_{count}"
         self._tried[wanted] = count
         return name
+
+    def read_among(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Of some operations, each once and in order, those that others read."""
+        read = {source for op in self.operations for source in op.inputs}.intersection(names)
+        return tuple(op.name for op in self.operations if op.name in read)
 
     def operation(self, name: str) -> Operation:
         """An operation that was added."""

@@ -3,7 +3,8 @@
 A tensor stays in the activation SRAM from the layer that makes it to the last that reads it, if everything live at its
 making fits what streams leave free (`dchw.mapping.rooms.tensor_room`); otherwise it is written to DRAM and read again
 by every layer that needs it. Where the room is worth more to a layer's own input than a tensor that would begin to stay
-with it saves, that tensor crosses too. Inputs come from DRAM, results go there.
+with it saves, that tensor crosses too. Inputs come from DRAM; outputs of the
+network go there, also those that its own layers read where they stay.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class TensorPlanner:
             self._operations[stage].append(op)
             for name in op.inputs:
                 self._readers[name].append(stage)
+        self._outputs = set(graph.outputs)
         self._on_dram = {op.name for op in graph.operations if op.kind in (OperationKind.INPUT, OperationKind.CONSTANT)}
         self._kept: dict[str, int] = {}  # tensors on chip -> bytes
         self._fresh: dict[str, int] = {}  # of these, those that began to stay with the last layer
@@ -99,7 +101,7 @@ class TensorPlanner:
         if not self._fresh or not loads.get(tensor):
             return with_all
         crossing = sum(
-            size * (len({stage for stage in self._readers[name] if stage > index}) + (name not in loads))
+            size * (len({stage for stage in self._readers[name] if stage > index}) + (name not in self._on_dram))
             for name, size in self._fresh.items()
         )
         return replace(with_all, crossing_bytes=crossing, released=self._source(index, tensor, before))
@@ -144,14 +146,13 @@ class TensorPlanner:
             name, size = op.name, self._sizes[op.name]
             if name in self._on_dram:
                 continue
-            if not self._readers[name]:
-                stores[name] = size  # a result
-            elif self._last(name) > index:
-                if sum(self._kept.values()) + size <= self._room:
-                    self._kept[name] = size
-                else:
-                    stores[name] = size
-                    self._on_dram.add(name)
+            wanted = self._last(name) > index
+            stays = wanted and sum(self._kept.values()) + size <= self._room
+            if stays:
+                self._kept[name] = size
+            if name in self._outputs or (wanted and not stays):
+                stores[name] = size
+                self._on_dram.add(name)
         return stores
 
     def _source(self, index: int, tensor: str, held: Mapping[str, int]) -> InputSource:

@@ -46,7 +46,7 @@ class Workload:
     batch: int
     stages: tuple[Stage, ...]
     outputs: Mapping[str, FloatArray]
-    """What the simulated hardware computed: the outputs of the operations that nothing else reads."""
+    """What the simulated hardware computed: the values that the network gives (`Network.outputs`)."""
     activations: str
     """Where the activations came from: ``example input``, ``given input`` or ``synthetic``."""
     seed: int = 0
@@ -163,7 +163,6 @@ def map_network(
     _check_given(machine, [one.layer for one in explanations])
     if not works:
         raise DchwError(f"network {network.name}: expected at least one compressed layer; got none; compress it first")
-    read = {name for op in graph.operations for name in op.inputs}
     return Workload(
         network=network.name,
         given=as_given,
@@ -171,7 +170,7 @@ def map_network(
         storage=storage,
         batch=batch,
         stages=group_stages(graph, works, values, machine, parameters, planner.released),
-        outputs={op.name: values[op.name] for op in graph.operations if op.name not in read},
+        outputs={name: values[name] for name in graph.outputs},
         activations="synthetic" if arithmetic is Arithmetic.NONE else origin,
         seed=seed,
         arithmetic=arithmetic,

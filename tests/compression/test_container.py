@@ -197,6 +197,7 @@ def graph_of_everything() -> Network:
             Operation(name="odd", kind=kinds.OTHER, inputs=("all", "x"), attributes={"target": "f"}, output_shape=None),
         ),
         left_out=(LeftOut(name="spare", parameters=7, reason="the forward pass does not read it"),),
+        inner_outputs=("pool", "sum"),
         example_inputs={"y": rng.normal(size=(1, 4)).astype(np.float32)},
         notes=("one", "two"),
     )
@@ -210,6 +211,8 @@ def test_a_graph_with_everything_comes_back() -> None:
     same(packed, loaded)
     assert loaded.graph.name == network.name
     assert loaded.graph.left_out == network.left_out
+    assert loaded.graph.inner_outputs == network.inner_outputs
+    assert loaded.graph.outputs == ("sum", "pool", "odd")
     for one, other in zip(network.operations, loaded.graph.operations, strict=True):
         assert one.attributes.keys() == other.attributes.keys()
         for key, value in one.attributes.items():
@@ -339,8 +342,14 @@ def test_graph_of_keeps_shapes() -> None:
 
 def test_the_pages_on_the_file_list_what_is_written_in_its_order() -> None:
     packed = compressed({"a": [[0, 1], [1, 0]]}, {"a": Representation()}, recipe={"seed": 3}, results={"error": 0.5})
-    left_out = (LeftOut(name="b", parameters=7, reason="not read"),)
-    graph = dataclasses.replace(packed.graph, notes=("noted",), number_format="int8", left_out=left_out)
+    left_out, first = (LeftOut(name="b", parameters=7, reason="not read"),), packed.graph.operations[0].name
+    graph = dataclasses.replace(
+        packed.graph,
+        notes=("noted",),
+        number_format="int8",
+        left_out=left_out,
+        inner_outputs=(first,),
+    )
     written = envelope.unseal(to_bytes(dataclasses.replace(packed, graph=graph))).description
     parts = {
         "name": "small",
@@ -349,6 +358,7 @@ def test_the_pages_on_the_file_list_what_is_written_in_its_order() -> None:
         "notes": ["noted"],
         "number_format": "int8",
         "left_out": [["b", 7, "not read"]],
+        "inner_outputs": [0],
     }
     for page, values in ((envelope, written), (plain_graph, plain_graph.encode_graph(graph)[0])):
         listed = re.findall(r"``\[(name, .*?)\]``", str(page.__doc__))[0].split(", ")

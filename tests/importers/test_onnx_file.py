@@ -267,3 +267,13 @@ def test_the_missing_package_is_named(tmp_path, monkeypatch):
     assert str(caught.value) == (
         f"{tmp_path / 'net.onnx'}: reading ONNX needs the package onnx; pip install 'dchw[onnx]'"
     )
+
+
+def test_outputs_that_the_graph_reads_itself_are_outputs(tmp_path):
+    path = saved(tmp_path, [node("Relu", "x", "h"), node("MatMul", "h w", "y")], {"w": array(4, 3)}, [4])
+    model = onnx.load(path)
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, None))
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    network = network_from_onnx(path)
+    assert network.outputs == (*network.inner_outputs, network.operations[-1].name)
+    assert [network.operation(name).kind for name in network.inner_outputs] == ["activation"]

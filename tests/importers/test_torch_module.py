@@ -117,6 +117,29 @@ def test_a_normalisation_is_not_folded_where_the_layer_is_read_twice():
     agree(network, made, torch.randn(2, 2, 3, 3))
 
 
+def test_outputs_that_the_module_reads_itself_are_outputs_and_not_folded_away():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.bn = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4)
+            self.deep, self.deep_bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            raw = self.stem(x)
+            fine = self.deep_bn(self.deep(torch.relu(self.bn(raw))))
+            coarse = fine.mean((2, 3), keepdim=True)
+            return {"features": [raw, fine], "pooled": coarse, "given": x}
+
+    made = seeded(Detector)
+    network = Network.from_module(made, torch.randn(1, 2, 3, 3), fold_normalisation=True)
+    assert network.inner_outputs == ("x", "stem", "deep")
+    assert network.outputs == ("x", "stem", "deep", "mean")
+    x = torch.randn(2, 2, 3, 3)
+    values, expected = forward(network, {"x": x.numpy()}), made.eval()(x)
+    for name, value in zip(network.outputs, [x, *expected["features"], expected["pooled"]], strict=True):
+        np.testing.assert_allclose(values[name], value.detach().numpy(), atol=1e-5)
+
+
 def test_layers_bear_their_modules_names():
     names = {module: [layer.name for layer in captured(module)[1].layers] for module in MODULES}
     assert names[Nested] == ["features.0.0", "features.1", "head.classifier.1"]

@@ -109,6 +109,23 @@ def test_blocks_that_are_not_stepped_over_are_a_deadlock(name: str, monkeypatch:
         fast.run(lower(map_network(network, target, "csr")))
 
 
+@pytest.mark.parametrize(("room", "reads"), [("64 KiB", 0), ("2 KiB", 1)])
+def test_an_output_that_is_read_inside_is_written_once(room: str, reads: int) -> None:
+    network = residual(8, 16, 16)
+    target = tight(room, 8)
+    graph = replace(network.graph, inner_outputs=("add",))
+    also = replace(network, graph=graph)
+    before, after = (dchw.simulate(one, target, "dense-fp16") for one in (network, also))
+    size, result = 2 * 16 * 16 * 16, 2 * 4 * 16 * 16
+    assert list(after.outputs) == ["add", "last"]
+    stages = map_network(also, target, "dense-fp16").stages
+    assert [stage.stores.get("add", 0) for stage in stages] == [0, size, 0]
+    assert stages[2].loads == ({"add": size} if reads else {})
+    assert after.dram_write_bytes - before.dram_write_bytes == (0 if reads else size)
+    assert after.dram_read_bytes == before.dram_read_bytes
+    assert reads or after.dram_write_bytes == size + result
+
+
 @settings(max_examples=40)
 @given(st.data())
 def test_residual_networks_run_on_any_machine(data: st.DataObject) -> None:
@@ -121,6 +138,8 @@ def test_residual_networks_run_on_any_machine(data: st.DataObject) -> None:
         stride=data.draw(st.integers(1, 9)),
         quiet_rows=data.draw(st.sampled_from([0, size // 2, size])),
     )
+    inner = data.draw(st.sampled_from([(), ("add",), ("long", "add"), ("short",)]))
+    network = replace(network, graph=replace(network.graph, inner_outputs=inner))
     target = tight(
         data.draw(st.sampled_from(["1 KiB", "2 KiB", "4 KiB", "8 KiB"])),
         data.draw(st.sampled_from([2, 4, 8, 16])),

@@ -66,6 +66,9 @@ class OnnxWalk(LayerTable):
         for one in inputs:
             self._input(one, sizes[one.name])
         self.read_graph(model.graph)
+        values = [self.scopes[one.name] for one in model.graph.output if one.name in self.scopes]
+        self.inner_outputs = self.builder.read_among(x.operation for x in values if x.operation is not None)
+        """Operations that give outputs of the graph and that others read too."""
         if self._control.skipped:
             text = ", ".join(f"{count:,} in {name}" for name, count in self._control.skipped.items())
             self.notes.say(f"parameters of branches that are never taken are not part of the network: {text}")

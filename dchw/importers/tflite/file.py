@@ -59,7 +59,12 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
         notes.say(f"{graph.variables} variables, which it keeps from one inference to the next, are inputs and outputs")
     if any(tensor.quantised for tensor in tensors):
         notes.say("inputs are real values, which the file's scales round")
-    return Network(name=name or graph.name, operations=tuple(walk.builder.operations), notes=notes.lines())
+    return Network(
+        name=name or graph.name,
+        operations=tuple(walk.builder.operations),
+        notes=notes.lines(),
+        inner_outputs=walk.inner_outputs,
+    )
 
 
 def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:

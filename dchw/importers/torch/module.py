@@ -54,7 +54,14 @@ def network_from_module(
     operations, notes, left_out = walk.run()
     inputs = [op.name for op in operations if op.kind == "input"]
     kept = {k: v.detach().cpu().numpy() for k, v in zip(inputs, examples, strict=True)} if keep_example else {}
-    network = Network(name=name, operations=operations, example_inputs=kept, notes=notes, left_out=left_out)
+    network = Network(
+        name=name,
+        operations=operations,
+        example_inputs=kept,
+        notes=notes,
+        left_out=left_out,
+        inner_outputs=walk.inner_outputs(),
+    )
     return fold_batch_normalisation(network) if fold_normalisation else network
 
 

@@ -71,6 +71,13 @@ class GraphWalk(ModuleLayers):
         self.notes.used_again(self.again)
         return tuple(self.builder.operations), self.notes.lines(), self._left_out(stored)
 
+    def inner_outputs(self) -> tuple[str, ...]:
+        """Of the operations that `run` gave, those whose values the module returns and that others read too."""
+        returned = set(self._program.graph_signature.user_outputs)
+        values = [value for node, value in self._values.items() if node.name in returned]
+        flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        return self.builder.read_among(one for one in flat if isinstance(one, Result))
+
     def _left_out(self, stored: dict[str, str]) -> tuple[LeftOut, ...]:
         """Learned parameters that no operation of the program reads, each tensor once."""
         read = {
