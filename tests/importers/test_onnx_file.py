@@ -19,7 +19,7 @@ from dchw.quantities import DchwError, FileFormatError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 
-from tests.importers.onnx_models import agree, array, node, saved  # noqa: E402
+from tests.importers.onnx_models import agree, array, helper, node, saved  # noqa: E402
 
 
 def test_a_convolutional_network(tmp_path):
@@ -272,8 +272,38 @@ def test_the_missing_package_is_named(tmp_path, monkeypatch):
 def test_outputs_that_the_graph_reads_itself_are_outputs(tmp_path):
     path = saved(tmp_path, [node("Relu", "x", "h"), node("MatMul", "h w", "y")], {"w": array(4, 3)}, [4])
     model = onnx.load(path)
-    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, None))
+    model.graph.output.insert(0, helper.make_tensor_value_info("h", onnx.TensorProto.FLOAT, None))
     onnx.save(onnx.shape_inference.infer_shapes(model), path)
     network = network_from_onnx(path)
     assert network.outputs == (*network.inner_outputs, network.operations[-1].name)
     assert [network.operation(name).kind for name in network.inner_outputs] == ["activation"]
+
+
+def test_what_no_output_depends_on_is_left_out_and_counted(tmp_path):
+    """A runtime computes no idle node either: its layer is none of the network's, and no output of it is stored."""
+    nodes = [
+        node("Relu", "x", "h"),
+        node("MatMul", "h idle", "z"),
+        node("Add", "z bias", "zz"),
+        node("MatMul", "h w", "y"),
+    ]
+    constants = {"w": array(4, 3), "idle": array(4, 9), "bias": array(9), "spare": array(5, 2), "sizes": np.array([3])}
+    network = network_from_onnx(saved(tmp_path, nodes, constants, [4]))
+    assert [layer.weight.shape for layer in network.layers] == [(3, 4)]
+    assert network.outputs == (network.layers[0].name,)
+    assert {one.name: one.parameters for one in network.left_out} == {"idle": 36, "bias": 9, "spare": 10}
+    assert network.coverage.share == pytest.approx(12 / 67)
+    assert "55 are left out (55: no output of the graph depends on it)" in network.coverage.sentence()
+
+
+def test_a_body_keeps_what_it_reads_from_around_it(tmp_path):
+    one = helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, None)
+    other = helper.make_tensor_value_info("e", onnx.TensorProto.FLOAT, None)
+    taken = helper.make_graph([node("MatMul", "h w", "t"), node("MatMul", "h v", "idle")], "then", [], [one])
+    left = helper.make_graph([node("Identity", "h", "e")], "else", [], [other])
+    nodes = [node("Relu", "x", "h"), node("If", "yes", "y", then_branch=taken, else_branch=left)]
+    constants = {"w": array(4, 3), "v": array(4, 2), "yes": np.array(True)}
+    network = network_from_onnx(saved(tmp_path, nodes, constants, [4]))
+    assert [layer.weight.shape for layer in network.layers] == [(3, 4)]
+    assert network.outputs == (network.operations[-1].name,)
+    assert [(one.name, one.parameters) for one in network.left_out] == [("v", 8)]

@@ -33,7 +33,8 @@ def test_recurrent_operators(tmp_path, kind, direction, first):
     flat = [node("Reshape", f"{name} minus", f"flat_{name}") for name in outputs.split()]
     names = " ".join(f"flat_{name}" for name in outputs.split())
     nodes = [node("Transpose", "x", "xt", perm=[1, 0, 2]), layer, *flat, node("Concat", names, "all", axis=0)]
-    constants = {"w": w, "r": r, "b": b, "minus": np.array([-1])} | ({"h": h, "c": c} if first else {})
+    constants = {"w": w, "r": r, "b": b, "minus": np.array([-1])}
+    constants |= {name: {"h": h, "c": c}[name] for name in states.split() if first}
     path = saved(tmp_path, nodes, constants, (steps, inputs), batch=1)
     network = network_from_onnx(path)
     examples = array(2, steps, inputs)

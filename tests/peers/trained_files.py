@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,21 +204,16 @@ def with_litert(path: Path, sizes: Mapping[str, Any]) -> tuple[dict[str, np.ndar
 
 
 def _difference(network: Network, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> float:
-    """The largest difference over all outputs.
-
-    A network does not name its outputs: each is the nearest of the operations that nobody reads (or, without one of
-    its size among them, of all). Outputs of trained networks are no constants that another operation could give too.
-    """
+    """The largest difference over all outputs: each is the nearest of the network's of its size, which are no
+    constants that another could give too in a trained network."""
     expected = [op.name for op in network.operations if op.kind == "input"]
     values = forward(network, dict(zip(expected, _batched(network, inputs), strict=True)))
-    readers = Counter(source for op in network.operations for source in op.inputs)
     worst = 0.0
     for name, wanted in outputs.items():
-        fitting = [op.name for op in network.operations if values[op.name].size == wanted.size]
-        chosen = [one for one in fitting if not readers[one]] or fitting
-        if not chosen:
-            raise ValueError(f"{network.name}: no operation gives {wanted.shape} for output {name!r}")
-        worst = max(worst, min(_share(values[one].reshape(wanted.shape), wanted) for one in chosen))
+        fitting = [values[one] for one in network.outputs if values[one].size == wanted.size]
+        if not fitting:
+            raise ValueError(f"{network.name}: no output gives {wanted.shape} for {name!r}")
+        worst = max(worst, min(_share(value.reshape(wanted.shape), wanted) for value in fitting))
     return worst
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,12 +91,19 @@ def with_attributes(node: Any, given: Mapping[str, Any]) -> Any:
 
 def parameters_in(graph: Any) -> int:
     """How many float parameters a graph holds, its inner graphs included."""
-    total, pending = 0, [graph]
-    while pending:
-        present = pending.pop()
-        tensors = list(present.initializer)
-        for node in present.node:
-            pending += [a.g for a in node.attribute if a.HasField("g")]
-            tensors += [a.t for a in node.attribute if a.HasField("t")]
-        total += sum(math.prod(t.dims) for t in tensors if t.data_type in _FLOATS and len(t.dims) > 0)
-    return total
+    return _sizes(graph.initializer) + sum(parameters_of(node) for node in graph.node)
+
+
+def parameters_of(node: Any) -> int:
+    """How many float parameters a node holds itself: in its attributes and its bodies."""
+    tensors = [a.t for a in node.attribute if a.HasField("t")]
+    return _sizes(tensors) + sum(parameters_in(a.g) for a in node.attribute if a.HasField("g"))
+
+
+def _sizes(tensors: Iterable[Any]) -> int:
+    return sum(math.prod(map(int, tensor.dims)) for tensor in tensors if is_parameter(tensor))
+
+
+def is_parameter(tensor: Any) -> bool:
+    """Whether an array of a file holds real numbers along one axis or more."""
+    return tensor.data_type in _FLOATS and len(tensor.dims) > 0

@@ -66,6 +66,7 @@ def network_from_onnx(
         name=name or model.graph.name or path.stem,
         operations=tuple(walk.builder.operations),
         notes=walk.notes.lines(),
+        left_out=walk.left_out,
         inner_outputs=walk.inner_outputs,
     )
     with np.errstate(all="ignore"):  # weights that overflow are refused as not finite

@@ -21,6 +21,7 @@ from dchw.importers.onnx.control import ControlFlow
 from dchw.importers.onnx.folding import Folding, inferred
 from dchw.importers.onnx.inputs import GraphInput, Sizes
 from dchw.importers.onnx.layers import LayerTable
+from dchw.importers.onnx.liveness import left_out, needed_in
 from dchw.importers.onnx.registry import Attributes, Quantised, Shape, Value, rule, without_batch
 from dchw.importers.onnx.scopes import Scopes
 from dchw.quantities import DchwError, FileFormatError
@@ -72,6 +73,8 @@ class OnnxWalk(LayerTable):
         if self._control.skipped:
             text = ", ".join(f"{count:,} in {name}" for name, count in self._control.skipped.items())
             self.notes.say(f"parameters of branches that are never taken are not part of the network: {text}")
+        self.left_out = tuple(left_out(model.graph))
+        """Parameters that no output depends on."""
 
     # What rules use -------------------------------------------------------------------------------------------
 
@@ -169,7 +172,7 @@ class OnnxWalk(LayerTable):
             self.scopes.define([one.name], [Value(shape=shape, dtype=dtype, operation=made)])
 
     def read_graph(self, graph: Any) -> None:
-        """Read the initialisers and nodes of a graph into the present scope."""
+        """Read the initialisers of a graph, and the nodes its outputs depend on, into the present scope."""
         for tensor in graph.initializer:
             with self._sound(f"array {tensor.name!r}"):
                 self.scopes.define([tensor.name], [initialiser(tensor, self.folding)])
@@ -177,7 +180,7 @@ class OnnxWalk(LayerTable):
             with self._sound(f"sparse array {sparse.values.name!r}"):
                 self.scopes.define([sparse.values.name], [sparse_initialiser(sparse, self.folding)])
         self.scopes.read_in(graph)
-        for node in graph.node:
+        for node in needed_in(graph):
             with (
                 np.errstate(all="ignore"),
                 self._sound(f"node {node.name or (node.output[0] if node.output else '')!r} ({node.op_type})"),

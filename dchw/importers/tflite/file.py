@@ -8,6 +8,7 @@ from typing import Any
 from dchw.graph.network import Network
 from dchw.importers.onnx import file as onnx_file  # noqa: F401  (registers the rules of ONNX operators)
 from dchw.importers.onnx.inputs import GraphInput
+from dchw.importers.onnx.liveness import needed
 from dchw.importers.onnx.walk import OnnxWalk
 from dchw.importers.tflite import rules  # noqa: F401  (they register themselves)
 from dchw.importers.tflite.flatbuffer import FAULTS, Graph, read_graph
@@ -63,18 +64,9 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
         name=name or graph.name,
         operations=tuple(walk.builder.operations),
         notes=notes.lines(),
+        left_out=walk.left_out,
         inner_outputs=walk.inner_outputs,
     )
-
-
-def _needed(nodes: list[Any], wanted: set[str]) -> list[Any]:
-    """Nodes that the outputs depend on: chains that only say what the file's shapes say are gone."""
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]
 
 
 def _model(graph: Graph, translation: Translation) -> Any:
@@ -84,6 +76,6 @@ def _model(graph: Graph, translation: Translation) -> Any:
 
     ends = [ValueInfoProto(name=translation.get(number)) for number in graph.outputs]
     constants = [from_array(array, key) for key, array in translation.constants.items()]
-    body = make_graph(_needed(translation.nodes, {end.name for end in ends}), graph.name, [], ends, constants)
+    body = make_graph(needed(translation.nodes, [end.name for end in ends]), graph.name, [], ends, constants)
     imports = [make_opsetid("", _OPERATOR_SET), make_opsetid("tflite", 1)]
     return make_model(body, opset_imports=imports)
