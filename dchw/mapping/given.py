@@ -64,6 +64,8 @@ def network_inputs(
                     f"network {graph.name}, input {op.name!r}: expected shape {op.output_shape} behind a batch axis; "
                     f"got {array.shape}; reshape it"
                 )
+            if inputs is None:
+                array = _lengthened(array, batch, rng)
             if array.shape[0] < batch:
                 raise DchwError(
                     f"network {graph.name}, input {op.name!r}: expected at least {batch} rows; got {array.shape[0]}; "
@@ -76,6 +78,26 @@ def network_inputs(
             origin = "synthetic"
             out[op.name] = synthetic(op, batch, rng)
     return out, origin
+
+
+def moved_examples(graph: Network, batch: int) -> list[str]:
+    """What to note where a batch is longer than the recorded example."""
+    rows = min((array.shape[0] for array in graph.example_inputs.values()), default=batch)
+    if rows >= batch:
+        return []
+    return [f"assumed: {batch - rows} of the {batch} inputs are like the recorded example, moved along its axes"]
+
+
+def _lengthened(example: FloatArray, batch: int, rng: np.random.Generator) -> FloatArray:
+    """A recorded example, and further inputs made of it: moved around along rows and columns, or along their one axis.
+
+    As many values are zero in each, but at other places: were they equal, a batch would skip what a single input skips.
+    """
+    rows, sizes = [example[:batch]], example.shape[1:][-2:]
+    for index in range(example.shape[0], batch):
+        moved = tuple(int(rng.integers(size)) for size in sizes)
+        rows.append(np.roll(example[index % example.shape[0]], moved, tuple(range(-len(sizes), 0)))[None])
+    return np.concatenate(rows)
 
 
 def synthetic(op: Operation, batch: int, rng: np.random.Generator) -> FloatArray:

@@ -25,7 +25,7 @@ from dchw.machines.silicon import NumberFormat
 from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.arithmetic import Arithmetic
 from dchw.mapping.crossing_tensors import tensor_planner
-from dchw.mapping.given import VALUE_BITS, network_inputs, parameter_bytes, synthetic
+from dchw.mapping.given import VALUE_BITS, moved_examples, network_inputs, parameter_bytes, synthetic
 from dchw.mapping.layer import Layers
 from dchw.mapping.orders import Explanation
 from dchw.mapping.passing import ForwardPass
@@ -105,7 +105,8 @@ def map_network(
     equal weights is multiplied once.
 
     ``inputs`` maps INPUT operations to arrays with a batch axis; without it the first ``batch`` rows of the recorded
-    example are used, and where there is none, seeded values (half of them zero) that are labelled synthetic.
+    example are used, more than it has are made of it (`dchw.mapping.given`) and noted; where there is none, seeded
+    values (half of them zero) that are labelled synthetic.
 
     ``on_layer`` is called before the first layer and after each, with layers mapped and layers in all.
     """
@@ -126,6 +127,8 @@ def map_network(
     explanations: list[Explanation] = []
     parameters = parameter_bytes(network, storage, shape, batch)
     notes = [*graph.notes, *_multiplied(machine, storage, arithmetic)]
+    if inputs is None and arithmetic is not Arithmetic.NONE:
+        notes += moved_examples(graph, batch)
     if arithmetic is Arithmetic.NONE:
         notes.append("timing only: nothing is computed, and half of every layer's input values are zero (synthetic)")
     not_computed: list[Operation] = []
