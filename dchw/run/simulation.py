@@ -63,8 +63,9 @@ def simulate(
     engine
         ``"fast"``, or ``"reference"``: equal results, slow and written to be read.
     inputs
-        Float arrays by name of the INPUT operation, each with a batch axis first. Default: the recorded example input;
-        where there is none, seeded values, half of them zero, that are labelled synthetic.
+        Float arrays by name of the INPUT operation, each with a batch axis first. Default: the recorded example input,
+        of which further ones are made for a larger batch, moved along its axes, as the result notes; where there is
+        none, seeded values, half of them zero, that are labelled synthetic.
     batch
         Inputs worked at once; at least 1.
     warm

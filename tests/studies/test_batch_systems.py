@@ -2,6 +2,7 @@
 
 On a Slurm and a Grid Engine of one node: needs Debian's slurm-wlm, or gridengine-master, -exec and -client, and root:
 python -m pytest -m batch --override-ini addopts= tests/studies/test_batch_systems.py
+On commands that stand in for LSF's it runs among the slow tests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pytest
 import dchw
 from dchw.studies.study import read_results
 from tests.reports.runs import tiny_network
-from tests.studies import gridengine, slurm
+from tests.studies import gridengine, lsf_stand_in, slurm
 
 pytest.importorskip("dask_jobqueue", reason="needs the extra 'cluster'")
 ROOT = Path(__file__).parents[2]
@@ -46,15 +47,23 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "study.yaml"
 
 
-@pytest.mark.batch
 @pytest.mark.parametrize(
     ("system", "queue", "batch"),
     [
-        pytest.param(name, queue, found, id=name, marks=pytest.mark.skipif(bool(why), reason=why or "runs"))
-        for name, queue, found, why in (
-            ("slurm", "all", slurm, slurm.missing()),
-            ("sge", gridengine.QUEUE, gridengine, gridengine.missing()),
-        )
+        *(
+            pytest.param(
+                name,
+                queue,
+                found,
+                id=name,
+                marks=[pytest.mark.batch, pytest.mark.skipif(bool(why), reason=why or "runs")],
+            )
+            for name, queue, found, why in (
+                ("slurm", "all", slurm, slurm.missing()),
+                ("sge", gridengine.QUEUE, gridengine, gridengine.missing()),
+            )
+        ),
+        pytest.param("lsf", "short", lsf_stand_in, id="lsf stand-in", marks=pytest.mark.slow),
     ],
 )
 def test_a_job_is_cancelled_in_the_middle(
@@ -65,7 +74,7 @@ def test_a_job_is_cancelled_in_the_middle(
     out = tmp_path / "out"
     # munge wants its socket in a folder that only root may write, all the way up
     with (
-        tempfile.TemporaryDirectory(prefix=system, dir="/run") as run,
+        tempfile.TemporaryDirectory(prefix=system, dir="/run" if batch is slurm else None) as run,
         batch.one_node(Path(run) / "one") as environment,
     ):
         asked = words(system, queue, "--prologue", f"export PYTHONPATH={ROOT}")
