@@ -164,7 +164,7 @@ class CompressedLayer:
         """Codes as [out_channels, in_channels/groups*kh*kw]."""
         return self.codes.reshape(self.codes.shape[0], -1)
 
-    @property
+    @cached_property
     def nonzeros(self) -> int:
         """Weights that are kept."""
         return int(np.count_nonzero(self.codes))

@@ -116,7 +116,7 @@ def layer_streams(matrix: CodeArray, codebook_size: int, representation: Represe
     if positions is Positions.DENSE:
         codes = flat.astype(np.uint16)
     else:
-        where = np.flatnonzero(flat)
+        where = np.flatnonzero(flat != 0)  # of bools zeros are found many at a time
         codes = flat[where].astype(np.uint16)
     if positions is Positions.BITMASK:
         mask = bitstream.pack_bitmask(flat != 0).tobytes()

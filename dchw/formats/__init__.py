@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
+from dchw.formats.packing.decoded import decodes_to, weight_matrix
 from dchw.formats.packing.kept import KeptPackings
 from dchw.formats.packing.packed import (
     Coded,
@@ -22,7 +23,6 @@ from dchw.formats.packing.packed import (
     PackedLayer,
     StorageFormat,
     Unpacked,
-    weight_matrix,
     written,
 )
 from dchw.formats.packing.run_layout import PackShape
@@ -113,6 +113,7 @@ __all__ = [
     "LayerParameters",
     "StorageFormat",
     "Unpacked",
+    "decodes_to",
     "lay_out",
     "pack",
     "register_format",

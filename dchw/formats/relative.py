@@ -62,7 +62,7 @@ def _unpack(packed: PackedLayer) -> Entries:
 
 def _file_bytes(layer: CompressedLayer) -> int:
     """float32 values and gaps of the flattened weights."""
-    positions, index_bits = np.flatnonzero(layer.codes.ravel()), layer.representation.index_bits
+    positions, index_bits = np.flatnonzero(layer.codes.ravel() != 0), layer.representation.index_bits
     gaps, _ = encode_gaps(positions, layer.codes.ravel()[positions], index_bits)
     return VALUE_BITS // 8 * gaps.size + ceil_div(gaps.size * index_bits, 8)
 

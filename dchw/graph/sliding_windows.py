@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.graph.geometry import Geometry
 from dchw.graph.operations import FloatArray
@@ -15,8 +16,8 @@ Sizes = Sequence[int]
 
 
 def windows(
-    x: FloatArray, kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sizes
-) -> Iterator[tuple[tuple[int, ...], FloatArray]]:
+    x: npt.NDArray[Any], kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sizes
+) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
     """(place in the kernel, view [..., *out] of what that place sees) of x [..., *size]."""
     for place in itertools.product(*map(range, kernel)):
         seen: tuple[Any, ...] = tuple(
@@ -26,15 +27,15 @@ def windows(
         yield place, x[(..., *seen)]
 
 
-def padded(x: FloatArray, before: Sizes, after: Sizes, value: float) -> FloatArray:
+def padded(x: npt.NDArray[Any], before: Sizes, after: Sizes, value: float) -> npt.NDArray[Any]:
     """x [n, c, *size] with values before and after each axis of its size."""
     if not any((*before, *after)):
         return x
     return np.pad(x, ((0, 0), (0, 0), *zip(before, after, strict=True)), constant_values=value)
 
 
-def patches(x: FloatArray, geometry: Geometry) -> FloatArray:
-    """What every output pixel of a convolution reads: float32[n, groups, columns, output_pixels] for x [n, c, *size].
+def patches(x: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
+    """What every output pixel of a convolution reads: [n, groups, columns, output_pixels], as x [n, c, *size] has them.
 
     Rows within a column run over (input channel of the group, places in the kernel), the order of the weight matrix;
     output pixels run in C order.
@@ -43,8 +44,8 @@ def patches(x: FloatArray, geometry: Geometry) -> FloatArray:
     kernel, out = geometry.kernel, geometry.out_size
     if max(*kernel, *geometry.stride, 1) == 1 and not any(geometry.padding):
         return x.reshape(n, geometry.groups, channels // geometry.groups, geometry.output_pixels)
-    source = padded(x, geometry.padding, geometry.padding, 0.0)
-    result = np.empty((n, channels, *kernel, *out), np.float32)
+    source = padded(x, geometry.padding, geometry.padding, 0)
+    result = np.empty((n, channels, *kernel, *out), x.dtype)
     for place, seen in windows(source, kernel, geometry.stride, geometry.dilation, out):
         at: tuple[Any, ...] = (slice(None), slice(None), *place)
         result[at] = seen

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from dchw.formats.packing.column_order import ColumnOrder
 from dchw.formats.packing.run_layout import run_layout
-from dchw.lowering.chunks import ChunkUser, needed_chunks
+from dchw.lowering.chunks import ChunkSpans, ChunkUser, Passes, needed_chunks
 from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
@@ -323,7 +323,7 @@ class Decoding:
                 link.give(np.add.outer(self._before[unit, first:end], self._group[ends.symbol[own]]).ravel())
                 link.take(np.add.outer(later, taken).ravel())
 
-    def hand_chunks(self, user: ChunkUser, ids: Indices) -> None:
+    def hand_chunks(self, user: ChunkUser, passes: Passes, ids: Indices) -> None:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""
         packed, work = self._work.packed, self._work
         for unit in np.unique(packed.chunk_decoder[ids]):
@@ -335,15 +335,13 @@ class Decoding:
             room = self._builder.link(user.node, node, what="room for chunks", initial=self._held)
             for decode in range(self._decodes):
                 use = work.tiling.passes - 1 if self._decodes == 1 else decode
-                wanted = np.flatnonzero(np.isin(own, needed_chunks(work, decode, use)))
-                first, end = packed.chunk_first_job[own[wanted]], packed.chunk_end_job[own[wanted]]
-                take, _ = user.span(decode, first, end)
-                _, done = user.span(use, first, end)
+                wanted = np.flatnonzero(needed_chunks(work, passes, decode, use)[own])
+                spans = ChunkSpans.of(passes, packed, np.array(decode), np.array(use), own[wanted])
                 decoded.give(self._firing(int(unit), decode, before[1:][wanted] - 1))
-                decoded.take(take)
+                decoded.take(user.taken(spans))
                 if not self._resident:
                     room.take(self._firing(int(unit), decode, before[:-1][wanted]))
-                    room.give(done)
+                    room.give(user.done(spans))
 
     def finish(self, firing: int) -> None:
         """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""

@@ -16,13 +16,15 @@ import numpy.typing as npt
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
 from dchw.lowering.chunks import (
+    ChunkSpans,
     ChunkUser,
-    active_jobs,
-    chunks_by_element,
+    Passes,
+    WantedChunks,
+    chunks_by_section,
     drain,
+    section_of,
     take_chunks,
     wait_for_tables,
-    wanted_rounds,
 )
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding
@@ -93,21 +95,25 @@ class _ChunksByElement:
 
     def __init__(self, at: StageLowering, weights: WeightStream, delivery: Delivery, decoding: Decoding | None) -> None:
         self._at, self._weights, self._delivery, self._decoding = at, weights, delivery, decoding
-        self._active = active_jobs(at.work)
-        self._passes = np.cumsum([jobs.size for jobs in self._active])[:-1]
-        self._chunks = chunks_by_element(at.work)
-        self._rounds = wanted_rounds(at.work, delivery) if decoding is None else []
+        self._passes = Passes.of(at.work)
+        self._chunks = chunks_by_section(at.work)
+        self._wanted = WantedChunks.of(at.work, delivery, self._passes) if decoding is None else None
+        self._spans: tuple[int, ChunkSpans] | None = None  # of the last section: its elements take the same chunks
 
     def hand(self, node: NodeBuilder, element: int, job_firing: Row, last: Row) -> None:
         """Those of one element; ``job_firing`` are its firings of active jobs, ``last`` those that end a pass."""
-        by_pass = np.split(job_firing, self._passes) if self._passes.size else [job_firing]
-        user = ChunkUser(node=node, job_firing=by_pass, active=self._active, last=last)
-        mine = self._chunks[element]
+        user = ChunkUser(node=node, starts=np.concatenate([job_firing, last]))
+        section = section_of(self._at.work, element)
         if self._decoding is not None:
-            self._decoding.hand_chunks(user, mine)
+            self._decoding.hand_chunks(user, self._passes, self._chunks[section])
             return
-        take_chunks(self._at, self._weights, self._delivery, user, mine, self._rounds)
-        wait_for_tables(self._at, self._delivery, node, int(np.append(by_pass[0], last)[0]))
+        assert self._wanted is not None
+        if self._spans is None or self._spans[0] != section:
+            spans = self._wanted.spans(self._passes, self._at.work.packed, self._chunks[section])
+            self._spans = section, spans
+        take_chunks(self._at, self._weights, self._delivery, user, self._spans[1])
+        first = job_firing if self._passes.begin[1] else last
+        wait_for_tables(self._at, self._delivery, node, first.item(0))
 
 
 def _firings(at: StageLowering, decoding: Decoding | None) -> Iterator[ElementFirings]:

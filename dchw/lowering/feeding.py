@@ -10,41 +10,53 @@ from __future__ import annotations
 import numpy as np
 
 from dchw.formats import Need
-from dchw.lowering.chunks import chunks_by_element, needed_chunks
+from dchw.lowering.chunks import Passes, WantedChunks, chunks_by_section, section_of
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import times_decoded
 from dchw.lowering.weights import Delivery, WeightStream
-from dchw.program.builder import Indices, NodeBuilder
+from dchw.program.builder import NodeBuilder, Row
 
 
 def feed(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
     """Append what the weight SRAM gives to the users of a stage's chunks, and what it waits for from them."""
+    if at.work.needs(Need.DECODER):
+        _feed_decoders(at, weights, delivery)
+    elif delivery.rounds:
+        _feed_array(at, weights, delivery)
+
+
+def _feed_decoders(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
+    """Every decode unit takes its chunks whole, once for every time it goes through them."""
+    times, decoder = times_decoded(at.machine, at.work, delivery), at.work.packed.chunk_decoder
+    rounds = delivery.rounds_of(times)
+    for unit in np.unique(decoder).tolist() if times else ():
+        node, chunks = at.nodes.decoder(unit), np.flatnonzero(decoder == unit)
+        _tables(at, delivery, node, what="chunks")
+        for index, _, _ in rounds:
+            _chunks(at, weights, node, *delivery.given_and_freed(index, chunks))
+
+
+def _feed_array(at: StageLowering, weights: WeightStream, delivery: Delivery) -> None:
+    """Whoever multiplies takes chunks that are needed; all elements of a section take the same ones."""
     work, nodes = at.work, at.nodes
-    if work.needs(Need.DECODER):
-        times, decoder = times_decoded(at.machine, work, delivery), work.packed.chunk_decoder
-        rounds = delivery.rounds_of(times)
-        for unit in np.unique(decoder).tolist() if times else ():
-            node, chunks = nodes.decoder(unit), np.flatnonzero(decoder == unit)
-            _tables(at, delivery, node, what="chunks")
-            for index, _, _ in rounds:
-                _chunks(at, weights, delivery, node, index, chunks)
-        return
-    users: list[tuple[NodeBuilder, Indices]] = [(nodes.array, np.arange(work.packed.chunks))]
+    wanted = WantedChunks.of(work, delivery, Passes.of(work))
+    users, chunks = [[nodes.array]], [np.arange(work.packed.chunks, dtype=np.int64)]
     if work.form.positions:
-        users = [(nodes.element(index), mine) for index, mine in enumerate(chunks_by_element(work))]
-    needed = [
-        (index, chunks, needed_chunks(work, taken_in, used_in))
-        for index, taken_in, used_in, chunks in delivery.rounds_by_block(work)
-    ]
-    for node, mine in users:
-        for index, chunks, wanted in needed:
-            here = np.intersect1d(chunks, wanted, assume_unique=True)
-            _chunks(at, weights, delivery, node, index, np.intersect1d(mine, here, assume_unique=True))
-        _tables(at, delivery, node, what="tables")
-    for index, chunks, wanted in needed:  # room of chunks that nobody needs is given back as soon as they are in
-        unused = np.setdiff1d(chunks, wanted, assume_unique=True)
-        weights.used_up(delivery, nodes.deliver, delivery.chunk_firing[index][unused])
-        weights.free_behind(delivery, nodes.deliver, index, unused)
+        chunks = chunks_by_section(work)
+        users = [[] for _ in chunks]
+        for element in range(at.machine.pe_array.elements):
+            users[section_of(work, element)].append(nodes.element(element))
+    for sharing, mine in zip(users, chunks, strict=True):
+        rounds, needed = wanted.of_user(mine)
+        given, freed = delivery.given_and_freed(wanted.delivery_round[rounds], needed)
+        for node in sharing:
+            _chunks(at, weights, node, given, freed)
+            _tables(at, delivery, node, what="tables")
+    # room of chunks that nobody needs is given back as soon as they are in
+    rounds, unused = np.nonzero(wanted.here & ~wanted.needed)
+    given, freed = delivery.given_and_freed(wanted.delivery_round[rounds], unused)
+    weights.used_up(delivery, nodes.deliver, given)
+    weights.free_behind(nodes.deliver, freed)
 
 
 def _tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, *, what: str) -> None:
@@ -53,9 +65,6 @@ def _tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, *, what: s
         at.builder.link(at.nodes.deliver, node, what=what, latency=latency).give([delivery.tables])
 
 
-def _chunks(
-    at: StageLowering, weights: WeightStream, delivery: Delivery, node: NodeBuilder, index: int, chunks: Indices
-) -> None:
-    link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency)
-    link.give(delivery.chunk_firing[index][chunks])
-    weights.free_behind(delivery, node, index, chunks)
+def _chunks(at: StageLowering, weights: WeightStream, node: NodeBuilder, given: Row, freed: Row | None) -> None:
+    at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency).give(given)
+    weights.free_behind(node, freed)

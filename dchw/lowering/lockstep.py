@@ -6,14 +6,11 @@ rows as fit all elements and the lanes that pixels leave free.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, active_jobs, drain, take_chunks, wait_for_tables, wanted_rounds
+from dchw.lowering.chunks import ChunkUser, Passes, WantedChunks, active_jobs, drain, take_chunks, wait_for_tables
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
@@ -34,43 +31,59 @@ def lockstep(
     if work.needs(Need.DECODER):
         at_use = machine.huffman.placement is Placement.USE
         decoding = Decoding(at, weights, delivery, held, step_ends(work, step_rows(machine, work)) if at_use else None)
-    steps = 1 if decoding is None or decoding.at_load else ceil_div(work.rows, step_rows(machine, work))
+    steps = 1 if _by_itself(decoding) else ceil_div(work.rows, step_rows(machine, work))
     node = at.nodes.array
-    parts: list[npt.NDArray[np.integer[Any]]] = []
-    starts, count, ends = [], 0, drain(work, machine) + np.int32(array.dense_fill)
-    for index in range(work.tiling.passes):
-        pixels = work.tiling.pixels_in(index)
-        groups = work.activity[index][work.activity[index] > 0].astype(np.int64)
-        cycles = _column_cycles(machine, work, groups, pixels) if steps == 1 else _step_cycles(machine, work, groups)
-        at.flow.entries += work.rows * groups.size
-        at.flow.products += work.rows * int(np.minimum(groups * array.lanes, pixels).sum())
-        at.flow.array_bits[work.form.values] += work.entry_bits * work.rows * groups.size
-        word_bits = machine.formats.activations.bits * int(np.minimum(groups * array.lanes, pixels).sum())
-        at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
-        at.flow.taken_bits += word_bits * work.receivers(array.elements)
-        at.flow.queued += work.side_by_side * int(groups.sum())
-        if decoding is None or decoding.at_load:
-            words = machine.weight_sram.words(work.rows * work.entry_bits)
-            at.flow.weight_reads[work.form.values] += words * groups.size
-        parts += [np.repeat(cycles, steps), ends[index : index + 1]]
-        starts.append(count + steps * np.arange(groups.size))
-        count += steps * groups.size + 1
-    first = at.fire(node, np.concatenate(parts))[0]
-    job_firing = [part + first for part in starts]
-    last = first + np.cumsum([steps * part.size + 1 for part in starts]) - 1
+    active = work.activity > 0
+    groups = work.activity[active].astype(np.int64)  # of every active job, pass by pass
+    count = np.count_nonzero(active, axis=1)
+    pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
+    cycles = _column_cycles(machine, work, groups, pixels, count) if steps == 1 else _step_cycles(machine, work, groups)
+    _note_columns(at, groups, np.repeat(pixels, count), by_itself=_by_itself(decoding))
+    last = np.cumsum(steps * count + 1) - 1
+    occupied = np.empty(steps * groups.size + count.size, np.int64)
+    ends = np.zeros(occupied.size, np.bool_)
+    ends[last] = True
+    occupied[last] = drain(work, machine) + np.int32(array.dense_fill)
+    occupied[~ends] = np.repeat(cycles, steps)
+    first = at.fire(node, occupied)[0]
+    job_firing = np.arange(first, first + steps * groups.size, steps) + np.repeat(np.arange(count.size), count)
+    last += first
     queue = column_queue(at, node)
     queue.give(columns)
-    queue.take(np.concatenate(job_firing))
-    user = ChunkUser(node=node, job_firing=job_firing, active=active_jobs(work), last=last)
-    chunks = np.arange(work.packed.chunks)
+    queue.take(job_firing)
+    handover = Handover(node=node, firings=last[work.tiling.first_handover :])
+    if decoding is not None and not decoding.at_load:
+        decoding.hand_steps(node, np.split(job_firing, np.cumsum(count)[:-1]), active_jobs(work))
+        return handover, decoding
+    passes, chunks = Passes.of(work), np.arange(work.packed.chunks)
+    user = ChunkUser(node=node, starts=np.concatenate([job_firing, last]))
     if decoding is None:
-        take_chunks(at, weights, delivery, user, chunks, wanted_rounds(work, delivery))
+        spans = WantedChunks.of(work, delivery, passes).spans(passes, work.packed, chunks)
+        take_chunks(at, weights, delivery, user, spans)
         wait_for_tables(at, delivery, node, int(first))
-    elif decoding.at_load:
-        decoding.hand_chunks(user, chunks)
     else:
-        decoding.hand_steps(node, job_firing, user.active)
-    return Handover(node=node, firings=last[work.tiling.first_handover :]), decoding
+        decoding.hand_chunks(user, passes, chunks)
+    return handover, decoding
+
+
+def _by_itself(decoding: Decoding | None) -> bool:
+    """Whether the array reads the weight SRAM itself."""
+    return decoding is None or decoding.at_load
+
+
+def _note_columns(at: StageLowering, groups: Indices, pixels: Indices, *, by_itself: bool) -> None:
+    """What the array works: groups of lanes of every column that is broadcast, and the pixels of its pass."""
+    machine, work, array = at.machine, at.work, at.machine.pe_array
+    lanes = int(np.minimum(groups * array.lanes, pixels).sum())
+    word_bits = machine.formats.activations.bits * lanes
+    at.flow.entries += work.rows * groups.size
+    at.flow.products += work.rows * lanes
+    at.flow.array_bits[work.form.values] += work.entry_bits * work.rows * groups.size
+    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
+    at.flow.taken_bits += word_bits * work.receivers(array.elements)
+    at.flow.queued += work.side_by_side * int(groups.sum())
+    if by_itself:
+        at.flow.weight_reads[work.form.values] += machine.weight_sram.words(work.rows * work.entry_bits) * groups.size
 
 
 def _spread(machine: Machine, work: LayerWork) -> int:
@@ -83,12 +96,15 @@ def step_rows(machine: Machine, work: LayerWork) -> int:
     return machine.pe_array.elements * _spread(machine, work)
 
 
-def _column_cycles(machine: Machine, work: LayerWork, groups: Indices, pixels: int) -> Indices:
-    """Cycles of each column of a pass: multiplying, reading its weights from the SRAM, looking them up."""
+def _column_cycles(machine: Machine, work: LayerWork, groups: Indices, pixels: Indices, count: Indices) -> Indices:
+    """Cycles of each column: multiplying, reading its weights from the SRAM, looking them up; ``pixels`` of each pass,
+    and the columns that it has."""
     sram = machine.weight_sram
     supply = ceil_div(work.rows * work.entry_bits, sram.banks * sram.word_bits)
     least = max(supply, _look_up_cycles(machine, work, work.rows))
-    return np.maximum(groups * machine.pe_array.dense_cycles(work.rows, pixels), least)
+    sizes, which = np.unique(pixels, return_inverse=True)
+    a_group = np.array([machine.pe_array.dense_cycles(work.rows, size) for size in sizes.tolist()], np.int64)
+    return np.maximum(groups * np.repeat(a_group[which], count), least)
 
 
 def _step_cycles(machine: Machine, work: LayerWork, groups: Indices) -> Indices:

@@ -20,7 +20,7 @@ from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
 from dchw.mapping.resident_weights import chunk_rounds, dram_bytes, kept_decoded, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
-from dchw.program.builder import Indices, LinkBuilder, NodeBuilder
+from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.quantities import DchwError
 from dchw.vocabulary import STREAMS, Stream
 
@@ -41,6 +41,11 @@ class Delivery:
     release_firing: Indices | None
     """int64[rounds, chunks]: firing of ``weight_sram.release`` that waits for each chunk to be used up; None where the
     chunks hold no bytes (a layer, or a part of one, that keeps no weight), so that they take no room to give back."""
+
+    def given_and_freed(self, rounds: Indices | int, chunks: Indices) -> tuple[Row, Row | None]:
+        """Firings that hand over chunks in these rounds, and those that wait for them to be used up."""
+        given = self.chunk_firing[rounds, chunks].astype(np.int32)
+        return given, None if self.release_firing is None else self.release_firing[rounds, chunks].astype(np.int32)
 
     def rounds_of(self, passes: int) -> list[tuple[int, int, int]]:
         """(round, pass in which its chunks are taken, pass in which they are used up)."""
@@ -120,15 +125,15 @@ class WeightStream:
                                                     released.size - 1)]  # fmt: skip
         return Delivery(rounds=rounds, tables=tables_firing, chunk_firing=chunk_firing, release_firing=release_firing)
 
-    def used_up(self, delivery: Delivery, user: NodeBuilder, firings: Indices) -> None:
+    def used_up(self, delivery: Delivery, user: NodeBuilder, firings: Firings) -> None:
         """Note that ``user`` is done with a chunk at each of these firings of its, in the order of `free_behind`."""
         if delivery.release_firing is not None:
             self._used_up(user).give(firings)
 
-    def free_behind(self, delivery: Delivery, user: NodeBuilder, round_index: int, chunks: npt.ArrayLike) -> None:
-        """Give the room of these chunks back once ``user`` is done with them."""
-        if delivery.release_firing is not None:
-            self._used_up(user).take(delivery.release_firing[round_index][np.asarray(chunks)])
+    def free_behind(self, user: NodeBuilder, freed: Row | None) -> None:
+        """Give room back once ``user`` is done with chunks; ``freed`` as `Delivery.given_and_freed` gives them."""
+        if freed is not None:
+            self._used_up(user).take(freed)
 
     def _used_up(self, user: NodeBuilder) -> LinkBuilder:
         return self._lowering.builder.link(user, self._lowering.nodes.release, what="chunks used up")

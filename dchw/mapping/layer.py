@@ -15,14 +15,15 @@ from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray, Operation
 from dchw.graph.operations import CONVOLUTIONS
 from dchw.graph.recurrent import steps
-from dchw.graph.sliding_windows import patches
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic, as_bytes, products
 from dchw.mapping.crossing_tensors import InputSource
+from dchw.mapping.decoded_weights import DecodedWeights
 from dchw.mapping.demand import demand_of
 from dchw.mapping.given import VALUE_BITS
+from dchw.mapping.layer_columns import Columns, activity_of
 from dchw.mapping.orders import Explanation
-from dchw.mapping.parts import Part, activity_of, as_worked, row_parts, stage_works
+from dchw.mapping.parts import Part, as_worked, looks_at_values, row_parts, stage_works
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.resident_weights import block_fits
 from dchw.mapping.rooms import input_blocks
@@ -62,7 +63,7 @@ class Layers:
         x = inputs[0]
         if self._bytes:
             x = self.passing.value(f"{op.name} as int8", (x,), partial(as_bytes, x))
-        columns = _columns(x, layer.geometry, op)
+        columns = Columns(x, layer.geometry, op)
         parts, works, explanation, released = self._worked(layer, packed, source, columns)
         free = explanation.choice.blocks > 1 and "column_blocks" not in explanation.given
         if free and not all(block_fits(work, machine) for work in works):
@@ -70,23 +71,20 @@ class Layers:
             parts, works, explanation, released = self._worked(layer, packed, source, columns, cuttable=False)
         if self.arithmetic is Arithmetic.NONE:
             return works, None, explanation, released
-        matrices = [weight_matrix(part.weights) for part in parts]
-        matrix = matrices[0] if len(parts) == 1 else np.concatenate(matrices)
-        bias = None if parts[0].weights.bias is None else np.concatenate([part.weights.bias for part in parts])
+        decoded = DecodedWeights(layer, parts)
 
         def multiply() -> FloatArray:
-            out = products(matrix, bias, columns, layer.geometry.groups, self.arithmetic)
+            out = products(decoded.matrix, decoded.bias, columns.values, layer.geometry.groups, self.arithmetic)
             return _shaped(out, op, x, layer.geometry)
 
-        out = self.passing.value(layer.name, (x,), multiply, (matrix,) if bias is None else (matrix, bias))
-        return works, out, explanation, released
+        return works, self.passing.value(layer.name, (x,), multiply, decoded), explanation, released
 
     def _worked(
         self,
         layer: CompressedLayer,
         packed: PackedLayer,
         source: InputSource,
-        columns: FloatArray,
+        columns: Columns,
         *,
         cuttable: bool = True,
     ) -> tuple[list[Part], list[LayerWork], Explanation, bool]:
@@ -171,7 +169,13 @@ class Layers:
             packed=packed,
             weights=weights,
             tiling=tiling,
-            activity=activity_of(columns, tiling, self.machine, packed),
+            activity=activity_of(
+                columns != 0,
+                0,
+                tiling,
+                self.machine.pe_array.lanes,
+                looks=looks_at_values(self.machine, packed),
+            ),
             input_nonzeros=int(np.count_nonzero(columns)),
             multiplications=layer.nonzeros * tiling.pixels,
             input_span=(0, source.fetched_bytes),
@@ -180,14 +184,6 @@ class Layers:
             covered=1.0,
         )
         return [work], out
-
-
-def _columns(x: FloatArray, geometry: Geometry, op: Operation) -> FloatArray:
-    """float32[groups, columns, pixels]: the batch's output pixels side by side."""
-    if op.kind in CONVOLUTIONS:
-        columns = patches(x, geometry)
-        return np.ascontiguousarray(columns.transpose(1, 2, 0, 3)).reshape(geometry.groups, geometry.columns, -1)
-    return np.ascontiguousarray(x.reshape(-1, geometry.in_channels).T)[None]
 
 
 def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -> FloatArray:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,9 +13,9 @@ import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import DenseWeights, PackedLayer, Unpacked, storage_format
-from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.machines.units.pe_array import DenseZeros
+from dchw.mapping.layer_columns import Activity, Columns, activity_of
 from dchw.mapping.orders import LoopChoice, Stays
 from dchw.mapping.search import LoopSearch
 from dchw.mapping.stages import LayerWork
@@ -73,7 +72,7 @@ def row_parts(layer: CompressedLayer, rows: int, elements: int) -> list[tuple[Co
 
 
 def stage_works(
-    parts: list[Part], columns: FloatArray, search: LoopSearch, choice: LoopChoice, machine: Machine
+    parts: list[Part], columns: Columns, search: LoopSearch, choice: LoopChoice, machine: Machine
 ) -> list[LayerWork]:
     """Every stage of a layer in the order of its loops."""
     bands, demand = search.bands(choice), search.demand
@@ -82,6 +81,7 @@ def stage_works(
         order = [(b, p) for p in range(len(parts)) for b in range(len(bands))]
     stays = search.input_stays(choice)
     works, outputs = [], 0
+    inputs: dict[Hashable, _StageInput] = {}  # parts of rows read the same
     for number, (b, p) in enumerate(order):
         first, end = bands[b]
         part = parts[p]
@@ -90,13 +90,15 @@ def stage_works(
         band_stays = stays is Stays.WHOLE or (stays is Stays.BAND and follows and order[number + 1][0] == b)
         there = stays is Stays.WHOLE and number > 0 and (p > 0 or b > 0)
         there = there or (stays is Stays.BAND and number > 0 and order[number - 1][0] == b)
+        tiling = _tiling(part, end - first, choice, machine)
+        reads = first, part.groups.start, part.groups.stop
+        if reads not in inputs:
+            inputs[reads] = _stage_input(part, columns.nonzero, first, tiling, machine)
         works.append(
             _layer_work(
                 part,
-                columns,
-                (first, end),
-                choice,
-                machine,
+                tiling,
+                inputs[reads],
                 input_span=(0, 0) if there else search.span(choice, first, end, part.groups),
                 input_stays=follows and band_stays,
                 input_blocks=search.input_room(choice) // machine.dma.request_bytes,
@@ -120,65 +122,66 @@ def _rows_of(layer: CompressedLayer, first: int, end: int) -> tuple[CompressedLa
     return _made(layer, (first, end), rows_only), groups
 
 
+def _tiling(part: Part, pixels: int, choice: LoopChoice, machine: Machine) -> Tiling:
+    return Tiling(
+        rows=ceil_div(part.layer.geometry.out_channels, machine.pe_array.elements),
+        pixels=pixels,
+        tile=choice.tile,
+        blocks=choice.blocks,
+        sums=choice.sums,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _StageInput:
+    """What a stage reads of the layer's input."""
+
+    activity: Activity
+    nonzeros: int
+    side_by_side: int
+
+
+def _stage_input(
+    part: Part, nonzero: npt.NDArray[np.bool_], first: int, tiling: Tiling, machine: Machine
+) -> _StageInput:
+    mine = nonzero[part.groups]
+    side_by_side = len(mine) if part.layer.geometry.groups == 1 else 1
+    # lanes that are zero in all groups side by side are skipped
+    flat = np.any(mine, axis=0) if side_by_side > 1 else mine.reshape(-1, mine.shape[2])
+    return _StageInput(
+        activity=activity_of(flat, first, tiling, machine.pe_array.lanes, looks=looks_at_values(machine, part.packed)),
+        nonzeros=int(np.count_nonzero(mine[:, :, first : first + tiling.pixels])),
+        side_by_side=side_by_side,
+    )
+
+
+def looks_at_values(machine: Machine, packed: PackedLayer) -> bool:
+    """Whether zero activations are skipped: weights have positions, or the machine's dense array looks for zeros."""
+    return storage_format(packed.storage).positions or machine.pe_array.dense_zeros is DenseZeros.SKIPPED
+
+
 def _layer_work(
     part: Part,
-    columns: FloatArray,
-    band: tuple[int, int],
-    choice: LoopChoice,
-    machine: Machine,
+    tiling: Tiling,
+    reads: _StageInput,
     *,
     input_span: tuple[int, int],
     input_stays: bool,
     input_blocks: int,
     covered: float,
 ) -> LayerWork:
-    geometry = part.layer.geometry
-    tiling = Tiling(
-        rows=ceil_div(geometry.out_channels, machine.pe_array.elements),
-        pixels=band[1] - band[0],
-        tile=choice.tile,
-        blocks=choice.blocks,
-        sums=choice.sums,
-    )
-    mine = columns[part.groups, :, band[0] : band[1]]
-    side_by_side = len(mine) if geometry.groups == 1 else 1
-    # lanes that are zero in all groups side by side are skipped
-    flat = np.asarray(np.any(mine, axis=0)) if side_by_side > 1 else mine.reshape(-1, tiling.pixels)
     return LayerWork(
         name=part.layer.name,
-        geometry=geometry,
+        geometry=part.layer.geometry,
         packed=part.packed,
         weights=part.weights,
         tiling=tiling,
-        activity=activity_of(flat, tiling, machine, part.packed),
-        input_nonzeros=int(np.count_nonzero(mine)),
+        activity=reads.activity,
+        input_nonzeros=reads.nonzeros,
         multiplications=part.layer.nonzeros * tiling.pixels,
         input_span=input_span,
         input_stays=input_stays,
         input_blocks=input_blocks,
         covered=covered,
-        side_by_side=side_by_side,
+        side_by_side=reads.side_by_side,
     )
-
-
-def activity_of(
-    columns: npt.NDArray[Any], tiling: Tiling, machine: Machine, packed: PackedLayer
-) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
-    """[passes, jobs]: groups of lanes that are broadcast of the inputs [jobs, pixels], block by block.
-
-    Those with a non-zero activation; all of them where weights have no positions and the machine's dense array does not
-    look at values.
-    """
-    jobs, lanes = columns.shape[0], machine.pe_array.lanes
-    looks = storage_format(packed.storage).positions or machine.pe_array.dense_zeros is DenseZeros.SKIPPED
-    most = ceil_div(tiling.tile, lanes)
-    out = np.zeros((tiling.passes, jobs), np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32)
-    bounds = tiling.bounds(jobs)
-    for index in range(tiling.tiles):
-        tile = columns[:, index * tiling.tile : (index + 1) * tiling.tile]
-        starts = np.arange(0, tile.shape[1], lanes)
-        active = np.logical_or.reduceat(tile != 0, starts, axis=1).sum(axis=1) if looks else np.full(jobs, starts.size)
-        for block in range(tiling.blocks):
-            mine = slice(bounds[block], bounds[block + 1])
-            out[block * tiling.tiles + index, mine] = active[mine]
-    return out

@@ -9,10 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compression.compressed import CodeArray
+from dchw.formats.packing.decoded import same_bits
 from dchw.graph.network import FloatArray
 
 
@@ -28,7 +31,7 @@ class KnownWeights:
     def of(cls, weights: FloatArray) -> KnownWeights:
         """Those of an array."""
         bits = weights.reshape(-1).view(np.uint32)
-        at = np.flatnonzero(bits)
+        at = np.flatnonzero(bits != 0)  # of bools zeros are found many at a time
         return cls(weights.shape, at.astype(np.uint32) if weights.size < 2**32 else at, bits[at])
 
     def equal(self, other: FloatArray) -> bool:
@@ -41,12 +44,70 @@ class KnownWeights:
         )
 
 
+class Weights(Protocol):
+    """What an operation multiplies its inputs with."""
+
+    @property
+    def own(self) -> OwnWeights | None:
+        """The codes and shared values that they are, bit by bit, where they are those of a layer."""
+
+    @property
+    def arrays(self) -> tuple[FloatArray, ...]:
+        """The weights themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class OwnWeights:
+    """The weights that a compressed layer holds: its arrays, not copied."""
+
+    codes: CodeArray
+    """[out_channels, columns]"""
+    codebook: FloatArray
+    bias: FloatArray | None
+
+    def equal(self, weights: Weights) -> bool:
+        """Whether others are the same, bit by bit."""
+        other = weights.own
+        return other is not None and all(
+            same_bits(one, another)
+            for one, another in (
+                (self.codes, other.codes),
+                (self.codebook, other.codebook),
+                (self.bias, other.bias),
+            )
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # what is put away is what there is to compare with, whoever holds it then
+        matrix = self.codebook[self.codes]
+        return KnownArrays.of, ((matrix,) if self.bias is None else (matrix, self.bias),)
+
+
+@dataclass(frozen=True, eq=False)
+class KnownArrays:
+    """Weights that are no layer's own, as they were."""
+
+    known: tuple[KnownWeights, ...]
+
+    @classmethod
+    def of(cls, arrays: Sequence[FloatArray]) -> KnownArrays:
+        """Those of arrays."""
+        return cls(tuple(map(KnownWeights.of, arrays)))
+
+    def equal(self, weights: Weights) -> bool:
+        """Whether others are the same, bit by bit."""
+        arrays = weights.arrays
+        return len(arrays) == len(self.known) and all(
+            one.equal(other) for one, other in zip(self.known, arrays, strict=True)
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class KnownValue:
-    """What an operation gave for these very inputs and these weights."""
+    """What an operation gave for these very inputs and these weights; None: it has none."""
 
     inputs: tuple[FloatArray, ...]
-    weights: tuple[KnownWeights, ...]
+    weights: OwnWeights | KnownArrays | None
     out: FloatArray
 
 
@@ -89,15 +150,14 @@ class ForwardPass:
         name: str,
         inputs: Sequence[FloatArray],
         compute: Callable[[], FloatArray],
-        weights: Sequence[FloatArray] = (),
+        weights: Weights | None = None,
     ) -> FloatArray:
         """What an operation gives for these very input arrays and equal weights."""
         known = self._known.get(name)
         if (
             known is not None
             and all(one is other for one, other in zip(known.inputs, inputs, strict=True))
-            and len(known.weights) == len(weights)
-            and all(one.equal(other) for one, other in zip(known.weights, weights, strict=True))
+            and _equal(known.weights, weights)
         ):
             return known.out
         self.computed += 1
@@ -105,5 +165,12 @@ class ForwardPass:
         out = compute()
         self.seconds += time.process_time() - start
         if self._keeps and name not in self._known:
-            self._known[name] = KnownValue(tuple(inputs), tuple(map(KnownWeights.of, weights)), out)
+            kept = None if weights is None else weights.own or KnownArrays.of(weights.arrays)
+            self._known[name] = KnownValue(tuple(inputs), kept, out)
         return out
+
+
+def _equal(known: OwnWeights | KnownArrays | None, weights: Weights | None) -> bool:
+    if known is None:
+        return weights is None
+    return weights is not None and known.equal(weights)

@@ -37,7 +37,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw import showing
-from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork, ValueFormat
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
@@ -294,24 +293,6 @@ def written(packed: PackedLayer) -> PackedLayer:
     for stream in packed.regions:
         packed.regions[stream]
     return packed
-
-
-def weight_matrix(unpacked: Unpacked) -> FloatArray:
-    """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded."""
-    if isinstance(unpacked, DenseWeights):
-        return unpacked.matrix
-    geometry = unpacked.geometry
-    matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
-    _scatter(unpacked.row, unpacked.job, unpacked.value, unpacked.is_filler, matrix)
-    return matrix
-
-
-@kernel
-def _scatter(row: Int32s, job: Int32s, value: FloatArray, is_filler: npt.NDArray[np.bool_], matrix: FloatArray) -> None:
-    columns = matrix.shape[1]
-    for i in range(row.size):
-        if not is_filler[i]:
-            matrix[row[i], job[i] % columns] = value[i]
 
 
 # ---- parts that formats share ----------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> t
     if not coded:
         is_stored[layer.codebook.view(np.uint32) == 0] = 0
     is_stored[0] = 0
-    most = int(np.count_nonzero(layer.codes))
+    most = layer.nonzeros
     position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
     run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
     by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
