@@ -12,6 +12,7 @@ import numpy as np
 
 from dchw.compression.compressed import CompressedNetwork
 from dchw.container.saving import load, save, to_bytes
+from dchw.extras import require
 from dchw.formats import STORAGE_FORMATS, PackShape, pack, unpack, weight_matrix
 from dchw.graph import forward
 from dchw.graph.network import FloatArray, Network
@@ -51,8 +52,9 @@ def run_demo(
 
     Writes ``lenet_300_100_digits.dchw`` and ``report.html`` into ``folder``. ``on_stage`` gets a line as each stage is
     done: training, pruning, sharing, file, simulation, report. Raises DchwError where decoding the file
-    is not lossless (a fault of this package) or scikit-learn is missing.
+    is not lossless (a fault of this package) or what the extra ``demo`` brings is missing.
     """
+    require("the demo", "torch", "plotly", "sklearn", extra="demo")
     from dchw.reports import write_report
     from dchw.training.datasets import load_dataset
     from dchw.training.demo_training import train_demo

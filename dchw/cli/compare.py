@@ -20,6 +20,7 @@ from dchw.cli.running import (
     run_comparison,
     typed_command,
 )
+from dchw.extras import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,8 @@ def command(
         return
     from dchw.costs import per_frame
 
+    if report is not None:
+        require("a report", "plotly")
     target = chosen_machine(machine_names[0], settings)
     run = run_comparison(
         load_compressed(files[0], prototxt),

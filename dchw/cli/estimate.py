@@ -10,6 +10,7 @@ import click
 
 from dchw.cli.output import print_json, print_table
 from dchw.cli.running import default_storage, load_compressed, machines_option, setting_option
+from dchw.extras import require
 
 if TYPE_CHECKING:
     from dchw.run.estimate import Estimate
@@ -79,6 +80,8 @@ def command(
     chosen = [variant for name in machine_names for variant in variants(name, choices)]
     if cliff_file is not None and len(networks) * len(chosen) > 1:
         raise click.UsageError("--cliff draws one network on one machine; name one of each, and one value of each key")
+    if cliff_file is not None and cliff_file.suffix != ".csv":
+        require(str(cliff_file), "matplotlib")
     loaded = [load_compressed(path, prototxt) for path in networks]
     pairs = [(network, variant) for network in loaded for variant in chosen]
     rows = [

@@ -25,6 +25,7 @@ from dchw.cli.running import (
     setting_option,
     typed_command,
 )
+from dchw.extras import require
 
 if TYPE_CHECKING:
     from dchw.dram.idle import IdleState
@@ -96,10 +97,13 @@ def command(
         return
     from dchw.reports import Heading, write_tables
 
+    require("a report", "plotly")
+    if figure_folder is not None:
+        require("figures as SVG and PDF", "matplotlib")
     if out.suffix.lower() == ".pdf":
         from dchw.reports.printing import chromium
 
-        chromium()  # says what to install before anything is simulated
+        chromium()
     asked = _Asked(
         storages=storage,
         how={"engine": engine, "batch": batch, "warm": warm, "baseline": baseline},

@@ -7,7 +7,7 @@ import numpy as np
 from dchw.compression.compressed import CompressedLayer
 from dchw.compression.huffman import symbol_counts
 from dchw.container.layer_bytes import layer_bytes
-from dchw.quantities import DchwError
+from dchw.extras import extras_named
 
 PEER_NOTES = (
     "entropy: empirical entropy of all codes of a layer, zeros included, independent of one another; no tables.",
@@ -20,11 +20,9 @@ PEER_NOTES = (
 
 def peer_sizes(layer: CompressedLayer) -> list[dict[str, object]]:
     """One row: bytes of a layer's weights in dchw and in other codecs. Raises DchwError without the extra."""
-    try:
+    with extras_named("other codecs"):
         import zstandard
         from ethosu import mlw_codec
-    except ImportError as error:
-        raise DchwError(f"other codecs need the extra 'peers' ({error}); pip install 'dchw[peers]'") from None
     parts = layer_bytes(layer).parts
     own = parts["codes"] + parts["gaps"] + parts["code_tables"] + parts["chunk_tables"]
     packer = zstandard.ZstdCompressor(level=19)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from dchw.extras import extras_named
 from dchw.files import whole_file
-from dchw.quantities import DchwError
 from dchw.reports.report_tables import ReportTables
 from dchw.reports.style import AFTER, BEFORE, BLUE, CATEGORIES, GREY, SERIES, STREAMS, VERMILLION, Look, number, prefix
 
@@ -87,13 +87,8 @@ def save_drawings(drawings: Mapping[str, Figure], folder: str | Path, formats: S
 
 @contextmanager
 def styled() -> Iterator[None]:
-    try:
+    with extras_named("figures as SVG and PDF"):
         import matplotlib
-    except ImportError:
-        raise DchwError(
-            "figures: expected matplotlib for SVG and PDF; it is not installed; install the extra: pip install "
-            "'dchw[plots]'"
-        ) from None
     with matplotlib.rc_context(cast(Any, {**_STYLE, "font.family": _families()})):
         yield
 

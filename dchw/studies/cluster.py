@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dchw.extras import extras_named
 from dchw.quantities import DchwError
 from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Kinds, Store
@@ -112,10 +113,6 @@ def _chunk(work: bytes, folder: Path, kinds: Kinds, indices: Indices) -> None:
 
 
 def _distributed() -> Any:
-    try:
+    with extras_named("a scheduler"):
         import distributed
-    except ImportError:
-        raise DchwError(
-            "a scheduler needs the extra 'cluster', which is not installed; run pip install 'dchw[cluster]'"
-        ) from None
     return distributed

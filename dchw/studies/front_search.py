@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dchw.extras import extras_named
 from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import MEETS
 from dchw.studies.point_chunks import Batch, Evaluator, chunked
@@ -251,12 +252,8 @@ def _quiet(optuna: Any) -> Iterator[None]:
 
 
 def _optuna() -> Any:
-    try:
+    with extras_named("a search"):
         import optuna
-    except ImportError:
-        raise DchwError(
-            "a search needs the extra 'search', which is not installed; run pip install 'dchw[search]'"
-        ) from None
     return optuna
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dchw.quantities import DchwError
+from dchw.extras import extras_named
 from dchw.training.experiments import EXPERIMENTS, ExperimentPlan, Row, Subject
 
 if TYPE_CHECKING:
@@ -57,12 +57,8 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 
 def draw(name: str, rows: Sequence[Row], path: Path, *, title: str) -> None:
     """One experiment's curves as an SVG (or PNG, PDF, by the path's suffix)."""
-    try:
+    with extras_named(str(path)):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise DchwError(
-            f"{path}: expected matplotlib for the plot; it is not installed; pip install 'dchw[plots]'"
-        ) from None
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     _DRAWN[name](axes, rows)

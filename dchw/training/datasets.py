@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from dchw.extras import extras_named
 from dchw.quantities import DchwError, FileFormatError, nearest
 
 Images = npt.NDArray[np.uint8]
@@ -118,13 +119,8 @@ def digits(*, test_share: float = 0.2, seed: int = 0) -> Dataset:
     Resizing is bilinear with half-pixel centres and edges held, grey levels 0..16 scaled to 0..255 and rounded. The
     split draws round(test_share * n) images of each class with ``seed``.
     """
-    try:
+    with extras_named("data set digits"):
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise DchwError(
-            "data set digits: expected scikit-learn, which ships it; it is not installed; "
-            "install the extra with pip install 'dchw[demo]'"
-        ) from None
     raw = load_digits()
     images = _resize(raw.images.astype(np.float64) * (255 / 16))
     labels = raw.target.astype(np.int64)

@@ -265,7 +265,7 @@ def test_the_missing_package_is_named(tmp_path, monkeypatch):
     with pytest.raises(DchwError) as caught:
         network_from_onnx(tmp_path / "net.onnx")
     assert str(caught.value) == (
-        f"{tmp_path / 'net.onnx'}: reading ONNX needs the package onnx; pip install 'dchw[onnx]'"
+        f"{tmp_path / 'net.onnx'}: expected onnx, which is not installed; pip install 'dchw[onnx]'"
     )
 
 

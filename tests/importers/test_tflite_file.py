@@ -225,7 +225,7 @@ def test_damage_gives_a_network_or_one_sentence(tmp_path):
 
 def test_the_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite", None)
-    with pytest.raises(DchwError, match=r"needs the package tflite; pip install 'dchw\[tflite\]'"):
+    with pytest.raises(DchwError, match=r"expected tflite, which is not installed; pip install 'dchw\[tflite\]'"):
         network_from_tflite(tmp_path / "net.tflite")
 
 

@@ -55,6 +55,5 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path, monke
     with pytest.raises(DchwError) as caught:
         write_figures(tables, made.machine, tmp_path)
     assert str(caught.value) == (
-        "figures: expected matplotlib for SVG and PDF; it is not installed; install the extra: pip install "
-        "'dchw[plots]'"
+        "figures as SVG and PDF: expected matplotlib, which is not installed; pip install 'dchw[plots]'"
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dchw.extras import extras_named
 from dchw.graph.network import Network
 from dchw.importers.fold import fold_batch_normalisation
 from dchw.importers.onnx import (  # noqa: F401  (they register themselves)
@@ -74,11 +75,9 @@ def network_from_onnx(
 
 
 def _model(path: Path) -> Any:
-    try:
+    with extras_named(str(path)):
         import onnx
         import onnx.shape_inference
-    except ImportError as error:
-        raise DchwError(f"{path}: reading ONNX needs the package onnx; pip install 'dchw[onnx]'") from error
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dchw.extras import extras_named
 from dchw.graph.network import Network
 from dchw.importers.onnx import file as onnx_file  # noqa: F401  (registers the rules of ONNX operators)
 from dchw.importers.onnx.inputs import GraphInput
@@ -14,7 +15,7 @@ from dchw.importers.tflite import rules  # noqa: F401  (they register themselves
 from dchw.importers.tflite.flatbuffer import FAULTS, Graph, read_graph
 from dchw.importers.tflite.state import stateless
 from dchw.importers.tflite.translate import Translation
-from dchw.quantities import DchwError, FileFormatError
+from dchw.quantities import FileFormatError
 
 _OPERATOR_SET = 18
 _ELEMENTS = {"FLOAT32": 1, "UINT8": 2, "INT8": 3, "INT16": 5, "INT32": 6, "INT64": 7, "BOOL": 9}
@@ -35,10 +36,8 @@ def network_from_tflite(path: str | Path, *, name: str | None = None) -> Network
     """
     path = Path(path)
     graph = read_graph(path)
-    try:
+    with extras_named(str(path), "tflite"):
         import onnx  # noqa: F401
-    except ImportError as error:
-        raise DchwError(f"{path}: reading TFLite needs the package onnx; pip install 'dchw[tflite]'") from error
     try:
         graph = stateless(graph)
         translation = Translation(graph)

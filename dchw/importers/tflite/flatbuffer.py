@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dchw.extras import extras_named
 from dchw.graph.operations import Array
 from dchw.importers.tflite.sparsity import densified
 from dchw.quantities import DchwError, FileFormatError
@@ -83,10 +84,8 @@ class Graph:
 
 def read_graph(path: Path) -> Graph:
     """The graph of a file; raises FileFormatError where it is damaged or no TFLite file."""
-    try:
+    with extras_named(str(path)):
         import tflite
-    except ImportError as error:
-        raise DchwError(f"{path}: reading TFLite needs the package tflite; pip install 'dchw[tflite]'") from error
     try:
         content = path.read_bytes()
     except OSError as error:
