@@ -80,8 +80,9 @@ def _inspect(file: Path, peers: bool, as_json: bool) -> None:
     frame = found.to_frame()
     frame["filler_bytes"] = frame["code_filler_bytes"] + frame["gap_filler_bytes"]
     frame["other_bytes"] = frame["weights_bytes"] + frame["activations_bytes"]
+    examples = f" and {found.example_bytes:,} of example inputs" if found.example_bytes else ""
     notes = [
-        f"{found.file_bytes:,} bytes, {found.fp32_bytes / found.file_bytes:.2f}x smaller than "
+        f"{found.file_bytes:,} bytes{examples}, {found.fp32_bytes / found.file_bytes:.2f}x smaller than "
         f"{found.fp32_bytes:,} bytes of float32; the parts add up to the file's length.",
         f"(file): directory {found.directory_bytes:,} bytes, graph, recipe, results and checksum "
         f"{found.description_bytes:,} bytes.",
@@ -92,7 +93,7 @@ def _inspect(file: Path, peers: bool, as_json: bool) -> None:
     print_table(
         "Representation: bytes of positions, codes, tables and biases under each",
         pd.DataFrame(reasons),
-        ["Each column has its best coding, the layer's index bits and trimming; stored_as says what the file has."],
+        ["Each column has its best coding, the layer's index bits and trimming; 'stored as' says what the file has."],
     )
     if peers:
         table = pd.DataFrame(others)

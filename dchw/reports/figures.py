@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dchw.reports import pieces
+from dchw.reports.activity import SMALLEST_SHARE, shown_activity
 from dchw.reports.drawing import Drawing, ends, storages
 from dchw.reports.pieces import Spec
-from dchw.reports.report_tables import BUS, WHOLE_RUN, ReportTables
+from dchw.reports.report_tables import WHOLE_RUN, ReportTables
 from dchw.reports.rooflines import roofline
 from dchw.reports.style import (
     AFTER,
@@ -27,8 +28,6 @@ from dchw.reports.style import (
     number,
     prefix,
     quantity,
-    unit_name,
-    unit_rank,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from dchw.machines.machine import Machine
 
 MAX_ASSUMPTIONS = 8
-SMALLEST_SHARE = 0.01
-"""Busy or stalled share of a run below which a kind of node is not drawn."""
 
 
 def draw(tables: ReportTables, machine: Machine) -> dict[str, Drawing]:
@@ -165,14 +162,7 @@ def _streams(tables: ReportTables) -> Drawing:
 
 def _activity(tables: ReportTables) -> Drawing:
     before, after = ends(tables)
-    frame = tables.activity[tables.activity["storage"].isin([before, after])]
-    working = frame[frame[["busy_share", "stall_share"]].max(axis=1) >= SMALLEST_SHARE]
-    frame = frame[frame["kind"].isin(working["kind"])]
-    kinds = zip(frame["kind"], frame["unit"], frame["nodes"], strict=True)
-    frame = frame.assign(label=[_kind(str(kind), str(unit), int(nodes)) for kind, unit, nodes in kinds])
-    order = list(
-        dict.fromkeys(frame.sort_values("unit", key=lambda units: units.map(unit_rank), kind="stable")["label"])
-    )
+    frame, order = shown_activity(tables)
     data = []
     for axis, storage in (("", before), ("2", after)):
         part = frame[frame["storage"] == storage].set_index("label")
@@ -308,11 +298,3 @@ def _energy_scale(picojoules: Iterable[float]) -> tuple[float, str]:
     """The factor from pJ and the unit that suit some energies."""
     factor, name = prefix(value * 1e-12 for value in picojoules)
     return factor * 1e12, f"{name}J"
-
-
-def _kind(kind: str, unit: str, nodes: int) -> str:
-    """A kind of node as readers call it: its unit, what part of it, how many there are."""
-    if kind == BUS:
-        return kind
-    part = kind.partition(".")[2].replace(".", " ")
-    return f"{unit_name(unit)}{', ' * bool(part)}{part}{f' ({nodes})' * (nodes > 1)}"

@@ -68,7 +68,9 @@ def before_after(tables: ReportTables) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for item in quantities:
         if item.text:
-            texts = [text.replace("->", "\u200b→") for text in frame[item.column]]  # a place to break the line
+            texts = [
+                text.replace("->", "\u200b→").replace("x", "x\u200b") for text in frame[item.column]
+            ]  # places to break
             rows.append(
                 {"label": item.label, "unit": "", "total": False, "values": texts, "ratio": "", "against_baseline": ""}
             )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dchw.extras import extras_named
 from dchw.files import whole_file
+from dchw.reports.activity import shown_activity
+from dchw.reports.drawing import ends
 from dchw.reports.report_tables import ReportTables
 from dchw.reports.style import AFTER, BEFORE, BLUE, CATEGORIES, GREY, SERIES, STREAMS, VERMILLION, Look, number, prefix
 
@@ -132,7 +134,7 @@ def _layers(tables: ReportTables) -> Figure:
     frame = tables.layer_energy
     totals = frame.groupby("layer", sort=False)["energy_pj"].sum()
     shown = [name for name in totals.index if name in set(totals.nlargest(MOST_ROWS).index)]
-    storages = _ends(tables)
+    storages = ends(tables)
     with _two_panels(len(shown)) as (figure, panels):
         for axes, storage in zip(panels, storages, strict=True):
             part = frame[frame["storage"] == storage]
@@ -151,14 +153,12 @@ def _layers(tables: ReportTables) -> Figure:
 
 
 def _activity(tables: ReportTables) -> Figure:
-    """Busy, held up and idle shares of the kinds of nodes that work or wait for a hundredth of either run."""
-    storages = _ends(tables)
-    frame = tables.activity[tables.activity["storage"].isin(storages)]
-    working = frame.groupby("kind", sort=False)[["busy_share", "stall_share"]].max().max(axis=1)
-    shown = list(working[working >= 0.01].index)[:MOST_ROWS]
+    """Busy and held up shares of the kinds of nodes that work or wait for a hundredth of either run."""
+    frame, shown = shown_activity(tables)
+    shown = shown[:MOST_ROWS]
     with _two_panels(len(shown)) as (figure, panels):
-        for axes, storage in zip(panels, storages, strict=True):
-            part = frame[frame["storage"] == storage].set_index("kind").reindex(shown)
+        for axes, storage in zip(panels, ends(tables), strict=True):
+            part = frame[frame["storage"] == storage].set_index("label").reindex(shown)
             left = [0.0] * len(shown)
             for state, look in (("busy", Look(BLUE)), ("stall", Look(VERMILLION, "/"))):
                 values = list(100 * part[f"{state}_share"].fillna(0.0))
@@ -167,7 +167,7 @@ def _activity(tables: ReportTables) -> Figure:
             axes.set_xlim(0, 100)
             axes.set_title(storage)
             axes.set_xlabel("of the run (%)")
-        panels[0].set_yticks(range(len(shown)), [_short(name.replace("_", " "), 26) for name in shown])
+        panels[0].set_yticks(range(len(shown)), shown)
         _legend(figure, panels[0], columns=2)
     return figure
 
@@ -179,7 +179,7 @@ def _timeline(tables: ReportTables) -> Figure:
     shown = [name for name in dict.fromkeys(layers["layer"]) if name in largest]
     factor, name = prefix(layers["finish_us"] * 1e-6)
     with canvas(0.8 + 0.24 * len(shown)) as (figure, axes):
-        for shift, storage, look in zip((-0.2, 0.2), _ends(tables), (BEFORE, AFTER), strict=True):
+        for shift, storage, look in zip((-0.2, 0.2), ends(tables), (BEFORE, AFTER), strict=True):
             part = layers[layers["storage"] == storage].set_index("layer").reindex(shown)
             finish, added = (part[f"{column}_us"] * 1e-6 / factor for column in ("finish", "added"))
             rows = [row + shift for row in range(len(shown))]
@@ -206,11 +206,6 @@ def _frame(tables: ReportTables) -> Figure:
         axes.set_xlabel(f"energy of a frame ({name}J)")
         _legend(figure, axes, columns=2)
     return figure
-
-
-def _ends(tables: ReportTables) -> tuple[str, str]:
-    storages = list(tables.comparison["storage"])
-    return storages[0], storages[-1]
 
 
 @contextmanager
@@ -279,7 +274,9 @@ def _sensitivity(tables: ReportTables) -> Figure:
     factor, name = prefix([*(frame["total_high_pj"] * 1e-12), total])
     low, high = (frame[f"total_{end}_pj"] * 1e-12 / factor for end in ("low", "high"))
     first = len(frame) - 3
-    with canvas(0.6 + 0.27 * len(frame)) as (figure, axes):
+    labels = [_lines(text) for text in frame["assumption"]]
+    lines = max([2, *(label.count("\n") + 1 for label in labels)])
+    with canvas(0.6 + 0.13 * lines * len(frame)) as (figure, axes):
         for row, (start, end) in enumerate(zip(low, high, strict=True)):
             look = Look(VERMILLION) if row >= first else Look(GREY, "/")
             axes.barh(row, end - start, left=start, height=0.65, **_fill(look))
@@ -294,7 +291,7 @@ def _sensitivity(tables: ReportTables) -> Figure:
         axes.margins(x=0.28)
         axes.use_sticky_edges = False
         axes.axvline(total / factor, color="black", lw=0.7, ls="--")
-        axes.set_yticks(range(len(frame)), [_short(text) for text in frame["assumption"]])
+        axes.set_yticks(range(len(frame)), labels, fontsize=POINTS - 2)
         axes.set_xlabel(f"energy of one run ({name}J)")
     return figure
 
@@ -351,8 +348,8 @@ def _labelled(layers: pd.DataFrame) -> list[str]:
     return named
 
 
-def _short(text: str, width: int = 26) -> str:
-    """Two lines at most, cut at words."""
+def _lines(text: str, width: int = 34) -> str:
+    """Lines cut at words, as many as it takes."""
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder=" …"))
+    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))

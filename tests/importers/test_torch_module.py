@@ -452,6 +452,8 @@ def test_constants_made_in_the_forward_pass_are_computed_not_rewritten(monkeypat
     monkeypatch.delattr(torch.export.ExportedProgram, "run_decompositions")
     module, x = MaskedByPlace().eval(), torch.randn(2, 5)
     network = Network.from_module(module, x[:1])
-    assert {op.kind.value for op in network.operations} == {"input", "identity", "linear", "constant", "add"}
+    # torch.export before 2.5 leaves no trace of dropout
+    kinds = {op.kind.value for op in network.operations} - {"identity"}
+    assert kinds == {"input", "linear", "constant", "add"}
     got = forward(network, {"x": x.numpy()})[network.operations[-1].name]
     np.testing.assert_allclose(got, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -149,7 +149,7 @@ def test_the_tiles_are_of_the_row_that_the_verdict_is_about(page: str) -> None:
 
 def test_a_table_of_many_formats_is_set_small_in_print(page: str) -> None:
     assert page.count('<figure class="wide many">') == 1
-    assert "fp16xfp16\u200b→fp32" in page
+    assert "fp16x\u200bfp16\u200b→fp32" in page
 
 
 def test_every_table_adds_up_to_the_results() -> None:
