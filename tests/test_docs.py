@@ -52,6 +52,7 @@ def unfounded(text: str) -> list[str]:
 
 def commands(text: str) -> Iterator[str]:
     """Command lines of dchw and of Python: in code between ticks, indented, and in directives that run them."""
+    text = re.sub(r" *\\\n *", " ", text)
     lines = re.findall(r"^(?: {4}|\$ )?((?:\S*/)?(?:dchw|python) .*)$", text, flags=re.M)
     for code in [*lines, *re.findall(r"`((?:dchw|python) [^`]+)`", text)]:
         yield " ".join(code.split()).partition(" #")[0]
