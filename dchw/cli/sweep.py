@@ -53,6 +53,11 @@ def command(
 
     What is finished is kept at every moment: the same command goes on after Ctrl-C, a full disk or a lost worker.
     """
+    if workers > 1 and scheduler is None and out is not None and not dry_run:
+        from dchw.studies.nursery import open_nursery
+
+        open_nursery()  # before all else: it gets ready beside this process
+
     from dchw.files import write_frame
     from dchw.studies import reading
     from dchw.studies.study import read_results, study

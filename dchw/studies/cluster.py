@@ -15,21 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dchw.extras import extras_named
 from dchw.quantities import DchwError
 from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Kinds, Store
-from dchw.studies.workers import OnPoint
+from dchw.studies.workers import Finished, OnPoints
 
 CONNECT_SECONDS = 30
 
 
 def run_on_cluster(
-    evaluator: Evaluator, store: Store, batches: Callable[[int], Iterator[Batch]], on_point: OnPoint, scheduler: str
+    evaluator: Evaluator,
+    store: Store,
+    batches: Callable[[int], Iterator[Batch]],
+    on_points: OnPoints,
+    scheduler: str,
+    finished: Finished,
 ) -> None:
-    """All chunks on the cluster whose scheduler has this address; ``on_point`` hears of a chunk when it is done.
+    """All chunks on the cluster whose scheduler has this address; ``on_points`` hears of a chunk when it is done.
 
     ``batches`` is asked for a number of workers: the threads that the cluster has when the study begins.
     """
@@ -39,7 +42,14 @@ def run_on_cluster(
     except (OSError, TimeoutError, ValueError) as error:
         raise DchwError(f"scheduler {scheduler}: cannot be reached ({error}); check that it runs") from None
     try:
-        tasks = _Tasks(client=client, distributed=distributed, evaluator=evaluator, store=store, on_point=on_point)
+        tasks = _Tasks(
+            client=client,
+            distributed=distributed,
+            evaluator=evaluator,
+            store=store,
+            on_points=on_points,
+            finished=finished,
+        )
         for batch in batches(max(sum(client.nthreads().values()), 1)):
             tasks.run(batch)
     except (distributed.client.FutureCancelledError, TimeoutError, OSError) as error:
@@ -56,7 +66,8 @@ class _Tasks:
     distributed: Any
     evaluator: Evaluator
     store: Store
-    on_point: OnPoint
+    on_points: OnPoints
+    finished: Finished
     deaths: Counter[int] = field(default_factory=Counter)
 
     def run(self, batch: Batch) -> None:
@@ -88,9 +99,8 @@ class _Tasks:
                 f"a worker of the cluster cannot work ({type(problem).__name__}: {problem}); its Python must have the "
                 "same dchw installed as this one"
             )
-        left = indices[:0] if problem is None else indices[~self.store.finished()[indices]]
-        for index in np.setdiff1d(indices, left):
-            self.on_point(int(index))
+        left = indices[:0] if problem is None else indices[~self.finished()[indices]]
+        self.on_points(indices.size - left.size)
         if not left.size:
             return []
         first, again = int(left[0]), [left[1:]] if left.size > 1 else []
@@ -98,7 +108,7 @@ class _Tasks:
         if self.deaths[first] < ATTEMPTS:
             return [left[:1], *again]
         record_killer(self.evaluator, self.store.folder, self.store.kinds, first, type(problem).__name__)
-        self.on_point(first)
+        self.on_points(1)
         return again
 
 

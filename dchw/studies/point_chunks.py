@@ -13,11 +13,13 @@ from dchw.quantities import DchwError
 from dchw.studies.points import Values
 from dchw.studies.store import ERROR, INDEX, Kinds, Row, Writer
 
-CHUNKS_OF_A_WORKER = 8
-"""Chunks per worker: enough to even out what the prediction misses, few enough for a cluster's scheduler."""
+CHUNKS_OF_A_WORKER, CHUNKS_OF_A_PROCESS = 8, 12
+"""Chunks per worker of a cluster and per process of this machine: enough to even out what the prediction misses, few
+enough for a cluster's scheduler."""
 SHRINK = 0.7
 """Cost of a worker's next chunk, of that of the one before: the first ones are large, so that what points share is
-shared; the last ones, of 2.6 % of a worker's points, are all that the others may have to wait for at the end."""
+shared; the last ones, of 2.6 % of a worker's points or of 0.6 % of a process's, are all that the others may have to
+wait for at the end."""
 ATTEMPTS = 3
 """Workers that may die on a point before it is recorded as the one that kills them."""
 Indices = npt.NDArray[np.int64]

@@ -34,13 +34,15 @@ from dchw.studies.alike import same_stages
 from dchw.studies.shelf import Shelf
 from dchw.studies.watching import Latest, Remembered, Watch, array_bytes
 
-MOST_BYTES = 256 << 20
-"""Memory for kept workloads, and as much again for kept programs, and for kept runs, of one process."""
+WORKLOAD_BYTES, PROGRAM_BYTES, RUN_BYTES = 128 << 20, 256 << 20, 128 << 20
+"""Memory of one process for kept workloads, programs and runs. One workload and one program stay whatever their size:
+the points that follow share them. While another program is made, the kept ones take at most half of theirs."""
 _PASS = "forward pass"
 BYTES_OF_A_NODE = 1024
 """What is kept of a node or a link: its name, its figures and their objects, rounded up."""
 BYTES_OF_A_COUNT = 512
 """And of a count."""
+_COUNTS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +59,20 @@ class RunOptions:
 class Stages:
     """Keeps what points share, within one process."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        workload_bytes: int = WORKLOAD_BYTES,
+        program_bytes: int = PROGRAM_BYTES,
+        run_bytes: int = RUN_BYTES,
+        shelf: Shelf | None = None,
+    ) -> None:
         self.shelf = shelf
         """Where mappings that took long are kept for other processes and later starts."""
         self._passes: dict[Hashable, ForwardPass] = {}
-        self._mapped: Remembered[Machine, Workload] = Remembered(most_bytes)
-        self._lowered: Remembered[Machine, _Lowered] = Remembered(most_bytes, _program_bytes)
-        self._ran: Latest[Timing] = Latest(most_bytes, _run_bytes)
+        self._mapped: Remembered[Machine, Workload] = Remembered(workload_bytes)
+        self._lowered: Remembered[Machine, _Lowered] = Remembered(program_bytes, _program_bytes)
+        self._ran: Latest[Timing] = Latest(run_bytes, _run_bytes)
         self._facts: dict[Hashable, dict[str, object]] = {}
 
     @property
@@ -163,7 +172,7 @@ def _keeps_weights(network: CompressedNetwork, workload: Workload) -> bool:
 
 
 def _no_counts() -> Remembered[Machine, tuple[EventCount, ...]]:
-    return Remembered(MOST_BYTES, lambda counts: BYTES_OF_A_COUNT * len(counts))
+    return Remembered(_COUNTS_BYTES, lambda counts: BYTES_OF_A_COUNT * len(counts))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

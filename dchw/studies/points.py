@@ -92,9 +92,11 @@ class Space:
             places.append(place)
         return places[::-1]
 
-    def turned(self, indices: npt.NDArray[np.int64], fastest: Collection[str]) -> npt.NDArray[np.int64]:
-        """Points so that, within a block, the axes of these keys turn fastest and the others stay as long as can be."""
-        turned: npt.NDArray[np.int64] = indices[np.lexsort((indices, self.without(indices, fastest)))]
+    def turned(self, indices: npt.NDArray[np.int64], *faster: Collection[str]) -> npt.NDArray[np.int64]:
+        """Points so that, within a block, the axes of these keys turn fastest and the others stay as long as can be;
+        of several collections, each inside the one before, the axes of the last turn fastest of all."""
+        slower = (self.without(indices, keys) for keys in reversed(faster))
+        turned: npt.NDArray[np.int64] = indices[np.lexsort((indices, *slower))]
         return turned
 
     def without(self, indices: npt.NDArray[np.int64], keys: Collection[str]) -> npt.NDArray[np.int64]:

@@ -95,7 +95,8 @@ class SimulatedPoints:
 
     def order(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Points of equal programs, or of ones with equal lists, behind one another: only the latest are kept."""
-        return self.space.turned(indices, self._open_keys)
+        prices = frozenset(filter(_prices_only, self._open_keys))
+        return self.space.turned(indices, self._open_keys, prices)
 
     def lists(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """A number that points have in common whose programs most likely have equal lists of firings."""
@@ -154,7 +155,12 @@ class SimulatedPoints:
 
 def _leaves_lists(key: str) -> bool:
     """Whether a field most likely changes no list of a program: open figures, the memory, prices. It only orders."""
-    return key in _open_fields() or key == "clock" or key.startswith(("dram.", "silicon."))
+    return key in _open_fields() or key == "clock" or key.startswith("dram.") or _prices_only(key)
+
+
+def _prices_only(key: str) -> bool:
+    """Whether a field most likely changes no run."""
+    return key.startswith("silicon.")
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from dchw.quantities import ConfigError, DchwError
 from dchw.studies.columns import METRICS, kinds_of
 from dchw.studies.faults import faults
 from dchw.studies.hashes import dchw_version
-from dchw.studies.point_chunks import Batch, Evaluator, Indices, chunked
+from dchw.studies.point_chunks import CHUNKS_OF_A_PROCESS, CHUNKS_OF_A_WORKER, Batch, Evaluator, Indices, chunked
 from dchw.studies.points import Space
 from dchw.studies.settings import SearchSettings, StudySettings
 from dchw.studies.simulated import SimulatedPoints
@@ -231,7 +232,8 @@ def run_points(
     store = open_store(folder, identity, kinds, space.count)
     with held(folder):
         store.clean()
-        done = store.finished(failed_too=not retry_failed)
+        kept = partial(store.finished, failed_too=not retry_failed)
+        done = kept()
         if search is not None:
             if search.warm_start:
                 store.take_over(warm)
@@ -250,22 +252,23 @@ def run_points(
                 first = leading(missing) if workers > 1 else missing[:0]
                 if first.size:
                     yield np.split(first, first.size)
-                yield chunked(evaluator, np.setdiff1d(missing, first), space.block, workers)
+                chunks = CHUNKS_OF_A_WORKER if scheduler is not None else CHUNKS_OF_A_PROCESS
+                yield chunked(evaluator, np.setdiff1d(missing, first), space.block, workers, chunks)
 
-        def on_point(index: int) -> None:
+        def on_points(count: int) -> None:
             nonlocal finished
-            finished += 1
+            finished += count
             if on_progress is not None:
                 on_progress(finished, total)
 
         if on_progress is not None:
             on_progress(finished, total)
         if scheduler is not None:
-            run_on_cluster(evaluator, store, batches, on_point, scheduler)
+            run_on_cluster(evaluator, store, batches, on_points, scheduler, kept)
         elif workers == 1:
-            run_here(evaluator, folder, kinds, batches(1), on_point)
+            run_here(evaluator, store, batches(1), on_points)
         else:
-            run_on_cores(evaluator, folder, kinds, batches(workers), on_point, workers)
+            run_on_cores(evaluator, store, batches(workers), on_points, workers, kept)
         store.merge({"dchw": dchw_version(), "study": str(identity.get("study", ""))})
     return store
 

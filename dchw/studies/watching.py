@@ -231,6 +231,8 @@ def array_bytes(value: Any, seen: set[int] | None = None) -> int:
         return sum(array_bytes(part, seen) for part in value)
     if isinstance(value, Mapping):
         return sum(array_bytes(part, seen) for part in value.values())
-    if dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
-        return sum(array_bytes(part, seen) for part in vars(value).values())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # by its fields, as some have slots; what else it holds, such as what it works out once, lies in its dictionary
+        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return sum(array_bytes(part, seen) for part in (held | getattr(value, "__dict__", {})).values())
     return 0

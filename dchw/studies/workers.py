@@ -5,48 +5,60 @@ study that enumerates its points is one batch.
 
 A worker goes on with the chunk that follows its last one, where that is still to be had, as they share most.
 
-Each worker has a pipe. It takes chunks from it and reports points on it; a pipe that closes tells the worker that its
-parent is gone, and the parent that its worker is. What a dead worker had not finished goes on elsewhere, the point it
-was at alone, so that a point which kills its worker is found and takes nobody with it.
+Each worker has a pipe. It takes chunks from it and reports points on it, now and then and not one by one; a pipe that
+closes tells the worker that its parent is gone, and the parent that its worker is. What a dead worker had not finished
+by what lies on disk goes on elsewhere, the point it was at alone, so that a point which kills its worker is found and
+takes nobody with it.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.quantities import DchwError
+from dchw.studies.nursery import nursery
 from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
-from dchw.studies.store import Kinds
+from dchw.studies.store import Store
 
 GRACE_SECONDS = 10.0
 """How long a worker may take to finish its point after a stop."""
-_POINT, _CHUNK, _STOPPED = "point", "chunk", "stopped"
-OnPoint = Callable[[int], None]
+REPORT_SECONDS = 0.1
+"""Between two reports of a worker, at least: a message costs both sides a hundredth of a small point."""
+_POINTS, _CHUNK, _STOPPED = "points", "chunk", "stopped"
+OnPoints = Callable[[int], None]
+"""Hears of so many more finished points."""
+Finished = Callable[[], npt.NDArray[np.bool_]]
+"""bool[count]: points that are finished by what lies on disk."""
 
 
-def run_here(evaluator: Evaluator, folder: Path, kinds: Kinds, batches: Iterator[Batch], on_point: OnPoint) -> None:
+def run_here(evaluator: Evaluator, store: Store, batches: Iterator[Batch], on_points: OnPoints) -> None:
     """All chunks in this process."""
     for batch in batches:
         for indices in batch:
-            run_chunk(evaluator, folder, kinds, indices, on_point)
+            run_chunk(evaluator, store.folder, store.kinds, indices, lambda index: on_points(1))
 
 
 def run_on_cores(
-    evaluator: Evaluator, folder: Path, kinds: Kinds, batches: Iterator[Batch], on_point: OnPoint, workers: int
+    evaluator: Evaluator,
+    store: Store,
+    batches: Iterator[Batch],
+    on_points: OnPoints,
+    workers: int,
+    finished: Finished,
 ) -> None:
     """All chunks on ``workers`` processes; raises what stops a worker, once the others have kept what they finished."""
-    pool = _Pool(evaluator=evaluator, folder=folder, kinds=kinds, on_point=on_point)
+    pool = _Pool(evaluator=evaluator, store=store, on_points=on_points, finished=finished)
     try:
         for batch in batches:
             pool.run(batch, workers)
@@ -68,9 +80,9 @@ class _Worker:
 @dataclass
 class _Pool:
     evaluator: Evaluator
-    folder: Path
-    kinds: Kinds
-    on_point: OnPoint
+    store: Store
+    on_points: OnPoints
+    finished: Finished
     waiting: dict[int, Indices] = field(default_factory=dict)
     """Chunks by number; what dead workers left is numbered below zero, and goes first."""
     workers: list[_Worker] = field(default_factory=list)
@@ -87,6 +99,7 @@ class _Pool:
             self._assign(worker)
         while len(self.workers) < count and self.waiting:
             self._hire()
+        _load_tables()
         while any(worker.busy for worker in self.workers):
             for pipe in wait([worker.pipe for worker in self.workers]):
                 worker = next(w for w in self.workers if w.pipe is pipe)
@@ -107,10 +120,10 @@ class _Pool:
         self.workers = []
 
     def _hire(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = nursery()
         ours, theirs = context.Pipe()
-        work = pickle.dumps((self.evaluator, self.folder, dict(self.kinds)))
-        process = context.Process(target=_work, args=(theirs, work), daemon=True)
+        work = pickle.dumps((self.evaluator, self.store.folder, dict(self.store.kinds)))
+        process = context.Process(target=_work, args=(theirs, work, __file__), daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
         worker = _Worker(process=process, pipe=ours)
@@ -128,23 +141,24 @@ class _Pool:
             with suppress(OSError):  # a worker that died meanwhile is found by its closed pipe
                 worker.pipe.send(chunk)
 
-    def _hear(self, worker: _Worker, what: str, content: object) -> None:
-        if what == _POINT:
-            worker.left.remove(int(str(content)))
-            self.on_point(int(str(content)))
-        elif what == _CHUNK:
-            worker.left = []
-            self._assign(worker)
-        else:
+    def _hear(self, worker: _Worker, what: str, content: str | int) -> None:
+        if what == _STOPPED:
             raise DchwError(str(content))
+        done = int(content)
+        del worker.left[:done]
+        if what == _CHUNK:
+            self._assign(worker)
+        self.on_points(done)
 
     def _bury(self, worker: _Worker) -> None:
         """Put what a dead worker left back to work."""
         worker.process.join()
         worker.pipe.close()
         self.workers.remove(worker)
-        if worker.left:
-            at, rest = worker.left[0], worker.left[1:]
+        left = [index for index, done in zip(worker.left, self.finished()[worker.left], strict=True) if not done]
+        self.on_points(len(worker.left) - len(left))
+        if left:
+            at, rest = left[0], left[1:]
             self.deaths[at] += 1
             if rest:
                 self._put_first(rest)
@@ -152,8 +166,8 @@ class _Pool:
                 self._put_first([at])
             else:
                 how = f"exit code {worker.process.exitcode}"
-                record_killer(self.evaluator, self.folder, self.kinds, at, how)
-                self.on_point(at)
+                record_killer(self.evaluator, self.store.folder, self.store.kinds, at, how)
+                self.on_points(1)
         if self.waiting:
             self._hire()
 
@@ -161,17 +175,43 @@ class _Pool:
         self.waiting[min(0, *self.waiting, 0) - 1] = np.array(points, np.int64)
 
 
-def _work(pipe: Connection, work: bytes) -> None:
-    """A worker: chunks from the pipe until it closes."""
+def _load_tables() -> None:
+    """Import what results are merged with, while workers work and this process would wait."""
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+
+def _work(pipe: Connection, work: bytes, source: str) -> None:
+    """A worker: chunks from the pipe until it closes. ``source``: this file, as the parent has it."""
     # Ctrl-C reaches every process of a terminal: the parent decides when workers stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    evaluator, folder, kinds = pickle.loads(work)
     with suppress(EOFError, OSError):  # the parent is gone, or has said stop: what is finished is kept
+        if source != __file__:
+            pipe.send((_STOPPED, f"workers: expected the package of {source}; got that of {__file__}; use one worker"))
+            return
+        evaluator, folder, kinds = pickle.loads(work)
         while True:
-            chunk = pipe.recv()
+            chunk, reports = pipe.recv(), _Reports(pipe)
             try:
-                run_chunk(evaluator, folder, kinds, chunk, lambda index: pipe.send((_POINT, index)))
+                run_chunk(evaluator, folder, kinds, chunk, reports.finished)
             except DchwError as error:
                 pipe.send((_STOPPED, str(error)))
                 return
-            pipe.send((_CHUNK, None))
+            pipe.send((_CHUNK, reports.kept))
+
+
+class _Reports:
+    """Tells the parent how many more points of a chunk are finished."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._last = pipe, time.monotonic()
+        self.kept = 0
+        """Finished points that it was not told of."""
+
+    def finished(self, index: int) -> None:
+        """One more is finished; say so, unless something was said a moment ago."""
+        self.kept += 1
+        now = time.monotonic()
+        if now - self._last >= REPORT_SECONDS:
+            self._pipe.send((_POINTS, self.kept))
+            self.kept, self._last = 0, now

@@ -25,8 +25,8 @@ from dchw.studies.columns import METRICS
 from dchw.studies.points import Values
 from dchw.studies.store import Row
 from dchw.studies.study import Study, run_points
+from tests.benchmarks.processors import spent
 from tests.reports.runs import tiny_network
-from tests.studies.synthetic import Synthetic, table
 
 MODELS = Path(__file__).parents[2] / "models"
 COUNTS = (10_000, 100_000, 1_000_000)
@@ -130,16 +130,16 @@ def test_points_a_second(network: str, varied: str, tmp_path: Path) -> None:
 
 
 def test_what_a_point_costs_besides_its_figures(tmp_path: Path) -> None:
-    """Of a point that costs nothing: processor time of parent and workers, and time that passes."""
+    """Of a point that costs nothing: processor time of all processes, and time that passes, without their start."""
     for workers in (1, 2):
-        start, began = _spent(), time.perf_counter()
-        table(tmp_path / str(workers), Synthetic(5_000), workers=workers)
-        cpu, wall = _spent() - start, time.perf_counter() - began
-        print(f"{workers} workers: {cpu / 10:.3f} ms of processor time a point, {wall / 10:.3f} ms of the clock")
-
-
-def _spent() -> float:
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        program = [sys.executable, "-m", "tests.studies.synthetic"]
+        few, many = (
+            spent([*program, str(tmp_path / f"{workers}-{count}"), str(count), str(workers)])
+            for count in (1_000, 26_000)  # of two points each
+        )
+        wall, cpu = ((after - before) / 50 for before, after in zip(few, many, strict=True))
+        print(f"{workers} workers: {cpu:.3f} ms of processor time a point, {wall:.3f} ms of the clock")
+        print(f"{workers} workers, started for 2,000 points: {few[1]:.2f} s of processor time, {few[0]:.2f} s in all")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -24,6 +22,7 @@ from statistics import median
 from ruamel.yaml import YAML
 
 from dchw.studies.study import read_results
+from tests.benchmarks.processors import spent
 
 ROOT = Path(__file__).parents[2]
 LENET = {
@@ -54,14 +53,11 @@ def swept(settings: Mapping[str, object], folder: Path, workers: int, points: in
     single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "dchw", "sweep", str(file), "--out", str(folder), "--workers", str(workers)]
-    before, start = _processor_seconds(), time.perf_counter()
-    done = subprocess.run(command, env={**os.environ, **single, "PYTHONPATH": path}, capture_output=True, text=True)
-    seconds, spent = time.perf_counter() - start, _processor_seconds() - before
-    assert done.returncode == 0, done.stderr
+    times = spent(command, {**os.environ, **single, "PYTHONPATH": path})
     frame = read_results(folder)
     assert len(frame) == points, len(frame)
     assert frame["error"].isna().all(), frame["error"].dropna().iloc[0]
-    return seconds, spent
+    return times
 
 
 def fewer(settings: Mapping[str, object], points: int) -> dict[str, object]:
@@ -98,14 +94,10 @@ def squeezenet(points: int, folder: Path) -> None:
     asked = fewer(whole, points)
     points = _product(asked["vary"])  # type: ignore[arg-type]
     swept(fewer(whole, 2), folder / "warm", 1, _product(fewer(whole, 2)["vary"]))  # type: ignore[arg-type]
-    seconds, spent = swept(asked, folder / "out", 2, points)
+    seconds, processors = swept(asked, folder / "out", 2, points)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     _say(f"SqueezeNet: {points:,} points in {seconds / 60:.2f} minutes on 2 workers, {points / seconds:.2f} a second")
-    _say(f"{spent / points:.3f} s of a processor a point; at most {peak} MiB a process")
-
-
-def _processor_seconds() -> float:
-    return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    _say(f"{processors / points:.3f} s of a processor a point; at most {peak} MiB a process")
 
 
 def _say(line: str) -> None:

@@ -15,12 +15,13 @@ from dchw.config import Config
 from dchw.lowering.lower import OpenProgram
 from dchw.machines.machine import Machine
 from dchw.mapping import workload
+from dchw.program.program import FiringNode
 from dchw.quantities import DchwError
 from dchw.run.comparison import comparison_row
 from dchw.studies import point_stages as module
 from dchw.studies.columns import BOUND, METRICS
 from dchw.studies.point_stages import RunOptions, Stages
-from dchw.studies.watching import Watch
+from dchw.studies.watching import Watch, array_bytes
 from tests.reports.runs import tiny_network
 
 CHANGES: list[dict[str, object]] = [
@@ -178,11 +179,33 @@ def test_a_stage_that_begins_to_read_a_field_is_noticed(monkeypatch: pytest.Monk
 
 
 def test_memory_is_bounded() -> None:
-    base, stages = dchw.machine("phone-lpddr5x"), Stages(most_bytes=1)
+    base, stages = dchw.machine("phone-lpddr5x"), Stages(workload_bytes=1, program_bytes=1, run_bytes=1)
     for units in (4, 8, 16):
         assert made_by(stages, base.replace("huffman.units", units)) == (1, 1, 1)
     assert made_by(stages, base.replace("huffman.units", 16)) == (0, 0, 0)
     assert made_by(stages, base.replace("huffman.units", 4)) == (1, 1, 1)
+
+
+def test_points_of_equal_programs_follow_one_another(tmp_path: Path) -> None:
+    """Prices turn faster than anything that a run depends on, so that the latest run is all that has to be kept."""
+    dchw.save(tiny_network(), tmp_path / "tiny.dchw")
+    vary = {"silicon.sram_cell": ["itrs-hp", "itrs-lop"], "pe_array.queue_depth": [1, 2], "huffman.units": [4, 8]}
+    points = dchw.study({"networks": str(tmp_path / "tiny.dchw"), "vary": vary}).points
+    points._stages = Stages(run_bytes=1)
+    for index in points.order(np.arange(8)):
+        points.evaluate(points.at(int(index)))
+    assert points._stages.made[1:] == (2, 4)
+
+
+def test_what_is_kept_is_counted_whole() -> None:
+    """Nodes and links have slots and no dictionary; their lists are nearly all that a program takes."""
+    on = dchw.machine("phone-lpddr5x")
+    program = OpenProgram(workload.map_network(tiny_network(), on, "huffman"), on, warm=False).program
+    firing = [node for node in program.nodes if isinstance(node, FiringNode)]
+    lists = {id(held): held for node in firing for held in (node.occupied, node.layer)}
+    lists |= {id(held): held for link in program.links for held in (link.given_by, link.taken_by) if held is not None}
+    assert len(lists) > len(firing)
+    assert array_bytes(program) >= sum(held.nbytes for held in lists.values() if held.base is None)
 
 
 def test_watching_sees_fields_properties_and_whole_sections() -> None:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -78,18 +79,14 @@ def check_part(part: pd.DataFrame, undisturbed: pd.DataFrame, least: int = 5) ->
 
 
 def children(pid: int) -> list[int]:
-    """Workers of a process: children that were spawned to evaluate."""
-    found = []
+    """Workers of a process: what the server that it started has forked."""
+    parent_of = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            with suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if int(fields[1]) == pid and b"spawn_main" in words:
-                found.append(int(entry.name))
-    return found
+                parent_of[int(entry.name)] = int(fields[1])
+    return [child for child, parent in parent_of.items() if parent_of.get(parent) == pid]
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find workers")
@@ -194,12 +191,34 @@ def test_a_point_that_kills_its_workers_is_found(tmp_path: Path, undisturbed: pd
     pd.testing.assert_frame_equal(rest, same, check_exact=True)
 
 
+def test_a_worker_that_dies_while_failed_points_run_again(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
+    """What failed before has a row, and still is not finished."""
+    failed = frozenset({30, 60, 90})
+    table(tmp_path / "s", Synthetic(COUNT, fails=failed))
+    found = table(tmp_path / "s", Synthetic(COUNT, kills=frozenset({60})), workers=2, retry_failed=True)
+    assert found.loc[found["error"].notna(), "index"].tolist() == [60]
+    same = undisturbed[undisturbed["index"] != 60]
+    pd.testing.assert_frame_equal(found[found["index"] != 60], same, check_exact=True)
+
+
+def test_points_are_counted_once(tmp_path: Path) -> None:
+    """Whatever a worker had finished without a word when it died."""
+    told: list[tuple[int, int]] = []
+    points = Synthetic(COUNT, kills=frozenset({13, 77}))
+    table(tmp_path / "s", points, workers=2, on_progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == ((0, 2 * COUNT), (2 * COUNT, 2 * COUNT))
+
+
 def test_one_worker_and_two_give_the_same(tmp_path: Path, undisturbed: pd.DataFrame) -> None:
     assert table(tmp_path / "s", Synthetic(COUNT), workers=2).equals(undisturbed)
 
 
 def test_a_worker_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What neighbours share is then at hand: stretches are cut so that chunks of one stand two places apart."""
+    """What neighbours share is then at hand: stretches are cut so that chunks of one stand two places apart.
+
+    22 chunks and not 24: the last of each stretch would be shorter than a point.
+    """
     taken: list[tuple[int, int]] = []
     original = workers._Pool._assign
 
@@ -210,8 +229,8 @@ def test_a_worker_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(workers._Pool, "_assign", assign)
     table(tmp_path / "s", Synthetic(COUNT), workers=2)
-    assert sorted(number for _, number in taken) == list(range(16))
-    left = set(range(16))
+    assert sorted(number for _, number in taken) == list(range(22))
+    left = set(range(22))
     last: dict[int, int] = {}
     for worker, number in taken:
         follows = last.get(worker, -9) + 2
