@@ -89,6 +89,17 @@ def expected_firings(workload: Workload) -> int:
     return sum(_computing(stage.layer, workload) for stage in workload.stages)
 
 
+def largest_window(workload: Workload) -> int:
+    """About how many firings that compute the largest window holds, at once in memory."""
+    most = held = 0
+    for stage in workload.stages:
+        held += _computing(stage.layer, workload)
+        most = max(most, held)
+        if held >= WINDOW_FIRINGS:
+            held = 0
+    return most
+
+
 def most_firings(workload: Workload) -> int:
     """What `expected_firings` is at most, from sizes alone: worked out for every run, so that it must cost little."""
     most = 0

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,21 +20,22 @@ from dchw.arguments import MOST_BATCH, check_range, checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.formats import DEFAULT_FORMAT, Need, storage_format
 from dchw.graph.network import Layer
-from dchw.lowering.lower import WINDOW_FIRINGS, expected_firings
+from dchw.lowering.lower import expected_firings, largest_window
 from dchw.machines.machine import Machine, machine_of
 from dchw.mapping.resident_weights import chunk_rounds, residents, tenants
 from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload, map_network
 from dchw.quantities import ceil_div
 
-SECONDS_A_RUN, SECONDS_A_FIRING, SECONDS_A_BURST = 0.1, 1.2e-7, 3.5e-7
-"""Of lowering, running and pricing, measured on one machine (two shared cores of a server) with the LeNets, SqueezeNet
-and AlexNet's densities in several formats, kernels compiled."""
-SECONDS_A_STEP_FIRING = 8e-7
-"""Instead of ``SECONDS_A_FIRING`` where decode units feed a lockstep array step by step, whose links are many; measured
-with SqueezeNet as ``palette-huffman``."""
-BYTES_A_RUN, BYTES_A_FIRING = 30 << 20, 60
-"""Memory beyond that of the mapping, measured likewise; firings of one window at a time are held."""
+SECONDS_A_RUN, SECONDS_A_BURST = 0.02, 2.6e-7
+"""Of lowering, running and pricing, measured on one core of a server, kernels compiled (``python -m
+tests.benchmarks.bench_estimate`` measures these and the following)."""
+SECONDS_A_FIRING = MappingProxyType({"entries": 5.1e-8, "columns": 3.4e-8, "steps": 7.0e-8})
+"""By what a firing is: an entry of a decode unit or an element, a column of dense weights, or, where decode units feed
+a lockstep array, a step of it or what is given to one."""
+BYTES_A_RUN = 3 << 20
+BYTES_A_FIRING = MappingProxyType({"entries": 16.0, "columns": 30.0, "steps": 60.0})
+"""Memory beyond that of the mapping: of the largest window (`dchw.lowering.lower.largest_window`), likewise."""
 KERNEL_SECONDS = 1.3e-4
 """Of the kernel of `machine_scale` on that machine."""
 FIRINGS_A_REQUEST = 3
@@ -89,6 +91,14 @@ def expected_total(workload: Workload, moved_bytes: int) -> int:
     """Firings of a run, about: those that compute, and those that move ``moved_bytes`` to and from DRAM."""
     requests = ceil_div(moved_bytes, workload.machine.dma.request_bytes)
     return expected_firings(workload) + FIRINGS_A_REQUEST * requests
+
+
+def what_fires(workload: Workload) -> str:
+    """What most firings of a run are: a key of `SECONDS_A_FIRING`."""
+    form = storage_format(workload.storage)
+    if form.positions:
+        return "entries"
+    return "steps" if Need.DECODER in form.needs and not workload.decodes_at_load else "columns"
 
 
 def peak_memory() -> int | None:
@@ -188,10 +198,8 @@ def estimate(
     mapping = time.perf_counter() - start
     read, written = dram_traffic(workload, warm=warm)
     firings, bursts = expected_total(workload, read + written), (read + written) // target.dram.burst_bytes
-    decoded = storage_format(storage).needs if not workload.decodes_at_load else frozenset()
-    stepwise = Need.DECODER in decoded and not storage_format(storage).positions
-    each = SECONDS_A_STEP_FIRING if stepwise else SECONDS_A_FIRING
-    running = SECONDS_A_RUN + each * firings + SECONDS_A_BURST * bursts
+    fires = what_fires(workload)
+    running = SECONDS_A_RUN + SECONDS_A_FIRING[fires] * firings + SECONDS_A_BURST * bursts
     return Estimate(
         network=network.name,
         machine=target.name,
@@ -200,5 +208,5 @@ def estimate(
         dram_write_bytes=written,
         firings=firings,
         seconds=mapping + running * machine_scale(),
-        memory_bytes=(peak_memory() or 0) + BYTES_A_RUN + BYTES_A_FIRING * min(firings, WINDOW_FIRINGS),
+        memory_bytes=(peak_memory() or 0) + BYTES_A_RUN + round(BYTES_A_FIRING[fires] * largest_window(workload)),
     )

@@ -98,7 +98,7 @@ class _Pilots:
     def _estimate(self, index: int) -> float:
         found = self.points.estimate(self.points.at(index))
         # the estimate is of a run in windows; a study holds a program in one piece, for the points that share its lists
-        beyond = BYTES_A_FIRING * max(found.firings - WINDOW_FIRINGS, 0)
+        beyond = round(max(BYTES_A_FIRING.values()) * max(found.firings - WINDOW_FIRINGS, 0))
         self.estimated += 1
         self._holds(found.memory_bytes + beyond)
         return found.seconds
