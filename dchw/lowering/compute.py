@@ -68,7 +68,7 @@ def starts(at: StageLowering, delivery: Delivery, fills: Fills, new_input: bool)
 
 
 def _note_tables(at: StageLowering) -> None:
-    """What is read of tables once for the stage, and in every pass of what tells where runs begin."""
+    """What is read of tables once for the stage, and for every tile of what tells where runs begin."""
     work, sram, flow = at.work, at.machine.weight_sram, at.flow
     sizes = work.packed.packed_bytes
     if work.needs(Need.CODEBOOK):
@@ -80,6 +80,6 @@ def _note_tables(at: StageLowering) -> None:
         return
     for stream in work.form.run_regions & sizes.keys():
         if stream is not Stream.POINTERS or not pointers_apart(at.machine, work):
-            flow.weight_reads[stream] += sram.words(8 * sizes[stream]) * work.tiling.passes
+            flow.weight_reads[stream] += sram.words(8 * sizes[stream]) * work.tiling.tiles
     if work.needs(Need.DECODER):
-        flow.weight_reads[Stream.POINTERS] += sram.words(work.starts_bits) * work.tiling.passes
+        flow.weight_reads[Stream.POINTERS] += sram.words(work.starts_bits) * work.tiling.tiles

@@ -8,7 +8,6 @@ once for all passes; the other half holds chunks on their way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +21,7 @@ from dchw.lowering.context import StageLowering
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
 from dchw.machines.units.huffman_decoder import DecoderStyle, Placement
-from dchw.mapping.resident_weights import kept_decoded
+from dchw.mapping.resident_weights import decoded_once, kept_decoded, most_chunks
 from dchw.mapping.stages import LayerWork
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.program.flow import Decoded
@@ -38,34 +37,15 @@ LOOK_UP_LATENCY = OpenFigure(lambda machine: machine.codebook.latency_cycles - 1
 """Of what passes the codebook on its way."""
 
 
-def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
-    """Decoded chunks that one decode unit may have in its part of the weight SRAM, with decoding at load.
-
-    Half of the SRAM holds chunks on their way; layers that fit the other half are decoded once and kept.
-    """
-    streamed = [work for work in works if not kept_decoded(machine, work)]
-    largest = max((_largest_chunk(work) * work.entry_bits for work in streamed), default=1)
-    held = machine.weight_sram.size_bytes * 4 // machine.huffman.units // max(largest, 1)
-    if held < 2:
-        raise DchwError(
-            f"huffman: decoded chunks of up to {largest} bits need room for two in each of {machine.huffman.units} "
-            "parts of half the weight SRAM; raise weight_sram.size_bytes or lower huffman.chunk_entries"
-        )
-    return held
-
-
 def times_decoded(machine: Machine, work: LayerWork, delivery: Delivery) -> int:
     """How often the decode units go through a layer's chunks: at use once for every tile of pixels, block by block of
-    columns; at load once if the layer is kept decoded, and not at all where it is in the SRAM from the run before."""
+    columns; at load once if that is enough for all its passes, and not at all where it is in the SRAM from the run
+    before."""
     if machine.huffman.placement is Placement.USE:
         return work.tiling.tiles
     if delivery.rounds == 0:
         return 0
-    return 1 if kept_decoded(machine, work) else work.tiling.passes
-
-
-def _largest_chunk(work: LayerWork) -> int:
-    return int(np.diff(work.coded.chunk_offsets).max(initial=1))
+    return 1 if decoded_once(machine, work) else work.tiling.passes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,6 +102,7 @@ class Decoding:
         self.at_load = machine.huffman.placement is Placement.LOAD
         packed, self._ends = work.packed, ends
         self._check_tables()
+        self._check_block(held)
         self._resident = self.at_load and kept_decoded(machine, work)
         self._decodes = times_decoded(machine, work, delivery)
         self._held = held
@@ -151,6 +132,17 @@ class Decoding:
             raise DchwError(
                 f"layer {self._work.name!r}: its code tables list {symbols} symbols, the decode units hold "
                 f"{huffman.table_entries}; raise huffman.table_entries or lower index_bits or codebook_bits"
+            )
+
+    def _check_block(self, held: int) -> None:
+        """At load, the chunks of a block of columns stay together."""
+        if not self.at_load or kept_decoded(self._machine, self._work) or self._work.tiling.blocks == 1:
+            return
+        if (most := most_chunks(self._work)) > held:
+            raise DchwError(
+                f"layer {self._work.name!r}: a decode unit has {most} chunks of one block of its columns, and room for "
+                f"{held} decoded ones of the network's widest entries; raise weight_sram.size_bytes, or give the layer "
+                "more column_blocks in the machine's mapping"
             )
 
     def _schedule(self, order: Indices) -> tuple[npt.NDArray[np.int32], Indices]:
@@ -228,7 +220,7 @@ class Decoding:
 
     def _rounds(self, delivery: Delivery, ids: Indices) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
         """(round in which chunks are taken, the one in which they are used up, which of the unit's they are)."""
-        if self._work.tiling.blocks > 1:
+        if self._work.tiling.blocks > 1 and not self.at_load:
             found = delivery.rounds_by_block(self._work)
             return [(taken_in, used_in, np.isin(ids, chunks)) for _, taken_in, used_in, chunks in found]
         every = np.ones(ids.size, np.bool_)
@@ -333,15 +325,24 @@ class Decoding:
             node = self._at.nodes.decoder(int(unit))
             decoded = self._builder.link(node, user.node, what="decoded chunks")
             room = self._builder.link(user.node, node, what="room for chunks", initial=self._held)
-            for decode in range(self._decodes):
-                use = work.tiling.passes - 1 if self._decodes == 1 else decode
-                wanted = np.flatnonzero(needed_chunks(work, passes, decode, use)[own])
-                spans = ChunkSpans.of(passes, packed, np.array(decode), np.array(use), own[wanted])
+            for decode, taken_in, used_in, there in self._handed_over():
+                wanted = np.flatnonzero((there & needed_chunks(work, passes, taken_in, used_in))[own])
+                spans = ChunkSpans.of(passes, packed, np.array(taken_in), np.array(used_in), own[wanted])
                 decoded.give(self._firing(int(unit), decode, before[1:][wanted] - 1))
                 decoded.take(user.taken(spans))
                 if not self._resident:
                     room.take(self._firing(int(unit), decode, before[:-1][wanted]))
                     room.give(user.done(spans))
+
+    def _handed_over(self) -> list[tuple[int, int, int, npt.NDArray[np.bool_]]]:
+        """Of chunks that are decoded at load: (which time they are decoded, the pass in which they are taken, the one
+        in which they are used up, bool[chunks], which they are)."""
+        tiling, every = self._work.tiling, np.ones(self._work.packed.chunks, np.bool_)
+        if self._decodes != 1:
+            return [(index, index, index, every) for index in range(self._decodes)]
+        block, _ = self._work.blocks_of_chunks
+        ends = [(index, index * tiling.tiles, (index + 1) * tiling.tiles - 1) for index in range(tiling.blocks)]
+        return [(0, taken_in, used_in, block == index) for index, taken_in, used_in in ends]
 
     def finish(self, firing: int) -> None:
         """Give back the half of the weight SRAM in which the layer was kept, once its last result is out."""

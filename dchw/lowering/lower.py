@@ -25,12 +25,13 @@ from dchw.formats import Need
 from dchw.lowering.broadcast import COLUMNS_WAITING, inputs_complete, results_of
 from dchw.lowering.compute import lower_compute, starts
 from dchw.lowering.context import CHUNK_LATENCY, Lowering, StageLowering
-from dchw.lowering.decoding import ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING, chunks_held
+from dchw.lowering.decoding import ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING
 from dchw.lowering.feeding import feed
 from dchw.lowering.lockstep import step_rows
 from dchw.lowering.tensors import Fills, Tensors, hand_over
 from dchw.lowering.weights import Delivery, WeightStream
 from dchw.machines.machine import Machine
+from dchw.mapping.resident_weights import chunks_held
 from dchw.mapping.stages import LayerWork
 from dchw.mapping.workload import Workload
 from dchw.program.builder import Indices

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from dchw.lowering.context import Lowering, StageLowering
 from dchw.machines.machine import Machine
-from dchw.mapping.resident_weights import chunk_rounds, dram_bytes, kept_decoded, residents, tenants
+from dchw.mapping.resident_weights import chunk_rounds, decoded_once, dram_bytes, residents, tenants
 from dchw.mapping.stages import LayerWork, distinct_parts
 from dchw.program.builder import Firings, Indices, LinkBuilder, NodeBuilder, Row
 from dchw.quantities import DchwError
@@ -103,7 +103,7 @@ class WeightStream:
         tables = _table_blocks(work, self._machine)
         blocks = _chunk_blocks(work, self._machine)
         passes = work.tiling.passes
-        once = work.tiling.blocks > 1 or (self._at_load and kept_decoded(self._machine, work))
+        once = decoded_once(self._machine, work) if self._at_load else work.tiling.blocks > 1
         rounds = chunk_rounds(work, self._machine, at_load=self._at_load, held_bytes=self._pinned_bytes)
         self._check_room(work, tables, blocks, resident=rounds == 1 and passes > 1 and not once)
         base = self._place(work)
@@ -189,7 +189,7 @@ class WeightStream:
         packed = work.packed
         chunks = np.arange(packed.chunks)
         needed = np.searchsorted(blocks.first_chunk, chunks, side="right")
-        if work.tiling.blocks > 1:  # a block of columns stays until all tiles have gone by
+        if work.tiling.blocks > 1 and not self._at_load:  # a block of columns stays until all tiles have gone by
             first, last = work.blocks_of_chunks
             finished = np.searchsorted(np.maximum.accumulate(last), first, side="left")
         else:

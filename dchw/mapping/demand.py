@@ -60,9 +60,9 @@ def demand_of(layer: CompressedLayer, packed: PackedLayer, machine: Machine, bat
         input_bytes=source.fetched_bytes,
         input_kept=source.kept,
         held_bytes=source.held_bytes,
-        cuttable=not decoded,
         coded=coded and not decoded,
         cut_bytes=_cut_bytes(packed, machine) if coded else 0,
+        part_chunk_bytes=_chunk_bytes(packed, form, machine) if decoded else 0,
         cycles=cycles,
         turn_cycles=turn,
     )
@@ -74,6 +74,11 @@ def _cut_bytes(packed: PackedLayer, machine: Machine) -> int:
     widths = packed.parameters.chunk_table_widths
     row = ceil_div(sum(widths), 8) if widths else ceil_div(packed.packed_bytes[Stream.CHUNK_TABLES], packed.chunks)
     return packed.shape.sections * (row + len(packed.chunk_bytes))
+
+
+def _chunk_bytes(packed: PackedLayer, form: StorageFormat, machine: Machine) -> int:
+    """A decoded chunk of every decode unit."""
+    return machine.huffman.units * ceil_div(machine.huffman.chunk_entries * form.entry_bits(packed), 8)
 
 
 def _decoded_bytes(packed: PackedLayer, form: StorageFormat, layer: CompressedLayer, elements: int) -> int:

@@ -35,12 +35,14 @@ class Demand:
     """Whether all of it stays on the chip for another layer."""
     held_bytes: int = 0
     """Tensors in the activation SRAM beside the input while the layer is worked."""
-    cuttable: bool
-    """Whether the array can take the columns in blocks; weights that are decoded at load are worked whole."""
+    cuttable: bool = True
+    """Whether the columns may be worked in blocks."""
     coded: bool = False
     """Whether decode units go through the weights again for every tile."""
     cut_bytes: int = 0
     """Bytes that each further block adds to a part: what decode units go through is packed block by block."""
+    part_chunk_bytes: int = 0
+    """What the ends of a block leave unused in the weight SRAM: room there is for whole chunks of every decode unit."""
     cycles: Callable[[int, int], float]
     """Cycles of the array for (rows of a part, pixels of a tile): one tile over all columns."""
     turn_cycles: Callable[[int, int], float] = lambda rows, pixels: 0.0

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dchw.formats import Need
 from dchw.machines.machine import Machine
+from dchw.machines.units.huffman_decoder import Placement
 from dchw.mapping.rooms import resident_room
 from dchw.mapping.stages import LayerWork
-from dchw.quantities import ceil_div
+from dchw.quantities import DchwError, ceil_div
 
 RESERVE = 4
 """Where not all parts stay, at least one part in this many of the weight SRAM is for streaming the others."""
@@ -92,9 +94,42 @@ def _streaming_bytes(works: Sequence[LayerWork], machine: Machine) -> int:
 
 
 def block_fits(work: LayerWork, machine: Machine) -> bool:
-    """Whether the weight SRAM holds every block of columns, which stays while all tiles of a band go by."""
+    """Whether the weight SRAM holds every block of columns, which stays while all tiles of a band go by.
+
+    Of a block that is decoded at load, a decode unit holds no more chunks than half of those for which it has room:
+    the entries of another layer may be twice as wide.
+    """
+    if work.needs(Need.DECODER) and machine.huffman.placement is Placement.LOAD:
+        return kept_decoded(machine, work) or 2 * most_chunks(work) <= chunks_held(machine, [work])
     request = machine.dma.request_bytes
     return _largest_block(work, request) <= machine.weight_sram.size_bytes // request
+
+
+def most_chunks(work: LayerWork) -> int:
+    """Chunks of a block of columns in one decode unit, of the block and the unit with the most."""
+    block, _ = work.blocks_of_chunks
+    return int(np.bincount(work.packed.chunk_decoder.astype(np.int64) * work.tiling.blocks + block).max(initial=0))
+
+
+def chunks_held(machine: Machine, works: Sequence[LayerWork]) -> int:
+    """Decoded chunks that one decode unit may have in its part of the weight SRAM, with decoding at load.
+
+    Half of the SRAM holds chunks on their way, and blocks of columns; layers that fit the other half are decoded once
+    and kept.
+    """
+    streamed = [work for work in works if not kept_decoded(machine, work)]
+    largest = max((_largest_chunk(work) * work.entry_bits for work in streamed), default=1)
+    held = machine.weight_sram.size_bytes * 4 // machine.huffman.units // max(largest, 1)
+    if held < 2:
+        raise DchwError(
+            f"huffman: decoded chunks of up to {largest} bits need room for two in each of {machine.huffman.units} "
+            "parts of half the weight SRAM; raise weight_sram.size_bytes or lower huffman.chunk_entries"
+        )
+    return held
+
+
+def _largest_chunk(work: LayerWork) -> int:
+    return int(np.diff(work.coded.chunk_offsets).max(initial=1))
 
 
 def _largest_block(work: LayerWork, request: int) -> int:
@@ -132,7 +167,7 @@ def chunk_rounds(work: LayerWork, machine: Machine, *, at_load: bool, held_bytes
     ``held_bytes`` of the weight SRAM are taken by weights from the run before; ``at_load``: weights are decoded on
     their way, and wait in the staging buffer.
     """
-    once = work.tiling.blocks > 1 or (at_load and kept_decoded(machine, work))
+    once = decoded_once(machine, work) if at_load else work.tiling.blocks > 1
     room = machine.dma.staging_bytes if at_load else machine.weight_sram.size_bytes - held_bytes
     fits = dram_bytes(work, machine) <= room // machine.dma.request_bytes * machine.dma.request_bytes
     return 1 if once or fits else work.tiling.passes
@@ -146,3 +181,9 @@ def decoded_bytes(work: LayerWork) -> int:
 def kept_decoded(machine: Machine, work: LayerWork) -> bool:
     """Whether a layer, decoded at load, is decoded once and stays in half of the weight SRAM for all its passes."""
     return decoded_bytes(work) <= resident_room(machine, decoded=True)
+
+
+def decoded_once(machine: Machine, work: LayerWork) -> bool:
+    """Whether decode units go through a layer's chunks once, at load, for all its passes: it is kept, or every block of
+    its columns stays while its tiles go by."""
+    return work.tiling.blocks > 1 or kept_decoded(machine, work)

@@ -24,9 +24,12 @@ def resident_room(machine: Machine, *, decoded: bool) -> int:
     return size // 2 if decoded else size - size // 8
 
 
-def block_room(machine: Machine) -> int:
-    """Bytes of one block of columns: half of the SRAM less an eighth of it, for a block and the next share it."""
-    half = machine.weight_sram.size_bytes // 2
+def block_room(machine: Machine, *, decoded: bool) -> int:
+    """Bytes of one block of columns: half of what there is less an eighth of it, for a block and the next share it.
+
+    There is all of the SRAM, but half of it for what was ``decoded`` at load: the other half keeps whole layers.
+    """
+    half = machine.weight_sram.size_bytes // (4 if decoded else 2)
     return half - half // 8
 
 

@@ -11,7 +11,7 @@ A layer is a matrix of ``rows`` x ``columns`` weights times ``columns`` x ``pixe
   last of them while the next part follows. One that does not is cut along its input channels, into blocks of columns
   that fit half of it (`dchw.mapping.rooms`).
   Decode units that decode at use go through the block's chunks once a tile; chunks end where blocks do, for the layer
-  is packed in as many bands of columns (`dchw.formats.packing.run_layout`). What is decoded at load is not cut.
+  is packed in as many bands of columns (`dchw.formats.packing.run_layout`). At load they go through each block once.
 - Between the blocks the sums of all tiles of the band wait: in the accumulators if they are enough, otherwise as
   *partial sums* of the accumulators' width in the activation SRAM, where they take room from the input, or in DRAM. The
   vector unit adds to each tile's sums what the blocks before gave (`dchw.lowering.broadcast`).
@@ -65,7 +65,7 @@ class LoopSearch:
         self._given = order_for(demand.name, machine.mapping)
         self._array = machine.pe_array
         self._weight_room = resident_room(machine, decoded=demand.decoded)
-        self._block_room = block_room(machine)
+        self._block_room = block_room(machine, decoded=demand.decoded) - demand.part_chunk_bytes
         self._table_room = table_room(machine, decoded=demand.decoded)
         self._request = machine.dma.request_bytes
         self._room = input_blocks(machine, demand.held_bytes) * self._request
@@ -296,8 +296,10 @@ class LoopSearch:
             if wanted is None or given == 1:
                 return
         columns = self.demand.geometry.columns
+        if not self.demand.cuttable or self._block_room <= 0:
+            return
         blocks = max(ceil_div(size, self._block_room), 2) if given is None else given
-        if not self.demand.cuttable or not ceil_div(size, self._block_room) <= blocks <= columns:
+        if not ceil_div(size, self._block_room) <= blocks <= columns:
             return
         allowed = []
         if ceil_div(rows, self._array.elements) * pixels <= self._array.accumulators:

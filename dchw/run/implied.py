@@ -24,7 +24,7 @@ from dchw.machines.units.pe_array import PeArray
 from dchw.machines.units.sram import ActivationSram, WeightSram
 from dchw.machines.units.unit import Unit
 from dchw.machines.units.vector import Vector
-from dchw.mapping.resident_weights import kept_decoded
+from dchw.mapping.resident_weights import decoded_once
 from dchw.mapping.stages import LayerWork, Stage
 from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload
@@ -70,14 +70,14 @@ def implied_counts(workload: Workload, program: Outline) -> Counter[Key]:
 
 def _decodes(workload: Workload, program: Outline, work: LayerWork) -> int:
     """How often the decode units go through a stage's chunks: once for every tile of pixels at use; at load once if
-    the layer is kept decoded, and not at all where it is in the SRAM from the run before."""
+    that is enough for all its passes, and not at all where it is in the SRAM from the run before."""
     machine = workload.machine
     if machine.huffman.placement is Placement.USE or not work.needs(Need.DECODER):
         return work.tiling.tiles
     unit, layer = machine.name_of(machine.huffman), program.layers.index(work.name)
     if not any(node.firings[layer] for node in program.of_unit(unit)):
         return 0
-    return 1 if kept_decoded(machine, work) else work.tiling.passes
+    return 1 if decoded_once(machine, work) else work.tiling.passes
 
 
 def _requests(workload: Workload, program: Outline, implied: Counter[Key]) -> None:
@@ -197,8 +197,8 @@ class _Implied:
                 self._add(sram, Event.SRAM_READ, sram.words(size * 8), stream)
 
     def _fetch(self) -> None:
-        """Fixed-width entries of active columns, run by run or column by column, each from a word boundary on; and in
-        every pass what tells where runs begin."""
+        """Fixed-width entries of active columns, run by run or column by column, each from a word boundary on; and for
+        every tile what tells where runs begin."""
         work, sram = self._work, self._machine.weight_sram
         if work.form.positions:
             runs = work.entries
@@ -214,7 +214,7 @@ class _Implied:
                 self._add(sram, Event.POINTER_READ, reads, stream)
                 continue
             size = sram.words(work.packed.packed_bytes[stream] * 8)
-            self._add(sram, Event.SRAM_READ, size * work.tiling.passes, stream)
+            self._add(sram, Event.SRAM_READ, size * work.tiling.tiles, stream)
 
     def _decode(self, used: int) -> None:
         work, coded, decodes = self._work, self._work.coded, self._decodes
@@ -237,7 +237,7 @@ class _Implied:
             self._add(sram, Event.SRAM_WRITE, written * decodes, work.form.values)
             starts = sram.words(work.starts_bits)
             self._add(sram, Event.SRAM_WRITE, starts * decodes, Stream.POINTERS)
-            self._add(sram, Event.SRAM_READ, starts * work.tiling.passes, Stream.POINTERS)
+            self._add(sram, Event.SRAM_READ, starts * work.tiling.tiles, Stream.POINTERS)
             self._fetch()
             return
         for stream, offsets in work.packed.chunk_bytes.items():

@@ -38,13 +38,17 @@ def cut(sums: str, **order: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("storage", STORAGES)
+AT_LOAD = [(storage, "load") for storage in STORAGES if "huffman" in storage]
+"""Weights that decode units decode on their way into the weight SRAM."""
+
+
+@pytest.mark.parametrize(("storage", "placement"), [(storage, "use") for storage in STORAGES] + AT_LOAD)
 @pytest.mark.parametrize("order", [{"band_pixels": 40}, {"band_pixels": 81, "part_rows": 12}])
 @pytest.mark.parametrize("sums", ["sram", "dram"])
 def test_both_engines_agree_and_outputs_are_those_of_a_layer_worked_whole(
-    storage: str, order: dict[str, int], sums: str
+    storage: str, placement: str, order: dict[str, int], sums: str
 ) -> None:
-    network, target = convolution(LAYER), cut(sums, **order)
+    network, target = convolution(LAYER), cut(sums, **order).replace("huffman.placement", placement)
     timing, program, workload = timed(network, target, storage)
     assert {stage.layer.tiling.sums for stage in workload.stages} == {Sums(sums)}
     assert first_difference(timing, reference.run(program, record=True), program) is None
@@ -200,6 +204,23 @@ def test_coded_weights_are_cut_where_that_moves_less_and_packed_in_bands_of_colu
         assert decoded == asked, stream
 
 
+@pytest.mark.parametrize("storage", ["huffman", "palette-huffman"])
+def test_weights_decoded_at_load_are_cut_into_blocks_that_are_decoded_once(storage: str) -> None:
+    target = dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "128 KiB")
+    network, target = scarce(), target.replace("huffman.placement", "load")
+    run = dchw.simulate(network, target, storage, arithmetic="none")
+    row = run.mapping_frame().iloc[0]
+    assert row["column_blocks"] > 1
+    moved = row["weight_bytes"] + row["input_bytes"] + row["partial_sum_bytes"]
+    assert moved == pytest.approx(run.dram_read_bytes, rel=0.01)
+    whole_columns = target.replace("mapping", [{"layers": "*", "column_blocks": 1}])
+    uncut = dchw.simulate(network, whole_columns, storage, arithmetic="none")
+    assert run.dram_read_bytes < 0.8 * uncut.dram_read_bytes
+    symbols = {count.stream: count.count for count in run.counts if count.event is Event.SYMBOL_DECODE}
+    for stream, decoded in symbols.items():
+        assert decoded == sum(stage.layer.coded.symbols for stage in run.workload.stages), stream
+
+
 def test_a_cut_that_only_adds_chunks_is_not_made() -> None:
     """Weights that fit are worked whole, and so is a layer of one tile, whose weights cross once in any order."""
     network, phone = scarce(0.02), dchw.machine("phone-lpddr5x")
@@ -209,8 +230,12 @@ def test_a_cut_that_only_adds_chunks_is_not_made() -> None:
     assert dchw.simulate(flat, few, "huffman").mapping_frame()["column_blocks"].max() == 1
 
 
-@pytest.mark.parametrize("storage", ["shared", "bitmask", "huffman"])
-def test_a_layer_of_which_a_few_columns_hold_all_weights_is_not_cut_into_even_blocks(storage: str) -> None:
+@pytest.mark.parametrize(
+    ("storage", "placement"), [("shared", "use"), ("bitmask", "use"), ("huffman", "use"), ("huffman", "load")]
+)
+def test_a_layer_of_which_a_few_columns_hold_all_weights_is_not_cut_into_even_blocks(
+    storage: str, placement: str
+) -> None:
     """Blocks have equal numbers of columns; where one holds nearly all weights, it would not fit."""
     rng = np.random.default_rng(0)
     geometry = Geometry(in_channels=64, out_channels=24, kernel=(3, 3), padding=(1, 1), in_size=(9, 9))
@@ -218,10 +243,15 @@ def test_a_layer_of_which_a_few_columns_hold_all_weights_is_not_cut_into_even_bl
     weight[:, 8:] = 0
     net = dchw.Network.from_arrays("n", {"c": weight}, geometry={"c": geometry})
     network = dchw.compress(net, dchw.Recipe(codebook_bits=8))
-    target = machine_with(weight_sram__size_bytes="2 KiB", activation_sram__size_bytes="2 KiB", **SMALL)
+    sizes = {"weight_sram__size_bytes": "4 KiB" if placement == "load" else "2 KiB", "huffman__chunk_entries": 16}
+    target = machine_with(**sizes, activation_sram__size_bytes="2 KiB", huffman__placement=placement, **SMALL)
     run = dchw.simulate(network, target, storage)
     roomy = dchw.simulate(network, machine_with(**SMALL), storage)
     np.testing.assert_array_equal(run.outputs["c"], roomy.outputs["c"])
+    if placement == "load":
+        order = {"layers": "*", "column_blocks": 12, "tile_pixels": 8, "band_pixels": 40, "part_rows": 24}
+        with pytest.raises(dchw.DchwError, match=r"a decode unit has \d+ chunks of one block of its columns, and room"):
+            dchw.simulate(network, target.replace("mapping", [order]), storage)
 
 
 def test_coded_weights_cut_across_their_chunks_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
