@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from dchw.quantities import DchwError, FileFormatError, ceil_div
 Lengths = npt.NDArray[np.uint8]
 Symbols = npt.NDArray[np.uint16]
 Offsets = npt.NDArray[np.int64]
+
+_CHUNKS_AT_A_TIME = 256
+"""Chunks of fixed width that are packed together where each fills its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +76,11 @@ class CodedStream:
         if self.lengths is not None:
             data, _ = huffman.encode_chunks(self.symbols, self.chunk_offsets, self.lengths)
             return bytes(data)
+        # chunks that fill their bytes are one stream, packed many at a time
+        whole = not (np.diff(self.chunk_offsets)[:-1] * self.fixed_bits % 8).any()
+        bounds = [*self.chunk_offsets[: -1 : _CHUNKS_AT_A_TIME if whole else 1].tolist(), self.symbols.size]
         return b"".join(
-            bitstream.pack_fixed(self.symbols[start:end], self.fixed_bits).tobytes()
-            for start, end in zip(self.chunk_offsets[:-1], self.chunk_offsets[1:], strict=True)
+            bitstream.pack_fixed(self.symbols[start:end], self.fixed_bits).tobytes() for start, end in pairwise(bounds)
         )
 
 

@@ -7,7 +7,7 @@ float32, weight = integer x scale; a channel whose scale would be below the smal
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
-from dchw.formats.packing.every_weight import assemble_columns, by_job, by_row, job_bounds
+from dchw.formats.packing.every_weight import assemble_columns, by_job, by_row, job_bounds, values_by_row
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import (
     DenseWeights,
@@ -38,6 +38,8 @@ from dchw.vocabulary import Stream
 _BLOCK_WEIGHTS = 1 << 20
 _LINE = 16
 """float32 of a cache line."""
+_HALF_MAGNITUDE, _HALF_INFINITY = np.uint16(0x7FFF), 0x7C00
+"""Bits of a float16 but its sign, and those of infinity; above lie NaNs."""
 
 
 def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
@@ -67,7 +69,9 @@ def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parame
 def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
     geometry = packed.geometry
     layout = run_layout(geometry, packed.shape)
-    if form is not ValueFormat.INT8:
+    if form is ValueFormat.FLOAT16:
+        return DenseWeights(geometry=geometry, matrix=_from_halves(packed), bias=decode_bias(packed))
+    if form is ValueFormat.FLOAT32:
         values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights)
         return DenseWeights(geometry=geometry, matrix=by_row(values, layout), bias=decode_bias(packed))
     scales = decode_floats(packed, Stream.CODEBOOKS, ValueFormat.FLOAT32, geometry.out_channels)
@@ -87,6 +91,24 @@ def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
     matrix = np.empty((geometry.out_channels, geometry.columns), np.float32)
     _scaled(integers, scales, matrix.reshape(geometry.groups, layout.rows, geometry.columns))
     return DenseWeights(geometry=geometry, matrix=matrix, bias=decode_bias(packed))
+
+
+def _from_halves(packed: PackedLayer) -> FloatArray:
+    """Looked up: a table of all float16 is faster than turning each weight into float32."""
+    data, count = region(packed, Stream.WEIGHTS), packed.geometry.weights
+    if data.size != 2 * count:
+        raise damaged(packed, Stream.WEIGHTS, f"{2 * count} bytes of float16 values", str(data.size))
+    halves = data.view("<u2")
+    blocks = (halves[at : at + _BLOCK_WEIGHTS] for at in range(0, count, _BLOCK_WEIGHTS))
+    if any(int((block & _HALF_MAGNITUDE).max()) >= _HALF_INFINITY for block in blocks):
+        raise damaged(packed, Stream.WEIGHTS, "finite values", "NaN or infinity")
+    return values_by_row(halves, _every_half(), run_layout(packed.geometry, packed.shape))
+
+
+@cache
+def _every_half() -> FloatArray:
+    with np.errstate(invalid="ignore"):  # signalling NaNs, which no weight is
+        return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 @kernel

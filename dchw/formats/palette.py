@@ -55,7 +55,7 @@ def _unpack(packed: PackedLayer) -> DenseWeights:
     if bounds.size != packed.chunks + 1:
         raise damaged(packed, Stream.CODES, f"{bounds.size - 1} chunks of whole jobs", str(packed.chunks))
     where = f"layer {packed.name!r}, {Stream.CODES.value}"
-    codes = unpack_fields(region(packed, Stream.CODES), bounds * layout.rows, code_bits, where)
+    codes = unpack_fields(region(packed, Stream.CODES), bounds * layout.rows, code_bits, where, narrow=True)
     return DenseWeights(
         geometry=packed.geometry,
         matrix=values_by_row(codes, read_codebook(packed, codes), layout),

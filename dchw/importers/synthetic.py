@@ -82,6 +82,7 @@ def _layer(layer: Layer, row: Mapping[str, str], rng: np.random.Generator) -> Co
     centroids = kmeans_codebook(values, (1 << bits) - 1, "linear", rng=rng).centroids
     codes = np.zeros(kept.size, dtype=np.uint8)
     codes[kept] = assign(values, np.ones(values.size, dtype=np.bool_), centroids)
+    codes.flags.writeable = False  # nobody else's, so that it need not be copied
     return CompressedLayer.of(
         layer,
         codes=codes.reshape(layer.weight.shape),

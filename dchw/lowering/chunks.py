@@ -132,14 +132,27 @@ class WantedChunks:
         return ChunkSpans.of(passes, packed, self.taken_in[rounds], self.used_in[rounds], mine)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkTaking:
+    """In which of a user's firings chunks are taken, and behind which they are used up."""
+
+    taken: Row
+    done: Row
+
+    @classmethod
+    def of(cls, user: ChunkUser, spans: ChunkSpans) -> ChunkTaking:
+        """Those of a user."""
+        return cls(taken=user.taken(spans).astype(np.int32), done=user.done(spans).astype(np.int32))
+
+
 def take_chunks(
-    at: StageLowering, weights: WeightStream, delivery: Delivery, user: ChunkUser, spans: ChunkSpans
+    at: StageLowering, weights: WeightStream, delivery: Delivery, node: NodeBuilder, taking: ChunkTaking
 ) -> None:
     """Let a user take its chunks when they are delivered, and note when it is done with them."""
     if not delivery.rounds:
         return
-    at.builder.link(at.nodes.deliver, user.node, what="chunks", latency=at.chunk_latency).take(user.taken(spans))
-    weights.used_up(delivery, user.node, user.done(spans))
+    at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency).take(taking.taken)
+    weights.used_up(delivery, node, taking.done)
 
 
 def wait_for_tables(at: StageLowering, delivery: Delivery, node: NodeBuilder, firing: int) -> None:

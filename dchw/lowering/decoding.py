@@ -8,6 +8,7 @@ once for all passes; the other half holds chunks on their way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -114,10 +115,15 @@ class Decoding:
             return  # decoded entries are in the SRAM from the run before
         order = np.argsort(packed.chunk_decoder, kind="stable")
         firings, before = self._schedule(order)
+        block, last = work.blocks_of_chunks
+        assert np.array_equal(block, last), "a chunk reaches over a block of columns: the layer is not packed in bands"
+        rounds = self._rounds(delivery)
         bounds = np.flatnonzero(np.diff(packed.chunk_decoder[order], prepend=-1))
         for first, end in pairwise([*bounds.tolist(), order.size]):
-            own = firings[before[first] : before[end]]
-            self._unit(order[first:end], own, before[first : end + 1] - before[first], weights, delivery)
+            ids, own = order[first:end], firings[before[first] : before[end]]
+            starts = before[first : end + 1] - before[first]
+            in_blocks = starts[np.searchsorted(block[ids], np.arange(work.tiling.blocks + 1))]
+            self._unit(ids, own, starts, in_blocks, weights, delivery, rounds)
         self._note_work()
 
     def _check_tables(self) -> None:
@@ -178,7 +184,8 @@ class Decoding:
         if self.at_load:
             return np.zeros(self._work.coded.symbols, np.bool_)
         if self._ends is None:
-            return np.asarray(active[self._work.entries.job])
+            entries = self._work.entries
+            return np.repeat(active[entries.run_job], entries.run_count)
         wanted = np.zeros(self._work.coded.symbols, np.bool_)
         wanted[self._ends.symbol[active[self._ends.job]]] = True
         return wanted
@@ -188,10 +195,14 @@ class Decoding:
         ids: Indices,
         occupied: npt.NDArray[np.int32],
         before: Indices,
+        bounds: Indices,
         weights: WeightStream,
         delivery: Delivery,
+        rounds: Sequence[tuple[int, int, npt.NDArray[np.bool_]]],
     ) -> None:
-        """Append one unit's firings: its chunks, cycles of each firing of a pass, firings before each chunk."""
+        """Append one unit's firings: its chunks, cycles of each firing of a pass, firings before each chunk, and, as
+        int64[blocks + 1], before each block of columns of those that go through all chunks once; ``rounds`` as
+        `_rounds`."""
         at, huffman, work = self._at, self._machine.huffman, self._work
         unit = int(work.packed.chunk_decoder[ids[0]])
         node = at.nodes.decoder(unit)
@@ -199,32 +210,31 @@ class Decoding:
             self._half(unit).take([node.count])
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         cycles = np.array([huffman.table_load_cycles(symbols)], np.int32)
-        bounds = self._block_firings(ids, before)
-        rounds = [occupied[first:end] for first, end in pairwise(bounds.tolist()) for _ in range(self._decodes)]
-        load = node.append(np.concatenate([cycles, *rounds]), at.layer)
+        passes = [occupied[first:end] for first, end in pairwise(bounds.tolist()) for _ in range(self._decodes)]
+        load = node.append(np.concatenate([cycles, *passes]), at.layer)
         sizes = np.repeat(np.diff(bounds), self._decodes)
         self._before[unit] = load + 1 + np.cumsum(sizes) - sizes - np.repeat(bounds[:-1], self._decodes)
         self._chunk_last[unit] = (ids, before)
         link = at.builder.link(at.nodes.deliver, node, what="chunks", latency=at.chunk_latency)
         if delivery.tables is not None:
             link.take([load])
-        for taken_in, used_in, mine in self._rounds(delivery, ids):
+        for taken_in, used_in, here in rounds:
+            mine = here[ids]
             link.take(self._firing(unit, taken_in, before[:-1][mine]))
             weights.used_up(delivery, node, self._firing(unit, used_in, before[1:][mine] - 1))
 
-    def _block_firings(self, ids: Indices, before: Indices) -> Indices:
-        """int64[blocks + 1]: of a unit's firings that go through all its chunks once, those before each block."""
-        first, last = self._work.blocks_of_chunks
-        assert np.array_equal(first, last), "a chunk reaches over a block of columns: the layer is not packed in bands"
-        return before[np.searchsorted(first[ids], np.arange(self._work.tiling.blocks + 1))]
-
-    def _rounds(self, delivery: Delivery, ids: Indices) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
-        """(round in which chunks are taken, the one in which they are used up, which of the unit's they are)."""
-        if self._work.tiling.blocks > 1 and not self.at_load:
-            found = delivery.rounds_by_block(self._work)
-            return [(taken_in, used_in, np.isin(ids, chunks)) for _, taken_in, used_in, chunks in found]
-        every = np.ones(ids.size, np.bool_)
-        return [(taken_in, used_in, every) for _, taken_in, used_in in delivery.rounds_of(self._decodes)]
+    def _rounds(self, delivery: Delivery) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
+        """(round in which chunks are taken, the one in which they are used up, bool[chunks] which they are)."""
+        count = self._work.packed.chunks
+        if self._work.tiling.blocks == 1 or self.at_load:
+            every = np.ones(count, np.bool_)
+            return [(taken_in, used_in, every) for _, taken_in, used_in in delivery.rounds_of(self._decodes)]
+        found = []
+        for _, taken_in, used_in, chunks in delivery.rounds_by_block(self._work):
+            here = np.zeros(count, np.bool_)
+            here[chunks] = True
+            found.append((taken_in, used_in, here))
+        return found
 
     def _note_work(self) -> None:
         """What the units read, decode and, at load, write."""
@@ -295,25 +305,28 @@ class Decoding:
         ends = self._ends
         new = [index for index in range(1, len(active)) if not np.array_equal(active[index], active[index - 1])]
         alike = list(pairwise([0, *new, len(active)]))  # passes of the same jobs, one behind another
-        for unit in np.unique(ends.unit):
+        begin = np.array([firings[0] if firings.size else 0 for firings in job_firing], np.int32)
+        before, jobs = self._before.astype(np.int32), self._work.activity.shape[1]
+        order = np.argsort(ends.unit, kind="stable")
+        bounds = np.searchsorted(ends.unit[order], np.arange(self._machine.huffman.units + 1))
+        for unit in np.flatnonzero(np.diff(bounds)).tolist():
             link = self._builder.link(
-                self._at.nodes.decoder(int(unit)),
+                self._at.nodes.decoder(unit),
                 node,
                 what="steps",
                 depth=STEPS_WAITING,
                 latency=LOOK_UP_LATENCY,
             )
-            mine = np.flatnonzero(ends.unit == unit)
+            mine = order[bounds[unit] : bounds[unit + 1]]
             for first, end in alike:
-                rank = np.full(self._work.activity.shape[1], -1, np.int64)
+                rank = np.full(jobs, -1, np.int64)
                 rank[active[first]] = np.arange(active[first].size)
                 own = mine[rank[ends.job[mine]] >= 0]
                 if not own.size:
                     continue
-                taken = job_firing[first][rank[ends.job[own]]] + ends.step[own]
-                later = [firings.item(0) - job_firing[first].item(0) for firings in job_firing[first:end]]
-                link.give(np.add.outer(self._before[unit, first:end], self._group[ends.symbol[own]]).ravel())
-                link.take(np.add.outer(later, taken).ravel())
+                taken = (job_firing[first][rank[ends.job[own]]] + ends.step[own]).astype(np.int32)
+                link.give(np.add.outer(before[unit, first:end], self._group[ends.symbol[own]]).ravel())
+                link.take(np.add.outer(begin[first:end] - begin[first], taken).ravel())
 
     def hand_chunks(self, user: ChunkUser, passes: Passes, ids: Indices) -> None:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""

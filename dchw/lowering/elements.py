@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.formats import Need
+from dchw.formats.packing.stored_runs import offsets_of
 from dchw.lowering.broadcast import Handover, column_queue
 from dchw.lowering.chunks import (
     ChunkSpans,
+    ChunkTaking,
     ChunkUser,
     Passes,
     WantedChunks,
@@ -35,34 +37,40 @@ from dchw.program.builder import Indices, NodeBuilder, Row
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
 
-_NONE = np.empty(0, np.int32)
 LONGEST = 2**31
 BLOCK = 1 << 22
-"""Entries of a pass, over all passes, up to which processing elements are gone through together."""
+"""Firings up to which processing elements are gone through together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ElementFirings:
-    """What some processing elements do for a stage."""
+    """What one processing element does for a stage. Elements that fire alike share what says so."""
 
-    nodes: list[NodeBuilder]
+    node: NodeBuilder
     occupied: Row
-    """Cycles of each firing, one element behind the other."""
-    offsets: Indices
-    """int64[elements + 1] into them."""
+    """Cycles of each firing."""
     job_firing: Row
-    """int32[elements, active jobs of all passes]."""
-    entry_unit: Row
-    """Of entries handed over one by one, one element behind the other: the decode unit (one for each element where an
-    element's entries are all one unit's),"""
-    given_by: Row
-    """its firing,"""
-    taken_by: Row
-    """and the element's."""
-    entry_offsets: Indices
-    """int64[elements + 1] into the three."""
+    """int32[active jobs of all passes]: the first firing of each."""
     drained: Row
-    """int32[elements, passes]: the hand-over that ends each pass."""
+    """int32[passes]: the hand-over that ends each pass."""
+    handed: Row
+    """Of these, those in which sums are handed over."""
+    entries: tuple[Row, Row, Row] | None = None
+    """Of entries handed over one by one: the decode unit (one for all where all are one unit's), its firing, and the
+    element's; None where the element reads whole runs."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ActiveJobs:
+    """The active jobs of every pass, one pass behind the other."""
+
+    job: Row
+    begins: Indices
+    """int64[passes + 1] into them."""
+    least: Row
+    """Cycles that an entry takes at least."""
+    pixels: Row
+    """Pixels in the groups of lanes that are broadcast."""
 
 
 def elements(
@@ -70,23 +78,21 @@ def elements(
 ) -> tuple[list[Handover], Decoding | None]:
     """Append every element's firings for a stage; ``columns`` are those of the broadcast."""
     decoding = Decoding(at, weights, delivery, held, None) if at.work.needs(Need.DECODER) else None
-    one_by_one = decoding if decoding is not None and not decoding.at_load else None
-    chunks = _ChunksByElement(at, weights, delivery, decoding) if one_by_one is None else None
-    first_handover = at.work.tiling.first_handover
+    if decoding is not None and not decoding.at_load:
+        made_by, chunks = _one_by_one(at, decoding), None
+    else:
+        made_by, chunks = _whole_runs(at), _ChunksByElement(at, weights, delivery, decoding)
     handovers: list[Handover] = []
-    for made in _firings(at, one_by_one):
-        for index, node in enumerate(made.nodes):
-            node.append(made.occupied[made.offsets[index] : made.offsets[index + 1]], at.layer)
-            queue = column_queue(at, node)
-            queue.give(columns)
-            queue.take(made.job_firing[index])
-            if one_by_one is not None:
-                mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
-                unit = made.entry_unit[index : index + 1] if one_by_one.one_unit else made.entry_unit[mine]
-                one_by_one.hand_entries(node, unit, made.given_by[mine], made.taken_by[mine])
-            elif chunks is not None:
-                chunks.hand(node, len(handovers), made.job_firing[index], made.drained[index])
-            handovers.append(Handover(node=node, firings=made.drained[index, first_handover:]))
+    for made in made_by:
+        made.node.append(made.occupied, at.layer)
+        queue = column_queue(at, made.node)
+        queue.give(columns)
+        queue.take(made.job_firing)
+        if chunks is not None:
+            chunks.hand(made, len(handovers))
+        elif decoding is not None and made.entries is not None:
+            decoding.hand_entries(made.node, *made.entries)
+        handovers.append(Handover(node=made.node, firings=made.handed))
     return handovers, decoding
 
 
@@ -98,70 +104,119 @@ class _ChunksByElement:
         self._passes = Passes.of(at.work)
         self._chunks = chunks_by_section(at.work)
         self._wanted = WantedChunks.of(at.work, delivery, self._passes) if decoding is None else None
-        self._spans: tuple[int, ChunkSpans] | None = None  # of the last section: its elements take the same chunks
+        self._section = -1
+        self._spans: ChunkSpans | None = None  # of the last section: its elements take the same chunks
+        self._last: tuple[ElementFirings, ChunkTaking] | None = None  # and, if they fire alike, in the same firings
 
-    def hand(self, node: NodeBuilder, element: int, job_firing: Row, last: Row) -> None:
-        """Those of one element; ``job_firing`` are its firings of active jobs, ``last`` those that end a pass."""
-        user = ChunkUser(node=node, starts=np.concatenate([job_firing, last]))
+    def hand(self, made: ElementFirings, element: int) -> None:
+        """Those of one element."""
         section = section_of(self._at.work, element)
         if self._decoding is not None:
+            user = ChunkUser(node=made.node, starts=np.concatenate([made.job_firing, made.drained]))
             self._decoding.hand_chunks(user, self._passes, self._chunks[section])
             return
         assert self._wanted is not None
-        if self._spans is None or self._spans[0] != section:
-            spans = self._wanted.spans(self._passes, self._at.work.packed, self._chunks[section])
-            self._spans = section, spans
-        take_chunks(self._at, self._weights, self._delivery, user, self._spans[1])
-        first = job_firing if self._passes.begin[1] else last
-        wait_for_tables(self._at, self._delivery, node, first.item(0))
+        if self._spans is None or section != self._section:
+            self._section, self._last = section, None
+            self._spans = self._wanted.spans(self._passes, self._at.work.packed, self._chunks[section])
+        if self._last is None or self._last[0].job_firing is not made.job_firing:
+            user = ChunkUser(node=made.node, starts=np.concatenate([made.job_firing, made.drained]))
+            self._last = made, ChunkTaking.of(user, self._spans)
+        take_chunks(self._at, self._weights, self._delivery, made.node, self._last[1])
+        first = made.job_firing if self._passes.begin[1] else made.drained
+        wait_for_tables(self._at, self._delivery, made.node, first.item(0))
 
 
-def _firings(at: StageLowering, decoding: Decoding | None) -> Iterator[ElementFirings]:
-    """The firings of all elements, block by block of elements; ``decoding``: who hands them entries one by one."""
-    from dchw.lowering.entry_firings import element_firings
+def _whole_runs(at: StageLowering) -> Iterator[ElementFirings]:
+    """The firings of elements that read their runs from the weight SRAM, block by block of elements."""
+    from dchw.lowering.entry_firings import run_firings
 
-    machine, work, array, by_itself = at.machine, at.work, at.machine.pe_array, decoding is None
-    given = (_NONE, _NONE, _NONE[:, None]) if decoding is None else decoding.hand_overs()
+    machine, work, array = at.machine, at.work, at.machine.pe_array
     begin, length = _runs(work, array.elements)
-    pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
-    floor, ends = _entry_cycles(machine, work, fetched_by_element=by_itself), drain(work, machine)
-    at.flow.queued += work.queues(array.elements) * int(work.activity.sum(dtype=np.int64))
-    words = sum(
-        int(np.minimum(groups.astype(np.int64) * array.lanes, most).sum())
-        for groups, most in zip(work.activity, pixels, strict=True)
-    )
-    word_bits = machine.formats.activations.bits * words
-    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
-    at.flow.taken_bits += word_bits * work.receivers(array.elements)
+    active, ends = _active_jobs(at, fetched_by_element=True), drain(work, machine)
+    passes = np.arange(work.tiling.passes, dtype=np.int32)
+    job_firing = np.arange(active.job.size, dtype=np.int32) + np.repeat(passes, np.diff(active.begins))
+    drained = active.begins[1:].astype(np.int32) + passes
+    rows: dict[int, tuple[Row, Row, Row]] = {}
+    step = max(1, BLOCK // (active.job.size + passes.size))
+    for first in range(0, array.elements, step):
+        block = slice(first, first + step)
+        occupied, done = run_firings(active.job, active.begins, active.least, active.pixels, begin[block],
+                                     length[block], work.entries.row, array.hazard_cycles, ends, work.entry_bits,
+                                     machine.weight_sram.word_bits)  # fmt: skip
+        _note_entries(at, done)
+        at.flow.weight_reads[work.form.values] += int(done[3])
+        if pointers_apart(machine, work):
+            at.flow.pointer_reads += 2 * active.job.size * len(occupied)
+        for index, line in enumerate(occupied, first):
+            node = at.nodes.element(index)
+            if node.count not in rows:
+                begun = np.int32(node.count)
+                handed = drained[work.tiling.first_handover :] + begun
+                rows[node.count] = job_firing + begun, drained + begun, handed
+            shared = rows[node.count]
+            yield ElementFirings(
+                node=node, occupied=line, job_firing=shared[0], drained=shared[1], handed=shared[2], entries=None
+            )
+
+
+def _one_by_one(at: StageLowering, decoding: Decoding) -> Iterator[ElementFirings]:
+    """The firings of elements whom decode units hand entries one by one, block by block of elements."""
+    from dchw.lowering.entry_firings import entry_firings
+
+    machine, work, array = at.machine, at.work, at.machine.pe_array
+    given, (begin, length) = decoding.hand_overs(), _runs(work, array.elements)
+    active, ends = _active_jobs(at, fetched_by_element=False), drain(work, machine)
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
         nodes = [at.nodes.element(index) for index in range(first, min(first + step, array.elements))]
         begun = np.array([node.count for node in nodes], np.int32)
-        *rows, done = element_firings(work.activity, begin[block], length[block], work.entries.row, floor,
-                                      array.hazard_cycles, ends, by_itself, array.lanes, pixels,
-                                      work.entry_bits, machine.weight_sram.word_bits, begun, given,
-                                      decoding is not None and decoding.one_unit)  # fmt: skip
-        occupied, offsets, job_firing, entry_unit, given_by, taken_by, entry_offsets, drained = rows
-        _check_longest(work, int(done[2]))
-        at.flow.entries += int(done[0])
-        at.flow.products += int(done[1])
-        at.flow.array_bits[work.form.values] += work.entry_bits * int(done[0])
-        if by_itself:
-            at.flow.weight_reads[work.form.values] += int(done[3])
-            if pointers_apart(machine, work):
-                at.flow.pointer_reads += 2 * job_firing.size
-        yield ElementFirings(
-            nodes=nodes,
-            occupied=occupied,
-            offsets=offsets,
-            job_firing=job_firing,
-            entry_unit=entry_unit,
-            given_by=given_by,
-            taken_by=taken_by,
-            entry_offsets=entry_offsets,
-            drained=drained,
-        )
+        *rows, done = entry_firings(active.job, active.begins, active.least, active.pixels, begin[block],
+                                    length[block], work.entries.row, array.hazard_cycles, ends, begun, given,
+                                    decoding.one_unit)  # fmt: skip
+        occupied, offsets, job_firing, unit, given_by, taken_by, entry_offsets, drained = rows
+        _note_entries(at, done)
+        for index, node in enumerate(nodes):
+            mine = slice(entry_offsets[index], entry_offsets[index + 1])
+            whose = unit[index : index + 1] if decoding.one_unit else unit[mine]
+            yield ElementFirings(
+                node=node,
+                occupied=occupied[offsets[index] : offsets[index + 1]],
+                job_firing=job_firing[index],
+                drained=drained[index],
+                handed=drained[index, work.tiling.first_handover :],
+                entries=(whose, given_by[mine], taken_by[mine]),
+            )
+
+
+def _active_jobs(at: StageLowering, *, fetched_by_element: bool) -> _ActiveJobs:
+    """Those of a stage; what is broadcast is noted."""
+    work, array = at.work, at.machine.pe_array
+    active = work.activity > 0
+    groups = work.activity[active].astype(np.int32)
+    count = np.count_nonzero(active, axis=1)
+    most = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int32)
+    pixels = np.minimum(groups * np.int32(array.lanes), np.repeat(most, count))
+    word_bits = at.machine.formats.activations.bits * int(pixels.sum(dtype=np.int64))
+    at.flow.queued += work.queues(array.elements) * int(groups.sum(dtype=np.int64))
+    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
+    at.flow.taken_bits += word_bits * work.receivers(array.elements)
+    floor = _entry_cycles(at.machine, work, fetched_by_element=fetched_by_element)
+    return _ActiveJobs(
+        job=np.nonzero(active)[1].astype(np.int32),
+        begins=offsets_of(count),
+        least=np.maximum(groups, np.int32(floor)),
+        pixels=pixels,
+    )
+
+
+def _note_entries(at: StageLowering, done: Indices) -> None:
+    """What is worked: int64[3 or more] entries, products, most cycles of a firing."""
+    _check_longest(at.work, int(done[2]))
+    at.flow.entries += int(done[0])
+    at.flow.products += int(done[1])
+    at.flow.array_bits[at.work.form.values] += at.work.entry_bits * int(done[0])
 
 
 def _check_longest(work: LayerWork, cycles: int) -> None:

@@ -21,78 +21,112 @@ def runs_of_elements(element: Any, job: Any, count: Any, begin: Any, length: Any
 
 
 @kernel
-def element_firings(
-    activity: Any,
+def run_firings(
+    worked: Any,
+    begins: Any,
+    least: Any,
+    used: Any,
     run_begin: Any,
     run_length: Any,
     row: Any,
-    floor: int,
     hazard: int,
     drain: Any,
-    whole_runs: bool,
-    lanes: int,
-    pixels: Any,
     entry_bits: int,
     word_bits: int,
+) -> Any:
+    """Firings of processing elements that read whole runs by themselves, over all passes of a layer.
+
+    Nothing but the column and its chunk is waited for inside a run, so that a run is one firing of the sum of its
+    entries' cycles. ``worked`` int32[active]: the active jobs of every pass, one pass behind the other, ``begins``
+    int64[passes + 1] into them; of each, ``least`` int32[active] cycles an entry takes at least, and ``used``
+    int32[active] pixels. ``run_begin``/``run_length`` int32[elements, jobs]: their runs in the entries, whose rows are
+    ``row`` int32[entries]; ``hazard``: cycles between two additions to one row; ``drain`` int32[passes]: cycles of the
+    hand-over that ends each pass. Entries of ``entry_bits`` lie in words of ``word_bits``, each run from a word on.
+
+    Gives occupied int32[elements, active + passes], and int64[4]: entries worked, products, most cycles of a firing,
+    words of the runs. Every element fires alike: once for each active job, and at the end of each pass.
+    """
+    passes, (elements, jobs) = begins.size - 1, run_length.shape
+    occupied = np.empty((elements, worked.size + passes), np.int32)
+    words = np.empty(jobs, np.int64)
+    entries = products = longest = read = np.int64(0)
+    for element in range(elements):
+        line, length_of, begin_of = occupied[element], run_length[element], run_begin[element]
+        for j in range(jobs):
+            words[j] = (length_of[j] * entry_bits + word_bits - 1) // word_bits
+        for t in range(passes):
+            last_row = -1
+            for a in range(begins[t], begins[t + 1]):
+                j = worked[a]
+                length = np.int64(length_of[j])
+                total = length * least[a]
+                if hazard > 1 and length > 0:
+                    if least[a] < hazard:
+                        total = np.int64(0)
+                        for index in range(begin_of[j], begin_of[j] + length):
+                            total += hazard if row[index] == last_row else least[a]
+                            last_row = row[index]
+                    else:
+                        last_row = row[begin_of[j] + length - 1]
+                entries += length
+                products += length * used[a]
+                read += words[j]
+                longest = max(longest, total)
+                line[a + t] = max(total, 1)
+            line[begins[t + 1] + t] = drain[t]
+    return occupied, np.array([entries, products, longest, read])
+
+
+@kernel
+def entry_firings(
+    worked: Any,
+    begins: Any,
+    least: Any,
+    used: Any,
+    run_begin: Any,
+    run_length: Any,
+    row: Any,
+    hazard: int,
+    drain: Any,
     begun: Any,
     given: Any,
     one_unit: bool,
 ) -> Any:
-    """Firings of all processing elements over all passes of a layer, one element behind the other.
+    """Firings of processing elements that take their entries one by one, as `run_firings` but for these.
 
-    ``activity`` uint16 or uint32 [passes, jobs], ``run_begin``/``run_length`` int32[elements, jobs] (their runs in the
-    entries), ``row`` int32[entries], ``floor`` cycles an entry takes at least, ``hazard`` cycles between two additions
-    to one row, ``drain`` int32[passes] cycles of the hand-over that ends each pass. ``whole_runs``: nothing but the
-    column and its chunk is waited for inside a run, so that a run is one firing of the sum of its entries' cycles.
-    ``lanes`` a group of pixels has, ``pixels`` int64[passes] a pass. Entries of ``entry_bits`` lie, where elements read
-    whole runs by themselves, in SRAM words of ``word_bits``, each run from a word on. ``begun`` int32[elements]:
-    firings of each element before; ``given``, not used with ``whole_runs``: decode unit int32[entries] of each entry,
-    its firing int32[entries] among those that go through the unit's chunks once, and int32[units, passes] what to add
-    to that in each pass. ``one_unit``: all entries of an element are one decode unit's.
+    ``begun`` int32[elements]: firings of each element before; ``given``: decode unit int32[entries] of each entry, its
+    firing int32[entries] among those that go through the unit's chunks once, and int32[units, passes] what to add to
+    that in each pass. ``one_unit``: all entries of an element are one decode unit's.
 
-    Gives (occupied int32[n] and where each element's begin in it int64[elements + 1]; first firing of each active job
-    over all passes int32[elements, ...]; of each entry its unit int32[m], with ``one_unit`` of each element's
-    first one int32[elements], the unit's firing int32[m] and the element's int32[m], empty with ``whole_runs``, and
-    where each element's begin int64[elements + 1]; firing of each pass's
-    hand-over int32[elements, passes]; int64[4]: entries worked, products, most cycles of a firing, words of the runs).
-    ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
+    Gives (occupied int32[n], one element behind the other, and where each element's begin in it int64[elements + 1];
+    first firing of each active job int32[elements, active]; of each entry its unit int32[m], with ``one_unit`` of each
+    element's first one int32[elements], the unit's firing int32[m] and the element's int32[m], and where each element's
+    begin int64[elements + 1]; firing of each pass's hand-over int32[elements, passes]; int64[3]: entries worked,
+    products, most cycles of a firing). ``NodeBuilder`` refuses as many firings as 32 bits cannot count.
     """
-    passes, jobs = activity.shape
-    elements = run_begin.shape[0]
+    passes, active, (elements, jobs) = begins.size - 1, worked.size, run_length.shape
     unit_of, group, before_pass = given
-    active = 0
-    for t in range(passes):
-        for j in range(jobs):
-            if activity[t, j]:
-                active += 1
-    # the active jobs of every pass, one pass behind the other
-    begins = np.zeros(passes + 1, np.int64)
-    worked = np.empty(active, np.int32)
-    a = 0
-    for t in range(passes):
-        for j in range(jobs):
-            if activity[t, j]:
-                worked[a] = j
-                a += 1
-        begins[t + 1] = a
+    times = np.zeros(jobs, np.int64)  # passes in which each job is active
+    for a in range(active):
+        times[worked[a]] += 1
     offsets = np.zeros(elements + 1, np.int64)
     entry_offsets = np.zeros(elements + 1, np.int64)
     for element in range(elements):
         firings = np.int64(passes)
         entries = np.int64(0)
-        for a in range(active):
-            length = np.int64(run_length[element, worked[a]])
-            entries += length
-            firings += 1 if whole_runs or length == 0 else length
+        for j in range(jobs):
+            length = np.int64(run_length[element, j])
+            entries += times[j] * length
+            firings += times[j] * max(length, 1)
         offsets[element + 1] = offsets[element] + firings
-        entry_offsets[element + 1] = entry_offsets[element] + (0 if whole_runs else entries)
+        entry_offsets[element + 1] = entry_offsets[element] + entries
     occupied = np.empty(offsets[elements], np.int32)
     job_firing = np.empty((elements, active), np.int32)
     entry_unit = np.empty(elements if one_unit else entry_offsets[elements], np.int32)
     given_by = np.empty(entry_offsets[elements], np.int32)
     taken_by = np.empty(entry_offsets[elements], np.int32)
     drained = np.empty((elements, passes), np.int32)
-    done = np.zeros(4, np.int64)
+    worked_entries = products = longest = np.int64(0)
     e = 0
     for element in range(elements):
         f = offsets[element]
@@ -102,47 +136,35 @@ def element_firings(
             for a in range(begins[t], begins[t + 1]):
                 j = worked[a]
                 job_firing[element, a] = f + before
-                length = np.int64(run_length[element, j])
+                begin, length = run_begin[element, j], np.int64(run_length[element, j])
                 if length == 0:
                     occupied[f] = 1
                     f += 1
                     continue
-                groups = np.int64(activity[t, j])
-                least = max(groups, np.int64(floor))
-                total = np.int64(0)
-                if whole_runs and hazard <= least:
-                    total = least * length
-                    last_row = row[run_begin[element, j] + length - 1]
-                else:
-                    for index in range(run_begin[element, j], run_begin[element, j] + length):
-                        cycles = least
-                        if cycles < hazard:
-                            cycles = np.int64(hazard) if row[index] == last_row else cycles
-                            last_row = row[index]
-                        total += cycles
-                        if not whole_runs:
-                            unit = unit_of[index]
-                            occupied[f] = cycles
-                            if one_unit:
-                                entry_unit[element] = unit
-                            else:
-                                entry_unit[e] = unit
-                            given_by[e] = before_pass[unit, t] + group[index]
-                            taken_by[e] = f + before
-                            e += 1
-                            f += 1
-                    if least >= hazard:
-                        last_row = row[run_begin[element, j] + length - 1]
-                done[0] += length
-                done[1] += length * min(groups * lanes, pixels[t])
-                done[2] = max(done[2], total)
-                done[3] += (length * entry_bits + word_bits - 1) // word_bits
-                if whole_runs:
-                    occupied[f] = total
+                for index in range(begin, begin + length):
+                    cycles = np.int64(least[a])
+                    if cycles < hazard:
+                        cycles = np.int64(hazard) if row[index] == last_row else cycles
+                        last_row = row[index]
+                    unit = unit_of[index]
+                    if one_unit:
+                        entry_unit[element] = unit
+                    else:
+                        entry_unit[e] = unit
+                    occupied[f] = cycles
+                    longest = max(longest, cycles)
+                    given_by[e] = before_pass[unit, t] + group[index]
+                    taken_by[e] = f + before
+                    e += 1
                     f += 1
+                if 1 < hazard <= least[a]:
+                    last_row = row[begin + length - 1]
+                worked_entries += length
+                products += length * used[a]
             occupied[f] = drain[t]
             drained[element, t] = f + before
             f += 1
+    done = np.array([worked_entries, products, longest])
     return occupied, offsets, job_firing, entry_unit, given_by, taken_by, entry_offsets, drained, done
 
 

@@ -10,7 +10,16 @@ import numpy as np
 
 from dchw.formats import Need
 from dchw.lowering.broadcast import Handover, column_queue
-from dchw.lowering.chunks import ChunkUser, Passes, WantedChunks, active_jobs, drain, take_chunks, wait_for_tables
+from dchw.lowering.chunks import (
+    ChunkTaking,
+    ChunkUser,
+    Passes,
+    WantedChunks,
+    active_jobs,
+    drain,
+    take_chunks,
+    wait_for_tables,
+)
 from dchw.lowering.context import StageLowering
 from dchw.lowering.decoding import Decoding, step_ends
 from dchw.lowering.weights import Delivery, WeightStream
@@ -59,7 +68,7 @@ def lockstep(
     user = ChunkUser(node=node, starts=np.concatenate([job_firing, last]))
     if decoding is None:
         spans = WantedChunks.of(work, delivery, passes).spans(passes, work.packed, chunks)
-        take_chunks(at, weights, delivery, user, spans)
+        take_chunks(at, weights, delivery, node, ChunkTaking.of(user, spans))
         wait_for_tables(at, delivery, node, int(first))
     else:
         decoding.hand_chunks(user, passes, chunks)

@@ -37,10 +37,12 @@ class Part:
     weights: Unpacked
 
     def placed(self) -> Part:
-        """The same without values that only the forward pass needs: no stage holds a float32 of every weight."""
-        if not isinstance(self.weights, DenseWeights):
-            return self
-        return replace(self, weights=replace(self.weights, matrix=np.empty((0, 0), np.float32)))
+        """The same without values, which only the forward pass needs: no stage holds a float32 of every weight."""
+        no_values = np.empty(0, np.float32)
+        if isinstance(self.weights, DenseWeights):
+            return replace(self, weights=replace(self.weights, matrix=no_values[:, None]))
+        nothing, no_codes = np.empty(0, np.bool_), np.empty(0, np.uint16)
+        return replace(self, weights=replace(self.weights, value=no_values, code=no_codes, is_filler=nothing))
 
 
 def as_worked(layer: CompressedLayer, elements: int) -> CompressedLayer:

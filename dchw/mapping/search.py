@@ -33,11 +33,10 @@ and weights again for every tile where they do not fit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from dchw.machines.loop_order import order_for
 from dchw.machines.machine import Machine
-from dchw.mapping.inputs import InputRows
+from dchw.mapping.inputs import BandsRead, input_rows
 from dchw.mapping.orders import Cost, Demand, Explanation, LoopChoice, Stays
 from dchw.mapping.rooms import behind_blocks, block_room, input_blocks, resident_room, table_room
 from dchw.mapping.tiling import Sums, groups_side_by_side
@@ -46,15 +45,6 @@ from dchw.quantities import DchwError, ceil_div
 WORTH = 15 / 16
 """Bytes times cycles of blocks of columns that are decoded, over those of whole columns, from which they are taken: the
 estimate of cycles leaves out what they cost at their ends, a tenth of a layer's time in ViT-B/16 on `phone-lpddr4x`."""
-
-
-class BandsRead(NamedTuple):
-    """What all bands of a size read of the input."""
-
-    largest: int
-    """Bytes of the band that reads most."""
-    bytes: int
-    """Of all of them, in whole bursts."""
 
 
 class LoopSearch:
@@ -74,12 +64,12 @@ class LoopSearch:
         self._burst = machine.dram.burst_bytes
         self._bus = machine.dram.peak_bytes_per_cycle(machine.clock_hz)
         self._vector = machine.vector.values_per_cycle
-        self._rows = InputRows(demand, machine.formats.activations.bits)
         geometry = demand.geometry
+        self._rows = input_rows(geometry, demand.batch, demand.input_bytes, machine.formats.activations.bits)
         # a part holds whole groups, or whole rows of all elements
         self._unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else self._array.elements
         self._steps = ceil_div(geometry.out_channels, self._unit)
-        self._read: dict[int, BandsRead] = {}
+        self._tile_cycles: dict[tuple[int, int, int], float] = {}
 
     def best(self) -> LoopChoice:
         """The order with the fewest DRAM bytes, then cycles, then parts and blocks."""
@@ -182,12 +172,7 @@ class LoopSearch:
         return self._rows.of(first, end)
 
     def _bands_read(self, choice: LoopChoice) -> BandsRead:
-        """Looked up by size: orders that differ in their parts or blocks cut the same bands."""
-        step = choice.band_tiles * choice.tile
-        if step not in self._read:
-            sizes = [self.band_bytes(*band) for band in self.bands(choice)]
-            self._read[step] = BandsRead(max(sizes), sum(map(self._whole_bursts, sizes)))
-        return self._read[step]
+        return self._rows.bands(choice.band_tiles * choice.tile, self._burst)
 
     def input_room(self, choice: LoopChoice) -> int:
         """Bytes of the activation SRAM for the input: what tensors and waiting sums leave."""
@@ -252,13 +237,19 @@ class LoopSearch:
 
     def _band_cycles(self, choice: LoopChoice, pixels: int) -> float:
         """Cycles of the array for one part and a band of so many pixels."""
-        demand, again = self.demand, choice.blocks - 1
         total = 0.0
         for size, count in ((choice.tile, pixels // choice.tile), (pixels % choice.tile, 1)):
             if size and count:
-                one = demand.cycles(choice.part_rows, size) + again * demand.turn_cycles(choice.part_rows, size)
-                total += count * one
+                total += count * self._cycles_of_tile(choice.part_rows, size, choice.blocks - 1)
         return total
+
+    def _cycles_of_tile(self, rows: int, pixels: int, again: int) -> float:
+        """Of one tile; orders that differ in their bands have the same tiles."""
+        known = self._tile_cycles.get((rows, pixels, again))
+        if known is None:
+            known = self.demand.cycles(rows, pixels) + again * self.demand.turn_cycles(rows, pixels)
+            self._tile_cycles[rows, pixels, again] = known
+        return known
 
     def _sum_bytes(self, rows: int, pixels: int) -> int:
         return ceil_div(rows * pixels * self._sum_bits, 8)

@@ -108,10 +108,17 @@ class Outlined(Windowed):
         """The program's windows."""
         self._firings = {}
         for window in self._program.windows():
-            for node in window.piece.nodes:
-                if isinstance(node, FiringNode):
-                    before = self._firings.setdefault(node.name, np.zeros(len(self.layers), np.int64))
-                    before += _by_layer(node, len(self.layers))
+            self._note(window)
+            handed = [window]
+            del window  # whoever runs it lets go of lists that are done
+            yield handed.pop()
+
+    def _note(self, window: Window) -> None:
+        for node in window.piece.nodes:
+            if isinstance(node, FiringNode):
+                before = self._firings.setdefault(node.name, np.zeros(len(self.layers), np.int64))
+                before += _by_layer(node, len(self.layers))
+        if not window.coming:  # the last one
             self._last = Program(  # without the lists of those that fire
                 clock_hz=self.clock_hz,
                 layers=self.layers,
@@ -119,7 +126,6 @@ class Outlined(Windowed):
                 links=tuple(replace(link, given_by=None, taken_by=None) for link in window.piece.links),
                 flows=window.piece.flows,
             )
-            yield window
 
     def outline(self) -> Outline:
         """The outline of all windows, when all have gone by."""

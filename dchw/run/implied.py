@@ -156,7 +156,8 @@ class _Implied:
         """Entries or weights that reach a multiplier."""
         work, array = self._work, self._machine.pe_array
         if work.form.positions:
-            per_job = np.bincount(work.entries.job, minlength=self._active.size)
+            entries = work.entries
+            per_job = np.bincount(entries.run_job, entries.run_count, self._active.size).astype(np.int64)
             products, used = int((per_job * self._lanes).sum()), (per_job * self._active).sum()
         else:
             products, used = int(self._lanes.sum()) * work.rows, self._active.sum() * work.rows

@@ -152,14 +152,14 @@ def _differs(one: Flow, other: Flow, part: str) -> bool:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("done[0] += length", "done[0] += length + 1"),
-        ("length * min(groups * lanes, pixels[t])", "length * groups * lanes + 1"),
+        (" entries += length\n", " entries += length + 1\n"),
+        ("length * used[a]\n                read", "length * used[a] + 1\n                read"),
         ("entry_bits + word_bits - 1) // word_bits", "entry_bits) // word_bits"),
     ],
 )
 def test_faults_in_going_through_entries_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
     planted = in_plain_python(entry_firings, right, wrong)
-    monkeypatch.setattr(entry_firings, "element_firings", planted["element_firings"])
+    monkeypatch.setattr(entry_firings, "run_firings", planted["run_firings"])
     with pytest.raises(SimulationError, match="as its work implies; counted"):
         dchw.simulate(NETWORKS["conv"], small_machine(), "shared")
 

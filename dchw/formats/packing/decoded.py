@@ -20,16 +20,27 @@ def weight_matrix(unpacked: Unpacked) -> FloatArray:
         return unpacked.matrix
     geometry = unpacked.geometry
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
-    _scatter(unpacked.row, unpacked.job, unpacked.value, unpacked.is_filler, matrix)
+    _scatter(unpacked.run_job, unpacked.run_count, unpacked.row, unpacked.value, unpacked.is_filler, matrix)
     return matrix
 
 
 @kernel
-def _scatter(row: Int32s, job: Int32s, value: FloatArray, is_filler: npt.NDArray[np.bool_], matrix: FloatArray) -> None:
+def _scatter(
+    run_job: Int32s,
+    run_count: Int32s,
+    row: Int32s,
+    value: FloatArray,
+    is_filler: npt.NDArray[np.bool_],
+    matrix: FloatArray,
+) -> None:
     columns = matrix.shape[1]
-    for i in range(row.size):
-        if not is_filler[i]:
-            matrix[row[i], job[i] % columns] = value[i]
+    at = np.int64(0)
+    for run in range(run_count.size):
+        column = run_job[run] % columns
+        for i in range(at, at + run_count[run]):
+            if not is_filler[i]:
+                matrix[row[i], column] = value[i]
+        at += run_count[run]
 
 
 def decodes_to(unpacked: Unpacked, layer: CompressedLayer) -> bool:
@@ -41,10 +52,9 @@ def decodes_to(unpacked: Unpacked, layer: CompressedLayer) -> bool:
         return bool(_all_equal(unpacked.matrix.view(np.uint32), codes, values))
     # positions within a run ascend, so that as many as are stored cannot be fewer places
     stored = layer.nonzeros if values[1:].all() else int(np.count_nonzero(values[codes]))
-    found = _equal_entries(
-        unpacked.row, unpacked.job, unpacked.value.view(np.uint32), unpacked.is_filler, codes, values
-    )
-    return int(found) == stored
+    value = unpacked.value.view(np.uint32)
+    runs = unpacked.run_job, unpacked.run_count
+    return int(_equal_entries(*runs, unpacked.row, value, unpacked.is_filler, codes, values)) == stored
 
 
 def same_bits(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool:
@@ -60,8 +70,9 @@ def same_bits(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> b
 
 @kernel
 def _equal_entries(
+    run_job: Int32s,
+    run_count: Int32s,
     row: Int32s,
-    job: Int32s,
     value: npt.NDArray[np.uint32],
     is_filler: npt.NDArray[np.bool_],
     codes: CodeArray,
@@ -70,11 +81,15 @@ def _equal_entries(
     # entries that are not +0.0, if all are as their codes say; otherwise -1
     columns = codes.shape[1]
     found = 0
-    for i in range(row.size):
-        if not is_filler[i]:
-            if values[codes[row[i], job[i] % columns]] != value[i]:
-                return -1
-            found += value[i] != 0
+    at = np.int64(0)
+    for run in range(run_count.size):
+        column = run_job[run] % columns
+        for i in range(at, at + run_count[run]):
+            if not is_filler[i]:
+                if values[codes[row[i], column]] != value[i]:
+                    return -1
+                found += value[i] != 0
+        at += run_count[run]
     return found
 
 

@@ -51,8 +51,8 @@ def codes_by_job(codes: CodeArray, values: int, layout: RunLayout) -> CodeArray:
     return turned.reshape(layout.jobs, layout.rows)
 
 
-def by_row(stored: npt.NDArray[Any], layout: RunLayout) -> FloatArray:
-    """float32[out_channels, columns] from what lies job by job, rows in order; float16 turns into float32."""
+def by_row(stored: FloatArray, layout: RunLayout) -> FloatArray:
+    """float32[out_channels, columns] from float32 job by job, rows in order."""
     geometry = layout.geometry
     matrix = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
     _turn(stored.reshape(geometry.groups, geometry.columns, layout.rows), matrix)
@@ -114,7 +114,7 @@ def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.
 
 
 @kernel
-def _turn(by_job: npt.NDArray[Any], by_row: FloatArray) -> None:
+def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
     # by_row[g, row, column] = by_job[g, column, row]
     groups, rows, columns = by_row.shape
     for group in range(groups):

@@ -30,7 +30,8 @@ def pack_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> t
     assert not values.size or int(values.max()) < 1 << bits, "a value must fit its field"
     byte_offsets = byte_offsets_of(field_offsets, bits)
     buffer = zero_buffer(int(byte_offsets[-1]))
-    _pack(values.astype(np.uint32, copy=False), field_offsets, byte_offsets, bits, word_view(buffer))
+    narrow = values if values.dtype == np.uint8 else values.astype(np.uint32, copy=False)
+    _pack(narrow, field_offsets, byte_offsets, bits, word_view(buffer))
     return buffer[: byte_offsets[-1]].copy(), byte_offsets
 
 
@@ -44,15 +45,20 @@ def laid_out_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) 
     return Unwritten(size=int(byte_offsets[-1]), held=values.nbytes, write=write), byte_offsets
 
 
-def unpack_fields(data: Bytes, field_offsets: Int64s, bits: int, where: str) -> npt.NDArray[np.uint32]:
-    """The inverse of ``pack_fields``. Raises FileFormatError on a wrong length or padding bits that are not zero."""
+def unpack_fields(
+    data: Bytes, field_offsets: Int64s, bits: int, where: str, *, narrow: bool = False
+) -> npt.NDArray[Any]:
+    """The inverse of ``pack_fields``, uint32, or uint8 where that is enough and ``narrow`` asks for it.
+
+    Raises FileFormatError on a wrong length or padding bits that are not zero.
+    """
     byte_offsets = byte_offsets_of(field_offsets, bits)
     if data.size != byte_offsets[-1]:
         raise FileFormatError(
             f"{where}: expected {int(byte_offsets[-1])} bytes for {int(field_offsets[-1])} fields of {bits} bits; "
             f"got {data.size}; the data is damaged"
         )
-    values = np.empty(int(field_offsets[-1]), dtype=np.uint32)
+    values = np.empty(int(field_offsets[-1]), dtype=np.uint8 if narrow and bits <= 8 else np.uint32)
     chunk = _unpack(word_view(padded(data)), field_offsets, byte_offsets, bits, values)
     if chunk >= 0:
         raise FileFormatError(f"{where}, chunk {chunk}: expected zero padding; got set bits; the data is damaged")
@@ -60,7 +66,7 @@ def unpack_fields(data: Bytes, field_offsets: Int64s, bits: int, where: str) -> 
 
 
 @kernel
-def _pack(values: npt.NDArray[np.uint32], field_offsets: Int64s, byte_offsets: Int64s, bits: int, out: Words) -> None:
+def _pack(values: npt.NDArray[Any], field_offsets: Int64s, byte_offsets: Int64s, bits: int, out: Words) -> None:
     if bits == 0:
         return
     for chunk in range(field_offsets.size - 1):
@@ -77,7 +83,7 @@ def _pack(values: npt.NDArray[np.uint32], field_offsets: Int64s, byte_offsets: I
 
 
 @kernel
-def _unpack(data: Words, field_offsets: Int64s, byte_offsets: Int64s, bits: int, values: npt.NDArray[np.uint32]) -> int:
+def _unpack(data: Words, field_offsets: Int64s, byte_offsets: Int64s, bits: int, values: npt.NDArray[Any]) -> int:
     # the first chunk whose padding is not zero, or -1
     mask = (np.int64(1) << bits) - 1
     for chunk in range(field_offsets.size - 1):

@@ -196,8 +196,6 @@ class Entries:
     """The entries of a sparse layer, decoded from its regions, in chunk order. Arrays are read-only."""
 
     geometry: Geometry
-    job: Int32s
-    element: npt.NDArray[np.uint16]
     row: Int32s
     """Global output channel; a filler has the row it lands on, whose weight in this job is zero."""
     value: FloatArray
@@ -221,6 +219,16 @@ class Entries:
 
     def __post_init__(self) -> None:
         _freeze_fields(self)
+
+    @property
+    def job(self) -> Int32s:
+        """int32[entries]: that of each one's run."""
+        return np.repeat(self.run_job, self.run_count)
+
+    @property
+    def element(self) -> npt.NDArray[np.uint16]:
+        """uint16[entries]: that of each one's run."""
+        return np.repeat(self.run_element, self.run_count)
 
     @property
     def coded(self) -> Coded:

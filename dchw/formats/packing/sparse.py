@@ -214,12 +214,8 @@ def entries_of(
 ) -> Entries:
     """Entries with the runs they belong to."""
     run_element = chunks.layout.element.astype(np.uint16).ravel()[chunks.slot]
-    job, element = np.empty(row.size, np.int32), np.empty(row.size, np.uint16)
-    _places_of_runs(chunks.run_count, chunks.run_job, run_element, job, element)
     return Entries(
         geometry=packed.geometry,
-        job=job,
-        element=element,
         row=row,
         value=value,
         is_filler=is_filler,
@@ -256,23 +252,6 @@ def read_floats(packed: PackedLayer, chunks: StoredChunks) -> FloatArray:
 def constant_bits(bits: int, count: int) -> Uint8s:
     """The same width for every entry."""
     return np.full(count, bits, dtype=np.uint8)
-
-
-@kernel
-def _places_of_runs(
-    run_count: Int32s,
-    run_job: Int32s,
-    run_element: npt.NDArray[np.uint16],
-    job: Int32s,
-    element: npt.NDArray[np.uint16],
-) -> None:
-    # job and PE of every entry
-    at = 0
-    for run in range(run_count.size):
-        for _ in range(run_count[run]):
-            job[at] = run_job[run]
-            element[at] = run_element[run]
-            at += 1
 
 
 @kernel

@@ -28,6 +28,8 @@ def delivery_cycles(
         gaps = np.int64(0)
         codes = np.int64(0)
         taken = most
+        slots_end = np.int64(slot_bits)  # bits that have arrived when the slots so far are over
+        arrived = np.int64(0)
         for i in range(chunk_offsets[c], chunk_offsets[c + 1]):
             g = np.int64(gap_bits[i])
             k = np.int64(code_bits[i])
@@ -48,7 +50,9 @@ def delivery_cycles(
             else:
                 weights += weights_covered[i]
                 ready = (weights * 1024 + rate - 1) // rate - 1
-            arrived = max(bits - 1, 0) // slot_bits * slot_cycles
+            while bits > slots_end:  # no division: an entry reaches a slot or two further
+                slots_end += slot_bits
+                arrived += slot_cycles
             late = max(late, arrived - ready)
             out[i] = ready + late
     return out
