@@ -110,6 +110,15 @@ def test_figures_add_up() -> None:
     assert sum(sum(bar.x) for bar in traffic.data) * factor == pytest.approx(run().dram_bytes, rel=1e-4)
 
 
+def test_every_roof_has_every_layer_below_it() -> None:
+    figure = run().plot.roofline()
+    layers = [operation.name for operation in network().layers]
+    panels = {(trace.xaxis or "x"): list(trace.text) for trace in figure.data if "markers" in trace.mode}
+    roofs = {(trace.xaxis or "x") for trace in figure.data if trace.mode == "lines"}
+    assert len(roofs) >= 3
+    assert panels == dict.fromkeys(roofs, layers)
+
+
 @pytest.mark.parametrize("name", ["energy", "traffic", "latency"])
 def test_figures_of_a_table_that_travelled(name: str) -> None:
     there = pickle.loads(pickle.dumps(table()))

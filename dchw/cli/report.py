@@ -89,6 +89,7 @@ def command(
     Several files, or several --machine, stand side by side on one page: a column for every file on every machine.
     Of DIR, the folder of a study, the page shows the Pareto front, effects and every point.
     """
+    require("a report", "plotly")
     folders = [file for file in files if Path(file).is_dir()]
     if folders:
         if len(files) > 1:
@@ -97,7 +98,6 @@ def command(
         return
     from dchw.reports import Heading, write_tables
 
-    require("a report", "plotly")
     if figure_folder is not None:
         require("figures as SVG and PDF", "matplotlib")
     if out.suffix.lower() == ".pdf":

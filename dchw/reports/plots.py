@@ -63,16 +63,8 @@ class RunPlots:
         rows = pd.DataFrame([comparison_row(run.network, run)])
         tables = build_tables(run.network, run.workload.machine, {run.workload.storage: run}, rows)
         drawn = roofline(tables, run.workload.machine).spec
-        # a report draws two formats, which here are one
-        seen: set[tuple[str, str]] = set()
-        data = []
-        for trace in drawn["data"]:
-            name = (str(trace.get("name", "")), str(trace.get("mode")))
-            if name[0] and name in seen:
-                continue
-            seen.add(name)
-            data.append(trace)
-        return figure_of({**drawn, "data": data}, self._title("roofline"))
+        alone = {**drawn["layout"], "showlegend": False}
+        return figure_of({**drawn, "layout": alone}, self._title("roofline"))
 
     def timeline(self) -> go.Figure:
         """When each layer is worked on, from its first start to its last finish."""

@@ -40,10 +40,9 @@ def roofline(tables: ReportTables, machine: Machine) -> Drawing:
         points = shown[shown["roof"] == roof.name]
         ridge = peak / roof.per_cycle
         low, high = min([*points["intensity"], ridge]) / 3, max([*points["intensity"], ridge]) * 3
-        traces = [_roof(roof, peak, low, high), *_moves(points, before, after), *_points(points, before, after)]
+        reached = [{**trace, "showlegend": place == 0} for trace in _points(points, before, after)]
+        traces = [_roof(roof, peak, low, high), *_moves(points, before, after), *reached]
         data += [{**trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}"} for trace in traces]
-        for trace in data[-2:]:
-            trace["showlegend"] = place == 0
         left, top = (place % 2) * (_PANEL + _GAP), 1 - (place // 2) / rows
         layout[f"xaxis{axis}"] = _axis(f"MACs per {roof.unit}", [low, high]) | {
             "domain": [left, left + _PANEL],
@@ -125,9 +124,10 @@ def _moves(points: pd.DataFrame, before: str, after: str) -> list[Spec]:
 
 
 def _points(points: pd.DataFrame, before: str, after: str) -> list[Spec]:
-    """Two traces of points, the second named where they are few."""
+    """A trace of points for each of the two formats, or the one, the last of them named where they are few."""
     traces: list[Spec] = []
-    for storage, look, symbol in ((before, BEFORE, "circle-open"), (after, AFTER, "diamond")):
+    looks = {before: (BEFORE, "circle-open")} | {after: (AFTER, "diamond")}
+    for storage, (look, symbol) in looks.items():
         part = points[points["storage"] == storage]
         named = storage == after and len(part) <= MAX_LABELS
         traces.append(
