@@ -126,11 +126,11 @@ def kept(name: str, suffix: str) -> Path:
 def run(name: str, files: Path) -> None:
     """Compare one network and keep its table and what the process took; of VGG-16 also the mapping."""
     KEPT.mkdir(exist_ok=True)
-    commit = subprocess.run(["git", "describe", "--always"], check=True, capture_output=True, text=True, cwd=ROOT)
-    (KEPT / "commit.txt").write_text(f"`{commit.stdout.strip()}`\n")
     if kept(name, ".json").exists():
         return
     make(name, files)
+    commit = subprocess.run(["git", "describe", "--always"], check=True, capture_output=True, text=True, cwd=ROOT)
+    version = {"version": commit.stdout.strip()}
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said.json"
         took = measured([*command(name, files), "--csv", str(kept(name, ".csv")), "--json"], said)
@@ -138,7 +138,9 @@ def run(name: str, files: Path) -> None:
     if name == "VGG-16":
         for machine, storage in EXPLAINED:
             measured([*explain(machine, storage), "--wide"], kept(name, f"_{machine}_{storage}.txt"))
-    kept(name, ".json").write_text(json.dumps({"network": name, **took, "verdicts": verdicts}, indent=1) + "\n")
+    kept(name, ".json").write_text(
+        json.dumps({"network": name, **version, **took, "verdicts": verdicts}, indent=1) + "\n"
+    )
 
 
 EXPLAINED = (("phone-lpddr5x", "dense-int8"), ("phone-lpddr5x", "huffman-int8"), ("phone-lpddr4x", "huffman-int8"))
@@ -173,8 +175,8 @@ def page() -> str:
         "# Six networks on two phones",
         "",
         "Whole networks before and after compression, cold weights, one image, `phone-lpddr4x` (16 nm) and "
-        "`phone-lpddr5x` (7 nm). Made by `python -m tests.peers.six_networks run` and `... page` at version "
-        f"{(KEPT / 'commit.txt').read_text().strip()}. Where weights are SYNTHETIC, shapes and densities are what "
+        "`phone-lpddr5x` (7 nm). Made by `python -m tests.peers.six_networks run` and `... page`, each network "
+        "at the version named with it. Where weights are SYNTHETIC, shapes and densities are what "
         "matters; file sizes of trained networks differ. What stands indented behind a table is the verdict that the "
         "command prints with it.",
         "",
@@ -194,8 +196,7 @@ def _network(name: str, took: dict[str, Any]) -> list[str]:
     lines = [f"## {name}", "", f"{SUBJECTS[name].label}.", "", f"    {shown(name)}", ""]
     lines += [
         f"{took['wall_s']:,.0f} s wall (beside other work), {took['cpu_s']:,.0f} s of processor time, "
-        f"{took['peak_mb']:,.0f} MB at most, for {len(frame)} runs"
-        + (f", measured at version `{took['timed_at']}`." if "timed_at" in took else "."),
+        f"{took['peak_mb']:,.0f} MB at most, for {len(frame)} runs at version `{took['version']}`.",
         "",
     ]
     for machine in MACHINES:
