@@ -324,9 +324,23 @@ class Decoding:
                 own = mine[rank[ends.job[mine]] >= 0]
                 if not own.size:
                     continue
+                self._check_steps(self._group[ends.symbol[own]])
                 taken = (job_firing[first][rank[ends.job[own]]] + ends.step[own]).astype(np.int32)
                 link.give(np.add.outer(before[unit, first:end], self._group[ends.symbol[own]]).ravel())
                 link.take(np.add.outer(begin[first:end] - begin[first], taken).ravel())
+
+    def _check_steps(self, given: Indices) -> None:
+        """What a unit completes in one firing has room behind it. ``given``: the firing of each step's last weight."""
+        huffman, room = self._machine.huffman, STEPS_WAITING.of(self._machine)
+        if huffman.most_per_cycle <= room * huffman.units:
+            return
+        most = int(np.unique(given, return_counts=True)[1].max())
+        if most > room:
+            enough = most * self._machine.pe_array.lanes
+            raise DchwError(
+                f"layer {self._work.name!r}: a decode unit completes the weights of {most} steps of the array in a "
+                f"cycle, and its queues hold {room}; raise huffman.output_queue to {enough}"
+            )
 
     def hand_chunks(self, user: ChunkUser, passes: Passes, ids: Indices) -> None:
         """Decoded chunks from the decode units to one user; room for them goes the other way."""

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dchw
 from dchw.config import build
 from dchw.machines.units.huffman_decoder import RATE_UNIT, DecodeRate, DecoderStyle, HuffmanDecoder
-from dchw.quantities import ConfigError
+from dchw.quantities import ConfigError, DchwError
 from tests.oracles import units as oracle
 
 PLENTY = (10_000, 1)
@@ -107,3 +108,13 @@ def test_table_load() -> None:
 def test_a_queue_shorter_than_a_cycles_symbols_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"output_queue of at least max_symbols.*got 1 for 2; make the queue longer"):
         build(HuffmanDecoder, {"units": 4, "style": "multi_symbol", "output_queue": 1}, where="huffman")
+
+
+def test_queues_that_do_not_hold_what_a_cycle_completes_are_refused_with_the_length_that_does() -> None:
+    """A decode unit for every element completes two steps of a lockstep array in a cycle."""
+    network = dchw.load_network("lenet-300-100")
+    changes = {"huffman.units": 64, "huffman.style": "multi_symbol"}
+    phone = dchw.machine("phone-lpddr5x").replace_all(changes)
+    with pytest.raises(DchwError, match=r"weights of 2 steps .* in a cycle.*raise huffman\.output_queue to 32$"):
+        dchw.simulate(network, phone.replace("huffman.output_queue", 31), "palette-huffman")
+    assert dchw.simulate(network, phone.replace("huffman.output_queue", 32), "palette-huffman").cycles > 0
