@@ -10,5 +10,5 @@
 - *full disks*: every verb with its output on a file system of random size (a tmpfs where the system lets us mount one,
   else and for what is printed ``/dev/full``): a sentence, and nothing torn.
 
-Prints a table and ends with status 1 for a traceback, a difference or a loss.
+Prints a table, also of what was tried until Ctrl-C, and ends with status 1 for a traceback, a difference or a loss.
 """

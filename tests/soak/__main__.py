@@ -37,8 +37,11 @@ def main() -> int:
     chosen = {name: PARTS[name] for name in asked.part or PARTS}
     whole = sum(share for _, share in chosen.values())
     tally = Tally()
-    for run, share in chosen.values():
-        run(tally, time.monotonic() + 60 * asked.minutes * share / whole, asked.seed)
+    try:
+        for run, share in chosen.values():
+            run(tally, time.monotonic() + 60 * asked.minutes * share / whole, asked.seed)
+    except KeyboardInterrupt:
+        print("stopped; until then:")
     print("\n".join(tally.lines()))
     kind = "whole machine"
     if made := tally.trials(kind):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import tests.soak.__main__ as command
 import tests.soak.machines as machines
 from dchw.quantities import DchwError
 from tests.soak.files import DAMAGE, absurd, damaged
@@ -46,6 +47,21 @@ def test_a_sentence_is_a_refusal_and_a_traceback_a_fault() -> None:
     assert "ZeroDivisionError" in tally.faults[0]
     assert tally.refusals["a", "where: expected #; got ##; mend it"] == 1
     assert any("FAULT 1" in line for line in tally.lines())
+
+
+def test_what_was_tried_until_ctrl_c_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(tally: Tally, until: float, seed: int) -> None:
+        tally.add("whole machine", "equal")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "PARTS", {"machines": (stopped, 1.0), "files": (stopped, 1.0)})
+    monkeypatch.setattr("sys.argv", ["soak"])
+    assert command.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("stopped; until then:")
+    assert "equal 1" in said
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
