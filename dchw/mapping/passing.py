@@ -80,7 +80,8 @@ class OwnWeights:
     def __reduce__(self) -> tuple[Any, ...]:
         # what is put away is what there is to compare with, whoever holds it then
         matrix = self.codebook[self.codes]
-        return KnownArrays.of, ((matrix,) if self.bias is None else (matrix, self.bias),)
+        known = KnownArrays.of((matrix,) if self.bias is None else (matrix, self.bias))
+        return KnownArrays, (known.known,)  # by its class: readers of what others wrote call nothing but frozen values
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,16 +13,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from dchw.compression.compressed import CompressedNetwork
 from dchw.engines.result import Timing
-from dchw.formats import storage_format, weight_matrix
-from dchw.graph.network import FloatArray
+from dchw.formats import PackShape, decodes_to, pack, storage_format, unpack
 from dchw.lowering.counts import EventCount
 from dchw.lowering.lower import LoweredWindows, OpenProgram
 from dchw.machines.machine import Machine
 from dchw.mapping.arithmetic import Arithmetic
+from dchw.mapping.given import VALUE_BITS
 from dchw.mapping.passing import ForwardPass
 from dchw.mapping.workload import Workload, map_network
 from dchw.program.outline import Outline, Outlined, outline_of
@@ -150,7 +148,9 @@ class Stages:
         """
         result = self.simulate(key, network, machine, run)
         if (key, run.storage) not in self._facts:
-            error = network.results.get("error_percent") if _keeps_weights(network, result.workload) else None
+            error = network.results.get("error_percent")
+            if error is not None and not _keeps_weights(network, run.storage):
+                error = None
             self._facts[key, run.storage] = {
                 "file_bytes": storage_format(run.storage).file_bytes(network),
                 "error_pct": None if error is None else float(error),
@@ -163,12 +163,11 @@ class Stages:
         }
 
 
-def _keeps_weights(network: CompressedNetwork, workload: Workload) -> bool:
-    parts: dict[str, list[FloatArray]] = {}
-    for stage in workload.stages:
-        parts.setdefault(stage.layer.name, []).append(weight_matrix(stage.layer.weights))
-    stored = {name: np.concatenate(rows).ravel() for name, rows in parts.items()}
-    return all(np.array_equal(stored[x.name], x.weight.ravel()) for x in network.layers if x.name in stored)
+def _keeps_weights(network: CompressedNetwork, storage: str) -> bool:
+    """Whether a storage format gives all weights and biases back bit for bit, on whatever machine."""
+    shape = PackShape(elements=1, decoders=1)
+    packed = ((layer, pack(layer, storage, shape, value_bits=VALUE_BITS)) for layer in network.layers)
+    return all(decodes_to(unpack(coded), layer) for layer, coded in packed)
 
 
 def _no_counts() -> Remembered[Machine, tuple[EventCount, ...]]:

@@ -3,13 +3,16 @@
 `Watch` makes a copy of a configuration that behaves like it and notes every field that is read. A result is then kept
 under the values of just those fields: another configuration that agrees in them leads the same computation along the
 same way to the same result, whatever else it says. Nobody lists by hand what a stage depends on, so nothing is missed
-when a stage changes. A section that is compared, hashed, dumped, or stays inside a result counts as read whole.
+when a stage changes. A section that is compared, hashed, dumped, or stays inside a result counts as read whole. A
+property that gives a plain value counts as a field, and what it follows from as unread: a stage that asks an LPDDR
+standard for its bytes of a burst alone is the same for every standard that agrees in those.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -167,12 +170,26 @@ def _outermost(places: set[str]) -> list[str]:
     return kept
 
 
+_PLAIN = (bool, int, float, str)
+
+
+def _is_property(member: object) -> bool:
+    return isinstance(member, property)
+
+
 @cache
 def _watched_kind(kind: type[Config]) -> type[Config]:
     """A subclass of ``kind`` whose instances note what is read of them."""
     fields = frozenset(kind.model_fields)
+    derived = frozenset(name for name, _ in inspect.getmembers_static(kind, _is_property)) - set(dir(Config))
 
     def note(self: Config, name: str) -> Any:
+        if name in derived and id(self) in _PLACES:
+            watch, place, original = _PLACES[id(self)]
+            value = getattr(original, name)
+            if isinstance(value, _PLAIN):
+                watch.reads.add(f"{place}.{name}" if place else name)
+                return value
         value = read(self, name)
         if name in fields or name == "__dict__":
             found = _PLACES.get(id(self))

@@ -135,6 +135,7 @@ def made_by(stages: Stages, target: Machine) -> tuple[int, int, int]:
         ("codebook.latency_cycles", 3, (0, 0, 1)),
         ("weight_sram.access_cycles", 2, (0, 0, 1)),
         ("dram.channels", 1, (1, 0, 1)),
+        ("dram.standard", "LPDDR5-6400", (1, 0, 1)),  # bursts of as many bytes
         ("vector.values_per_cycle", 1, (1, 1, 1)),
         ("huffman.units", 4, (1, 1, 1)),
     ],
@@ -219,6 +220,15 @@ def test_watching_sees_fields_properties_and_whole_sections() -> None:
     assert not any(place.startswith("dram") for place in read)
     assert watch.config.dram.dump() == base.dram.dump()
     assert "dram" in watch.reads
+    watch.close()
+
+
+def test_a_property_with_a_plain_value_counts_as_a_field() -> None:
+    watch = Watch(dchw.machine("phone-lpddr5x"))
+    assert watch.config.dram.burst_bytes == 32
+    assert watch.reads == {"dram.burst_bytes"}
+    assert watch.config.dram.peak_bytes_per_cycle(10**9) > 0
+    assert {"dram.standard", "dram.channels"} < watch.reads
     watch.close()
 
 
