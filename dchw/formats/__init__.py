@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
-from dchw.formats.packing.decoded import decodes_to, weight_matrix
+from dchw.formats.packing.decoded import decodes_to, own_matrix, weight_matrix
 from dchw.formats.packing.kept import KeptPackings
 from dchw.formats.packing.packed import (
     Coded,
@@ -115,6 +115,7 @@ __all__ = [
     "Unpacked",
     "decodes_to",
     "lay_out",
+    "own_matrix",
     "pack",
     "register_format",
     "storage_format",

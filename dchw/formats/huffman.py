@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols, laid_out_words
 from dchw.formats.packing.codebook import encode_codebook, look_up
@@ -90,8 +92,9 @@ def _unpack(packed: PackedLayer) -> Entries:
     made = packed.shape.pointers is Pointers.MADE
     chunks = running_chunks(packed) if made else stored_chunks(packed)
     gap_lengths, code_lengths = code_tables(packed)
-    gaps = decode_symbols(packed, Stream.GAPS, chunks.position_bytes, chunks.chunk_entries, gap_lengths)
-    code = decode_symbols(packed, Stream.CODES, chunks.value_bytes, chunks.chunk_entries, code_lengths)
+    entries = chunks.chunk_entries
+    gaps = decode_symbols(packed, Stream.GAPS, chunks.position_bytes, entries, gap_lengths).astype(np.uint16)
+    code = decode_symbols(packed, Stream.CODES, chunks.value_bytes, entries, code_lengths).astype(np.uint16)
     if made:
         chunks, row = place_entries(packed, chunks, gaps, code)
     else:

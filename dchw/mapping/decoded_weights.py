@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import decodes_to, weight_matrix
+from dchw.formats import decodes_to, own_matrix, weight_matrix
 from dchw.graph.network import FloatArray
 from dchw.mapping.parts import Part
 from dchw.mapping.passing import OwnWeights
@@ -34,6 +34,8 @@ class DecodedWeights:
     @cached_property
     def matrix(self) -> FloatArray:
         """float32[out_channels, columns]"""
+        if self.own is not None:  # the same, row by row instead of entry by entry
+            return own_matrix(self._layer)
         matrices = [weight_matrix(part.weights) for part in self._parts]
         return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 

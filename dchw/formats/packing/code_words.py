@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dchw.compression import huffman
 from dchw.compression.bitstream import Bytes, pack_fixed, packed_bytes, unpack_fixed
-from dchw.compression.compressed import CompressedLayer
+from dchw.compression.compressed import CodeArray, CompressedLayer
 from dchw.formats.packing.packed import PackedLayer, damaged, region
 from dchw.formats.packing.regions import Unwritten
 from dchw.formats.packing.run_layout import Int64s
@@ -77,13 +77,15 @@ def laid_out_words(symbols: npt.NDArray[Any], chunk_offsets: Int64s, lengths: Le
 
 def decode_symbols(
     packed: PackedLayer, stream: Stream, byte_offsets: Int64s, symbol_offsets: Int64s, lengths: Lengths
-) -> npt.NDArray[np.uint16]:
-    """The symbols of a region, uint16; ``byte_offsets`` and ``symbol_offsets`` are int64[chunks + 1]."""
+) -> CodeArray:
+    """The symbols of a region, uint8 for alphabets up to 256 and uint16 above.
+
+    ``byte_offsets`` and ``symbol_offsets`` are int64[chunks + 1].
+    """
     data: Bytes = region(packed, stream)
     if byte_offsets[-1] != data.size:
         raise damaged(packed, stream, f"{int(byte_offsets[-1])} bytes, as its chunk table says", str(data.size))
     try:
-        symbols = huffman.decode_chunks(data, byte_offsets, symbol_offsets, lengths)
+        return huffman.decode_chunks(data, byte_offsets, symbol_offsets, lengths)
     except FileFormatError as error:
         raise FileFormatError(f"layer {packed.name!r}, {stream.value}: {error}") from None
-    return symbols.astype(np.uint16)

@@ -24,6 +24,8 @@ class ColumnOrder:
         rows, bounds = layout.section_rows
         self._layout = layout
         self._walk = chunks.section, chunks.first_job, chunks.end_job, layout.geometry.columns, rows, bounds
+        # those of one section after another, because they lie in the same rows, a page or more apart
+        self._by_section = np.argsort(chunks.section, kind="stable")
         offsets = np.zeros(chunks.count + 1, dtype=np.int64)
         _count(*self._walk, offsets)
         self.offsets: Int64s = np.cumsum(offsets)
@@ -32,13 +34,13 @@ class ColumnOrder:
     def symbols(self, codes: CodeArray) -> CodeArray:
         """The code of every weight in this order, from [out_channels, columns]."""
         out = np.empty(codes.size, codes.dtype)
-        _gather(*self._walk, self.offsets, codes, out)
+        _gather(*self._walk, self.offsets, self._by_section, codes, out)
         return out
 
     def matrix(self, symbols: npt.NDArray[np.integer[Any]], values: FloatArray) -> FloatArray:
         """float32[out_channels, columns]: the value that each weight's code stands for, from codes in this order."""
         out = np.empty((self._layout.geometry.out_channels, self._layout.geometry.columns), np.float32)
-        _scatter(*self._walk, self.offsets, symbols, values, out)
+        _scatter(*self._walk, self.offsets, self._by_section, symbols, values, out)
         return out
 
     def ends(self, rows_per_step: int) -> tuple[Int64s, Int64s, Int64s]:
@@ -77,11 +79,12 @@ def _gather(
     rows: Int64s,
     bounds: Int64s,
     offsets: Int64s,
+    order: Int64s,
     codes: CodeArray,
     out: CodeArray,
 ) -> None:
     # columns of a chunk inside rows, because they lie side by side in a row
-    for chunk in range(section.size):
+    for chunk in order:
         at, job = offsets[chunk], np.int64(first_job[chunk])
         while job < end_job[chunk]:
             group = job // columns
@@ -104,11 +107,12 @@ def _scatter(
     rows: Int64s,
     bounds: Int64s,
     offsets: Int64s,
+    order: Int64s,
     symbols: npt.NDArray[np.integer[Any]],
     values: FloatArray,
     out: FloatArray,
 ) -> None:
-    for chunk in range(section.size):
+    for chunk in order:
         at, job = offsets[chunk], np.int64(first_job[chunk])
         while job < end_job[chunk]:
             group = job // columns

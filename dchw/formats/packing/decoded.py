@@ -57,6 +57,20 @@ def decodes_to(unpacked: Unpacked, layer: CompressedLayer) -> bool:
     return int(_equal_entries(*runs, unpacked.row, value, unpacked.is_filler, codes, values)) == stored
 
 
+def own_matrix(layer: CompressedLayer) -> FloatArray:
+    """The weight matrix that a layer holds, float32[out_channels, columns]."""
+    matrix = np.empty(layer.matrix_codes.shape, np.float32)
+    _look_up(layer.matrix_codes, layer.codebook, matrix)
+    return matrix
+
+
+@kernel
+def _look_up(codes: CodeArray, values: FloatArray, matrix: FloatArray) -> None:
+    for row in range(codes.shape[0]):
+        for column in range(codes.shape[1]):
+            matrix[row, column] = values[codes[row, column]]
+
+
 def same_bits(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool:
     """Whether two arrays, or their absence, are the same, -0.0 being another value than +0.0."""
     if one is None or other is None or one is other:

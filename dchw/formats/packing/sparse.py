@@ -189,16 +189,11 @@ def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[An
 
 def check_rows(packed: PackedLayer, chunks: StoredChunks, rows: npt.NDArray[np.uint32]) -> Int32s:
     """Absolute rows, which must lie on their run's PE, in its group, and ascend inside a run."""
-    slot = chunks.slot
-    skipped = rows.astype(np.int64) - np.repeat(chunks.layout.first_row.ravel()[slot], chunks.run_count)
-    positions, off = np.divmod(skipped, packed.shape.elements)
-    rise = np.diff(positions, prepend=-1)
-    starts = chunks.run_offsets[:-1][chunks.run_count > 0]
-    rise[starts] = positions[starts] + 1
-    beyond = positions >= np.repeat(chunks.layout.rows_on.ravel()[slot], chunks.run_count)
-    if off.any() or (rise < 1).any() or beyond.any():
+    slot, found = chunks.slot, rows.view(np.int32)  # a row beyond 31 bits is below 0, and is none
+    first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
+    if not _rows_ascend(found, chunks.run_count, first, rows_on, packed.shape.elements):
         raise damaged(packed, Stream.GAPS, "ascending rows of the run's PE and group", "others")
-    return rows.astype(np.int32)
+    return found
 
 
 def entries_of(
@@ -264,4 +259,19 @@ def _rows_of_positions(
             if positions[i] >= rows_on[run]:
                 return False
             rows[i] = first_row[run] + positions[i] * elements
+    return True
+
+
+@kernel
+def _rows_ascend(rows: Int32s, run_count: Int32s, first_row: Int32s, rows_on: Int32s, elements: int) -> bool:
+    # whether the rows of every run are some of its own, in order
+    at = np.int64(0)
+    for run in range(run_count.size):
+        least, end = np.int64(first_row[run]), np.int64(first_row[run]) + np.int64(rows_on[run]) * elements
+        for i in range(at, at + run_count[run]):
+            row = np.int64(rows[i])
+            if row < least or row >= end or (row - first_row[run]) % elements != 0:
+                return False
+            least = row + 1
+        at += run_count[run]
     return True
