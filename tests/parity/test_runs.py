@@ -16,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dchw.compile import kernel
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
-from dchw.engines.fast import firings, forks, joins, lanes, queues, runs
+from dchw.engines.fast import firings, forks, joins, lanes, queues, runs, singles
 from dchw.engines.fast import flatten as flatten_module
+from dchw.engines.fast.ahead import fetch
 from dchw.engines.fast.flatten import flatten
 from dchw.engines.memory import memory_state
 from dchw.engines.result import Timing
@@ -103,20 +105,35 @@ def test_random_joins_reach_the_short_cut_and_miss_it(monkeypatch):
     assert sum(share == 0 for share in gained) > 9
 
 
+def test_what_is_fetched_ahead_need_not_exist():
+    """Lists end, and are read up to their end: bringing nearer what lies behind changes nothing."""
+
+    @kernel
+    def fetched(lists):
+        for at in (0, lists.size, 10**12, -(10**12)):
+            fetch(lists, at)
+        return lists.sum()
+
+    assert fetched(np.arange(5, dtype=np.int32)) == 10
+
+
 @cache
-def arrays() -> list[tuple[Program, Timing]]:
-    """Broadcast arrays in which every queue is felt, and random ones, as the reference engine runs them."""
+def arrays() -> list[tuple[Program, Timing | str]]:
+    """Broadcast arrays in which every queue is felt, random ones and near misses, as the reference engine runs them."""
     programs = []
     for decoders, buffer, depth in ((0, 1, 2), (2, 3, 2), (4, 2, 1), (1, 2, 2)):
         work = random_work(np.random.default_rng(decoders), 30, 32, 4, 0.3)
         programs.append(broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer))
     programs += [random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100)]
     programs += [random_join(Random(seed), misses=seed < 30, most=30 if seed < 60 else 100) for seed in range(90)]
+    programs += [random_fork(Random(seed)) for seed in range(100)]
     results = [(program, outcome(reference, program)) for program in programs]
-    return [(program, result) for program, result in results if not isinstance(result, str)]
+    stopping = random_fork(Random(121), amounts=FEW)  # comes to a standstill with servers held
+    ending = [(program, result) for program, result in results if not isinstance(result, str)]
+    return [*ending, (stopping, outcome(reference, stopping))]
 
 
-FORKS, JOINS, LANES, RUNS, QUEUES = forks, joins, lanes, runs, queues
+FORKS, JOINS, LANES, RUNS, SINGLES, QUEUES = forks, joins, lanes, runs, singles, queues
 FAULTS = {
     "slot a cycle early": (QUEUES, "ring[place(q, item)] = start + 1", "ring[place(q, item)] = start"),
     "slot a cycle late": (QUEUES, "ring[place(q, item)] = start + 1", "ring[place(q, item)] = start + 2"),
@@ -128,21 +145,51 @@ FAULTS = {
     "giver one longer": (RUNS, "busy_until = g.free + cycles - 1", "busy_until = g.free + cycles"),
     "giver's slot forgotten": (RUNS, "handover = max(busy_until, slot)", "handover = busy_until"),
     "giver's stall forgotten": (RUNS, "g.stall + handover - busy_until", "g.stall"),
-    "giver's last firing only": (RUNS, "if g.giver > g.firing or cycles == 0:", "if cycles == 0:"),
+    "giver's last firing only": (RUNS, "if g.giver > g.firing:", "if False:"),
     "giver's own work forgotten": (RUNS, "if g.giver < g.quiet else", "if g.giver <= g.quiet else"),
-    "fork's block one longer": (FORKS, "min(BLOCK, depth)", "min(BLOCK, depth + 1)"),
     "fork's slots of one lane only": (FORKS, "slot = max(slot, slot_visible(", "slot = max(0, slot_visible("),
-    "fork's items handed over early": (FORKS, "= fork.free - 1", "= fork.free - 2"),
-    "lane's idle forgotten": (FORKS, "idle += idle", "idle += 0"),
-    "lane's sums not handed over": (FORKS, "firing, target.quiet,", "firing, target.quiet + 1,"),
-    "lane left behind not woken": (FORKS, "wake(t.run, node, t.arbiter, lane[p].node)", "pass"),
+    "fork's block one longer": (FORKS, "min(BLOCK, q.depth)", "min(BLOCK, q.depth + 1)"),
+    "fork's items handed over early": (FORKS, "handed[count] = fork.free - 1", "handed[count] = fork.free - 2"),
+    "fork's stall forgotten": (FORKS, "stall += fork.stall", "stall += 0"),
+    "fork's blocks not waited for": (FORKS, "until = min(until, link[ends[end]].next_taker)", "pass"),
+    "fork's other links forgotten": (FORKS, "until = min(until, link[x].next_giver)", "pass"),
+    "lane's column not waited for": (FORKS, "visible = ring[place(q, item)]", "visible = 0"),
+    "lane's column forgotten": (FORKS, "item, taker = item + 1, after", "item, taker = item, after"),
+    "lane's entry not waited for": (FORKS, "start = max(start, other_visible)", "pass"),
+    "lane's firing one longer": (FORKS, "finish = start + (constant", "finish = start + 1 + (constant"),
+    "lane's idle forgotten": (FORKS, "idle += start - finish", "idle += 0"),
+    "lane's sums not handed over": (FORKS, "while firing < quiet:", "while firing < quiet + 1:"),
+    "lane's peak forgotten": (FORKS, "peak = take_item(ring, q,", "_ = take_item(ring, q,"),
+    "lane left behind not woken": (FORKS, "wake(t.run, node, t.arbiter, lane.node)", "pass"),
+    "entries' peak forgotten": (FORKS, "other_peak = take_item(", "_ = take_item("),
+    "lane's several items taken for one": (FORKS, "if after == firing or other_after == firing:", "if False:"),
+    "server's entry a cycle early": (
+        FORKS,
+        "give_item(ring, q, item, g.free - 1)",
+        "give_item(ring, q, item, g.free - 2)",
+    ),
+    "server's slot forgotten": (FORKS, "slot_visible(ring, q, item))", "0)"),
+    "server's queue one deeper": (FORKS, "q.initial) + q.depth if", "q.initial) + q.depth + 1 if"),
+    "server's stall forgotten": (FORKS, "stall += g.stall", "stall += 0"),
+    "server held, not started": (FORKS, "giver, free, 1, free", "giver, free, 0, free"),
+    "server's own work forgotten": (
+        FORKS,
+        "_next_served(t.lane, p, server.serves)",
+        "_next_served(t.lane, p, server.serves + 1)",
+    ),
+    "server gives one of two": (FORKS, "min(until, others), lane[other]", "until, lane[other]"),
+    "server's several items given for one": (FORKS, "or after == g.giver:", "or False:"),
+    "server's chunk forgotten": (SINGLES, "if upto > row.given:", "if upto > row.given + 1:"),
+    "single firing's idle forgotten": (SINGLES, "span.idle += start", "span.idle += 0 * start"),
+    "single firing's stall forgotten": (SINGLES, "span.stall += handover - busy_until", "span.stall += 0"),
+    "single firing's layer not left": (SINGLES, "node.span += 1", "node.span += 0"),
     "decoder's latency one shorter": (RUNS, "visible = source.free - 1 + q.hold", "visible = source.free - 2 + q.hold"),
     "decoder's chunk not waited for": (RUNS, "until = min(until, link[x].next_taker)", "pass"),
     "decoder's other target not waited for": (RUNS, "until = min(until, link[x].next_giver)", "pass"),
     "lanes' latency one longer": (
         LANES,
-        "visible, latest = fork.free - 1 + hold",
-        "visible, latest = fork.free + hold",
+        "visible, latest = fork.free - 1 + q.hold",
+        "visible, latest = fork.free + q.hold",
     ),
     "lanes' earlier slots forgotten": (LANES, "if k < depth:", "if k < 0:"),
     "lanes' queue one deeper": (LANES, "slot[done + depth] = latest + 1", "slot[done + depth] = 0"),
@@ -154,9 +201,13 @@ FAULTS = {
         "service(lists, occupied, constant, begun, until)",
         "service(lists, occupied, constant, begun, begun + 1)",
     ),
-    "lanes' sums not handed over": (LANES, ".quiet, lane", ".quiet + 1, lane"),
-    "lanes' entries not waited for": (LANES, "quiet if x < 0 else min(quiet, link[x].next_taker)", "quiet"),
-    "lanes' slots not kept": (LANES, "max(count - q.mask - 1, 0) if peak == q.depth", "count if peak == q.depth"),
+    "lanes' sums not handed over": (LANES, "min(lane.quiet, ", "min(lane.quiet + 1, "),
+    "lanes' entries not waited for": (LANES, "min(lane.quiet, lane.other_taker)", "lane.quiet"),
+    "lanes' slots not kept": (
+        LANES,
+        "max(count - q.mask - 1, 0) if lane.peak == q.depth",
+        "count if lane.peak == q.depth",
+    ),
     "run's item not waited for": (RUNS, "if visible > start:", "if visible > start + 1:"),
     "run's column forgotten": (RUNS, "start = max(start, other_visible)", "pass"),
     "run's column taken late": (RUNS, "other_visible, begun_at, other_peak", "other_visible, start, other_peak"),
@@ -213,7 +264,7 @@ def with_fault(fault: str) -> dict[str, Any]:
     """What the engine calls, in plain Python and with a fault in one of its modules."""
     faulty, right, wrong = FAULTS[fault]
     plain: dict[str, Any] = {}
-    for module in (QUEUES, RUNS, LANES, FORKS, JOINS, firings):  # each with those before it
+    for module in (QUEUES, RUNS, SINGLES, LANES, FORKS, JOINS, firings):  # each with those before it
         made = in_plain_python(module, right, wrong) if module is faulty else in_plain_python(module)
         made |= {name: kernel for name, kernel in plain.items() if name in made}
         plain |= {name: value for name, value in made.items() if getattr(value, "__module__", "") == module.__name__}
@@ -222,11 +273,17 @@ def with_fault(fault: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_a_short_cut_is_caught_by_name(fault, monkeypatch):
+    """By the name of a node or link; who merely sleeps waits for nothing, and a standstill names nobody then."""
     monkeypatch.setattr(firings, "advance", with_fault(fault)["advance"])
     for program, result in arrays():
         different = outcome(fast_engine, program)
-        difference = different if isinstance(different, str) else first_difference(result, different, program)
+        if isinstance(result, str) or isinstance(different, str):
+            difference = None if result == different else str(different)
+        else:
+            difference = first_difference(result, different, program)
         if difference is not None:
-            assert re.match(r"(link )?'[^']+': |run: deadlock after .* firings: '", difference), difference
+            assert re.match(r"(link )?'[^']+': |layer_finish: |run: deadlock after .* firings: [';]", difference), (
+                difference
+            )
             return
     pytest.fail(f"{fault}: not seen")

@@ -77,6 +77,15 @@ def test_a_layer_whose_first_firing_has_begun_in_the_window_before_began_then(se
     assert first_difference(run_whole(program), in_windows(Cut(program, seed)), program) is None
 
 
+def test_queues_of_a_fork_with_and_without_initial_items_left_are_no_fork() -> None:
+    """Found by random machines: one lane began with two items that hold no slot, and the other's slots were its."""
+    program = random_fork(Random(301147))
+    one, other = run_whole(program), in_windows(Cut(program, 0))
+    assert one is not None
+    assert other is not None
+    assert first_difference(one, other, program) is None
+
+
 @given(programs, st.integers(0, 2**32))
 @settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_reference_engine_runs_any_cut_as_the_whole(program: Program, seed: int) -> None:

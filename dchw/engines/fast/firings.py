@@ -1,13 +1,13 @@
 """Kernels that let every firing node go on as far as it can, and then the nodes that choose decide.
 
-Single firings are here (`_take`, `_give`), and which short cut is taken where (`_short_cut`).
+Which short cut is taken where is told here (`_short_cut`).
 """
 
 from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
 from dchw.dram.controller import run_idle
-from dchw.engines.fast.forks import fork_run, in_step
+from dchw.engines.fast.forks import GOING, OUT_OF_STEP, fork_run
 from dchw.engines.fast.joins import join_run
 from dchw.engines.fast.program_tables import (
     DEFERRED,
@@ -15,23 +15,15 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
-    Ints32,
     LinkRow,
     NodeRow,
     RunState,
     Tables,
 )
-from dchw.engines.fast.queues import (
-    give_item,
-    place,
-    queue_of,
-    settle_peaks,
-    slot_known,
-    slot_visible,
-    take_item,
-)
+from dchw.engines.fast.queues import settle_peaks
 from dchw.engines.fast.runs import give_run, take_run
 from dchw.engines.fast.shared import decide, deliver, grant, next_memory_clock
+from dchw.engines.fast.singles import give, take
 from dchw.engines.fast.turns import defer, queue_deferred, wake, wake_source, wake_target
 from dchw.engines.memory import FAR, MemoryState, clock_from, cycle_during, step
 from dchw.engines.named_rows import Rows
@@ -122,7 +114,13 @@ def _fire(t: Tables, target: int) -> None:
         run.queue_head = (run.queue_head + 1) % node.shape[0]
         run.queue_count -= 1
         node[at].queued = NOT_QUEUED
-        _go_on(t, at)
+        became = OUT_OF_STEP
+        if node[at].lanes > 0 and not run.recording:
+            became = fork_run(t, at, target)
+        if became == GOING:
+            defer(run, node, at)
+        elif became == OUT_OF_STEP:
+            _go_on(t, at)
 
 
 @inlined
@@ -145,7 +143,7 @@ def _go_on(t: Tables, at: int) -> None:
             idle += idled
         if firing == before and not waits:
             if not started:
-                begin, waited_for = _take(t, at, firing, finish)
+                begin, waited_for = take(t, at, firing, finish)
                 if begin < 0:
                     break
                 start, started = begin, 1
@@ -154,7 +152,7 @@ def _go_on(t: Tables, at: int) -> None:
                     span[here].start = start
                     fresh = False
             busy_until = start + (constant if constant else t.lists[occupied + firing]) - 1
-            handover, stalled_by = _give(t, at, firing, busy_until)
+            handover, stalled_by = give(t, at, firing, busy_until)
             if handover < 0:
                 break
             stall += handover - busy_until
@@ -178,88 +176,6 @@ def _go_on(t: Tables, at: int) -> None:
 
 
 @inlined
-def _behind(lists: Ints32, by: int, item: int, firing: int) -> int:
-    """The item behind the last one that a firing moves, from the first one and where its list begins on (-1: none)."""
-    upto = item + 1
-    if by >= 0:
-        while lists[by + upto] == firing:
-            upto += 1
-    return upto
-
-
-@inlined
-def _take(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int]:
-    """T3: take all items of a firing; its start, and the link it waited for (-1: none). -1: an item is not known."""
-    node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
-    into, out_of = node[at].into, node[at].out_of
-    start, waited_for = finish, -1
-    for end in range(into, out_of):
-        x = ends[end]
-        row = link[x]
-        if row.next_taker != firing:
-            continue
-        upto = _behind(lists, row.taken_by, row.taken, firing)
-        if upto > row.given:
-            row.wanted |= ITEM
-            return -1, -1
-        row.upto = upto
-        visible = ring[place(queue_of(row), upto - 1)]
-        if visible > start:
-            start, waited_for = visible, x
-    for end in range(into, out_of):
-        # each place in the ring turns from the item's time into its slot's
-        x = ends[end]
-        row = link[x]
-        if row.next_taker != firing:
-            continue
-        upto, by = row.upto, row.taken_by
-        row.next_taker = lists[by + upto] if by >= 0 else firing + 1
-        q, peak = queue_of(row), row.peak
-        for item in range(row.taken, upto):
-            peak = take_item(ring, q, item, ring[place(q, item)], start, peak)
-        row.peak, row.taken = peak, upto
-        if row.wanted & SLOT:
-            wake_source(t.run, node, link, t.arbiter, x)
-    return start, waited_for
-
-
-@inlined
-def _give(t: Tables, at: int, firing: int, busy_until: int) -> tuple[int, int]:
-    """T4: give all items of a firing; when, and the link that stalled it (-1: none). -1: a slot is not known."""
-    node, link, ends, ring, lists = t.node, t.link, t.ends, t.ring, t.lists
-    out_of, stop = node[at].out_of, node[at].stop
-    handover, stalled_by = busy_until, -1
-    for end in range(out_of, stop):
-        x = ends[end]
-        row = link[x]
-        if row.next_giver != firing:
-            continue
-        upto = _behind(lists, row.given_by, row.given, firing)
-        row.upto = upto
-        q = queue_of(row)
-        if not slot_known(q, upto - 1, row.taken):
-            row.wanted |= SLOT
-            return -1, -1
-        visible = slot_visible(ring, q, upto - 1)
-        if visible > handover:
-            handover, stalled_by = visible, x
-    for end in range(out_of, stop):
-        x = ends[end]
-        row = link[x]
-        if row.next_giver != firing:
-            continue
-        upto, by = row.upto, row.given_by
-        row.next_giver = lists[by + upto] if by >= 0 else firing + 1
-        q = queue_of(row)
-        for item in range(row.given, upto):
-            give_item(ring, q, item, handover)
-        row.given = upto
-        if row.wanted & ITEM:
-            wake_target(t.run, node, link, t.arbiter, x)
-    return handover, stalled_by
-
-
-@inlined
 def _short_cut(
     t: Tables,
     at: int,
@@ -272,7 +188,7 @@ def _short_cut(
     span_end: int,
     fresh: bool,
 ) -> tuple[int, int, int, int, int, bool, int, int, bool]:
-    """Many firings in one go, where nobody looks at their times: a run that only takes, a fork, a run that only gives.
+    """Many firings in one go, where nobody looks at their times: a run that only takes, or one that only gives.
 
     Gives its arguments from ``firing`` to ``waited_for`` and ``fresh`` as they are then, unchanged where there is no
     short cut; cycles stalled and idle; and whether the node must wait, or another should go on first.
@@ -318,16 +234,6 @@ def _short_cut(
     if gives != firing or quiet <= firing:
         return firing, finish, started, start, waited_for, fresh, 0, 0, False
     free = start if started else finish
-    if node[at].lanes > 0 and not fresh and in_step(node, link, t.lane, at):
-        others = min(quiet, span_end - 1)
-        for end in range(out_of, stop):
-            if link[ends[end]].forked == 0:
-                others = min(others, link[ends[end]].next_giver)
-        if others > firing:
-            firing, freed, held = fork_run(t, at, firing, others, free)
-            if firing > before:
-                defer(run, node, at)
-                return firing, freed, 0, start, waited_for, fresh, held, 0, True
     firing, freed, held, waits = give_run(t, at, firing, quiet, free)
     if fresh and (firing > before or waits):
         t.span[here].start = free  # one that has begun may be the first of these tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import numpy as np
@@ -42,11 +43,13 @@ def flatten(
     facts: Facts | None = None,
     window: tuple[int, int] | None = None,
     room: Ints32 | None = None,
+    without_slot: Sequence[int] | None = None,
 ) -> Tables:
     """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
 
     ``facts`` are what `check` found out about the program. Its memory is no part of the tables. ``room`` is where its
-    lists may lie, if they fit: those of tables that are no longer needed.
+    lists may lie, if they fit: those of tables that are no longer needed. ``without_slot``: how many of each link's
+    initial items hold no slot, if not all.
     """
     facts = facts or check(program)
     firing, arbiters = kinds(program)
@@ -70,7 +73,8 @@ def flatten(
         else:
             row.channels, row.channel_count, row.last = len(ends), len(pairs), len(pairs) - 1
         ends += [end for pair in pairs for end in pair]
-    links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists)
+    extra = [link.initial for link in program.links] if without_slot is None else without_slot
+    links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists, extra)
     grants = _keep_grants(program, arbiters, links, window)
     lanes, joins = _lanes(nodes, links, ends), _joins(nodes, links, ends)
     for node in nodes:
@@ -175,20 +179,23 @@ def _arbiter(node: Arbiter) -> ArbiterRow:
     return row
 
 
-def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLists) -> tuple[list[LinkRow], int]:
+def _links(
+    program: Program, facts: Facts, index: dict[str, int], lists: _FlatLists, without_slot: Sequence[int]
+) -> tuple[list[LinkRow], int]:
     kinds = {node.name: node for node in program.nodes}
     rows: list[LinkRow] = []
     places = 0
-    for item, known in zip(program.links, facts.links, strict=True):
+    for item, known, extra in zip(program.links, facts.links, without_slot, strict=True):
         source, target, depth, initial = kinds[item.source], kinds[item.target], item.depth, item.initial
-        slots = item.items if depth == UNBOUNDED else min(2 * depth, item.items) + initial
-        size = 1 << max(slots - 1, 0).bit_length()
+        # no more than are looked at: what the loops of a fork go through in turn must fit a first-level cache
+        held = item.items if depth == UNBOUNDED else min(2 * depth, item.items) + extra
+        size = 1 << max(held - 1, 0).bit_length()
         row = LinkRow()
-        row.ring, row.mask, row.depth, row.initial, row.given = places, size - 1, depth, initial, initial
+        row.ring, row.mask, row.depth, row.initial, row.given = places, size - 1, depth, extra, initial
         row.hold = item.latency + (source.occupied if isinstance(source, Arbiter) else 1)
         row.source, row.target = index[item.source], index[item.target]
         row.wanted = (0 if isinstance(target, FiringNode) else ITEM) | (0 if isinstance(source, FiringNode) else SLOT)
-        row.given_by = row.taken_by = -1
+        row.given_by = row.taken_by = row.served = -1
         if known.given_by is not None:
             row.given_by = lists.add(known.given_by, item.source) - initial
             row.next_giver = known.given_by.item(0) if len(known.given_by) else int(NEVER_FIRES)
@@ -201,15 +208,15 @@ def _links(program: Program, facts: Facts, index: dict[str, int], lists: _FlatLi
 
 
 def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[LaneRow]:
-    """Find forks: out-links of one node with one depth, latency, list of givers and number of items that were given
-    before, each a busy link of its target."""
+    """Find forks: out-links of one node with one depth, latency, list of givers, and numbers of items that were given
+    before and that hold no slot, each a busy link of its target."""
     lanes: list[LaneRow] = []
-    for node in nodes:
+    for number, node in enumerate(nodes):
         alike: dict[tuple[int, ...], dict[int, int]] = {}
         for x in ends[node.out_of : node.stop]:
             out = links[x]
             if out.target < len(nodes) and x in (nodes[out.target].main, nodes[out.target].other):
-                same = out.depth, out.hold, out.given_by, out.mask, out.initial
+                same = out.depth, out.hold, out.given_by, out.mask, out.initial, out.given
                 alike.setdefault(same, {}).setdefault(out.target, x)
         fork = max(alike.values(), key=len, default={})
         if len(fork) > 1:
@@ -218,8 +225,9 @@ def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 links[x].forked = 1
                 other = nodes[target].main + nodes[target].other - x
                 row = LaneRow()
-                row.items, row.ring, row.node, row.other = x, links[x].ring, target, other
+                row.items, row.node, row.other, row.fork = x, target, other, number
                 lanes.append(row)
+    _servers(nodes, links, lanes)
     return lanes
 
 
@@ -235,6 +243,20 @@ def _joins(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[
                 row.link = x
                 joins.append(row)
     return joins
+
+
+def _servers(nodes: list[NodeRow], links: list[LinkRow], lanes: list[LaneRow]) -> None:
+    """Find who gives lanes their other items, and nothing to do with the fork itself: no fork and no target of it."""
+    targets = {(lane.fork, lane.node) for lane in lanes}
+    beside: dict[tuple[int, int], int] = {}
+    for number, lane in enumerate(lanes):
+        source = links[lane.other].source if lane.other >= 0 else -1
+        alien = 0 <= source < len(nodes) and nodes[source].lanes == 0 and (lane.fork, source) not in targets
+        lane.server, lane.beside, lane.first = (source if alien else -1), number, number
+        if alien:
+            links[lane.other].served = number
+            before = beside.setdefault((lane.fork, source), number)
+            lane.beside, lanes[before].beside, lane.first = lanes[before].beside, number, before
 
 
 def _keep_grants(

@@ -2,15 +2,15 @@
 
 A block of items is done at once. First what each target does with each of them is laid out by item and lane. Then the
 recurrence of T3 and T4 runs over it, all lanes of an item in one loop that a processor does several at a time. At last
-queues, peaks and nodes are brought up to date, lane by lane. It does what `dchw.engines.fast.forks` does item by item.
+the lanes' rows are brought up to date. It does what `dchw.engines.fast.forks` does item by item.
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.program_tables import Ints32, LaneRow, LinkRow, NodeRow, Tables
-from dchw.engines.fast.queues import following, queue_of, slot_visible, take_item
+from dchw.engines.fast.program_tables import Ints32, LaneRow, Tables
+from dchw.engines.fast.queues import Queue, following, in_ring, queue_of, slot_visible, take_item
 from dchw.engines.fast.runs import Giver, give_next, given_on, service
 from dchw.engines.named_rows import Ints, Rows
 
@@ -20,31 +20,22 @@ FEWEST = 4
 """Items below which laying out a block does not pay."""
 WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1
 """Rows of ``room``, a column per lane: an item's cycles there, its start, when the lane is free, how long it waited."""
-SLOT, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
+SLOT_OF, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
 """Rows of ``room``, a column per item: when the slot it needs is visible, and when it is handed over.
 The last: rows in all."""
 
 
 @lean_kernel
-def _lay_out(
-    node: Rows[NodeRow],
-    link: Rows[LinkRow],
-    lane: Rows[LaneRow],
-    lists: Ints32,
-    room: Ints,
-    begin: int,
-    end: int,
-    item: int,
-) -> int:
+def _lay_out(lane: Rows[LaneRow], lists: Ints32, room: Ints, begin: int, end: int, item: int) -> int:
     """Write WORK for the next items; how many of them each target takes with nothing else to do."""
     count = BLOCK
     for p in range(begin, end):
-        count = min(count, _limit(node, link, lane, p) - node[lane[p].node].next)
+        count = min(count, _limit(lane[p]) - lane[p].next)
     if count < FEWEST:
         return 0
     for p in range(begin, end):
-        target, by, limit = lane[p].node, link[lane[p].items].taken_by, _limit(node, link, lane, p)
-        occupied, constant, begun = node[target].occupied, node[target].constant, node[target].next
+        by, limit, occupied, constant = lane[p].taken_by, _limit(lane[p]), lane[p].occupied, lane[p].constant
+        begun = lane[p].next
         for k in range(count):
             until = following(lists, by, item + k, begun)
             if not begun < until <= limit:
@@ -55,11 +46,10 @@ def _lay_out(
     return count if count >= FEWEST else 0
 
 
-@lean_kernel
-def _limit(node: Rows[NodeRow], link: Rows[LinkRow], lane: Rows[LaneRow], p: int) -> int:
-    # the firing of a lane's target before which it moves items of the fork only
-    quiet, x = node[lane[p].node].quiet, lane[p].other
-    return quiet if x < 0 else min(quiet, link[x].next_taker)
+@inlined
+def _limit(lane: LaneRow) -> int:
+    """The firing of a lane's target before which it moves items of the fork only."""
+    return min(lane.quiet, lane.other_taker)
 
 
 @lean_kernel
@@ -69,21 +59,21 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
     ``room`` int64[ROOM, lanes and BLOCK at least] is overwritten. ``item`` is the next one. Gives it and the fork as
     they are behind the block, unchanged where there is none; firings of all targets.
     """
-    node, link, lane, ring, lists, room = t.node, t.link, t.lane, t.ring, t.lists, t.room
-    begin, end = node[at].lane, node[at].lane + node[at].lanes
-    count = _lay_out(node, link, lane, lists, room, begin, end, item)
+    lane, ring, lists, room = t.lane, t.ring, t.lists, t.room
+    begin, end = t.node[at].lane, t.node[at].lane + t.node[at].lanes
+    count = _lay_out(lane, lists, room, begin, end, item)
     if count == 0:
         return item, fork, 0
-    lanes, depth, hold = end - begin, link[lane[begin].items].depth, link[lane[begin].items].hold
-    slot = room[SLOT]
+    lanes, slot, q = end - begin, room[SLOT_OF], queue_of(t.link[lane[begin].items])
+    depth = q.depth
     for k in range(count):
         slot[k] = 0
         if k < depth:
             for p in range(begin, end):
-                slot[k] = max(slot[k], slot_visible(ring, queue_of(link[lane[p].items]), item + k))
+                slot[k] = max(slot[k], slot_visible(ring, in_ring(q, lane[p].ring), item + k))
     finish, idle = room[FREE], room[IDLE]
     for p in range(lanes):
-        finish[p], idle[p] = node[lane[begin + p].node].finish, 0
+        finish[p], idle[p] = lane[begin + p].finish, 0
     done = 0
     while done < count:
         after = given_on(lists, fork, item + done)
@@ -91,7 +81,7 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
             break
         fork = give_next(lists, fork, after, slot[done])
         room[HANDED, done] = fork.free - 1
-        visible, latest = fork.free - 1 + hold, 0
+        visible, latest = fork.free - 1 + q.hold, 0
         cycles, starts = room[WORK + done], room[BEGIN + done]
         for p in range(lanes):
             start = max(finish[p], visible)
@@ -105,23 +95,18 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
     firings = 0
     if done > 0:
         for p in range(begin, end):
-            firings += _settle(t, p, p - begin, item, done, fork.giver)
+            firings += _settle(t, p, p - begin, in_ring(q, lane[p].ring), item, done)
     return item + done, fork, firings
 
 
 @inlined
-def _settle(t: Tables, p: int, column: int, item: int, count: int, giver: int) -> int:
-    """Bring queue and target of a lane up to date with ``count`` items from ``item`` on; firings of the target."""
-    lane, room = t.lane[p], t.room
-    row, node = t.link[lane.items], t.node[lane.node]
-    q = queue_of(row)
-    peak, begun = row.peak, node.next
+def _settle(t: Tables, p: int, column: int, q: Queue, item: int, count: int) -> int:
+    """Bring a lane up to date with ``count`` items from ``item`` on; firings of its target."""
+    lane, room, begun = t.lane[p], t.room, t.lane[p].next
     # a queue that was full keeps the last slots' times only
-    for k in range(max(count - q.mask - 1, 0) if peak == q.depth else 0, count):
-        peak = take_item(t.ring, q, item + k, room[HANDED, k] + q.hold, room[BEGIN + k, column], peak)
-    node.next = following(t.lists, row.taken_by, item + count - 1, begun + count - 1)
-    node.finish = room[FREE, column]
-    t.span[node.span].idle += room[IDLE, column]
-    row.peak, row.given, row.taken = peak, item + count, item + count
-    row.next_giver, row.next_taker = giver, node.next
-    return node.next - begun
+    for k in range(max(count - q.mask - 1, 0) if lane.peak == q.depth else 0, count):
+        lane.peak = take_item(t.ring, q, item + k, room[HANDED, k] + q.hold, room[BEGIN + k, column], lane.peak)
+    lane.next = following(t.lists, lane.taken_by, item + count - 1, begun + count - 1)
+    lane.finish, lane.idle = room[FREE, column], lane.idle + room[IDLE, column]
+    lane.taken, lane.taker = item + count, lane.next
+    return lane.next - begun

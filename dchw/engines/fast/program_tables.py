@@ -22,8 +22,26 @@ NEVER_FIRES = np.int32(2**31 - 1)
 
 
 class NodeRow:
-    """A firing node."""
+    """A firing node. What kernels look at most often stands first: it lies in one cache line."""
 
+    next: int = 0
+    """The firing in hand: the first that is not finished."""
+    finish: int = 0
+    """First cycle behind the one before."""
+    started: int = 0
+    """1 if the firing in hand has taken its items: in ``start``, having waited for link ``waited_for``."""
+    start: int = 0
+    occupied: int = 0
+    """Where ``lists`` hold the cycles of each firing."""
+    constant: int = 0
+    """Cycles of every firing; 0: see ``occupied``."""
+    serves: int = 0
+    """As a server of lanes: before this firing it moves nothing but their items and no layer ends."""
+    span: int = 0
+    """The span of the firing in hand."""
+    quiet: int = 0
+    """Before this firing no link but ``main`` and ``other`` moves and no layer ends."""
+    waited_for: int = 0
     into: int = 0
     """Links ``ends[into .. out_of]`` are its in-links"""
     out_of: int = 0
@@ -31,10 +49,6 @@ class NodeRow:
     stop: int = 0
     count: int = 0
     """Firings in all."""
-    occupied: int = 0
-    """Where ``lists`` hold the cycles of each firing."""
-    constant: int = 0
-    """Cycles of every firing; 0: see ``occupied``."""
     main: int = 0
     """The in-link that moves most items, and the next one; -1: none."""
     other: int = 0
@@ -44,22 +58,9 @@ class NodeRow:
     join: int = 0
     """What its firings wait for together is ``join[join .. join + joins]``; none where few links move."""
     joins: int = 0
-    next: int = 0
-    """The firing in hand: the first that is not finished."""
-    finish: int = 0
-    """First cycle behind the one before."""
-    started: int = 0
-    """1 if the firing in hand has taken its items: in ``start``, having waited for link ``waited_for``."""
-    start: int = 0
-    waited_for: int = 0
-    span: int = 0
-    """The span of the firing in hand, and of firing 0."""
-    span_first: int = 0
     queued: int = 0
     in_line: int = 0
     """The nodes in line, from the first on: those of rows ``queue_head``, ``queue_head + 1`` .. round the table."""
-    quiet: int = 0
-    """Before this firing no link but ``main`` and ``other`` moves and no layer ends."""
     coming: int = 0
     """1 if later windows have more firings; until then the next one may want an item of link ``awaits`` (-1: none)."""
     awaits: int = 0
@@ -70,16 +71,47 @@ class NodeRow:
 
 
 class LaneRow:
-    """One out-link of a fork."""
+    """One out-link of a fork, and, while the fork is in hand, all that changes of its target and the target's links."""
 
     items: int = 0
     """The link,"""
-    ring: int = 0
-    """its ring,"""
     node: int = 0
     """its target,"""
     other: int = 0
     """and the target's other busy in-link; -1: none."""
+    fork: int = 0
+    server: int = 0
+    """The source of the other link, if it is done with the fork as well; -1: it is not."""
+    beside: int = 0
+    """The next lane with that server, round and round,"""
+    first: int = 0
+    """and the first of them."""
+    next: int = 0
+    """Of the target: fields of `NodeRow` of these names, and cycles idle."""
+    finish: int = 0
+    quiet: int = 0
+    occupied: int = 0
+    constant: int = 0
+    idle: int = 0
+    ring: int = 0
+    """Of the link: fields of `LinkRow` of these names; ``taker`` is ``next_taker``."""
+    taken_by: int = 0
+    taken: int = 0
+    taker: int = 0
+    peak: int = 0
+    other_taker: int = 0
+    """Of the other link: the same, and what is needed to give."""
+    other_taken_by: int = 0
+    other_taken: int = 0
+    other_given: int = 0
+    other_given_by: int = 0
+    other_giver: int = 0
+    other_ring: int = 0
+    other_mask: int = 0
+    other_depth: int = 0
+    other_initial: int = 0
+    other_hold: int = 0
+    other_peak: int = 0
 
 
 class JoinRow:
@@ -140,6 +172,8 @@ class LinkRow:
     """Of the items given in all, those that nobody needs."""
     forked: int = 0
     """1 if it is a lane of a fork."""
+    served: int = 0
+    """The lane of which it is the other link, with a server; -1: none."""
     granted_first: int = 0
     """Kept grants of an arbiter's in-link are ``granted[granted_first .. granted]``, behind ``granted_before``."""
     granted: int = 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.program_tables import Ints32, JoinRow, LinkRow, Tables
+from dchw.engines.fast.program_tables import Ints32, JoinRow, LaneRow, LinkRow, Tables
 from dchw.engines.named_rows import Ints
 
 
@@ -30,6 +30,18 @@ class Queue(NamedTuple):
 def queue_of(row: LinkRow | JoinRow) -> Queue:
     """The queue of a link."""
     return Queue(row.ring, row.mask, row.depth, row.initial, row.hold)
+
+
+@inlined
+def in_ring(q: Queue, ring: int) -> Queue:
+    """A queue of the same kind elsewhere: those of a fork differ in nothing but where they lie."""
+    return Queue(ring, q.mask, q.depth, q.initial, q.hold)
+
+
+@inlined
+def other_queue(lane: LaneRow) -> Queue:
+    """The queue of a lane's other items."""
+    return Queue(lane.other_ring, lane.other_mask, lane.other_depth, lane.other_initial, lane.other_hold)
 
 
 @inlined

@@ -60,8 +60,10 @@ def give_next(lists: Ints32, g: Giver, after: int, slot: int) -> Giver:
     The item is handed over in the cycle before ``free``.
     """
     cycles = g.constant
-    if g.giver > g.firing or cycles == 0:
+    if g.giver > g.firing:
         cycles = service(lists, g.occupied, g.constant, g.firing, g.giver + 1)
+    elif cycles == 0:
+        cycles = lists[np.uint64(g.occupied + g.firing)]
     busy_until = g.free + cycles - 1
     handover = max(busy_until, slot)
     return Giver(

@@ -221,7 +221,8 @@ class _CarriedRun:
         links = tuple(self._link(link, firing, parts) for link in piece.links)
         left = replace(piece, nodes=nodes, links=links)
         self._facts: Facts = check_piece(left)
-        tables = flatten(left, self._facts, room=self._room)
+        without_slot = [self._queues[link.name].initial for link in piece.links]
+        tables = flatten(left, self._facts, room=self._room, without_slot=without_slot)
         if self._room is None or tables.lists.size > self._room.size:
             self._room = tables.lists
         self._set(left, tables)
@@ -268,7 +269,7 @@ class _CarriedRun:
     def _set_queues(self, links: tuple[Link, ...], tables: Tables) -> None:
         queues, rows = [self._queues[link.name] for link in links], tables.link
         taken = np.array([queue.taken for queue in queues], np.int64)
-        rows["initial"][:], rows["taken"][:] = [queue.initial for queue in queues], taken
+        rows["taken"][:] = taken
         rows["peak"][:] = [queue.peak for queue in queues]
         rows["surplus"][:] = [self._surplus.get(link.name, 0) for link in links]
         rows["taken_by"][:] -= np.where(rows["taken_by"] >= 0, taken, 0)
