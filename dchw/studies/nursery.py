@@ -33,7 +33,7 @@ def open_nursery() -> None:
 
     resource_tracker.ensure_running()  # first, as it lets interrupts through once it runs
     forkserver.set_forkserver_preload([PRELOADED])
-    with _no_interrupts(), _same_imports():
+    with no_interrupts(), _same_imports():
         forkserver.ensure_running()
 
 
@@ -44,8 +44,11 @@ def nursery() -> BaseContext:
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Processes started meanwhile never hear of Ctrl-C, which reaches every process of a terminal."""
+def no_interrupts() -> Iterator[None]:
+    """Ctrl-C is heard behind it. Processes started meanwhile never hear of it, though it reaches all of a terminal."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.quantities import DchwError
-from dchw.studies.nursery import nursery
+from dchw.studies.nursery import no_interrupts, nursery
 from dchw.studies.point_chunks import ATTEMPTS, Batch, Evaluator, Indices, record_killer, run_chunk
 from dchw.studies.store import Store
 
@@ -44,6 +44,7 @@ Finished = Callable[[], npt.NDArray[np.bool_]]
 
 def run_here(evaluator: Evaluator, store: Store, batches: Iterator[Batch], on_points: OnPoints) -> None:
     """All chunks in this process."""
+    _load_tables()
     for batch in batches:
         for indices in batch:
             run_chunk(evaluator, store.folder, store.kinds, indices, lambda index: on_points(1))
@@ -176,9 +177,13 @@ class _Pool:
 
 
 def _load_tables() -> None:
-    """Import what results are merged with, while workers work and this process would wait."""
-    import pandas  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
+    """Import what results are merged with: before points are done, or while workers do them and this process waits.
+
+    Python may lose a Ctrl-C that comes in the middle of an import.
+    """
+    with no_interrupts():
+        import pandas  # noqa: F401
+        import pyarrow.parquet  # noqa: F401
 
 
 def _work(pipe: Connection, work: bytes, source: str) -> None:
