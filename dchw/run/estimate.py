@@ -27,14 +27,14 @@ from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload, map_network
 from dchw.quantities import ceil_div
 
-SECONDS_A_RUN, SECONDS_A_BURST = 0.02, 2.6e-7
+SECONDS_A_RUN, SECONDS_A_BURST = 0.02, 1.7e-7
 """Of lowering, running and pricing, measured on one core of a server, kernels compiled (``python -m
 tests.benchmarks.bench_estimate`` measures these and the following)."""
-SECONDS_A_FIRING = MappingProxyType({"entries": 5.1e-8, "columns": 3.4e-8, "steps": 7.0e-8})
+SECONDS_A_FIRING = MappingProxyType({"entries": 4.5e-8, "columns": 9.5e-8, "steps": 8.6e-8})
 """By what a firing is: an entry of a decode unit or an element, a column of dense weights, or, where decode units feed
 a lockstep array, a step of it or what is given to one."""
 BYTES_A_RUN = 3 << 20
-BYTES_A_FIRING = MappingProxyType({"entries": 16.0, "columns": 30.0, "steps": 60.0})
+BYTES_A_FIRING = MappingProxyType({"entries": 16.0, "columns": 5.0, "steps": 20.0})
 """Memory beyond that of the mapping: of the largest window (`dchw.lowering.lower.largest_window`), likewise."""
 KERNEL_SECONDS = 1.3e-4
 """Of the kernel of `machine_scale` on that machine."""
