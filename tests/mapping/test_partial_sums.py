@@ -183,9 +183,13 @@ def scarce(density: float = 0.3) -> dchw.CompressedNetwork:
     return dchw.compress(net, dchw.Recipe(density=density, codebook_bits=4))
 
 
+@pytest.mark.parametrize(("placement", "size"), [("use", "64 KiB"), ("load", "128 KiB")])
 @pytest.mark.parametrize("storage", ["huffman", "palette-huffman"])
-def test_coded_weights_are_cut_where_that_moves_less_and_packed_in_bands_of_columns(storage: str) -> None:
-    network, target = scarce(), dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "64 KiB")
+def test_coded_weights_are_cut_where_that_moves_less_and_packed_in_bands_of_columns(
+    storage: str, placement: str, size: str
+) -> None:
+    target = dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", size)
+    network, target = scarce(), target.replace("huffman.placement", placement)
     run = dchw.simulate(network, target, storage, arithmetic="none")
     row = run.mapping_frame().iloc[0]
     assert row["column_blocks"] > 1
@@ -194,31 +198,15 @@ def test_coded_weights_are_cut_where_that_moves_less_and_packed_in_bands_of_colu
     whole_columns = target.replace("mapping", [{"layers": "*", "column_blocks": 1}])
     uncut = dchw.simulate(network, whole_columns, storage, arithmetic="none")
     assert run.dram_read_bytes < 0.8 * uncut.dram_read_bytes
-    for stage in run.workload.stages:
-        first, last = stage.layer.blocks_of_chunks
+    works = [stage.layer for stage in run.workload.stages]
+    for work in works:
+        first, last = work.blocks_of_chunks
         np.testing.assert_array_equal(first, last)  # a block is decoded from its own chunks
-    # every code word crosses once a tile, whatever the blocks: the units go through a block's chunks for each of them
+    # at use the units go through a block's chunks for every tile, at load once, whatever the blocks
     symbols = {count.stream: count.count for count in run.counts if count.event is Event.SYMBOL_DECODE}
     for stream, decoded in symbols.items():
-        asked = sum(stage.layer.coded.symbols * stage.layer.tiling.tiles for stage in run.workload.stages)
+        asked = sum(work.coded.symbols * (work.tiling.tiles if placement == "use" else 1) for work in works)
         assert decoded == asked, stream
-
-
-@pytest.mark.parametrize("storage", ["huffman", "palette-huffman"])
-def test_weights_decoded_at_load_are_cut_into_blocks_that_are_decoded_once(storage: str) -> None:
-    target = dchw.machine("phone-lpddr5x").replace("weight_sram.size_bytes", "128 KiB")
-    network, target = scarce(), target.replace("huffman.placement", "load")
-    run = dchw.simulate(network, target, storage, arithmetic="none")
-    row = run.mapping_frame().iloc[0]
-    assert row["column_blocks"] > 1
-    moved = row["weight_bytes"] + row["input_bytes"] + row["partial_sum_bytes"]
-    assert moved == pytest.approx(run.dram_read_bytes, rel=0.01)
-    whole_columns = target.replace("mapping", [{"layers": "*", "column_blocks": 1}])
-    uncut = dchw.simulate(network, whole_columns, storage, arithmetic="none")
-    assert run.dram_read_bytes < 0.8 * uncut.dram_read_bytes
-    symbols = {count.stream: count.count for count in run.counts if count.event is Event.SYMBOL_DECODE}
-    for stream, decoded in symbols.items():
-        assert decoded == sum(stage.layer.coded.symbols for stage in run.workload.stages), stream
 
 
 def test_a_cut_that_only_adds_chunks_is_not_made() -> None:

@@ -80,6 +80,7 @@ class LaneRow:
     other: int = 0
     """and the target's other busy in-link; -1: none."""
     fork: int = 0
+    """The node whose out-link it is."""
     server: int = 0
     """The source of the other link, if it is done with the fork as well; -1: it is not."""
     beside: int = 0
