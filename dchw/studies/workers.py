@@ -13,12 +13,13 @@ takes nobody with it.
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -45,9 +46,10 @@ Finished = Callable[[], npt.NDArray[np.bool_]]
 def run_here(evaluator: Evaluator, store: Store, batches: Iterator[Batch], on_points: OnPoints) -> None:
     """All chunks in this process."""
     _load_tables()
-    for batch in batches:
-        for indices in batch:
-            run_chunk(evaluator, store.folder, store.kinds, indices, lambda index: on_points(1))
+    with _settled():
+        for batch in batches:
+            for indices in batch:
+                run_chunk(evaluator, store.folder, store.kinds, indices, lambda index: on_points(1))
 
 
 def run_on_cores(
@@ -174,6 +176,20 @@ class _Pool:
 
     def _put_first(self, points: list[int]) -> None:
         self.waiting[min(0, *self.waiting, 0) - 1] = np.array(points, np.int64)
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """What is loaded by now is not gone through for garbage again; workers are forked with it in that state."""
+    if gc.get_freeze_count():  # whoever calls has done it
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _load_tables() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -9,11 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import dchw
 from dchw.studies import workers
+from dchw.studies.points import Values
+from dchw.studies.store import Row
+from tests.studies.synthetic import Synthetic, table
 
 ROOT = Path(dchw.__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
@@ -92,6 +97,23 @@ def test_an_interrupted_start_says_one_sentence(tmp_path: Path) -> None:
     assert said.strip() == "dchw: stopped; no file was written"
     # interrupted within a text that it evaluates, a namedtuple's for one, Python ends by the signal whatever follows
     assert process.returncode in (130, -signal.SIGINT)
+
+
+class Watching(Synthetic):
+    """Notes how many objects the garbage collector leaves alone while points are evaluated."""
+
+    kept: ClassVar[list[int]] = []
+
+    def evaluate(self, values: Values) -> Row:
+        self.kept.append(gc.get_freeze_count())
+        return super().evaluate(values)
+
+
+def test_one_process_leaves_what_is_loaded_alone_as_workers_do_and_only_meanwhile(tmp_path: Path) -> None:
+    assert gc.get_freeze_count() == 0
+    table(tmp_path / "s", Watching(2))
+    assert min(Watching.kept) > 1000
+    assert gc.get_freeze_count() == 0
 
 
 def _runs_a_server(pid: int) -> bool:
