@@ -18,6 +18,7 @@ from dchw.engines import memory as mem
 from dchw.engines.deadlock import deadlock_error
 from dchw.engines.result import ArbiterTimes, IntArray, LinkFill, NodeTimes, Timing
 from dchw.program.check import check
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program
 from dchw.program.windows import Window, Windowed
 from dchw.quantities import SimulationError
@@ -123,7 +124,7 @@ class _Run:
         self.queues: dict[str, _Queue] = {}
         self.parts: dict[str, list[_Part]] = {}  # of each firing node, those still to be done
         self.occupied: dict[str, list[IntArray]] = {}
-        self.layer: dict[str, list[IntArray]] = {}
+        self.layer: dict[str, LayerRuns] = {}
         self.log: dict[str, list[tuple[int, int, int, int, int]]] = {}
         self.started: dict[str, int] = {}
         self.grants: dict[str, list[list[int]]] = {}
@@ -157,7 +158,7 @@ class _Run:
         if count:
             self.parts[node.name].append(_Part(occupied=node.occupied.tolist(), takes=takes, gives=gives))
         self.occupied[node.name].append(node.occupied)
-        self.layer.setdefault(node.name, []).append(node.layer)
+        self.layer[node.name] = self.layer.get(node.name, LayerRuns()).then(node.layer)
         self.log.setdefault(node.name, [])
         self.started.setdefault(node.name, 0)
         self.firings += count
@@ -311,7 +312,7 @@ class _Run:
         first, last = np.full(layers, 2**62), np.full(layers, -1)
         nodes = {}
         for name in (node.name for node in self.piece.nodes if isinstance(node, FiringNode)):
-            occupied, layer = np.concatenate(self.occupied[name]), np.concatenate(self.layer[name])
+            occupied, layer = np.concatenate(self.occupied[name]), self.layer[name].listed()
             nodes[name] = _node_times(occupied, layer, columns[name], cycles, layers, window)
             np.minimum.at(first, layer, columns[name][:, 0])
             np.maximum.at(last, layer, columns[name][:, 1])

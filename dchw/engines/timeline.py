@@ -141,7 +141,7 @@ def _stretches(timing: Timing, node: FiringNode, step: int) -> tuple[IntArray, I
     assert times.finish is not None
     assert times.stalled_by is not None
     kept = slice(times.first, times.first + len(times.start))
-    layers, able = node.layer[kept], times.start + node.occupied[kept]
+    layers, able = node.layer.listed()[kept], times.start + node.occupied[kept]
     held_by = times.stalled_by.astype(np.int64)
     if step == 1 or not len(times.start):
         return times.start, able, times.finish, held_by, layers

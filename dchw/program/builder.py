@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.program.flow import Flow
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.open_figures import OpenFigure, settled
 from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
 from dchw.program.windows import Window
@@ -46,7 +47,7 @@ class NodeBuilder:
     count: int = 0
     occupied: list[npt.NDArray[np.int32]] = field(default_factory=list)
     layers: list[tuple[int, int]] = field(default_factory=list)
-    """(layer, firings), layer by layer."""
+    """(layer, firings) of every append."""
 
     def fire(self, occupied: npt.ArrayLike, layer: int) -> Indices:
         """Append firings that occupy so many cycles each; their indices.
@@ -74,20 +75,14 @@ class NodeBuilder:
                 "smaller batch at a time"
             )
         self.occupied.append(cycles)
-        if self.layers and self.layers[-1][0] == layer:
-            self.layers[-1] = layer, self.layers[-1][1] + cycles.size
-        else:
-            self.layers.append((layer, cycles.size))
+        self.layers.append((layer, cycles.size))
         return first
 
-    def layer_of_firings(self) -> npt.NDArray[np.int32]:
-        """int32[firings]: the layer of each."""
-        layers = np.empty(sum(count for _, count in self.layers), np.int32)
-        at = 0
-        for layer, count in self.layers:
-            layers[at : at + count] = layer
-            at += count
-        return layers
+    def made(self, lists: _SharedLists) -> FiringNode:
+        """The node with what was appended since it was last asked for."""
+        occupied, layer = lists.one_of_equal(_joined(self.occupied, np.int32)), LayerRuns.joined(self.layers)
+        self.layers.clear()
+        return FiringNode(name=self.name, unit=self.unit, occupied=occupied, layer=layer)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -244,15 +239,7 @@ class ProgramBuilder:
         """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
         lists = _SharedLists(self._links.values())
         links = [made for link in self._links.values() if (made := _link(link, lists, self._machine)) is not None]
-        firing = [
-            FiringNode(
-                name=node.name,
-                unit=node.unit,
-                occupied=lists.one_of_equal(_joined(node.occupied, np.int32)),
-                layer=lists.one_of_equal(node.layer_of_firings()),
-            )
-            for node in self._in_order()
-        ]
+        firing = [node.made(lists) for node in self._in_order()]
         ports = tuple(port.freeze() for port in self._ports.values() if port.columns["address"])
         nodes: tuple[Any, ...] = tuple(firing)
         if ports:
@@ -273,17 +260,7 @@ class ProgramBuilder:
             for link in self._links.values()
             if link.source.name in listed and link.target.name in listed
         ]
-        nodes: list[Any] = [
-            FiringNode(
-                name=node.name,
-                unit=node.unit,
-                occupied=lists.one_of_equal(_joined(node.occupied, np.int32)),
-                layer=node.layer_of_firings(),
-            )
-            for node in (*self._in_order(), *waiting)
-        ]
-        for node in self._nodes.values():
-            node.layers.clear()
+        nodes: list[Any] = [node.made(lists) for node in (*self._in_order(), *waiting)]
         if self._ports and self._requests is None:
             self._requests = tuple(port.freeze() for port in self._ports.values())
         if self._requests is not None:

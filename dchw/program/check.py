@@ -5,9 +5,10 @@ Every list of firings is read once, by compiled loops: a program holds millions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,6 @@ from dchw.vocabulary import Stream
 Ints32 = npt.NDArray[np.int32]
 _LIMIT = 2**31
 _INT32 = np.dtype(np.int32)
-R = TypeVar("R")
 
 
 class NodeFacts(NamedTuple):
@@ -112,7 +112,7 @@ def _checked(program: Program, once: _Once) -> Facts:
     nodes = {}
     for node in program.nodes:
         if isinstance(node, FiringNode):
-            nodes[node.name] = _check_firings(node, len(program.layers), once)
+            nodes[node.name] = _check_firings(node, len(program.layers))
         else:
             _check_shared(program, node)
     return Facts(nodes=nodes, links=tuple(links))
@@ -132,9 +132,7 @@ def check_piece(piece: Program) -> Facts:
         given_by = _check_list(link, source, link.given_by, "given", link.depth, once)
         taken_by = _check_list(link, target, link.taken_by, "taken", link.depth + link.initial, once)
         links.append(LinkFacts(given_by=given_by, taken_by=taken_by))
-    nodes = {
-        node.name: _check_firings(node, len(piece.layers), once) for node in piece.nodes if isinstance(node, FiringNode)
-    }
+    nodes = {node.name: _check_firings(node, len(piece.layers)) for node in piece.nodes if isinstance(node, FiringNode)}
     return Facts(nodes=nodes, links=tuple(links))
 
 
@@ -159,8 +157,8 @@ def _wrong(where: str, expected: str, got: str) -> SimulationError:
     return SimulationError(f"program: {where}: expected {expected}; got {got}; correct how the program is built")
 
 
-def _plain(values: IntArray, where: str, what: str) -> Ints32:
-    # one contiguous row of int32, without a copy where it is one already
+def plain(values: IntArray, where: str, what: str) -> Ints32:
+    """A list as one contiguous row of int32, without a copy where it is one already."""
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise _wrong(where, f"{what} as a row of integers", f"{values.dtype} of {values.ndim} dimensions")
     if values.dtype == _INT32 and values.flags.c_contiguous and values.flags.aligned:
@@ -181,15 +179,6 @@ def _extremes(values: Any) -> tuple[int, int]:
 
 
 @kernel
-def _differs(values: Any) -> bool:
-    # whether any value is not the first
-    different = 0
-    for place in range(values.size):
-        different |= values[place] ^ values[0]
-    return bool(different != 0)
-
-
-@kernel
 def _steps(values: Any) -> tuple[int, int]:
     # how often a list falls and how often it stays
     falls = stays = 0
@@ -201,6 +190,22 @@ def _steps(values: Any) -> tuple[int, int]:
     return falls, stays
 
 
+def counted(values: Ints32) -> Ints32 | range:
+    """A row of numbers one behind another as their range, any other as it is."""
+    first, last = values.item(0), values.item(-1)
+    if last - first != values.size - 1 or _steps(values) != (0, 0):
+        return values
+    return range(first, last + 1)
+
+
+def repeated(values: Ints32) -> Ints32:
+    """A row of one number over and over without places of its own: of stride 0; any other as it is."""
+    first = values.item(0)
+    if values.item(-1) != first or values.item(values.size // 2) != first or _extremes(values) != (first, first):
+        return values
+    return np.broadcast_to(np.int32(first), values.size)
+
+
 @kernel
 def _total(values: Any, begin: int, end: int) -> int:
     total = 0
@@ -210,43 +215,35 @@ def _total(values: Any, begin: int, end: int) -> int:
 
 
 class _Once:
-    """Results of the loops above, and of lists found good, once per list: many nodes and links share theirs."""
+    """Lists of items moved that were found good: many links share theirs."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, Any], tuple[Any, Any]] = {}
         self.good: dict[tuple[int, int, int], tuple[IntArray, Ints32 | None]] = {}
-        """By id of a list of items moved, firings of its node, and room: the list, and what `_check_list` said."""
-
-    def __call__(self, loop: Callable[[Any], R], values: Ints32) -> R:
-        key = (id(values), loop)
-        if key not in self._found:
-            self._found[key] = values, loop(values)  # the list as well, so that nothing else gets its id
-        return self._found[key][1]  # type: ignore[no-any-return]
+        """By id of a list, firings of its node, and room: the list, so that nothing else gets its id, and what
+        `_check_list` said."""
 
 
-def _check_firings(node: FiringNode, layers: int, once: _Once) -> NodeFacts:
+def _check_firings(node: FiringNode, layers: int) -> NodeFacts:
     where = f"node {node.name!r}"
-    occupied = _plain(node.occupied, where, "occupied")
+    same = node.occupied.strides == (0,)  # one number repeated
+    occupied = node.occupied if same else plain(node.occupied, where, "occupied")
     if len(node.layer) != len(occupied):
         raise _wrong(where, "one layer per firing", f"{len(node.layer)} layers for {len(occupied)} firings")
     if len(occupied) == 0:
         return NodeFacts(occupied=occupied, constant=0, spans=())
-    lowest, highest = _extremes(occupied)
+    lowest, highest = _extremes(occupied[:1] if same else occupied)
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
-    layer = _plain(node.layer, where, "layers")
-    first, last = layer.item(0), layer.item(-1)
-    if once(_differs, layer) if first == last else once(_steps, layer)[0]:
+    runs = node.layer.runs
+    first, last = runs[0][0], runs[-1][0]
+    if any(layer >= behind for (layer, _), (behind, _) in pairwise(runs)):
         raise _wrong(where, "layers in order", "a decreasing list")
     if first < 0 or last >= layers:
         raise _wrong(where, f"layers below {layers}", f"{first} to {last}")
-    spans, begin = [], 0
-    while begin < len(layer):
-        here = layer.item(begin)
-        end = len(layer) if here == last else int(layer.searchsorted(here, side="right"))
+    spans = []
+    for layer, begin, end in node.layer.spans():
         cycles = int(lowest) * (end - begin) if lowest == highest else int(_total(occupied, begin, end))
-        spans.append((end, here, cycles))
-        begin = end
+        spans.append((end, layer, cycles))
     constant = int(lowest) if lowest == highest else 0
     return NodeFacts(occupied=occupied, constant=constant, spans=tuple(spans))
 
@@ -295,7 +292,7 @@ def _check_list(
     where = _named(link)
     if not isinstance(end, FiringNode):
         raise _wrong(where, f"no list of items {what}, because {end.name!r} does not fire", "one")
-    by = _plain(listed, where, f"items {what}")
+    by = plain(listed, where, f"items {what}")
     falls, stays = _steps(by)
     if falls:
         raise _wrong(where, f"items {what} in order", "a decreasing list")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dchw import showing
 from dchw.program.flow import Flow
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import Arbiter, FiringNode, MemoryNode, Program
 from dchw.program.windows import Window, Windowed
 
@@ -67,7 +68,7 @@ def _outline_of(program: Program) -> Outline:
         clock_hz=program.clock_hz,
         layers=program.layers,
         firing=tuple(
-            NodeOutline(name=node.name, unit=node.unit, firings=_by_layer(node, layers))
+            NodeOutline(name=node.name, unit=node.unit, firings=node.layer.by_layer(layers))
             for node in program.nodes
             if isinstance(node, FiringNode)
         ),
@@ -117,7 +118,7 @@ class Outlined(Windowed):
         for node in window.piece.nodes:
             if isinstance(node, FiringNode):
                 before = self._firings.setdefault(node.name, np.zeros(len(self.layers), np.int64))
-                before += _by_layer(node, len(self.layers))
+                before += node.layer.by_layer(len(self.layers))
         if not window.coming:  # the last one
             self._last = Program(  # without the lists of those that fire
                 clock_hz=self.clock_hz,
@@ -144,13 +145,8 @@ class Outlined(Windowed):
         )
 
 
-def _by_layer(node: FiringNode, layers: int) -> npt.NDArray[np.int64]:
-    """int64[layers]: firings of each."""
-    return np.bincount(node.layer, minlength=layers)
-
-
 def _bare(node: FiringNode | Arbiter | MemoryNode) -> FiringNode | Arbiter | MemoryNode:
-    return replace(node, occupied=_NONE, layer=_NONE) if isinstance(node, FiringNode) else node
+    return replace(node, occupied=_NONE, layer=LayerRuns()) if isinstance(node, FiringNode) else node
 
 
 def _asking(program: Program) -> frozenset[str]:

@@ -66,6 +66,7 @@ import numpy.typing as npt
 from dchw import showing
 from dchw.program.flow import Flow
 from dchw.program.known_lists import KnownLists
+from dchw.program.layer_runs import LayerRuns
 
 IntArray = npt.NDArray[Any]
 TIME_LIMIT = 2**61
@@ -89,8 +90,8 @@ class FiringNode:
     unit: str
     occupied: IntArray
     """int32[firings], each at least 1."""
-    layer: IntArray
-    """int32[firings]: index into ``Program.layers`` of what each firing belongs to; never decreasing."""
+    layer: LayerRuns
+    """Index into ``Program.layers`` of what each firing belongs to; never decreasing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -233,7 +234,7 @@ class ProgramDigest:
             if isinstance(node, FiringNode):
                 self._count[node.name] = begun.get(node.name, 0) + len(node.occupied)
                 self._list(node.name, "occupied").add(node.occupied)
-                self._list(node.name, "layer").add(node.layer)
+                self._list(node.name, "layer").add(node.layer.listed())
         for link in piece.links:
             for side, end, by in (("given", link.source, link.given_by), ("taken", link.target, link.taken_by)):
                 if end in self._count:

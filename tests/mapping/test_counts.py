@@ -192,7 +192,7 @@ def test_a_request_that_is_not_asked_for_is_caught() -> None:
     at = next(i for i, node in enumerate(nodes) if node.name == "dma.weights")
     node = nodes[at]
     assert isinstance(node, FiringNode)
-    nodes[at] = dataclasses.replace(node, occupied=node.occupied[1:], layer=node.layer[1:])
+    nodes[at] = dataclasses.replace(node, occupied=node.occupied[1:], layer=node.layer.part(1, len(node.layer)))
     with pytest.raises(SimulationError, match="dma_request, as its work implies"):
         check_counts(workload, dataclasses.replace(program, nodes=tuple(nodes)), counts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import FiringNode, Link, Program
 
 Ints = npt.NDArray[np.int64]
@@ -46,7 +47,7 @@ def broadcast_program(work: Ints, *, depth: int, decoders: int = 0, buffer: int 
 
 
 def _node(name: str, occupied: npt.NDArray[np.int32]) -> FiringNode:
-    return FiringNode(name=name, unit=name, occupied=occupied, layer=np.zeros(len(occupied), np.int32))
+    return FiringNode(name=name, unit=name, occupied=occupied, layer=LayerRuns(((0, len(occupied)),)))
 
 
 def recurrence(work: Ints, depth: int) -> int:

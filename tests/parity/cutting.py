@@ -43,7 +43,7 @@ class Cut(Windowed):
                 replace(
                     node,
                     occupied=node.occupied[begun[node.name] : until[node.name]],
-                    layer=node.layer[begun[node.name] : until[node.name]],
+                    layer=node.layer.part(begun[node.name], until[node.name]),
                 )
                 if isinstance(node, FiringNode)
                 else node

@@ -11,6 +11,7 @@ from random import Random
 
 import numpy as np
 
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.vocabulary import STREAMS, Stream
 from tests.parity.machines import fixed_memory
@@ -38,7 +39,7 @@ def stopping_fork() -> Program:
     return Program(
         clock_hz=1, layers=("all",),
         nodes=tuple(
-            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=np.zeros(count, np.int32))
+            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=LayerRuns(((0, count),)))
             for name, count in counts.items()
         ),
         links=tuple(
@@ -69,7 +70,7 @@ class ForkMachine:
         layer = sorted(rng.randrange(self.layers) for _ in range(count)) if rng.random() < 0.5 else [0] * count
         self.firing[name] = count
         self.nodes.append(
-            FiringNode(name=name, unit=name, occupied=np.array(occupied, np.int32), layer=np.array(layer, np.int32))
+            FiringNode(name=name, unit=name, occupied=np.array(occupied, np.int32), layer=LayerRuns.of(layer))
         )
 
     def link(self, source: str, target: str, given: list[int], taken: list[int], **options: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dchw.config import build
 from dchw.machines.units.dram import Dram
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.vocabulary import Stream
 
@@ -68,7 +69,7 @@ def _firing_node(rng: Random, name: str, count: int, layers: int) -> FiringNode:
     same = rng.random() < 0.3
     occupied = [_cycles(rng)] * count if same else [_cycles(rng) for _ in range(count)]
     layer = sorted(rng.randrange(layers) for _ in range(count))
-    return FiringNode(name=name, unit=name, occupied=np.array(occupied, np.int32), layer=np.array(layer, np.int32))
+    return FiringNode(name=name, unit=name, occupied=np.array(occupied, np.int32), layer=LayerRuns.of(layer))
 
 
 def _arbiter(rng: Random, name: str) -> Arbiter:

@@ -13,6 +13,7 @@ from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
 from dchw.machines.units.dram import Dram
 from dchw.program.check import check
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
 from tests.parity.broadcast import broadcast_program, random_work, recurrence
@@ -20,7 +21,7 @@ from tests.parity.broadcast import broadcast_program, random_work, recurrence
 
 def node(name: str, firings: int, occupied: int = 1) -> FiringNode:
     return FiringNode(
-        name=name, unit=name, occupied=np.full(firings, occupied, np.int32), layer=np.zeros(firings, np.int32)
+        name=name, unit=name, occupied=np.full(firings, occupied, np.int32), layer=LayerRuns(((0, firings),))
     )
 
 
@@ -155,7 +156,7 @@ def test_the_next_request_has_its_turn_a_clock_after_the_last_burst():
 
 
 def test_layers_have_starts_and_finishes():
-    one = FiringNode(name="a", unit="a", occupied=np.array([2, 3, 4]), layer=np.array([0, 0, 2]))
+    one = FiringNode(name="a", unit="a", occupied=np.array([2, 3, 4]), layer=LayerRuns(((0, 2), (2, 1))))
     program = Program(clock_hz=1, layers=("x", "y", "z"), nodes=(one,), links=())
     result = both(program)
     assert result.layer_start.tolist() == [0, -1, 5]

@@ -14,6 +14,7 @@ from dchw.config import build
 from dchw.engines import reference
 from dchw.engines.fast import engine as fast_engine
 from dchw.machines.units.dram import Dram
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import FiringNode, Link, MemoryNode, Program, Requests
 from dchw.quantities import ConfigError
 from tests.dram.driving import MemorySystem
@@ -60,7 +61,7 @@ def stream(memory: Dram, count: int, bursts: int, *, writes: bool = False, ports
     links, asked = [], []
     for port in range(ports):
         nodes += [
-            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=layer)
+            FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=LayerRuns(((0, count),)))
             for name in (f"ask{port}", f"use{port}")
         ]
         links += [

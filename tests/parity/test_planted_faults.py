@@ -20,6 +20,7 @@ from dchw.engines.fast.flatten import flatten
 from dchw.engines.fast.program_tables import NEVER_FIRES
 from dchw.engines.memory import memory_state
 from dchw.machines.units.dram import Dram
+from dchw.program.layer_runs import LayerRuns
 from dchw.program.program import Arbiter, FiringNode, Link, MemoryNode, Policy, Program, Requests
 from dchw.quantities import SimulationError
 from tests.parity.machines import random_program
@@ -29,7 +30,7 @@ N = 24
 
 def node(name: str, *pattern: int) -> FiringNode:
     return FiringNode(
-        name=name, unit=name, occupied=np.resize(np.array(pattern, np.int32), N), layer=np.zeros(N, np.int32)
+        name=name, unit=name, occupied=np.resize(np.array(pattern, np.int32), N), layer=LayerRuns(((0, N),))
     )
 
 

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import replace
 from functools import partial
 from random import Random
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 import dchw
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
+from dchw.engines.fast import carried_queues, firings, flat_lists, windowed
 from dchw.engines.fast import engine as fast_engine
-from dchw.engines.fast import firings, windowed
 from dchw.engines.result import Timing
 from dchw.formats import STORAGE_FORMATS
 from dchw.lowering.lower import LoweredWindows, lower
@@ -146,16 +147,19 @@ FAULTS = [  # in the kernels
     (firings, "if begun < firing == count:", "if False:"),
 ]
 CARRIED = [  # in what goes from one set of tables to the next
-    ("row.finish, row.started, row.start, row.waited_for = node.finish, node.started, node.start, node.waited_for",
-     "row.finish, row.started, row.start, row.waited_for = node.finish, 0, node.start, node.waited_for"),
-    ("[queue.peak for queue in queues]",
-     "[0 for queue in queues]"),
-    ("max(given - 3 * link.depth - 1, 0)", "taken"),
-    ("tables.ring[place + (items & mask)] = queue.ring[items & (queue.ring.size - 1)]", "pass"),
-    ("tables.port_free[:] = self._ports", "pass"),
-    ('for name in ("last", "grants", "waited")', 'for name in ("grants", "waited")'),
-    ("np.add.at(node.by_layer[:, 1], layer, tables.span[\"stall\"][at])", "pass"),
-    ("run.memory, calls", "memory_state(run._piece), calls"),
+    (windowed, "= node.finish, node.started, node.start", "= node.finish, 0, node.start"),
+    (carried_queues, 'for name in ("taken", "peak"):', 'for name in ("taken",):'),
+    (carried_queues, "np.maximum(given - 3 * depth - 1, 0)", "taken"),
+    (carried_queues, "item + row.shifted", "item"),
+    (carried_queues, "min(row.mask, to.mask)", "0"),
+    (carried_queues, "yield self._taken_by[number], *firing[link.target]", "yield self._taken_by[number], 0, -1"),
+    (flat_lists, "less - taken), out", "less), out"),
+    (flat_lists, "row == range(less, less + count)", "row.start == less"),
+    (windowed, "tables.port_free[:] = self._ports", "pass"),
+    (windowed, 'for name in ("last", "grants", "waited")', 'for name in ("grants", "waited")'),
+    (windowed, "cycles - int(left.sum(dtype=np.int64)), row.stall", "cycles, row.stall"),
+    (windowed, ", row.stall, row.idle", ", 0, row.idle"),
+    (windowed, "run.memory, calls", "memory_state(run._piece), calls"),
 ]  # fmt: skip
 
 
@@ -194,13 +198,20 @@ def test_a_fault_in_when_to_ask_is_caught(
     assert caught(windowed.run_windows)
 
 
-@pytest.mark.parametrize(("right", "wrong"), CARRIED)
-def test_a_fault_in_what_is_carried_is_caught(right: str, wrong: str) -> None:
-    source = inspect.getsource(windowed)
+@pytest.mark.parametrize(("module", "right", "wrong"), CARRIED)
+def test_a_fault_in_what_is_carried_is_caught(
+    module: ModuleType, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = inspect.getsource(module)
     assert source.count(right) == 1, right
-    space = {"__name__": windowed.__name__}
-    exec(compile(source.replace(right, wrong), windowed.__file__, "exec"), space)
-    assert caught(space["run_windows"])
+    space = {"__name__": module.__name__}
+    monkeypatch.setattr("dchw.compile.config.DISABLE_JIT", True)  # what is cached of a kernel is without the fault
+    exec(compile(source.replace(right, wrong), str(module.__file__), "exec"), space)
+    for name in ("CarriedQueues", "FlatLists", "Pieces"):
+        for user in (windowed, carried_queues):
+            if hasattr(user, name) and name in space:
+                monkeypatch.setattr(user, name, space[name])
+    assert caught(space.get("run_windows", windowed.run_windows))
 
 
 def test_a_promise_that_is_not_kept_is_caught() -> None:

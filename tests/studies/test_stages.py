@@ -203,7 +203,7 @@ def test_what_is_kept_is_counted_whole() -> None:
     on = dchw.machine("phone-lpddr5x")
     program = OpenProgram(workload.map_network(tiny_network(), on, "huffman"), on, warm=False).program
     firing = [node for node in program.nodes if isinstance(node, FiringNode)]
-    lists = {id(held): held for node in firing for held in (node.occupied, node.layer)}
+    lists = {id(node.occupied): node.occupied for node in firing}
     lists |= {id(held): held for link in program.links for held in (link.given_by, link.taken_by) if held is not None}
     assert len(lists) > len(firing)
     assert array_bytes(program) >= sum(held.nbytes for held in lists.values() if held.base is None)

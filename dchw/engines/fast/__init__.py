@@ -4,7 +4,9 @@ Where things are::
 
     engine.py    a run: a Program becomes tables, advance is called until nothing is left, tables become a Timing
     flatten.py   from a Program to tables
+    flat_lists.py  all lists of a program one behind another, as kernels read them
     windowed.py  a program in windows: what is carried from one set of tables to the next
+    carried_queues.py  the same for its links
     program_tables.py  the tables, field by field
     queues.py    what taking (T3) and giving (T4) an item do to a link, and how full it was
     turns.py     who is in line to go on

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 import numpy as np
-import numpy.typing as npt
 
+from dchw.engines.fast.flat_lists import FlatLists
 from dchw.engines.fast.lanes import BLOCK, ROOM
 from dchw.engines.fast.program_tables import (
     DEFERRED,
@@ -17,7 +17,6 @@ from dchw.engines.fast.program_tables import (
     NOT_QUEUED,
     SLOT,
     ArbiterRow,
-    Ints32,
     JoinRow,
     LaneRow,
     LinkRow,
@@ -35,30 +34,32 @@ LONGEST_GIVING = 256
 """Most firings that give in one go."""
 FEW_LINKS = 2
 """In-links that `dchw.engines.fast.runs` deals with."""
-_END = np.array([NEVER_FIRES])
 
 
 def flatten(
     program: Program,
     facts: Facts | None = None,
     window: tuple[int, int] | None = None,
-    room: Ints32 | None = None,
+    lists: FlatLists | None = None,
     without_slot: Sequence[int] | None = None,
 ) -> Tables:
     """A program in its initial state as tables; kernels record what finishes and starts inside a window, if given.
 
-    ``facts`` are what `check` found out about the program. Its memory is no part of the tables. ``room`` is where its
-    lists may lie, if they fit: those of tables that are no longer needed. ``without_slot``: how many of each link's
-    initial items hold no slot, if not all.
+    ``facts`` are what `check` found out about the program. Its memory is no part of the tables. ``lists``: where its
+    lists lie already, from `first_place` on. ``without_slot``: how many of each link's initial items hold no slot, if
+    not all.
     """
     facts = facts or check(program)
     firing, arbiters = kinds(program)
     names = [*(node.name for node in firing), *(node.name for node in arbiters)]
     names += [program.memory.name] if program.memory is not None else []
-    first = max([link.initial for link in program.links], default=0)  # so that none begins before place 0
-    lists = (
-        _FlatLists(first) if program.known is None else program.known.of((_FlatLists, first), lambda: _FlatLists(first))
-    )
+    if lists is None:
+        at = first_place(program)
+        lists = (
+            _room_for(facts, at)
+            if program.known is None
+            else program.known.of((FlatLists, at), lambda: _room_for(facts, at))
+        )
     nodes, ends, spans = _firing_nodes(program, facts, firing, window, lists)
     choosing = [_arbiter(node) for node in arbiters]
     run = RunState()
@@ -96,7 +97,7 @@ def flatten(
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
         ring=np.zeros(places, np.int64),
-        lists=lists.joined(room),
+        lists=lists.used,
         scratch=np.zeros(LONGEST_GIVING, np.int64),
         room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
@@ -104,38 +105,19 @@ def flatten(
     )
 
 
-class _FlatLists:
-    """Lists of firings and of occupied cycles one behind another; shared ones, or equal ones of one owner, once."""
+def first_place(program: Program) -> int:
+    """Where a program's lists begin, so that no link's begins before place 0 when its initial items are counted."""
+    return max([link.initial for link in program.links], default=0)
 
-    def __init__(self, at: int) -> None:
-        self._parts = [np.zeros(at, np.int32)]
-        self._at = at
-        # with the lists themselves, so that nothing else gets their ids
-        self._shared: dict[int, tuple[npt.NDArray[np.int32], int]] = {}
-        self._owned: dict[tuple[str, int], tuple[npt.NDArray[np.int32], int]] = {}
 
-    def add(self, values: npt.NDArray[np.int32], owner: str) -> int:
-        """Where a list begins; behind it stands NEVER_FIRES."""
-        known = self._shared.get(id(values))
-        if known is None:
-            other, place = self._owned.setdefault((owner, len(values)), (values, self._at))
-            if other is values or not bool((other == values).all()):
-                place = self._at
-                self._parts += [values, _END]
-                self._at += len(values) + 1
-            known = self._shared[id(values)] = values, place
-        return known[1]
-
-    def joined(self, room: Ints32 | None) -> Ints32:
-        """All lists in one; what is written over is what is in ``room``."""
-        if len(self._parts) > 1:
-            fits = room is not None and room.size >= self._at
-            self._parts = [np.concatenate(self._parts, out=room[: self._at] if room is not None and fits else None)]
-        return self._parts[0]
+def _room_for(facts: Facts, at: int) -> FlatLists:
+    rows = [node.occupied for node in facts.nodes.values() if not node.constant]
+    rows += [row for link in facts.links for row in (link.given_by, link.taken_by) if row is not None]
+    return FlatLists.of(rows, at)
 
 
 def _firing_nodes(
-    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: _FlatLists
+    program: Program, facts: Facts, firing: list[FiringNode], window: tuple[int, int] | None, lists: FlatLists
 ) -> tuple[list[NodeRow], list[int], list[SpanRow]]:
     nodes: list[NodeRow] = []
     ends: list[int] = []
@@ -180,7 +162,7 @@ def _arbiter(node: Arbiter) -> ArbiterRow:
 
 
 def _links(
-    program: Program, facts: Facts, index: dict[str, int], lists: _FlatLists, without_slot: Sequence[int]
+    program: Program, facts: Facts, index: dict[str, int], lists: FlatLists, without_slot: Sequence[int]
 ) -> tuple[list[LinkRow], int]:
     kinds = {node.name: node for node in program.nodes}
     rows: list[LinkRow] = []
