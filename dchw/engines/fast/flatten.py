@@ -8,7 +8,7 @@ from itertools import zip_longest
 import numpy as np
 
 from dchw.engines.fast.flat_lists import FlatLists
-from dchw.engines.fast.lanes import BLOCK, ROOM
+from dchw.engines.fast.lanes import room_for
 from dchw.engines.fast.program_tables import (
     DEFERRED,
     IN_QUEUE,
@@ -99,7 +99,7 @@ def flatten(
         ring=np.zeros(places, np.int64),
         lists=lists.used,
         scratch=np.zeros(LONGEST_GIVING, np.int64),
-        room=np.zeros((ROOM, max([BLOCK, *(node.lanes for node in nodes)])), np.int64),
+        room=room_for(max([node.lanes for node in nodes], default=0)),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(grants, np.int64),
     )

@@ -1,15 +1,15 @@
 """The kernels for a fork: one node that feeds many, each through a queue of the same depth.
 
 While every target waits for the fork's next item and nothing else, the fork, its queues and what its targets do until
-they need another item are one recurrence; it is that of a broadcast array, found in any program by its links alone.
-It goes a queue's length of items at a time: the fork hands them over, and each target does its firings up to the one
-that takes the next. What it takes besides, from one other link, its *server* gives: the source of such links. A server
-and those it serves take turns. It gives until a slot is not known, they take until an item is not there, and the next
-turn is due; so turns are as long as the queues allow, and in each all that is needed is known. What a fork or a server
-does besides is one firing by itself (`dchw.engines.fast.singles`). Targets and both their links are worked on in rows
-of their own (`LaneRow`), which lie side by side; they are written back in the end, which may come anywhere: where a
-target has something else to do, or fork or server wait for something from elsewhere. Where the targets need nothing
-but the fork's items, `dchw.engines.fast.lanes` is faster still.
+they need another item are one recurrence; it is that of a broadcast array, found in any program by its links alone. It
+goes a queue's length of items at a time: the fork hands them over, and each target does its firings up to the one that
+takes the next. What it takes besides, from one other link, its *server* gives: the source of such links. A server and
+those it serves take turns. It gives until a slot is not known, they take until an item is not there, and the next turn
+is due; so turns are as long as the queues allow, and in each all that is needed is known. What a fork or a server does
+besides is one firing by itself (`dchw.engines.fast.singles`); items given on the way are taken with the next. Targets
+and both their links are worked on in rows of their own (`LaneRow`), which lie side by side; they are written back in
+the end, which may come anywhere: where a target has something else to do, or fork or server wait for something from
+elsewhere. Where the targets need nothing but the fork's items, `dchw.engines.fast.lanes` is faster still.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -72,30 +72,47 @@ def fork_run(t: Tables, at: int, target: int) -> int:
     while smooth and t.run.done < target:
         item, free, quiet = one.given, row.start if row.started else row.finish, _moves_else(t, at, at)
         fork = Giver(quiet, row.occupied, row.constant, one.given_by, row.next, one.next_giver, free, 0)
-        if fork.giver < fork.quiet:
-            upto, fork, fired = lanes_run(t, at, item, fork)
-            t.run.done += fired
-            if upto == item:
-                upto, fork, smooth = _in_turn(t, begin, end, item, fork, target)
+        upto, fork, went_on, smooth = _items(t, at, item, fork, target)
+        if went_on:
             t.run.done += fork.firing - row.next
             _hand_over(link, lane, begin, end, upto, fork.giver)
-            if upto > item:
-                row.next, row.finish, row.started = fork.firing, fork.free, 0
-                t.span[row.span].stall += fork.stall
-                continue
-        if not fire_once(t, at):
-            became = WAITING
-            break
-        for p in range(begin, end):
-            if lane[p].server < 0 <= lane[p].other:
-                lane[p].other_given = link[lane[p].other].given  # the fork itself may have given some
-        if one.given > item:
-            smooth, _ = _all_take(t, begin, end, one.given)
-            _hand_over(link, lane, begin, end, one.given, one.next_giver)
+        if upto > item:
+            row.next, row.finish, row.started = fork.firing, fork.free, 0
+            t.span[row.span].stall += fork.stall
+        elif not went_on:
+            if not fire_once(t, at):
+                became = WAITING
+                break
+            for p in range(begin, end):
+                if lane[p].server < 0 <= lane[p].other:
+                    lane[p].other_given = link[lane[p].other].given  # the fork itself may have given some
     for p in range(begin, end):
         _write_lane(t, p, one.given)
     t.run.with_forks += t.run.done - before
     return became
+
+
+@inlined
+def _items(t: Tables, at: int, given: int, fork: Giver, target: int) -> tuple[int, Giver, bool, bool]:
+    """What fork ``at`` gave before and nobody has taken yet, and its next items from ``given`` on, given and taken.
+
+    Gives the first item that is not given and the fork as it is then, whether anything was taken or given, and whether
+    all targets have come to the same item.
+    """
+    begin, end = t.node[at].lane, t.node[at].lane + t.node[at].lanes
+    taken, smooth = t.lane[begin].taken, True
+    if fork.giver >= fork.quiet and taken == given:
+        return given, fork, False, True
+    upto, fork, fired = lanes_run(t, at, taken, given, fork)
+    t.run.done += fired
+    if fired > 0:
+        return max(upto, given), fork, True, True
+    upto = given
+    if taken < given:
+        smooth, _ = _all_take(t, begin, end, given)
+    if smooth:
+        upto, fork, smooth = _in_turn(t, begin, end, given, fork, target)
+    return upto, fork, upto > taken, smooth
 
 
 @inlined

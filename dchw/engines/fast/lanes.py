@@ -8,9 +8,12 @@ the lanes' rows are brought up to date. It does what `dchw.engines.fast.forks` d
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+import numpy as np
+
 from dchw.compile import inlined, lean_kernel
+from dchw.engines.fast.ahead import fetch
 from dchw.engines.fast.program_tables import Ints32, LaneRow, Tables
-from dchw.engines.fast.queues import Queue, following, in_ring, queue_of, slot_visible, take_item
+from dchw.engines.fast.queues import Queue, following, in_ring, place, queue_of, slot_visible, take_item
 from dchw.engines.fast.runs import Giver, give_next, given_on, service
 from dchw.engines.named_rows import Ints, Rows
 
@@ -18,6 +21,8 @@ BLOCK = 64
 """Most items of a block: with 64 lanes its times take 67 KB, which a second-level cache holds."""
 FEWEST = 4
 """Items below which laying out a block does not pay."""
+AHEAD, NEARBY = 64, 16
+"""Numbers of a list: how far it is read ahead, and how many lie in a cache line."""
 WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1
 """Rows of ``room``, a column per lane: an item's cycles there, its start, when the lane is free, how long it waited."""
 SLOT_OF, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
@@ -25,25 +30,52 @@ SLOT_OF, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
 The last: rows in all."""
 
 
+def room_for(lanes: int) -> Ints:
+    """Room for forks of so many lanes at most. Its rows begin in different sets of a cache, so that columns fit one."""
+    return np.zeros((ROOM, max(BLOCK, lanes // NEARBY * NEARBY + NEARBY) + NEARBY // 2), np.int64)
+
+
 @lean_kernel
-def _lay_out(lane: Rows[LaneRow], lists: Ints32, room: Ints, begin: int, end: int, item: int) -> int:
-    """Write WORK for the next items; how many of them each target takes with nothing else to do."""
-    count = BLOCK
+def _lay_out(lane: Rows[LaneRow], lists: Ints32, room: Ints, begin: int, end: int, item: int, most: int) -> int:
+    """Write WORK for the next ``most`` items; how many of them each target takes with nothing else to do."""
+    count = most
     for p in range(begin, end):
         count = min(count, _limit(lane[p]) - lane[p].next)
-    if count < FEWEST:
-        return 0
+        if count < FEWEST:
+            return 0
     for p in range(begin, end):
-        by, limit, occupied, constant = lane[p].taken_by, _limit(lane[p]), lane[p].occupied, lane[p].constant
-        begun = lane[p].next
-        for k in range(count):
-            until = following(lists, by, item + k, begun)
-            if not begun < until <= limit:
-                count = k
-                break
-            room[WORK + k, p - begin] = service(lists, occupied, constant, begun, until)
-            begun = until
+        count = _lay_out_lane(lane[p], lists, room, p - begin, item, count)
     return count if count >= FEWEST else 0
+
+
+@inlined
+def _lay_out_lane(lane: LaneRow, lists: Ints32, room: Ints, column: int, item: int, count: int) -> int:
+    """Write a lane's column of WORK; how many of ``count`` items it takes with nothing else to do."""
+    by, begun, limit, occupied, constant = lane.taken_by, lane.next, _limit(lane), lane.occupied, lane.constant
+    for ahead in range(AHEAD, AHEAD + count, NEARBY):
+        fetch(lists, occupied + begun + ahead)
+        fetch(lists, by + item + ahead)
+    if _one_each(lists, by, item, begun, count):
+        for k in range(count):
+            room[WORK + k, column] = constant if constant else lists[np.uint64(occupied + begun + k)]
+        return count
+    for k in range(count):
+        until = following(lists, by, item + k, begun)
+        if not begun < until <= limit:
+            return k
+        room[WORK + k, column] = service(lists, occupied, constant, begun, until)
+        begun = until
+    return count
+
+
+@inlined
+def _one_each(lists: Ints32, by: int, item: int, firing: int, count: int) -> bool:
+    """Whether ``count`` firings from one on take an item each, and the next firing the item behind them."""
+    other = 0
+    if by >= 0:
+        for k in range(1, count + 1):
+            other |= lists[np.uint64(by + item + k)] ^ (firing + k)
+    return other == 0
 
 
 @inlined
@@ -53,15 +85,17 @@ def _limit(lane: LaneRow) -> int:
 
 
 @lean_kernel
-def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, int]:
+def lanes_run(t: Tables, at: int, item: int, given: int, fork: Giver) -> tuple[int, Giver, int]:
     """The next items of fork ``at``, up to a block, as far as no target needs anything else for them.
 
-    ``room`` int64[ROOM, lanes and BLOCK at least] is overwritten. ``item`` is the next one. Gives it and the fork as
-    they are behind the block, unchanged where there is none; firings of all targets.
+    ``room`` int64[ROOM, lanes and BLOCK at least] is overwritten. ``item`` is the next one that all targets take, and
+    those before ``given`` are there. Gives the next one and the fork as they are behind the block, unchanged where
+    there is none; firings of all targets.
     """
     lane, ring, lists, room = t.lane, t.ring, t.lists, t.room
     begin, end = t.node[at].lane, t.node[at].lane + t.node[at].lanes
-    count = _lay_out(lane, lists, room, begin, end, item)
+    most = min(BLOCK, given - item + max(fork.quiet - fork.giver, 0))
+    count = _lay_out(lane, lists, room, begin, end, item, most)
     if count == 0:
         return item, fork, 0
     lanes, slot, q = end - begin, room[SLOT_OF], queue_of(t.link[lane[begin].items])
@@ -76,12 +110,15 @@ def lanes_run(t: Tables, at: int, item: int, fork: Giver) -> tuple[int, Giver, i
         finish[p], idle[p] = lane[begin + p].finish, 0
     done = 0
     while done < count:
-        after = given_on(lists, fork, item + done)
-        if after == fork.giver:
-            break
-        fork = give_next(lists, fork, after, slot[done])
-        room[HANDED, done] = fork.free - 1
-        visible, latest = fork.free - 1 + q.hold, 0
+        if item + done < given:
+            visible, latest = ring[place(in_ring(q, lane[begin].ring), item + done)], 0
+        else:
+            after = given_on(lists, fork, item + done)
+            if after == fork.giver:
+                break
+            fork = give_next(lists, fork, after, slot[done])
+            visible, latest = fork.free - 1 + q.hold, 0
+        room[HANDED, done] = visible - q.hold
         cycles, starts = room[WORK + done], room[BEGIN + done]
         for p in range(lanes):
             start = max(finish[p], visible)

@@ -255,27 +255,26 @@ def _room_to_give(t: Tables, out_of: int, stop: int, firing: int, most: int) -> 
     As far as slots are known; whether one is missing for the very first.
     """
     link, ends, lists, count = t.link, t.ends, t.lists, most
-    seen = -1  # the list looked at last: links of a fork often share one
     for end in range(out_of, stop):
         row = link[ends[end]]
         if row.next_giver != firing:
             count = min(count, row.next_giver - firing)
-            continue
+        elif row.depth:
+            room = max(row.taken, row.initial) + row.depth - row.given
+            if room <= 0:
+                row.wanted |= SLOT
+                return 0, True
+            count = min(count, room)
+    seen = -1  # the list looked at last: links of a fork often share one
+    for end in range(out_of, stop):
+        row = link[ends[end]]
         item, by = row.given, row.given_by
-        if by >= 0 and by + item != seen:
+        if row.next_giver == firing and by >= 0 and by + item != seen:
             seen = by + item
             single = 1
             while single < count and lists[seen + single] == firing + single:
                 single += 1
             count = single if lists[seen + single] != firing + single - 1 else single - 1
             if count == 0:
-                return 0, False
-    for end in range(out_of, stop):
-        row = link[ends[end]]
-        if row.next_giver == firing and row.depth:
-            room = max(row.taken, row.initial) + row.depth - row.given
-            if room <= 0:
-                row.wanted |= SLOT
-                return 0, True
-            count = min(count, room)
+                break
     return count, False
