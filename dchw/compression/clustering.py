@@ -3,7 +3,7 @@ programming.
 
 Clusters of numbers are ranges of the sorted values, so a clustering is its edges: cluster j holds
 ``values[edges[j]:edges[j + 1]]``. Sums are kept per block of values, relative to a shift near the middle, in double
-precision; the sum of a range costs its partial blocks only.
+precision; the sum of a range costs its partial blocks only, and where many sums are asked for, a few values.
 """
 
 from __future__ import annotations
@@ -16,10 +16,54 @@ from dchw.compile import kernel
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
+Uint32s = npt.NDArray[np.uint32]
 
 _BLOCK = 256
+_MARK = 16  # values from one running sum that is kept to the next; divides a block
+_DIGIT_BITS, _DIGITS = 11, 3
+_DIGIT = np.uint32((1 << _DIGIT_BITS) - 1)
+_SIGN = np.uint32(1 << 31)
+_ALL = np.uint32((1 << 32) - 1)
 _BINS = 8192  # candidate edges of the dynamic program; with fewer distinct values it is exact
 _REFINEMENTS = 3
+
+
+def ascending(values: Float32s) -> Float32s:
+    """The values sorted, in an array of its own: by the bits of each, 11 at a time, the lowest first.
+
+    Takes time in proportion to their number. NaNs come first or last, by their sign.
+    """
+    words = np.array(values, dtype=np.float32).view(np.uint32)
+    by_digit = np.empty_like(words)
+    _sort_by_digits(words, by_digit)
+    return by_digit.view(np.float32)
+
+
+@kernel
+def _sort_by_digits(words: Uint32s, ordered: Uint32s) -> None:
+    # an odd number of digits: what began in one array ends in the other
+    counts = np.zeros((_DIGITS, 1 << _DIGIT_BITS), dtype=np.int64)
+    for i in range(words.size):
+        word = words[i]
+        key = word ^ (_ALL if word & _SIGN else _SIGN)  # ascends as the numbers do
+        words[i] = key
+        for digit in range(_DIGITS):
+            counts[digit, (key >> np.uint32(digit * _DIGIT_BITS)) & _DIGIT] += 1
+    source, target = words, ordered
+    for digit in range(_DIGITS):
+        start = np.int64(0)
+        for value in range(1 << _DIGIT_BITS):
+            start += counts[digit, value]
+            counts[digit, value] = start - counts[digit, value]
+        shift = np.uint32(digit * _DIGIT_BITS)
+        for key in source:
+            value = (key >> shift) & _DIGIT
+            target[counts[digit, value]] = key
+            counts[digit, value] += 1
+        source, target = target, source
+    for i in range(ordered.size):
+        key = ordered[i]
+        ordered[i] = key ^ (_SIGN if key & _SIGN else _ALL)
 
 
 @kernel
@@ -57,8 +101,44 @@ def sums_before(values: Float32s, shift: float, sums: Float64s, edges: Int64s) -
 
 
 @kernel
-def count_not_above(values: Float32s, limit: float, low: int, high: int) -> int:
-    """Index of the first value above ``limit`` within ``values[low:high]``, or ``high``."""
+def _running_sums(values: Float32s, shift: float, sums: Float64s) -> Float64s:
+    """The first row that `sums_before` gives for every 16th edge, from 0 on."""
+    marks = np.empty(values.size // _MARK + 1, dtype=np.float64)
+    total = 0.0
+    for mark in range(marks.size):
+        start = mark * _MARK
+        if start % _BLOCK == 0:
+            total = sums[0, start // _BLOCK]
+        marks[mark] = total
+        for i in range(start, min(start + _MARK, values.size)):
+            total += np.float64(values[i]) - shift
+    return marks
+
+
+@kernel
+def _sum_before(values: Float32s, shift: float, marks: Float64s, edge: int) -> float:
+    total = marks[edge // _MARK]
+    for i in range(edge // _MARK * _MARK, edge):
+        total += np.float64(values[i]) - shift
+    return float(total)
+
+
+@kernel
+def count_not_above(values: Float32s, limit: float, low: int, near: int) -> int:
+    """Index of the first value above ``limit`` from ``values[low]`` on, or their number; sought first at ``near``."""
+    high = near = max(near, low)
+    reach = 1
+    if near < values.size and np.float64(values[near]) <= limit:
+        low = near + 1
+        while near + reach < values.size and np.float64(values[near + reach]) <= limit:
+            low = near + reach + 1
+            reach *= 2
+        high = min(near + reach, values.size)
+    else:
+        while near - reach >= low and np.float64(values[near - reach]) > limit:
+            high = near - reach
+            reach *= 2
+        low = max(near - reach + 1, low)
     while low < high:
         middle = (low + high) >> 1
         if np.float64(values[middle]) <= limit:
@@ -78,18 +158,21 @@ def lloyd(values: Float32s, shift: float, sums: Float64s, centroids: Float64s, i
     clusters = centroids.size
     edges = np.zeros(clusters + 1, dtype=np.int64)
     edges[clusters] = values.size
+    marks = _running_sums(values, shift, sums)
     for iteration in range(iterations + 1):
         changed = iteration == 0
         for j in range(1, clusters):
-            edge = count_not_above(values, (centroids[j - 1] + centroids[j]) / 2, edges[j - 1], values.size)
+            edge = count_not_above(values, (centroids[j - 1] + centroids[j]) / 2, edges[j - 1], edges[j])
             changed = changed or edge != edges[j]
             edges[j] = edge
         if not changed or iteration == iterations:
             break
-        before = sums_before(values, shift, sums, edges)
+        before = _sum_before(values, shift, marks, edges[0])
         for j in range(clusters):
+            behind = _sum_before(values, shift, marks, edges[j + 1])
             if edges[j + 1] > edges[j]:
-                centroids[j] = shift + (before[0, j + 1] - before[0, j]) / (edges[j + 1] - edges[j])
+                centroids[j] = shift + (behind - before) / (edges[j + 1] - edges[j])
+            before = behind
     return edges
 
 

@@ -18,6 +18,7 @@ Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 MAX_CLUSTERS = (1 << 16) - 1
 MAX_OPTIMAL_CLUSTERS = (1 << 10) - 1  # the dynamic program's table grows with their square
 _MOST_STEPS = 1000
+_TOGETHER = 512  # weights whose centroids are sought together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +62,7 @@ def kmeans_codebook(
         raise DchwError(f"weight sharing, {init}: expected 1 to {most} clusters; got {clusters}; change codebook_bits")
     if iterations < 0:
         raise DchwError(f"weight sharing: expected 0 or more iterations; got {iterations}; give a count")
-    ordered = np.sort(np.asarray(values, dtype=np.float32).reshape(-1))
+    ordered = clustering.ascending(np.asarray(values, dtype=np.float32).reshape(-1))
     if ordered.size == 0:
         return Codebook(centroids=np.zeros(0, dtype=np.float32), squared_error=0.0)
     zero = int(np.searchsorted(ordered, np.float32(0)))
@@ -103,9 +104,9 @@ def assign(weights: npt.ArrayLike, mask: npt.ArrayLike, centroids: npt.ArrayLike
     limits = np.full(1 << levels, np.inf)
     wide = shared.astype(np.float64)
     limits[: max(shared.size - 1, 0)] = (wide[:-1] + wide[1:]) / 2
-    codes = np.empty(array.shape, dtype=np.uint16)
+    codes: Codes = np.empty(array.shape, dtype=np.uint8 if shared.size <= 255 else np.uint16)
     _assign(array.reshape(-1), kept.reshape(-1), limits, codes.reshape(-1))
-    return codes.astype(np.uint8) if shared.size <= 255 else codes
+    return codes
 
 
 def _initial(
@@ -136,15 +137,18 @@ def _assign(
     weights: npt.NDArray[np.float32],
     mask: npt.NDArray[np.bool_],
     limits: npt.NDArray[np.float64],
-    codes: npt.NDArray[np.uint16],
+    codes: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
 ) -> None:
-    # limits are padded with infinity to a power of two: the search takes the same steps for every weight
-    half = limits.size >> 1
-    for i in range(weights.size):
-        x = np.float64(weights[i])
-        low = 0
-        step = half
+    # limits are padded with infinity to a power of two: the search takes the same steps for every weight, and is made
+    # for many at a time, none of which waits for another
+    below = np.empty(_TOGETHER, dtype=np.int32)
+    for start in range(0, weights.size, _TOGETHER):
+        count = min(_TOGETHER, weights.size - start)
+        below[:] = 0
+        step = limits.size >> 1
         while step > 0:
-            low += step * (x > limits[low + step - 1])  # without a branch that half the weights mispredict
+            for i in range(count):
+                below[i] += step * (weights[start + i] > limits[below[i] + step - 1])
             step >>= 1
-        codes[i] = low + 1 if mask[i] else 0
+        for i in range(count):
+            codes[start + i] = below[i] + 1 if mask[start + i] else 0

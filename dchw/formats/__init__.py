@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
-from dchw.formats.packing.decoded import decodes_to, own_matrix, weight_matrix
+from dchw.formats.packing.decoded import decodes_to, shared_values, weight_matrix
 from dchw.formats.packing.kept import KeptPackings
 from dchw.formats.packing.packed import (
     Coded,
@@ -26,6 +26,7 @@ from dchw.formats.packing.packed import (
     written,
 )
 from dchw.formats.packing.run_layout import PackShape
+from dchw.formats.packing.weight_rows import CodedRows, WeightRows
 from dchw.quantities import DchwError, forgiven, nearest
 
 _FORMATS: dict[str, StorageFormat] = {
@@ -105,6 +106,7 @@ __all__ = [
     "DEFAULT_FORMAT",
     "STORAGE_FORMATS",
     "Coded",
+    "CodedRows",
     "DenseWeights",
     "Entries",
     "Need",
@@ -113,11 +115,12 @@ __all__ = [
     "LayerParameters",
     "StorageFormat",
     "Unpacked",
+    "WeightRows",
     "decodes_to",
     "lay_out",
-    "own_matrix",
     "pack",
     "register_format",
+    "shared_values",
     "storage_format",
     "unpack",
     "weight_matrix",

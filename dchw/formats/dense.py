@@ -7,17 +7,16 @@ float32, weight = integer x scale; a channel whose scale would be below the smal
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
-from dchw.formats.packing.every_weight import assemble_columns, by_job, by_row, job_bounds, values_by_row
+from dchw.formats.packing.every_weight import assemble_columns, by_job, in_jobs, job_bounds
 from dchw.formats.packing.file_bytes import array_file
 from dchw.formats.packing.packed import (
     DenseWeights,
@@ -31,15 +30,14 @@ from dchw.formats.packing.packed import (
     region,
 )
 from dchw.formats.packing.regions import Unwritten
-from dchw.formats.packing.run_layout import PackShape, run_layout
+from dchw.formats.packing.run_layout import PackShape, RunLayout, run_layout
+from dchw.formats.packing.weight_rows import JobRows
 from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 _BLOCK_WEIGHTS = 1 << 20
-_LINE = 16
-"""float32 of a cache line."""
-_HALF_MAGNITUDE, _HALF_INFINITY = np.uint16(0x7FFF), 0x7C00
-"""Bits of a float16 but its sign, and those of infinity; above lie NaNs."""
+_INFINITY = {ValueFormat.FLOAT32: 0x7F800000, ValueFormat.FLOAT16: 0x7C00}
+"""Bits of infinity; above lie NaNs."""
 
 
 def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parameters: LayerParameters) -> PackedLayer:
@@ -67,18 +65,35 @@ def _lay_out(form: ValueFormat, layer: CompressedLayer, shape: PackShape, parame
 
 
 def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
-    geometry = packed.geometry
-    layout = run_layout(geometry, packed.shape)
-    if form is ValueFormat.FLOAT16:
-        return DenseWeights(geometry=geometry, matrix=_from_halves(packed), bias=decode_bias(packed))
-    if form is ValueFormat.FLOAT32:
-        values = decode_floats(packed, Stream.WEIGHTS, form, geometry.weights)
-        return DenseWeights(geometry=geometry, matrix=by_row(values, layout), bias=decode_bias(packed))
-    scales = decode_floats(packed, Stream.CODEBOOKS, ValueFormat.FLOAT32, geometry.out_channels)
-    data = region(packed, Stream.WEIGHTS)
-    if data.size != geometry.weights:
-        raise damaged(packed, Stream.WEIGHTS, f"{geometry.weights} bytes", str(data.size))
-    integers = data.view(np.int8).reshape(geometry.groups, geometry.columns, layout.rows)
+    geometry, layout = packed.geometry, run_layout(packed.geometry, packed.shape)
+    data, size = region(packed, Stream.WEIGHTS), _WIDTHS[form] // 8 * packed.geometry.weights
+    if data.size != size:
+        raise damaged(packed, Stream.WEIGHTS, f"{size} bytes of {form.value} values", str(data.size))
+    if form is ValueFormat.INT8:
+        rows = _from_integers(packed, data, layout)
+    else:
+        words = data.view(f"<u{_WIDTHS[form] // 8}")
+        if not _finite(words, _INFINITY[form]):
+            raise damaged(packed, Stream.WEIGHTS, "finite values", "NaN or infinity")
+        rows = JobRows(in_jobs(words, layout), partial(_floats, f"f{_WIDTHS[form] // 8}"))
+    return DenseWeights(geometry=geometry, matrix=rows, bias=decode_bias(packed))
+
+
+def _floats(form: str, words: npt.NDArray[Any]) -> FloatArray:
+    return words.view(form).astype(np.float32, copy=False)
+
+
+def _finite(words: npt.NDArray[Any], infinity: int) -> bool:
+    """Whether floats are neither infinite nor NaN, by their bits without the sign."""
+    magnitude = words.dtype.type((1 << 8 * words.itemsize - 1) - 1)
+    blocks = (words[at : at + _BLOCK_WEIGHTS] for at in range(0, words.size, _BLOCK_WEIGHTS))
+    return all(int((block & magnitude).max()) < infinity for block in blocks)
+
+
+def _from_integers(packed: PackedLayer, data: Bytes, layout: RunLayout) -> JobRows:
+    scales = decode_floats(packed, Stream.CODEBOOKS, ValueFormat.FLOAT32, packed.geometry.out_channels)
+    words = in_jobs(data, layout)
+    integers = words.view(np.int8)
     largest, least = integers.max(axis=1).ravel(), integers.min(axis=1).ravel()
     reach = np.maximum(largest, -least.astype(np.int16))
     # what packing writes, and the only way in which a damaged scale or integer could leave all weights as they were
@@ -88,39 +103,7 @@ def _unpack(form: ValueFormat, packed: PackedLayer) -> DenseWeights:
         finite = np.isfinite(scales * np.float32(LARGEST_INT8)).all()
     if not finite:
         raise damaged(packed, Stream.CODEBOOKS, "scales that give finite weights", "one that does not")
-    matrix = np.empty((geometry.out_channels, geometry.columns), np.float32)
-    _scaled(integers, scales, matrix.reshape(geometry.groups, layout.rows, geometry.columns))
-    return DenseWeights(geometry=geometry, matrix=matrix, bias=decode_bias(packed))
-
-
-def _from_halves(packed: PackedLayer) -> FloatArray:
-    """Looked up: a table of all float16 is faster than turning each weight into float32."""
-    data, count = region(packed, Stream.WEIGHTS), packed.geometry.weights
-    if data.size != 2 * count:
-        raise damaged(packed, Stream.WEIGHTS, f"{2 * count} bytes of float16 values", str(data.size))
-    halves = data.view("<u2")
-    blocks = (halves[at : at + _BLOCK_WEIGHTS] for at in range(0, count, _BLOCK_WEIGHTS))
-    if any(int((block & _HALF_MAGNITUDE).max()) >= _HALF_INFINITY for block in blocks):
-        raise damaged(packed, Stream.WEIGHTS, "finite values", "NaN or infinity")
-    return values_by_row(halves, _every_half(), run_layout(packed.geometry, packed.shape))
-
-
-@cache
-def _every_half() -> FloatArray:
-    with np.errstate(invalid="ignore"):  # signalling NaNs, which no weight is
-        return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-
-@kernel
-def _scaled(integers: npt.NDArray[np.int8], scales: FloatArray, matrix: FloatArray) -> None:
-    # matrix[g, row, column] = integers[g, column, row] x the row's scale, float32
-    groups, rows, columns = matrix.shape
-    for group in range(groups):
-        for first in range(0, columns, _LINE):
-            for row in range(rows):
-                scale = scales[group * rows + row]
-                for column in range(first, min(first + _LINE, columns)):
-                    matrix[group, row, column] = np.float32(integers[group, column, row]) * scale
+    return JobRows(words, partial(_floats, "i1"), scales)
 
 
 def _scales(layer: CompressedLayer) -> FloatArray:

@@ -30,6 +30,7 @@ from dchw.formats.packing.packed import (
 )
 from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import PackShape, run_layout
+from dchw.formats.packing.weight_rows import CodedRows
 from dchw.vocabulary import Stream
 
 
@@ -83,7 +84,7 @@ def _unpack(packed: PackedLayer) -> DenseWeights:
     codes = decode_symbols(packed, Stream.CODES, byte_offsets, order.offsets, lengths)
     return DenseWeights(
         geometry=packed.geometry,
-        matrix=order.matrix(codes, read_codebook(packed, codes)),
+        matrix=CodedRows(order.codes(codes), read_codebook(packed, codes)),
         bias=decode_bias(packed),
         coded=Coded(chunk_offsets=order.offsets, bits={Stream.CODES: lengths[codes]}),
     )

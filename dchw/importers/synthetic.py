@@ -12,6 +12,7 @@ Source of densities and bits: Han, Mao, Dally, ICLR 2016, arXiv:1510.00149, Tabl
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from statistics import NormalDist
@@ -40,7 +41,8 @@ SYNTHETIC: Mapping[str, str] = MappingProxyType(
 """Names of the synthetic networks and what the paper calls them."""
 
 TABLE = "deep_compression_layers.csv"
-_BLOCK = 1 << 22
+_BLOCK = 1 << 17
+"""Draws at a time: their words stay in a second-level cache. Even, so that no half of a word is left over."""
 _TAIL_POINTS = 4097
 _SMALLEST_TAIL = 1e-9
 """Normal weights beyond this probability do not occur in layers of this size."""
@@ -73,15 +75,16 @@ def published_layers(name: str) -> dict[str, Mapping[str, str]]:
 
 def _layer(layer: Layer, row: Mapping[str, str], rng: np.random.Generator) -> CompressedLayer:
     density, bits = float(row["weights_pct"]) / 100, int(row["weight_bits_pq"])
-    kept = np.empty(layer.weight.size, dtype=np.bool_)
+    codes = np.empty(layer.weight.size, dtype=np.uint8)
+    kept = codes.view(np.bool_)
     for start in range(0, kept.size, _BLOCK):
-        block = kept[start : start + _BLOCK]
-        np.less(rng.random(block.size, dtype=np.float32), np.float32(density), out=block)
+        _draw(rng, density, kept[start : start + _BLOCK])
     _adjust(kept, round(density * kept.size), rng)
     values = _tails(int(np.count_nonzero(kept)), density, rng)
     centroids = kmeans_codebook(values, (1 << bits) - 1, "linear", rng=rng).centroids
-    codes = np.zeros(kept.size, dtype=np.uint8)
-    codes[kept] = assign(values, np.ones(values.size, dtype=np.bool_), centroids)
+    assigned = assign(values, np.ones(values.size, dtype=np.bool_), centroids)
+    assert centroids.size < 256, f"{layer.name}: codes of {bits} bits are expected to fit a byte"
+    _spread(assigned.astype(np.uint8, copy=False), codes[: codes.size // 8 * 8].view(np.uint64), codes)
     codes.flags.writeable = False  # nobody else's, so that it need not be copied
     return CompressedLayer.of(
         layer,
@@ -92,6 +95,19 @@ def _layer(layer: Layer, row: Mapping[str, str], rng: np.random.Generator) -> Co
             positions=Positions.GAPS, codebook_bits=bits, index_bits=int(row["index_bits_pq"])
         ),
     )
+
+
+def _draw(rng: np.random.Generator, share: float, out: npt.NDArray[np.bool_]) -> None:
+    """Whether each of float32 draws is below a share: as ``rng.random(out.size, dtype=np.float32) < share``.
+
+    A float32 is the highest 24 bits of half a word of the generator, the lower half first; so are halves compared.
+    """
+    even = out.size // 2 * 2
+    halves = rng.bit_generator.random_raw(even // 2).astype("<u8", copy=False).view("<u4")
+    last = (math.ceil(float(np.float32(share)) * 2**24) << 8) - 1
+    np.less_equal(halves, np.uint32(min(last, 2**32 - 1)), out=out[:even])
+    if even < out.size:
+        out[even:] = rng.random(1, dtype=np.float32) < np.float32(share)
 
 
 def _adjust(kept: npt.NDArray[np.bool_], wanted: int, rng: np.random.Generator) -> None:
@@ -109,25 +125,42 @@ def _tails(count: int, density: float, rng: np.random.Generator) -> FloatArray:
     normal = NormalDist()
     points = np.linspace(1 - density / 2, 1 - _SMALLEST_TAIL, _TAIL_POINTS)
     quantiles = np.array([normal.inv_cdf(float(p)) for p in points])
-    values = np.empty(count, np.float32)
-    _interpolated(rng.random(count), rng.random(count), quantiles, np.diff(quantiles), values)
+    values, slopes, draws = np.empty(count, np.float32), np.diff(quantiles), np.empty(min(count, _BLOCK))
+    blocks = [values[start : start + _BLOCK] for start in range(0, count, _BLOCK)]
+    for block in blocks:
+        _interpolated(rng.random(out=draws[: block.size]), quantiles, slopes, block)
+    for block in blocks:
+        signs = rng.random(out=draws[: block.size])
+        signs -= 0.5  # negative below a half
+        np.copysign(block, signs.astype(np.float32), out=block)
     return values
 
 
 @kernel
 def _interpolated(
     places: npt.NDArray[np.float64],
-    signs: npt.NDArray[np.float64],
     points: npt.NDArray[np.float64],
     slopes: npt.NDArray[np.float64],
     values: FloatArray,
 ) -> None:
-    # the line through the points at places from 0 to 1, negative where a sign is below a half
+    # the line through the points at places from 0 to 1
     for i in range(places.size):
         place = places[i] * slopes.size
         left = int(place)
-        magnitude = slopes[left] * (place - left) + points[left]
-        values[i] = -magnitude if signs[i] < 0.5 else magnitude
+        values[i] = slopes[left] * (place - left) + points[left]
+
+
+@kernel
+def _spread(assigned: npt.NDArray[np.uint8], words: npt.NDArray[np.uint64], codes: npt.NDArray[np.uint8]) -> None:
+    # the codes of all weights that stay, in order, to the codes that are 1; ``words`` are eight of them each
+    at, last = np.int64(0), np.int64(assigned.size - 1)
+    for start in range(0, codes.size, 8):
+        if start // 8 < words.size and words[start // 8] == 0:
+            continue  # as most where a layer is pruned to a few of a hundred
+        for i in range(start, min(start + 8, codes.size)):  # no branch: which weights stay cannot be predicted
+            stays = codes[i]
+            codes[i] = stays * assigned[min(at, last)]
+            at += stays
 
 
 def _graph(name: str) -> Network:

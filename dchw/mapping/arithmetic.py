@@ -19,9 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.value_formats import LARGEST_INT8
+from dchw.formats import WeightRows
 from dchw.graph.network import FloatArray
 
 LARGEST = 2**15 - 1
+_ROWS = 64
+"""Rows that are made, and multiplied with a single column, at a time."""
 
 
 class Arithmetic(StrEnum):
@@ -54,12 +57,15 @@ def shifted(sums: npt.NDArray[np.int64], right: int) -> npt.NDArray[np.int64]:
 
 
 def products(
-    matrix: FloatArray, bias: FloatArray | None, columns: FloatArray, groups: int, arithmetic: Arithmetic
+    matrix: FloatArray | WeightRows, bias: FloatArray | None, columns: FloatArray, groups: int, arithmetic: Arithmetic
 ) -> FloatArray:
     """float32[out_channels, pixels]: the weight matrix times ``columns`` [groups, columns, pixels], plus the bias."""
     if arithmetic is Arithmetic.FLOAT32:
         out = _grouped(matrix, columns, groups)
-        return out if bias is None else out + bias[:, None]
+        if bias is not None:
+            out += bias[:, None]
+        return out
+    matrix = matrix[:]
     weight_bits, input_bits = fraction_bits(matrix), fraction_bits(columns)
     # integers below 2**16 times 2**16 summed over less than 2**21 columns are exact in float64
     exact = _grouped(
@@ -85,10 +91,13 @@ def as_bytes(values: FloatArray) -> FloatArray:
     return np.asarray(np.clip(np.rint(values / step), -LARGEST_INT8, LARGEST_INT8) * step, dtype=np.float32)
 
 
-def _grouped(matrix: npt.NDArray[Any], columns: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
-    rows = matrix.shape[0] // groups
-    out = np.empty((matrix.shape[0], columns.shape[2]), matrix.dtype)
+def _grouped(matrix: npt.NDArray[Any] | WeightRows, columns: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
+    rows, pixels = matrix.shape[0] // groups, columns.shape[2]
+    out = np.empty((matrix.shape[0], pixels), columns.dtype)
+    # rows times a single column are sums of their own, each the same in whatever block; of more columns they are not
+    step = _ROWS if pixels == 1 else max(rows, 1)
     for group in range(groups):
-        at = slice(group * rows, (group + 1) * rows)
-        out[at] = matrix[at] @ columns[group]
+        for first in range(group * rows, (group + 1) * rows, step):
+            at = slice(first, min(first + step, (group + 1) * rows))
+            out[at] = matrix[at] @ columns[group]
     return out

@@ -7,40 +7,81 @@ from functools import cached_property
 
 import numpy as np
 
-from dchw.compression.compressed import CompressedLayer
-from dchw.formats import decodes_to, own_matrix, weight_matrix
+from dchw.compression.compressed import CodeArray, CompressedLayer
+from dchw.formats import CodedRows, DenseWeights, WeightRows, shared_values, weight_matrix
+from dchw.formats.packing.decoded import same_bits
 from dchw.graph.network import FloatArray
 from dchw.mapping.parts import Part
-from dchw.mapping.passing import OwnWeights
+from dchw.mapping.passing import CodedWeights
 
 
 class DecodedWeights:
-    """What all parts of rows decode to. A matrix is made where it is multiplied, or differs from the layer's own."""
+    """What all parts of rows decode to. Rows are made where they are multiplied, or compared with what is no code."""
 
     def __init__(self, layer: CompressedLayer, parts: Sequence[Part]) -> None:
         self._layer, self._parts = layer, tuple(parts)
 
     @cached_property
-    def own(self) -> OwnWeights | None:
-        """What the layer holds, where every decoded bit is looked at and equal; otherwise None."""
-        equal = all(decodes_to(part.weights, part.layer) for part in self._parts)
-        return OwnWeights(self._layer.matrix_codes, self._layer.codebook, self._layer.bias) if equal else None
+    def coded(self) -> CodedWeights | None:
+        """The layer's codes with what each was decoded to, where that is one value each; every decoded bit is looked
+        at. Its own shared values where they are those."""
+        values = np.full(self._layer.codebook.size, np.nan, np.float32)
+        for part in self._parts:
+            found = shared_values(part.weights, part.layer)
+            if found is None:
+                return None
+            known = ~np.isnan(values) & ~np.isnan(found)
+            if not same_bits(values[known], found[known]):
+                return None
+            values = np.where(np.isnan(values), found, values)
+        codebook, bias = self._layer.codebook, self._layer.bias
+        values = np.where(np.isnan(values), codebook, values)
+        if same_bits(values, codebook):
+            values = codebook
+        return CodedWeights(self._layer.matrix_codes, values, bias if same_bits(self.bias, bias) else self.bias)
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:
-        """Matrix and, if there are any, biases."""
-        return (self.matrix,) if self.bias is None else (self.matrix, self.bias)
+        """Matrix, float32[out_channels, columns], and, if there are any, biases."""
+        return (self.rows[:],) if self.bias is None else (self.rows[:], self.bias)
 
     @cached_property
-    def matrix(self) -> FloatArray:
-        """float32[out_channels, columns]"""
-        if self.own is not None:  # the same, row by row instead of entry by entry
-            return own_matrix(self._layer)
-        matrices = [weight_matrix(part.weights) for part in self._parts]
-        return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+    def rows(self) -> FloatArray | WeightRows:
+        """Rows of the matrix."""
+        if self.coded is not None:
+            return CodedRows(self.coded.codes, self.coded.values)
+        parts = [
+            part.weights.matrix if isinstance(part.weights, DenseWeights) else weight_matrix(part.weights)
+            for part in self._parts
+        ]
+        return parts[0] if len(parts) == 1 else _RowsOfParts(parts)
 
     @cached_property
     def bias(self) -> FloatArray | None:
         """float32[out_channels]"""
         biases = [part.weights.bias for part in self._parts if part.weights.bias is not None]
         return np.concatenate(biases) if biases else None
+
+
+class _RowsOfParts:
+    """Rows of a matrix that is there in parts."""
+
+    def __init__(self, parts: Sequence[FloatArray | WeightRows]) -> None:
+        self._parts = parts
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return sum(part.shape[0] for part in self._parts), self._parts[0].shape[1]
+
+    def __getitem__(self, rows: slice) -> FloatArray:
+        first, end, _ = rows.indices(self.shape[0])
+        found, before = [], 0
+        for part in self._parts:
+            mine = slice(max(first - before, 0), max(min(end - before, part.shape[0]), 0))
+            if mine.start < mine.stop:
+                found.append(part[mine])
+            before += part.shape[0]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def shared(self, codes: CodeArray, count: int) -> FloatArray | None:
+        return None

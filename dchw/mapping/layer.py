@@ -74,7 +74,7 @@ class Layers:
         decoded = DecodedWeights(layer, parts)
 
         def multiply() -> FloatArray:
-            out = products(decoded.matrix, decoded.bias, columns.values, layer.geometry.groups, self.arithmetic)
+            out = products(decoded.rows, decoded.bias, columns.values, layer.geometry.groups, self.arithmetic)
             return _shaped(out, op, x, layer.geometry)
 
         return works, self.passing.value(layer.name, (x,), multiply, decoded), explanation, released

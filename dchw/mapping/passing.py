@@ -48,8 +48,8 @@ class Weights(Protocol):
     """What an operation multiplies its inputs with."""
 
     @property
-    def own(self) -> OwnWeights | None:
-        """The codes and shared values that they are, bit by bit, where they are those of a layer."""
+    def coded(self) -> CodedWeights | None:
+        """The codes of a layer and what they stand for, where they are that, bit by bit."""
 
     @property
     def arrays(self) -> tuple[FloatArray, ...]:
@@ -57,29 +57,30 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class OwnWeights:
-    """The weights that a compressed layer holds: its arrays, not copied."""
+class CodedWeights:
+    """Weights that are the codes of a compressed layer, not copied, and a value for each of them."""
 
     codes: CodeArray
     """[out_channels, columns]"""
-    codebook: FloatArray
+    values: FloatArray
+    """float32[codes]"""
     bias: FloatArray | None
 
     def equal(self, weights: Weights) -> bool:
         """Whether others are the same, bit by bit."""
-        other = weights.own
+        other = weights.coded
         return other is not None and all(
             same_bits(one, another)
             for one, another in (
                 (self.codes, other.codes),
-                (self.codebook, other.codebook),
+                (self.values, other.values),
                 (self.bias, other.bias),
             )
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # what is put away is what there is to compare with, whoever holds it then
-        matrix = self.codebook[self.codes]
+        matrix = self.values[self.codes]
         known = KnownArrays.of((matrix,) if self.bias is None else (matrix, self.bias))
         return KnownArrays, (known.known,)  # by its class: readers of what others wrote call nothing but frozen values
 
@@ -108,7 +109,7 @@ class KnownValue:
     """What an operation gave for these very inputs and these weights; None: it has none."""
 
     inputs: tuple[FloatArray, ...]
-    weights: OwnWeights | KnownArrays | None
+    weights: CodedWeights | KnownArrays | None
     out: FloatArray
 
 
@@ -166,12 +167,12 @@ class ForwardPass:
         out = compute()
         self.seconds += time.process_time() - start
         if self._keeps and name not in self._known:
-            kept = None if weights is None else weights.own or KnownArrays.of(weights.arrays)
+            kept = None if weights is None else weights.coded or KnownArrays.of(weights.arrays)
             self._known[name] = KnownValue(tuple(inputs), kept, out)
         return out
 
 
-def _equal(known: OwnWeights | KnownArrays | None, weights: Weights | None) -> bool:
+def _equal(known: CodedWeights | KnownArrays | None, weights: Weights | None) -> bool:
     if known is None:
         return weights is None
     return weights is not None and known.equal(weights)

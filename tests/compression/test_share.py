@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dchw.compression import clustering, share
 from dchw.quantities import DchwError
 from tests.oracles import compress as oracle
+from tests.planting import in_plain_python
 
 INITS = ("linear", "density", "forgy", "optimal")
 # multiples of 1/64 up to 8: every sum of them is exact in double precision, in any order
@@ -49,6 +50,47 @@ def test_lloyd_on_sorted_values_is_lloyd(values: np.ndarray, clusters: int, init
     assert (centroids == expected).all()
     nearest = oracle.nearest(ordered.astype(np.float64), expected)
     assert (np.diff(edges) == np.bincount(nearest, minlength=centroids.size)).all()
+
+
+@example([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45])
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=300))
+def test_values_ascend(values: list[float]) -> None:
+    """To the last bit, -0.0 before +0.0."""
+    given = np.array(values, np.float32)
+    found = clustering.ascending(given)
+    assert found.tobytes() == np.array(sorted(values, key=lambda x: (x, math.copysign(1, x))), np.float32).tobytes()
+    assert found is not given
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 3000])
+def test_lloyd_looks_at_few_values_and_gives_the_same(count: int) -> None:
+    """Sums from the start of each block of values and edges looked for among all: to the last bit the same."""
+    for seed, clusters, iterations in itertools.product(range(4), (1, 2, 7, 40), (0, 1, 60)):
+        values = np.random.default_rng(seed).standard_normal(count).astype(np.float32)
+        ordered = np.sort(values)
+        assert (clustering.ascending(values) == ordered).all()
+        shift, start = float(ordered[count // 2]), np.linspace(float(ordered[0]), float(ordered[-1]), clusters)
+        sums, expected = clustering.block_sums(ordered, shift), start.copy()
+        edges = oracle.lloyd_of_sorted(ordered, shift, sums, expected, iterations)
+        assert (clustering.lloyd(ordered, shift, sums, start, iterations) == edges).all()
+        assert start.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("(_ALL if word & _SIGN else _SIGN)", "_SIGN"),
+        ("range(edge // _MARK * _MARK, edge)", "range(edge // _MARK * _MARK + 1, edge)"),
+        ("low = max(near - reach + 1, low)", "low = max(near - reach // 2 + 1, low)"),
+        ("low = near + reach + 1", "low = near + reach + 2"),
+    ],
+)
+def test_planted_faults_of_clustering_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
+    planted = in_plain_python(clustering, right, wrong)
+    for name in ("_sort_by_digits", "lloyd"):
+        monkeypatch.setattr(clustering, name, planted[name])
+    with pytest.raises(AssertionError):
+        test_lloyd_looks_at_few_values_and_gives_the_same(257)
 
 
 @pytest.mark.parametrize("init", ["linear", "density", "forgy"])

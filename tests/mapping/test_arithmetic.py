@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dchw
+from dchw.formats import CodedRows
 from dchw.graph import forward
 from dchw.mapping.arithmetic import Arithmetic, fraction_bits, products
 from dchw.quantities import DchwError
@@ -35,6 +36,18 @@ def test_worked_example() -> None:
     assert fraction_bits(np.array([4.0], np.float32)) == 12
     assert fraction_bits(np.array([1.0], np.float32)) == 14
     assert fraction_bits(np.array([0.0], np.float32)) == 0
+
+
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_rows_that_are_made_as_they_are_multiplied(pixels: int) -> None:
+    """More rows than are made at a time, of two groups: as of a matrix. Whole numbers, whose sums have no order."""
+    rng = np.random.default_rng(0)
+    codes, values = rng.integers(0, 9, (300, 20), dtype=np.uint8), np.arange(9, dtype=np.float32) - 4
+    x, bias = rng.integers(-9, 9, (2, 20, pixels)).astype(np.float32), np.arange(300, dtype=np.float32)
+    matrix = values[codes].reshape(2, 150, 20)
+    expected = (matrix.astype(np.int64) @ x.astype(np.int64)).reshape(300, pixels) + np.arange(300)[:, None]
+    for one in (CodedRows(codes, values), values[codes]):
+        assert products(one, bias, x, 2, Arithmetic.FLOAT32).tolist() == expected.tolist()
 
 
 def test_sixteen_bits_come_close_to_float() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from dchw.compression import clustering
+
 
 def pack_bits(bits: Sequence[int]) -> bytes:
     """Bit i of the stream is bit i % 8 of byte i // 8."""
@@ -159,6 +161,28 @@ def lloyd(values: np.ndarray, centroids: np.ndarray, iterations: int) -> np.ndar
         if (centroids == before).all():
             break
     return centroids
+
+
+def lloyd_of_sorted(
+    values: np.ndarray, shift: float, sums: np.ndarray, centroids: np.ndarray, iterations: int
+) -> np.ndarray:
+    """The edges of Lloyd's iterations on sorted values: sought among all of them, sums from the start of each block.
+
+    Updates ``centroids``.
+    """
+    edges = np.zeros(0, np.int64)
+    for iteration in range(iterations + 1):
+        limits = (centroids[:-1] + centroids[1:]) / 2
+        inner = np.searchsorted(values.astype(np.float64), limits, side="right")
+        found = np.concatenate([[0], np.maximum.accumulate(inner), [values.size]])
+        if iteration == iterations or np.array_equal(found, edges):
+            return found
+        edges = found
+        before = clustering.sums_before(values, shift, sums, edges)[0]
+        for j, (low, high) in enumerate(itertools.pairwise(edges)):
+            if high > low:
+                centroids[j] = shift + (before[j + 1] - before[j]) / (high - low)
+    raise AssertionError("unreachable")
 
 
 def least_squared_errors(values: np.ndarray, clusters: int) -> list[float]:

@@ -6,15 +6,11 @@ from the layer's shape, so it is walked, chunk by chunk, and never listed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from dchw.compile import kernel
 from dchw.compression.compressed import CodeArray
 from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, RunLayout
-from dchw.graph.network import FloatArray
 
 
 class ColumnOrder:
@@ -37,10 +33,10 @@ class ColumnOrder:
         _gather(*self._walk, self.offsets, self._by_section, codes, out)
         return out
 
-    def matrix(self, symbols: npt.NDArray[np.integer[Any]], values: FloatArray) -> FloatArray:
-        """float32[out_channels, columns]: the value that each weight's code stands for, from codes in this order."""
-        out = np.empty((self._layout.geometry.out_channels, self._layout.geometry.columns), np.float32)
-        _scatter(*self._walk, self.offsets, self._by_section, symbols, values, out)
+    def codes(self, symbols: CodeArray) -> CodeArray:
+        """The code of every weight, [out_channels, columns], from codes in this order."""
+        out = np.empty((self._layout.geometry.out_channels, self._layout.geometry.columns), symbols.dtype)
+        _scatter(*self._walk, self.offsets, self._by_section, symbols, out)
         return out
 
     def ends(self, rows_per_step: int) -> tuple[Int64s, Int64s, Int64s]:
@@ -108,9 +104,8 @@ def _scatter(
     bounds: Int64s,
     offsets: Int64s,
     order: Int64s,
-    symbols: npt.NDArray[np.integer[Any]],
-    values: FloatArray,
-    out: FloatArray,
+    symbols: CodeArray,
+    out: CodeArray,
 ) -> None:
     for chunk in order:
         at, job = offsets[chunk], np.int64(first_job[chunk])
@@ -121,8 +116,7 @@ def _scatter(
             for place in range(begin, end):
                 line = out[group * rows.shape[1] + rows[group, place]]
                 for column in range(job - group * columns, until - group * columns):
-                    symbol = symbols[at + (column + group * columns - job) * (end - begin) + place - begin]
-                    line[column] = values[symbol]
+                    line[column] = symbols[at + (column + group * columns - job) * (end - begin) + place - begin]
             at += (until - job) * (end - begin)
             job = until
 

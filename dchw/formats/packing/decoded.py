@@ -9,15 +9,19 @@ import numpy.typing as npt
 
 from dchw.compile import kernel
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.formats.packing.packed import DenseWeights, Unpacked
+from dchw.formats.packing.packed import DenseWeights, Entries, Unpacked
 from dchw.formats.packing.run_layout import Int32s
+from dchw.formats.packing.weight_rows import UNUSED, Uint32s
 from dchw.graph.network import FloatArray
+
+_ROWS = 64
+"""Rows of a matrix that are compared at a time."""
 
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:
     """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded."""
     if isinstance(unpacked, DenseWeights):
-        return unpacked.matrix
+        return unpacked.matrix[:]
     geometry = unpacked.geometry
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
     _scatter(unpacked.run_job, unpacked.run_count, unpacked.row, unpacked.value, unpacked.is_filler, matrix)
@@ -45,30 +49,53 @@ def _scatter(
 
 def decodes_to(unpacked: Unpacked, layer: CompressedLayer) -> bool:
     """Whether what was decoded is a layer's weights and biases, bit for bit; every weight is looked at."""
-    codes, values = layer.matrix_codes, layer.codebook.view(np.uint32)
     if not same_bits(unpacked.bias, layer.bias):
         return False
-    if isinstance(unpacked, DenseWeights):
-        return bool(_all_equal(unpacked.matrix.view(np.uint32), codes, values))
-    # positions within a run ascend, so that as many as are stored cannot be fewer places
-    stored = layer.nonzeros if values[1:].all() else int(np.count_nonzero(values[codes]))
-    value = unpacked.value.view(np.uint32)
-    runs = unpacked.run_job, unpacked.run_count
-    return int(_equal_entries(*runs, unpacked.row, value, unpacked.is_filler, codes, values)) == stored
+    values = shared_values(unpacked, layer)
+    return values is not None and same_bits(np.where(np.isnan(values), layer.codebook, values), layer.codebook)
 
 
-def own_matrix(layer: CompressedLayer) -> FloatArray:
-    """The weight matrix that a layer holds, float32[out_channels, columns]."""
-    matrix = np.empty(layer.matrix_codes.shape, np.float32)
-    _look_up(layer.matrix_codes, layer.codebook, matrix)
-    return matrix
+def shared_values(unpacked: Unpacked, layer: CompressedLayer) -> FloatArray | None:
+    """What each code of a layer was decoded to, float32[codebook values]; every weight is looked at.
+
+    NaN where no weight of the layer has a code. None where weights of one code were decoded to values that differ, bit
+    for bit, or to others than the layer's where a format scales its channels.
+    """
+    codes, codebook = layer.matrix_codes, layer.codebook
+    if isinstance(unpacked, Entries):
+        return _values_of_entries(unpacked, layer)
+    if not isinstance(unpacked.matrix, np.ndarray):
+        values = unpacked.matrix.shared(codes, codebook.size)
+        if values is not None:
+            return values
+    bits = codebook.view(np.uint32)
+    for first in range(0, codes.shape[0], _ROWS):
+        rows = slice(first, first + _ROWS)
+        if not _all_equal(unpacked.matrix[rows].view(np.uint32), codes[rows], bits):
+            return None
+    return codebook
 
 
-@kernel
-def _look_up(codes: CodeArray, values: FloatArray, matrix: FloatArray) -> None:
-    for row in range(codes.shape[0]):
-        for column in range(codes.shape[1]):
-            matrix[row, column] = values[codes[row, column]]
+def _values_of_entries(entries: Entries, layer: CompressedLayer) -> FloatArray | None:
+    """As `shared_values`, of entries."""
+    codes = layer.matrix_codes
+    bits = np.full(layer.codebook.size, UNUSED, np.uint32)
+    value = entries.value.view(np.uint32)
+    # positions within a run ascend, so that as many entries as there are weights are at as many places
+    found = _same_of_codes(entries.run_job, entries.run_count, entries.row, value, entries.is_filler, codes, bits)
+    unused = bits == UNUSED
+    if found != layer.nonzeros:
+        # all weights of a code may be left out, as +0.0; but not some of them
+        unused[0] = True
+        if found != int(np.count_nonzero(~unused[codes])):
+            return None
+        used = np.bincount(codes.reshape(-1), minlength=bits.size) > 0
+        bits[unused & used] = 0
+        unused &= ~used
+    bits[0] = 0
+    unused[0] = False
+    bits[unused] = np.float32(np.nan).view(np.uint32)
+    return bits.view(np.float32)
 
 
 def same_bits(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool:
@@ -83,16 +110,17 @@ def same_bits(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> b
 
 
 @kernel
-def _equal_entries(
+def _same_of_codes(
     run_job: Int32s,
     run_count: Int32s,
     row: Int32s,
-    value: npt.NDArray[np.uint32],
+    value: Uint32s,
     is_filler: npt.NDArray[np.bool_],
     codes: CodeArray,
-    values: npt.NDArray[np.uint32],
+    of_codes: Uint32s,
 ) -> int:
-    # entries that are not +0.0, if all are as their codes say; otherwise -1
+    # entries but fillers, if all of equal codes are equal and none is of code 0; otherwise -1. Fills in the values of
+    # codes that are UNUSED
     columns = codes.shape[1]
     found = 0
     at = np.int64(0)
@@ -100,15 +128,20 @@ def _equal_entries(
         column = run_job[run] % columns
         for i in range(at, at + run_count[run]):
             if not is_filler[i]:
-                if values[codes[row[i], column]] != value[i]:
+                code = codes[row[i], column]
+                if of_codes[code] != value[i]:
+                    if of_codes[code] != UNUSED:
+                        return -1
+                    of_codes[code] = value[i]
+                if code == 0:
                     return -1
-                found += value[i] != 0
+                found += 1
         at += run_count[run]
     return found
 
 
 @kernel
-def _all_equal(matrix: npt.NDArray[np.uint32], codes: CodeArray, values: npt.NDArray[np.uint32]) -> bool:
+def _all_equal(matrix: Uint32s, codes: CodeArray, values: Uint32s) -> bool:
     for row in range(codes.shape[0]):
         line, mine = matrix[row], codes[row]
         differ = 0

@@ -14,15 +14,12 @@ from dchw.compression.compressed import CodeArray, CompressedLayer
 from dchw.formats.packing.packed import LayerParameters, PackedLayer, encode_bias
 from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import Int64s, PackShape, RunLayout
+from dchw.formats.packing.weight_rows import COLUMNS_TOGETHER, LINE_BYTES, JobRows
 from dchw.graph.network import FloatArray
 from dchw.vocabulary import Stream
 
 _CHUNK_ENTRY_BYTES = 4
 _TABLE_VALUES = 1 << 20
-_TILE = 8
-"""Rows and columns that are turned at a time."""
-_LINE = 16
-"""float32 of a cache line."""
 
 
 def by_job(
@@ -32,13 +29,13 @@ def by_job(
 
     ``table_of`` gives it for some output channels and each of as many codes as there are ``values``: [channels, codes].
     """
-    geometry, step = layout.geometry, max(_TILE, _TABLE_VALUES // values)
+    geometry, step = layout.geometry, max(LINE_BYTES, _TABLE_VALUES // values // LINE_BYTES * LINE_BYTES)
     result = np.empty((geometry.groups, geometry.columns, layout.rows), table_of(slice(0, 0)).dtype)
     for group in range(geometry.groups):
         for start in range(0, layout.rows, step):
             first = group * layout.rows + start
             channels = slice(first, first + min(step, layout.rows - start))
-            _look_up(codes[channels], table_of(channels), start, result[group])
+            _look_up(codes[channels], table_of(channels), start, LINE_BYTES // result.itemsize, result[group])
     return result
 
 
@@ -51,20 +48,14 @@ def codes_by_job(codes: CodeArray, values: int, layout: RunLayout) -> CodeArray:
     return turned.reshape(layout.jobs, layout.rows)
 
 
-def by_row(stored: FloatArray, layout: RunLayout) -> FloatArray:
-    """float32[out_channels, columns] from float32 job by job, rows in order."""
-    geometry = layout.geometry
-    matrix = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
-    _turn(stored.reshape(geometry.groups, geometry.columns, layout.rows), matrix)
-    return matrix.reshape(geometry.out_channels, geometry.columns)
+def values_by_row(codes: npt.NDArray[np.unsignedinteger[Any]], values: FloatArray, layout: RunLayout) -> JobRows:
+    """The weight matrix of what each code, job by job and rows in order, stands for."""
+    return JobRows(in_jobs(codes, layout), values.take)
 
 
-def values_by_row(codes: npt.NDArray[np.integer[Any]], values: FloatArray, layout: RunLayout) -> FloatArray:
-    """float32[out_channels, columns]: the value that each code, job by job and rows in order, stands for."""
-    geometry = layout.geometry
-    matrix = np.empty((geometry.groups, layout.rows, geometry.columns), np.float32)
-    _turn_values(codes.reshape(geometry.groups, geometry.columns, layout.rows), values, matrix)
-    return matrix.reshape(geometry.out_channels, geometry.columns)
+def in_jobs(stored: npt.NDArray[Any], layout: RunLayout) -> npt.NDArray[Any]:
+    """What every weight is stored as, job by job and rows in order: [groups, columns, rows of a group]."""
+    return stored.reshape(layout.geometry.groups, layout.geometry.columns, layout.rows)
 
 
 def job_bounds(layout: RunLayout, job_bits: int) -> Int64s:
@@ -102,34 +93,12 @@ def assemble_columns(
 
 
 @kernel
-def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, result: npt.NDArray[Any]) -> None:
+def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, together: int, result: npt.NDArray[Any]) -> None:
     # result[column, start + row] = table[row, codes[row, column]]
     rows, columns = codes.shape
-    for first_row in range(0, rows, _TILE):
-        for first_column in range(0, columns, _TILE):
-            for row in range(first_row, min(first_row + _TILE, rows)):
+    for first_row in range(0, rows, together):
+        for first_column in range(0, columns, COLUMNS_TOGETHER):
+            for row in range(first_row, min(first_row + together, rows)):
                 line = table[row]
-                for column in range(first_column, min(first_column + _TILE, columns)):
+                for column in range(first_column, min(first_column + COLUMNS_TOGETHER, columns)):
                     result[column, start + row] = line[codes[row, column]]
-
-
-@kernel
-def _turn(by_job: FloatArray, by_row: FloatArray) -> None:
-    # by_row[g, row, column] = by_job[g, column, row]
-    groups, rows, columns = by_row.shape
-    for group in range(groups):
-        for first in range(0, columns, _LINE):
-            for row in range(rows):
-                for column in range(first, min(first + _LINE, columns)):
-                    by_row[group, row, column] = by_job[group, column, row]
-
-
-@kernel
-def _turn_values(codes: npt.NDArray[np.integer[Any]], values: FloatArray, by_row: FloatArray) -> None:
-    # by_row[g, row, column] = values[codes[g, column, row]]
-    groups, rows, columns = by_row.shape
-    for group in range(groups):
-        for first in range(0, columns, _LINE):
-            for row in range(rows):
-                for column in range(first, min(first + _LINE, columns)):
-                    by_row[group, row, column] = values[codes[group, column, row]]

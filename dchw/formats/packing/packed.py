@@ -42,6 +42,7 @@ from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Valu
 from dchw.compression.value_formats import decode_values, encode_values, encoded_bytes, round_to_format
 from dchw.formats.packing.regions import Regions
 from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape
+from dchw.formats.packing.weight_rows import WeightRows
 from dchw.graph.geometry import Geometry
 from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
@@ -241,8 +242,8 @@ class DenseWeights:
     """The weights of a layer stored without positions. Arrays are read-only."""
 
     geometry: Geometry
-    matrix: FloatArray
-    """float32[out_channels, columns]"""
+    matrix: FloatArray | WeightRows
+    """float32[out_channels, columns], or what gives rows of it when they are asked for."""
     bias: FloatArray | None
     coded: Coded | None = None
     """Where weights go through decode units: their code words, chunk by chunk; in a chunk job by job, in a job the
