@@ -1,19 +1,23 @@
 """The memory node (T8): takes requests in turn, splits them into bursts, offers these, answers in order.
 
-The kernels work on one `MemoryState` and know no engine. Both engines tell it when a request becomes visible
+The kernels work on one `MemoryState` and know no engine. Both engines tell it when requests become visible
 (`request_visible`), let it run no further than no unknown request could reach (`step`), and read from the port rows
 what was accepted and answered. What channels do with bursts is `dchw.dram`'s affair.
+
+What follows from an answer takes time: it is visible a cycle later, and what a node makes of it another. So the memory
+goes on for a while before it must be told what follows (`_unmoved`), and behind an accepted request as long as it knows
+the port's next one and the engine says that the freed slot does nothing else (`PortRow.apart`).
 """
 
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.config import build
 from dchw.dram.address import address_map, locate
 from dchw.dram.controller import advance, completions, offer, run_idle, take_completion
@@ -59,8 +63,12 @@ class PortRow:
     released: int = 0
     """Of these, those that the engine has passed on."""
     delivered: int = 0
+    told: int = 0
+    """Requests whose clock is known from which they are offered."""
     ready: int = 0
-    """The clock from which the head is offered; FAR while there is none."""
+    """That of the head; FAR while it is not known."""
+    apart: int = 0
+    """1 if a request accepted lets nothing happen but that the port gets another, behind those that are told."""
     last_answer: int = 0
 
 
@@ -138,10 +146,22 @@ def cycle_of(node: NodeState, clock: int) -> int:
 
 @lean_kernel
 def request_visible(state: MemoryState, port: int, cycle: int) -> None:
-    """The head request of a port is visible from a machine cycle on."""
+    """The first request of a port that was not told of is visible from a machine cycle on."""
     row = state.port[port]
-    row.ready = clock_from(state.node, cycle)
-    state.request[row.first + row.head].offered_at = row.ready
+    clock = clock_from(state.node, cycle)
+    state.request[row.first + row.told].offered_at = clock
+    if row.told == row.head:
+        row.ready = clock
+    row.told += 1
+
+
+@inlined
+def _unmoved(node: NodeState, clock: int) -> int:
+    """First memory clock that an answer of ``clock`` can have made a request for.
+
+    It is visible a machine cycle later at the earliest, and what a node gives for it one more.
+    """
+    return clock_from(node, cycle_of(node, clock) + 2)
 
 
 @lean_kernel
@@ -158,83 +178,106 @@ def next_clock(state: MemoryState) -> int:
 
 @lean_kernel
 def step(state: MemoryState, limit: int) -> bool:
-    """Run until a request was accepted or answered (True), but not into clock ``limit`` or beyond (False)."""
-    node = state.node
+    """Run until what was accepted or answered could matter, but not into clock ``limit`` or beyond.
+
+    Whether anything was accepted or answered.
+    """
+    node, port, happened = state.node, state.port, False
     while node.clock < limit:
-        ready = _take_turn(state) if node.turn < 0 else node.clock
-        if node.turn < 0:
-            # nothing to offer before ``ready``
-            until = min(ready, limit)
-            if node.open == 0:
-                if until == FAR:
-                    return False
-                node.clock = until
-                continue
-            reached, answered = _run_channels(state, until - 1)
-            node.clock = max(node.clock, reached + 1)  # channels may lag behind where all are idle
-            if answered:
-                return True
+        ready = node.clock if node.turn >= 0 else _take_turn(state)
+        until = node.clock if ready == node.clock else min(ready, limit) - 1
+        if ready > node.clock and node.open == 0:
+            if until == FAR - 1:
+                break
+            node.clock = until + 1
             continue
-        _, answered = _run_channels(state, node.clock)
-        if answered:
-            return True  # the clock itself is still to come
-        accepted = _offer(state)
-        node.clock += 1
-        if accepted:
-            return True
-    return False
+        reached, answered = _run_channels(state, until)
+        if answered < FAR:
+            happened, limit = True, min(limit, _unmoved(node, answered))
+        if ready > node.clock:
+            node.clock = max(node.clock, reached + 1)
+        elif reached == until and node.clock < limit:
+            turn, full = node.turn, _offer(state)
+            node.clock += 1
+            if node.turn < 0:
+                happened = True
+                if port[turn].ready == FAR or not port[turn].apart:
+                    break
+            elif full:
+                # refused until some channel has done something
+                node.clock = min(max(node.clock, _soonest(state)), limit)
+    return happened
+
+
+@inlined
+def _due(channel: Any) -> int:
+    """The clock in which something happens in a channel or is to be planned; one that is past: it has completions."""
+    if channel.out_head != channel.out_tail:
+        return channel.clock
+    planned = channel.plan_stale == 0 and channel.new_slot < 0
+    return max(channel.clock + 1, channel.plan_time if planned else 0)
+
+
+@inlined
+def _soonest(state: MemoryState) -> int:
+    """The clock in which something happens in the first of the channels."""
+    live, soonest = state.channels.live, FAR
+    for ch in range(len(live)):
+        soonest = min(soonest, _due(live[ch]))
+    return soonest
 
 
 @lean_kernel
-def _run_channels(state: MemoryState, until: int) -> tuple[int, bool]:
-    # all channels in step, up to and including a clock or the one in which some request was answered
-    live = state.channels.live
-    reached = until
-    for ch in range(len(live)):
-        reached = min(reached, live[ch].clock)
+def _run_channels(state: MemoryState, until: int) -> tuple[int, int]:
+    """Run channels to a clock or the one in which it became known when a request is answered: that, and this or FAR.
+
+    A channel in which nothing happens stays behind.
+    """
+    live, reached = state.channels.live, state.node.clock - 1
     while True:
-        if len(live) == 1:
-            reached = advance(state.channels, 0, until)
-        else:
-            soonest = until
-            for ch in range(len(live)):
-                m = live[ch]
-                known = m.plan_stale == 0 and m.new_slot < 0
-                soonest = min(soonest, max(m.clock + 1, m.plan_time if known else 0))
-            reached = max(reached, soonest)
-            for ch in range(len(live)):
+        soonest = _soonest(state)
+        if soonest > until:
+            return until, FAR
+        reached = max(reached, soonest)
+        found = False
+        for ch in range(len(live)):
+            if _due(live[ch]) <= reached:
                 while live[ch].clock < reached:
                     advance(state.channels, ch, reached)
-        if _collect(state):
-            return reached, True
-        if reached >= until:
-            return reached, False
+                found = _collect(state, ch) or found
+        if found:
+            answered = _answer(state)
+            if answered < FAR:
+                return reached, answered
 
 
-@lean_kernel
-def _collect(state: MemoryState) -> bool:
-    # completions that became known; whether they answer a request
-    node, request = state.node, state.request
-    found = False
-    for ch in range(len(state.channels.live)):
-        for _ in range(completions(state.channels, ch)):
-            number, clock = take_completion(state.channels, ch)
-            request[number].left -= 1
-            request[number].done = max(request[number].done, clock)
-            node.open -= 1
-            found = True
-    if not found:
-        return False
-    answered = False
+@inlined
+def _collect(state: MemoryState, ch: int) -> bool:
+    """Take the completions of a channel that became known; whether they complete a request."""
+    node, request, found = state.node, state.request, False
+    for _ in range(completions(state.channels, ch)):
+        number, clock = take_completion(state.channels, ch)
+        row = request[number]
+        row.left -= 1
+        row.done = max(row.done, clock)
+        node.open -= 1
+        found = found or row.left == 0
+    return found
+
+
+@inlined
+def _answer(state: MemoryState) -> int:
+    """Answer the complete requests that are first of their ports; the clock of the earliest answer, FAR if none."""
+    request, earliest = state.request, FAR
     for at in range(state.port.shape[0]):
         row = state.port[at]
         while row.answered < row.head and request[row.first + row.answered].left == 0:
             number = row.first + row.answered
             row.last_answer = max(row.last_answer, request[number].done)
             request[number].answered_at = row.last_answer
+            earliest = min(earliest, row.last_answer)
             row.answered += 1
-            answered = True
-    return answered
+    return earliest
 
 
 @lean_kernel
@@ -254,23 +297,25 @@ def _take_turn(state: MemoryState) -> int:
 
 @lean_kernel
 def _offer(state: MemoryState) -> bool:
-    # offers bursts of the request in turn in this clock; whether its last one was accepted
+    """Offer bursts of the request in turn in this clock, to its end or as far as goes; whether a channel is full."""
     node, request, taken = state.node, state.request, state.taken
     row = state.port[node.turn]
     number = row.first + row.head
     is_write = request[number].is_write != 0
     while node.burst < request[number].bursts:
         ch, bank, line, column = locate(state.bits, request[number].address + node.burst * node.burst_bytes)
-        if taken[ch] == node.clock or not offer(state.channels, ch, node.clock, bank, line, column, is_write, number):
+        if taken[ch] == node.clock:
             return False
+        if not offer(state.channels, ch, node.clock, bank, line, column, is_write, number):
+            return True
         taken[ch] = node.clock
         node.burst += 1
         node.open += 1
     request[number].accepted_at = node.clock
     row.head += 1
-    row.ready = FAR
+    row.ready = request[row.first + row.head].offered_at if row.told > row.head else FAR
     node.last_port, node.turn = node.turn, -1
-    return True
+    return False
 
 
 def memory_times(program: Program, state: MemoryState, cycles: int) -> MemoryTimes | None:

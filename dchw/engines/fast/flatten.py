@@ -76,6 +76,7 @@ def flatten(
         ends += [end for pair in pairs for end in pair]
     extra = [link.initial for link in program.links] if without_slot is None else without_slot
     links, places = _links(program, facts, {name: place for place, name in enumerate(names)}, lists, extra)
+    _mark_apart(nodes, links, ends)
     grants = _keep_grants(program, arbiters, links, window)
     lanes, joins = _lanes(nodes, links, ends), _joins(nodes, links, ends)
     for node in nodes:
@@ -187,6 +188,12 @@ def _links(
         rows.append(row)
         places += size
     return rows, places
+
+
+def _mark_apart(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> None:
+    for node in nodes:
+        if node.stop - node.out_of == 1 and not any(links[x].depth for x in ends[node.into : node.out_of]):
+            links[ends[node.out_of]].apart = 1
 
 
 def _lanes(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> list[LaneRow]:

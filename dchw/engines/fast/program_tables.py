@@ -175,6 +175,9 @@ class LinkRow:
     """1 if it is a lane of a fork."""
     served: int = 0
     """The lane of which it is the other link, with a server; -1: none."""
+    apart: int = 0
+    """1 if a slot of it that is freed lets its source do nothing but give to it, and nobody waits for what that takes:
+    it has no other out-links, and its in-links have no limit."""
     granted_first: int = 0
     """Kept grants of an arbiter's in-link are ``granted[granted_first .. granted]``, behind ``granted_before``."""
     granted: int = 0

@@ -101,12 +101,13 @@ def grant(t: Tables, a: int, cycle: int) -> None:
 
 @lean_kernel
 def next_memory_clock(t: Tables, memory: MemoryState) -> int:
-    # tells the memory the heads that became visible; its next clock in which something can happen
+    # tells the memory the requests that became visible; its next clock in which something can happen
     link = t.link
     for port in range(memory.port.shape[0]):
-        head = link[t.ends[t.run.memory_links + 2 * port]]
-        if memory.port[port].ready == FAR and head.given > head.taken:
-            request_visible(memory, port, t.ring[place(queue_of(head), head.taken)])
+        row, asked = memory.port[port], link[t.ends[t.run.memory_links + 2 * port]]
+        row.apart = asked.apart
+        for item in range(asked.taken + row.told - row.released, asked.given):
+            request_visible(memory, port, t.ring[place(queue_of(asked), item)])
     return next_clock(memory) if memory.port.shape[0] else FAR
 
 
