@@ -50,7 +50,7 @@ def address_map(source: Standard | FixedMemory, mapping: str = "robaracoch", cha
     parts: list[int] = []
     taken = [sum(widths[:field]) for field in range(len(FIELDS))]
     for field, bits in reversed(_read_order(order, widths)):
-        parts += [bits, taken[field]]
+        parts += [bits, taken[field]] if bits else []
         taken[field] += bits
     return np.array([(burst - 1).bit_length(), int(xor), *widths, *parts], np.int64)
 

@@ -48,8 +48,9 @@ def _account_occupancy(m: Any, clock: int) -> None:
     while start < clock:
         b = start >> shift
         end = min(clock, (b + 1) << shift)
-        m.occupancy[0, b] += m.waiting[at.READ_QUEUE] * (end - start)
-        m.occupancy[1, b] += m.waiting[at.WRITE_QUEUE] * (end - start)
+        for q in range(2):
+            if m.waiting[q] > 0:
+                m.occupancy[q, b] += m.waiting[q] * (end - start)
         start = end
 
 

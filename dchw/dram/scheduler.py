@@ -104,25 +104,27 @@ def _other_command(f: Any, m: Any, bank: int) -> int:
 
 
 @inlined
-def _soonest(f: Any, m: Any, row: int, command: int, base: int) -> int:
-    """First clock from ``base`` on for a command to any of the banks it is wanted of; FAR without one."""
+def _best(f: Any, m: Any, row: int, command: int, base: int) -> tuple[int, int]:
+    """First clock from ``base`` on for a command to any of the banks it is wanted of, and the order of the oldest
+    request that it can be for then; FAR without one."""
     if m.wanting[row] == 0:
-        return at.FAR
+        return at.FAR, at.FAR
     bound = max(base, m.ready[command])
     if m.wanting[row] == 1:
-        return max(bound, m.bank_ready[command, m.wanting_sum[row]])
+        bank = m.wanting_sum[row]
+        return max(bound, m.bank_ready[command, bank]), m.wanted[row, bank]
+    oldest = _oldest(f, m, row, command, bound)
+    if oldest < at.FAR:
+        return bound, oldest
     soonest = at.FAR
     for bank in range(f.banks):
-        clock = max(bound, m.bank_ready[command, bank])
-        soonest = min(soonest, clock if m.wanted[row, bank] < at.FAR else at.FAR)
-    return soonest
+        soonest = min(soonest, m.bank_ready[command, bank] if m.wanted[row, bank] < at.FAR else at.FAR)
+    return soonest, _oldest(f, m, row, command, soonest)
 
 
 @inlined
 def _oldest(f: Any, m: Any, row: int, command: int, clock: int) -> int:
-    """Order of the oldest request that wants a command of a bank that rules allow by ``clock``; there is one."""
-    if m.wanting[row] == 1:
-        return m.wanted[row, m.wanting_sum[row]]
+    """Order of the oldest request that wants a command of a bank that rules allow by ``clock``; FAR if there is none."""
     oldest = at.FAR
     for bank in range(f.banks):
         order = m.wanted[row, bank]
@@ -131,29 +133,30 @@ def _oldest(f: Any, m: Any, row: int, command: int, clock: int) -> int:
 
 
 @inlined
+def _best_access(f: Any, m: Any, row: int, command: int, base: int) -> tuple[int, int]:
+    """`_best` for an access, which needs a slot on the data bus."""
+    clock, oldest = _best(f, m, row, command, base)
+    if clock == at.FAR or f.others_up == 0:
+        return clock, oldest
+    clock = _data_slot(f, m, clock)
+    return clock, _oldest(f, m, row, command, clock)
+
+
+@inlined
 def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
     first = which * at.WANTS
-    access = f.wr if which == at.WRITE_QUEUE else f.rd
-    access_clock = _soonest(f, m, first + at.ACCESS, access, base)
-    if access_clock < at.FAR:
-        access_clock = _data_slot(f, m, access_clock)
-    act_clock = _soonest(f, m, first + at.ACTIVATE, f.act, base) if m.act2_slot < 0 else at.FAR
-    pre_clock = _soonest(f, m, first + at.PRECHARGE, f.pre, base)
-    clock = min(access_clock, min(act_clock, pre_clock))
+    command = f.wr if which == at.WRITE_QUEUE else f.rd
+    access = command
+    clock, oldest = _best_access(f, m, first + at.ACCESS, command, base)
+    if m.act2_slot < 0:
+        act_clock, order = _best(f, m, first + at.ACTIVATE, f.act, base)
+        if act_clock < clock or (act_clock == clock and order < oldest):
+            clock, oldest, command = act_clock, order, f.act
+    pre_clock, order = _best(f, m, first + at.PRECHARGE, f.pre, base)
+    if pre_clock < clock or (pre_clock == clock and order < oldest):
+        clock, oldest, command = pre_clock, order, f.pre
     if clock >= m.plan_time:  # anything planned before comes first at the same clock
         return
-    oldest = at.FAR
-    command = access
-    if access_clock == clock:
-        oldest = _oldest(f, m, first + at.ACCESS, access, clock)
-    if act_clock == clock:
-        order = _oldest(f, m, first + at.ACTIVATE, f.act, clock)
-        if order < oldest:
-            oldest, command = order, f.act
-    if pre_clock == clock:
-        order = _oldest(f, m, first + at.PRECHARGE, f.pre, clock)
-        if order < oldest:
-            oldest, command = order, f.pre
     bank = oldest % at.ORDER
     slot = m.oldest_hit[which, bank] if command == access else m.oldest_other[which, bank]
     _propose(m, clock, QUEUED, which, slot, command)
@@ -161,12 +164,11 @@ def _plan_queue(f: Any, m: Any, which: int, base: int) -> None:
 
 @inlined
 def _plan_opened(f: Any, m: Any, base: int) -> None:
-    read_clock = _soonest(f, m, at.OPENED_READS, f.rd, base)
-    write_clock = _soonest(f, m, at.OPENED_WRITES, f.wr, base)
-    clock = min(read_clock, write_clock)
-    if clock == at.FAR:
+    if m.wanting[at.OPENED_READS] + m.wanting[at.OPENED_WRITES] == 0:
         return
-    clock = _data_slot(f, m, clock)
+    read_clock, _ = _best(f, m, at.OPENED_READS, f.rd, base)
+    write_clock, _ = _best(f, m, at.OPENED_WRITES, f.wr, base)
+    clock = _data_slot(f, m, min(read_clock, write_clock))
     if clock >= m.plan_time:
         return
     oldest = at.FAR

@@ -29,7 +29,7 @@ from dchw.engines.memory import FAR, MemoryState, clock_from, cycle_during, step
 from dchw.engines.named_rows import Rows
 
 PAUSED, STUCK, MORE = range(3)
-MEMORY_WORK = 64
+MEMORY_WORK = 160
 """Firings that take as long as what the memory does between two answers."""
 
 
