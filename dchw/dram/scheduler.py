@@ -124,7 +124,7 @@ def _best(f: Any, m: Any, row: int, command: int, base: int) -> tuple[int, int]:
 
 @inlined
 def _oldest(f: Any, m: Any, row: int, command: int, clock: int) -> int:
-    """Order of the oldest request that wants a command of a bank that rules allow by ``clock``; FAR if there is none."""
+    """Order of the oldest request that wants a command of a bank which rules allow by ``clock``; FAR without one."""
     oldest = at.FAR
     for bank in range(f.banks):
         order = m.wanted[row, bank]

@@ -165,3 +165,38 @@ def test_a_configuration_survives_dump_and_load():
     for seed in range(20):
         dram = lpddr(Random(seed))
         assert build(Dram, dram.dump(), where="x") == dram
+
+
+def echoes(memory: Dram, count: int) -> Program:
+    """Each address is written through one port and at once read through another; then comes the next address."""
+    nodes: list[FiringNode | MemoryNode] = [
+        FiringNode(name=name, unit=name, occupied=np.ones(count, np.int32), layer=LayerRuns(((0, count),)))
+        for name in ("write", "written", "read", "use")
+    ]
+    asked = Requests(
+        address=np.arange(count, dtype=np.int64) * 4096,
+        bursts=np.ones(count, np.int32),
+        is_write=np.zeros(count, np.bool_),
+        stream=np.zeros(count, np.uint8),
+        layer=np.zeros(count, np.int32),
+    )
+    requests = (replace(asked, is_write=np.ones(count, np.bool_)), asked)
+    nodes.append(MemoryNode(name="memory", unit="dram", memory=memory, requests=requests))
+    links = (
+        Link(name="writes", source="write", target="memory", items=count, depth=4),
+        Link(name="reads", source="read", target="memory", items=count, depth=4),
+        Link(name="acks", source="memory", target="written", items=count),
+        Link(name="answers", source="memory", target="use", items=count),
+        Link(name="to write", source="use", target="write", items=count + 1, initial=1),
+        Link(name="to read", source="use", target="read", items=count + 1, initial=1),
+    )
+    return Program(clock_hz=800_000_000, layers=("all",), nodes=tuple(nodes), links=links)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_asked_because_of_an_answer_from_a_waiting_write_does_not_wait_for_that(channels):
+    """Such a read needs no command and is answered in the next clock."""
+    program = echoes(build(Dram, {"standard": "LPDDR5X-8533", "channels": channels}, where="dram"), 40)
+    expected = reference.run(program, record=True)
+    assert expected.memory.commands["forwarded"] > 0
+    assert_equal(expected, fast_engine.run(program, record=True), program)
