@@ -23,6 +23,10 @@ WORD_BYTES = 8
 _PADDING_BYTES = 16  # a word can be read or written at the last byte, and a view of words never has only one element
 
 _LOWEST_BYTE = np.uint64(0xFF)
+_ONE = np.uint64(1)
+_PRIME = np.uint64(67)  # of which the 64 powers of two leave 64 remainders
+_BIT_OF_REMAINDER = np.zeros(67, np.uint8)
+_BIT_OF_REMAINDER[[2**bit % 67 for bit in range(64)]] = np.arange(64)
 _BYTE_1, _BYTE_2, _BYTE_3, _BYTE_4 = np.uint64(8), np.uint64(16), np.uint64(24), np.uint64(32)
 _BYTE_5, _BYTE_6, _BYTE_7 = np.uint64(40), np.uint64(48), np.uint64(56)
 
@@ -45,6 +49,12 @@ def load_word(data: Bytes, at: np.uint64) -> np.uint64:
     high = np.uint64(data[at + np.uint64(4)]) << _BYTE_4 | np.uint64(data[at + np.uint64(5)]) << _BYTE_5
     high |= np.uint64(data[at + np.uint64(6)]) << _BYTE_6 | np.uint64(data[at + np.uint64(7)]) << _BYTE_7
     return low | high
+
+
+@kernel
+def lowest_bit(word: np.uint64) -> int:
+    """Which bit of a word that is not 0 is the lowest that is set."""
+    return int(_BIT_OF_REMAINDER[(word & (~word + _ONE)) % _PRIME])
 
 
 @kernel

@@ -65,7 +65,7 @@ def code_lengths(counts: npt.ArrayLike, limit: int) -> npt.NDArray[np.uint8]:
 def symbol_counts(symbols: npt.NDArray[np.integer], alphabet: int = 0) -> Int64s:
     """How often each symbol occurs: int64, at least ``alphabet`` long and as long as the largest symbol needs."""
     flat = symbols.reshape(-1)
-    counts = np.zeros((2, max(alphabet, int(flat.max()) + 1 if flat.size else 0)), np.int64)
+    counts = np.zeros((4, max(alphabet, int(flat.max()) + 1 if flat.size else 0)), np.int64)
     kernels.count_symbols(flat, counts)
     total: Int64s = counts.sum(axis=0)
     return total

@@ -23,6 +23,7 @@ from dchw.formats.packing.packed import (
     PackedLayer,
     StorageFormat,
     Unpacked,
+    released,
     written,
 )
 from dchw.formats.packing.run_layout import PackShape
@@ -94,6 +95,15 @@ def pack(layer: CompressedLayer, storage: str, shape: PackShape, *, value_bits: 
     return written(lay_out(layer, storage, shape, value_bits=value_bits))
 
 
+def let_go(packed: PackedLayer) -> None:
+    """Do without the bytes of a layer that was read, where it is too large to be kept for other runs.
+
+    Whoever reads them once more has them written again.
+    """
+    if not _KEPT.keeps(packed):
+        released(packed)
+
+
 def unpack(packed: PackedLayer) -> Unpacked:
     """What the hardware decodes from the bytes of a packed layer, and from nothing else.
 
@@ -118,6 +128,7 @@ __all__ = [
     "WeightRows",
     "decodes_to",
     "lay_out",
+    "let_go",
     "pack",
     "register_format",
     "shared_values",

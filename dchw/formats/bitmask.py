@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compile import kernel
-from dchw.compression.bitstream import Bytes
+from dchw.compression.bitstream import Bytes, Words, lowest_bit, padded, word_view
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.fields import byte_offsets_of, laid_out_fields
@@ -24,6 +24,10 @@ from dchw.formats.packing.run_layout import Int32s, Int64s, PackShape, RunLayout
 from dchw.formats.packing.sparse import assemble, constant_bits, entries_of, read_fields, stored_chunks
 from dchw.formats.packing.stored_runs import stored_runs
 from dchw.vocabulary import Stream
+
+_TOGETHER = 56
+"""Bits of a word that is read at a byte which are surely there from any bit of that byte on."""
+_PAIRS, _FOURS, _BYTES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
 
 COLUMNS = ("jobs", "values")
 """What the chunk table lists: the bytes of a chunk's mask follow from its jobs."""
@@ -99,9 +103,10 @@ def _read_mask(packed: PackedLayer, layout: RunLayout, order: RunOrder) -> tuple
     if mask.size != offsets[-1]:
         raise damaged(packed, Stream.GAPS, f"{int(offsets[-1])} bytes of mask", str(mask.size))
     first_row, rows_on = layout.first_row.ravel()[slot], layout.rows_on.ravel()[slot]
-    most = int(np.unpackbits(mask).sum(dtype=np.int64))
+    words = padded(mask)
+    most = int(_count_bits(words[: words.size // 8 * 8].view(np.uint64)))
     counts, rows = np.zeros(slot.size, dtype=np.int32), np.empty(most, dtype=np.int32)
-    found = _find_bits(mask, begin, rows_on, first_row, packed.shape.elements, counts, rows)
+    found = _find_bits(word_view(words), begin, rows_on, first_row, packed.shape.elements, counts, rows)
     if found != most:
         raise damaged(packed, Stream.GAPS, "zero padding behind each chunk's mask", "set bits")
     return counts, rows
@@ -120,18 +125,42 @@ def _set_bits(
 
 
 @kernel
+def _count_bits(words: npt.NDArray[np.uint64]) -> int:
+    # of all words: in each pair of bits, each four, each byte, and the bytes added up by a product
+    total = np.int64(0)
+    for word in words:
+        word = word - ((word >> np.uint64(1)) & _PAIRS)
+        word = (word & _FOURS) + ((word >> np.uint64(2)) & _FOURS)
+        word = (word + (word >> np.uint64(4))) & _BYTES
+        for shift in (8, 16, 32):
+            word += word >> np.uint64(shift)
+        total += np.int64(word & np.uint64(0x7F))
+    return int(total)
+
+
+@kernel
 def _find_bits(
-    mask: Bytes, begin: Int64s, rows_on: Int32s, first_row: Int32s, elements: int, counts: Int32s, rows: Int32s
+    mask: Words,
+    begin: Int64s,
+    rows_on: Int32s,
+    first_row: Int32s,
+    elements: int,
+    counts: Int32s,
+    rows: Int32s,
 ) -> int:
     # the number of bits found
     at = 0
     for run in range(begin.size):
-        for place in range(rows_on[run]):
+        first = at
+        for place in range(0, rows_on[run], _TOGETHER):
             bit = begin[run] + place
-            if mask[bit >> 3] >> (bit & 7) & 1:
-                rows[at] = first_row[run] + place * elements
-                counts[run] += 1
+            below = np.int64(1) << min(np.int64(rows_on[run] - place), np.int64(_TOGETHER))
+            left = np.uint64((mask[bit >> 3] >> (bit & 7)) & (below - 1))
+            while left:
+                rows[at] = first_row[run] + (place + lowest_bit(left)) * elements
+                left &= left - np.uint64(1)
                 at += 1
+        counts[run] = at - first
     return at
 
 

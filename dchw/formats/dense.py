@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compression.bitstream import Bytes
-from dchw.compression.compressed import CompressedLayer, ValueFormat
+from dchw.compression.compressed import CodeArray, CompressedLayer, ValueFormat
 from dchw.compression.value_formats import LARGEST_INT8
 from dchw.formats.packing.every_weight import assemble_columns, by_job, in_jobs, job_bounds
 from dchw.formats.packing.file_bytes import array_file
@@ -108,13 +109,25 @@ def _from_integers(packed: PackedLayer, data: Bytes, layout: RunLayout) -> JobRo
 
 def _scales(layer: CompressedLayer) -> FloatArray:
     magnitudes = np.abs(layer.codebook)
-    matrix = layer.matrix_codes
-    step = max(1, _BLOCK_WEIGHTS // max(1, matrix.shape[1]))
-    largest = [magnitudes[matrix[i : i + step]].max(axis=1) for i in range(0, matrix.shape[0], step)]
-    scales: FloatArray = np.concatenate(largest)
+    scales = np.zeros(layer.matrix_codes.shape[0], np.float32)
+    _largest(layer.matrix_codes, magnitudes, scales)
     scales /= np.float32(LARGEST_INT8)
     scales[scales < np.finfo(np.float32).tiny] = 0
     return scales
+
+
+@kernel
+def _largest(codes: CodeArray, magnitudes: FloatArray, largest: FloatArray) -> None:
+    # of every row; by which codes there are in it
+    there = np.zeros(magnitudes.size, dtype=np.bool_)
+    for row in range(codes.shape[0]):
+        there[:] = False
+        line = codes[row]
+        for column in range(codes.shape[1]):
+            there[line[column]] = True
+        for code in range(magnitudes.size):
+            if there[code]:
+                largest[row] = max(largest[row], magnitudes[code])
 
 
 def _integers(values: FloatArray, scales: FloatArray) -> npt.NDArray[np.uint8]:

@@ -14,11 +14,18 @@ from dataclasses import replace
 import numpy as np
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats.packing.code_words import CodeTables, build_tables, code_tables, decode_symbols, laid_out_words
+from dchw.formats.packing.code_words import (
+    CodeTables,
+    bits_of,
+    build_tables,
+    code_tables,
+    decode_symbols,
+    laid_out_words,
+)
 from dchw.formats.packing.codebook import encode_codebook, look_up
 from dchw.formats.packing.file_bytes import own_file
 from dchw.formats.packing.packed import Entries, LayerParameters, Need, PackedLayer, StorageFormat
-from dchw.formats.packing.run_layout import PackShape, Pointers
+from dchw.formats.packing.run_layout import PackShape, Pointers, run_layout
 from dchw.formats.packing.running import COLUMNS as RUNNING_COLUMNS
 from dchw.formats.packing.running import (
     RunningEntries,
@@ -26,10 +33,9 @@ from dchw.formats.packing.running import (
     place_entries,
     running_chunks,
     running_entries,
-    section_runs,
 )
 from dchw.formats.packing.sparse import COLUMNS, assemble, entries_of, rows_of_gaps, stored_chunks
-from dchw.formats.packing.stored_runs import StoredRuns, stored_runs
+from dchw.formats.packing.stored_runs import StoredRuns, collect_runs, stored_runs
 from dchw.vocabulary import Stream
 
 WIDEST_GAP = 8
@@ -74,9 +80,10 @@ def _smallest(layer: CompressedLayer, shape: PackShape) -> tuple[int, StoredRuns
     none is narrower than the file's, and none wider is tried once no filler is left.
     """
     best: tuple[int, int, RunningEntries, CodeTables] | None = None
-    stored = section_runs(layer, shape)
+    layout = run_layout(layer.geometry, shape)
+    stored = collect_runs(layer, layout, coded=True)
     for index_bits in range(min(layer.representation.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
-        entries = running_entries(stored, index_bits)
+        entries = running_entries(layout, *stored, index_bits)
         tables = build_tables(layer, (entries.gap, entries.code))
         size = tables.coded_bits + 8 * tables.data.size
         if best is None or size < best[0]:
@@ -93,7 +100,7 @@ def _unpack(packed: PackedLayer) -> Entries:
     chunks = running_chunks(packed) if made else stored_chunks(packed)
     gap_lengths, code_lengths = code_tables(packed)
     entries = chunks.chunk_entries
-    gaps = decode_symbols(packed, Stream.GAPS, chunks.position_bytes, entries, gap_lengths).astype(np.uint16)
+    gaps = decode_symbols(packed, Stream.GAPS, chunks.position_bytes, entries, gap_lengths)
     code = decode_symbols(packed, Stream.CODES, chunks.value_bytes, entries, code_lengths).astype(np.uint16)
     if made:
         chunks, row = place_entries(packed, chunks, gaps, code)
@@ -106,8 +113,8 @@ def _unpack(packed: PackedLayer) -> Entries:
         value=look_up(packed, code),
         code=code,
         is_filler=code == 0,
-        gap_bits=gap_lengths[gaps],
-        code_bits=code_lengths[code],
+        gap_bits=bits_of(gaps, gap_lengths),
+        code_bits=bits_of(code, code_lengths),
     )
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from dchw.compression import huffman
 from dchw.compression.bitstream import Bytes
 from dchw.compression.compressed import Coding, CompressedLayer, Positions
 from dchw.formats.packing.chunk_tables import check_chunks, pack_chunk_table, read_chunk_table
-from dchw.formats.packing.code_words import build_tables, code_tables, decode_symbols, laid_out_words
+from dchw.formats.packing.code_words import bits_of, build_tables, code_tables, decode_symbols
 from dchw.formats.packing.codebook import encode_codebook, read_codebook
 from dchw.formats.packing.column_order import ColumnOrder
 from dchw.formats.packing.file_bytes import container_file
@@ -30,6 +31,7 @@ from dchw.formats.packing.packed import (
 )
 from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import PackShape, run_layout
+from dchw.formats.packing.stored_runs import offsets_of
 from dchw.formats.packing.weight_rows import CodedRows
 from dchw.vocabulary import Stream
 
@@ -38,10 +40,15 @@ def _lay_out(layer: CompressedLayer, shape: PackShape, parameters: LayerParamete
     layout = run_layout(layer.geometry, shape)
     chunks = layout.cut_columns()
     order = ColumnOrder(layout, chunks)
-    codes = order.symbols(layer.matrix_codes)
-    tables = build_tables(layer, (codes,))
+    tables = build_tables(layer, (layer.codes,))
     (lengths,) = tables.lengths
-    data, offsets = laid_out_words(codes, order.offsets, lengths)
+    codes = layer.matrix_codes  # not the layer, which what is kept must not hold
+    offsets = offsets_of((order.bits(codes, lengths) + 7) >> 3)
+
+    def write() -> Bytes:
+        return huffman.encode_chunks(order.symbols(codes), order.offsets, lengths)[0]
+
+    data = Unwritten(size=int(offsets[-1]), held=0, write=write)
     table, table_bits = pack_chunk_table(np.diff(offsets)[:, None])
     regions: dict[Stream, Bytes | Unwritten] = {
         Stream.CODE_TABLES: tables.data,
@@ -86,7 +93,7 @@ def _unpack(packed: PackedLayer) -> DenseWeights:
         geometry=packed.geometry,
         matrix=CodedRows(order.codes(codes), read_codebook(packed, codes)),
         bias=decode_bias(packed),
-        coded=Coded(chunk_offsets=order.offsets, bits={Stream.CODES: lengths[codes]}),
+        coded=Coded(chunk_offsets=order.offsets, bits={Stream.CODES: bits_of(codes, lengths)}),
     )
 
 

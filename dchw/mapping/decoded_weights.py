@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.formats import CodedRows, DenseWeights, WeightRows, shared_values, weight_matrix
+from dchw.formats import CodedRows, DenseWeights, WeightRows, weight_matrix
 from dchw.formats.packing.decoded import same_bits
 from dchw.graph.network import FloatArray
 from dchw.mapping.parts import Part
@@ -27,7 +27,7 @@ class DecodedWeights:
         at. Its own shared values where they are those."""
         values = np.full(self._layer.codebook.size, np.nan, np.float32)
         for part in self._parts:
-            found = shared_values(part.weights, part.layer)
+            found = part.values
             if found is None:
                 return None
             known = ~np.isnan(values) & ~np.isnan(found)
@@ -41,9 +41,9 @@ class DecodedWeights:
         return CodedWeights(self._layer.matrix_codes, values, bias if same_bits(self.bias, bias) else self.bias)
 
     @property
-    def arrays(self) -> tuple[FloatArray, ...]:
-        """Matrix, float32[out_channels, columns], and, if there are any, biases."""
-        return (self.rows[:],) if self.bias is None else (self.rows[:], self.bias)
+    def arrays(self) -> tuple[FloatArray | WeightRows, ...]:
+        """Rows of the matrix and, if there are any, biases."""
+        return (self.rows,) if self.bias is None else (self.rows, self.bias)
 
     @cached_property
     def rows(self) -> FloatArray | WeightRows:

@@ -96,8 +96,9 @@ class Layers:
         for part, groups in row_parts(layer, choice.part_rows, machine.pe_array.elements):
             whole = choice.part_rows >= layer.geometry.out_channels
             bands = choice.blocks if self._decoded else 1
-            mine = written(packed if whole and bands == 1 else self._laid_out(part, bands))
-            parts.append(Part(layer=part, groups=groups, packed=mine, weights=unpack(mine)))
+            mine = packed if whole and bands == 1 else self._laid_out(part, bands)
+            multiplied = self.arithmetic is not Arithmetic.NONE
+            parts.append(Part.decoded(part, groups, mine, multiplied=multiplied))
         works = stage_works([part.placed() for part in parts], columns, search, choice, machine)
         return parts, works, explanation, released
 

@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CompressedLayer
-from dchw.formats import DenseWeights, PackedLayer, Unpacked, storage_format
+from dchw.formats import (
+    CodedRows,
+    DenseWeights,
+    PackedLayer,
+    Unpacked,
+    let_go,
+    shared_values,
+    storage_format,
+    unpack,
+    written,
+)
+from dchw.graph.network import FloatArray
 from dchw.machines.machine import Machine
 from dchw.machines.units.pe_array import DenseZeros
 from dchw.mapping.layer_columns import Activity, Columns, activity_of
@@ -35,6 +46,20 @@ class Part:
     groups: slice
     packed: PackedLayer
     weights: Unpacked
+    values: FloatArray | None
+    """What each of the layer's codes was decoded to (`dchw.formats.shared_values`); None as well where nothing is
+    multiplied."""
+
+    @classmethod
+    def decoded(cls, layer: CompressedLayer, groups: slice, packed: PackedLayer, *, multiplied: bool) -> Part:
+        """Rows that are packed, decoded. Of weights without positions no more is held than the layer's codes, if that
+        says what they are."""
+        weights = unpack(written(packed))
+        values = shared_values(weights, layer) if multiplied else None
+        if isinstance(weights, DenseWeights) and values is not None:
+            weights = replace(weights, matrix=CodedRows(layer.matrix_codes, values))
+        let_go(packed)
+        return cls(layer=layer, groups=groups, packed=packed, weights=weights, values=values)
 
     def placed(self) -> Part:
         """The same without values, which only the forward pass needs: no stage holds a float32 of every weight."""

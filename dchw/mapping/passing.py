@@ -6,8 +6,9 @@ looked at bit by bit on every run, because what a run gives is what its own pack
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,8 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compression.compressed import CodeArray
+from dchw.formats import WeightRows
 from dchw.formats.packing.decoded import same_bits
 from dchw.graph.network import FloatArray
+
+_ROWS = 64
+"""Rows of a matrix that are looked at together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,20 +33,37 @@ class KnownWeights:
     bits: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, weights: FloatArray) -> KnownWeights:
-        """Those of an array."""
-        bits = weights.reshape(-1).view(np.uint32)
-        at = np.flatnonzero(bits != 0)  # of bools zeros are found many at a time
-        return cls(weights.shape, at.astype(np.uint32) if weights.size < 2**32 else at, bits[at])
-
-    def equal(self, other: FloatArray) -> bool:
-        """Whether others are the same, bit by bit; -0.0 is another weight than +0.0, and no NaN gets this far."""
-        bits = other.reshape(-1).view(np.uint32)
-        return (
-            other.shape == self.shape
-            and int(np.count_nonzero(bits)) == self.bits.size
-            and bool((bits[self.at] == self.bits).all())
+    def of(cls, weights: FloatArray | WeightRows) -> KnownWeights:
+        """Those of a matrix or an array."""
+        at, bits = [np.zeros(0, np.int64)], [np.zeros(0, np.uint32)]
+        for start, block in _blocks(weights):
+            there = np.flatnonzero(block != 0)  # of bools zeros are found many at a time
+            at.append(there + start)
+            bits.append(block[there])
+        places = np.concatenate(at)
+        return cls(
+            weights.shape,
+            places.astype(np.uint32) if math.prod(weights.shape) < 2**32 else places,
+            np.concatenate(bits),
         )
+
+    def equal(self, other: FloatArray | WeightRows) -> bool:
+        """Whether others are the same, bit by bit; -0.0 is another weight than +0.0, and no NaN gets this far."""
+        return other.shape == self.shape and all(self._equal_at(start, block) for start, block in _blocks(other))
+
+    def _equal_at(self, start: int, block: npt.NDArray[np.uint32]) -> bool:
+        first, end = np.searchsorted(self.at, np.array([start, start + block.size], self.at.dtype))
+        return int(np.count_nonzero(block)) == end - first and bool(
+            (block[self.at[first:end] - start] == self.bits[first:end]).all()
+        )
+
+
+def _blocks(weights: FloatArray | WeightRows) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
+    """(first place, bits) of a few rows of a matrix at a time, of anything else at once."""
+    step = _ROWS if len(weights.shape) == 2 else max(weights.shape[0], 1)
+    for first in range(0, weights.shape[0], step):
+        rows = weights[first : first + step]
+        yield first * math.prod(weights.shape[1:]), np.ascontiguousarray(rows).reshape(-1).view(np.uint32)
 
 
 class Weights(Protocol):
@@ -52,7 +74,7 @@ class Weights(Protocol):
         """The codes of a layer and what they stand for, where they are that, bit by bit."""
 
     @property
-    def arrays(self) -> tuple[FloatArray, ...]:
+    def arrays(self) -> tuple[FloatArray | WeightRows, ...]:
         """The weights themselves."""
 
 
@@ -92,7 +114,7 @@ class KnownArrays:
     known: tuple[KnownWeights, ...]
 
     @classmethod
-    def of(cls, arrays: Sequence[FloatArray]) -> KnownArrays:
+    def of(cls, arrays: Sequence[FloatArray | WeightRows]) -> KnownArrays:
         """Those of arrays."""
         return cls(tuple(map(KnownWeights.of, arrays)))
 

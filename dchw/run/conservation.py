@@ -78,5 +78,5 @@ def _needed(works: Sequence[LayerWork], burst: int) -> Counter[tuple[Stream, ...
     for work in works:
         needed[tables] += ceil_div(work.packed.table_bytes, burst) * burst
         for stream in work.packed.chunk_bytes:
-            needed[(stream,)] += ceil_div(work.packed.regions[stream].size, burst) * burst
+            needed[(stream,)] += ceil_div(work.packed.packed_bytes[stream], burst) * burst
     return needed

@@ -75,7 +75,7 @@ def dram_traffic(workload: Workload, *, warm: bool = False) -> tuple[int, int]:
     for stage in workload.stages:
         work, packed = stage.layer, stage.layer.packed
         if id(packed) not in kept:
-            chunks = sum(whole(packed.regions[stream].size) for stream in packed.chunk_bytes)
+            chunks = sum(whole(packed.packed_bytes[stream]) for stream in packed.chunk_bytes)
             read += whole(packed.table_bytes)
             read += chunks * chunk_rounds(work, target, at_load=at_load, held_bytes=held)
         read += sum(map(whole, stage.loads.values()))

@@ -10,9 +10,9 @@ import pytest
 
 import dchw
 from dchw.compression.compressed import CompressedNetwork
-from dchw.formats import STORAGE_FORMATS, PackShape, decodes_to, pack, unpack, weight_matrix
+from dchw.formats import STORAGE_FORMATS, CodedRows, PackShape, decodes_to, pack, unpack, weight_matrix
 from dchw.mapping import layer as mapping
-from dchw.mapping.passing import ForwardPass
+from dchw.mapping.passing import ForwardPass, KnownWeights
 from dchw.mapping.workload import map_network
 from tests.mapping.layers import convolution, fully_connected, small_machine
 from tests.reports.runs import tiny_network
@@ -70,6 +70,20 @@ def test_weights_are_the_same_where_every_zero_is(other: list[float]) -> None:
     passing.value("op", (x,), lambda: x, Arrays(np.array([1.0, 0.0, 0.0], np.float32)))
     again = passing.value("op", (x,), lambda: 2 * x, Arrays(np.array(other, np.float32)))
     assert again[0] == 2
+
+
+@pytest.mark.parametrize("changed", [None, 0, 64 * 3 + 1, 199 * 3 + 2])
+def test_matrices_are_looked_at_a_few_rows_at_a_time(changed: int | None) -> None:
+    """More rows than at a time, and a part; as an array or as rows of codes. Planted: one weight, wherever it is."""
+    codes = np.random.default_rng(0).integers(0, 3, (200, 3), dtype=np.uint8)
+    values = np.array([0.0, 1.5, -2.0], np.float32)
+    known = KnownWeights.of(CodedRows(codes, values))
+    assert known.at.tolist() == np.flatnonzero(codes).tolist()
+    assert known.bits.tolist() == values[codes][codes != 0].view(np.uint32).tolist()
+    other = codes.copy()
+    if changed is not None:
+        other.reshape(-1)[changed] = (other.reshape(-1)[changed] + 1) % 3
+    assert known.equal(values[other]) == known.equal(CodedRows(other, values)) == (changed is None)
 
 
 @pytest.mark.parametrize("storage", STORAGE_FORMATS)

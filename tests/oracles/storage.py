@@ -170,6 +170,22 @@ def _present(layer: CompressedLayer, row: int, column: int, coded: bool) -> bool
     return code != 0 if coded else struct.pack("<f", float(layer.codebook[code])) != bytes(4)
 
 
+def section_runs(layer: CompressedLayer, shape: PackShape, *, coded: bool) -> list[list[tuple[int, int]]]:
+    """(place, code) of every stored weight, run by run: section by section, job by job, by PE."""
+    geometry, codes = layer.geometry, layer.matrix_codes
+    rows = geometry.out_channels // geometry.groups
+    runs = []
+    for section in range(shape.sections):
+        for group in range(geometry.groups):
+            for column in range(geometry.columns):
+                for element in range(shape.elements):
+                    mine = [r for r in range(group * rows, (group + 1) * rows) if r % shape.elements == element]
+                    if mine and element * shape.sections // shape.elements == section:
+                        found = [(place, int(codes[row, column])) for place, row in enumerate(mine)]
+                        runs.append([one for one in found if one[1] and (coded or layer.codebook[one[1]] != 0)])
+    return runs
+
+
 def regions_of(layer: CompressedLayer, storage: str, shape: PackShape, value_bits: int) -> dict[Stream, bytes]:
     """Every region of a layer, empty ones left out."""
     if storage.startswith("dense"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dchw.compile import kernel
 from dchw.compression import huffman
 from dchw.compression.bitstream import Bytes, pack_fixed, packed_bytes, unpack_fixed
 from dchw.compression.compressed import CodeArray, CompressedLayer
@@ -73,6 +74,19 @@ def laid_out_words(symbols: npt.NDArray[Any], chunk_offsets: Int64s, lengths: Le
         return huffman.encode_chunks(symbols, chunk_offsets, lengths)[0]
 
     return Unwritten(size=int(byte_offsets[-1]), held=symbols.nbytes, write=write), byte_offsets
+
+
+def bits_of(symbols: CodeArray, lengths: Lengths) -> Lengths:
+    """uint8[symbols]: bits of the word of each."""
+    bits = np.empty(symbols.size, np.uint8)
+    _look_up(symbols, lengths, bits)
+    return bits
+
+
+@kernel
+def _look_up(symbols: CodeArray, lengths: Lengths, bits: Lengths) -> None:
+    for i in range(symbols.size):
+        bits[i] = lengths[symbols[i]]
 
 
 def decode_symbols(

@@ -7,6 +7,7 @@ from the layer's shape, so it is walked, chunk by chunk, and never listed.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from dchw.compile import kernel
 from dchw.compression.compressed import CodeArray
@@ -32,6 +33,12 @@ class ColumnOrder:
         out = np.empty(codes.size, codes.dtype)
         _gather(*self._walk, self.offsets, self._by_section, codes, out)
         return out
+
+    def bits(self, codes: CodeArray, lengths: npt.NDArray[np.uint8]) -> Int64s:
+        """int64[chunks]: bits of the words of every chunk, from codes [out_channels, columns] and each one's length."""
+        bits = np.empty(self.offsets.size - 1, np.int64)
+        _count_bits(*self._walk, self._by_section, codes, lengths, bits)
+        return bits
 
     def codes(self, symbols: CodeArray) -> CodeArray:
         """The code of every weight, [out_channels, columns], from codes in this order."""
@@ -92,6 +99,32 @@ def _gather(
                     out[at + (column + group * columns - job) * (end - begin) + place - begin] = line[column]
             at += (until - job) * (end - begin)
             job = until
+
+
+@kernel
+def _count_bits(
+    section: Int32s,
+    first_job: Int32s,
+    end_job: Int32s,
+    columns: int,
+    rows: Int64s,
+    bounds: Int64s,
+    order: Int64s,
+    codes: CodeArray,
+    lengths: npt.NDArray[np.uint8],
+    bits: Int64s,
+) -> None:
+    for chunk in order:
+        total, job = np.int64(0), np.int64(first_job[chunk])
+        while job < end_job[chunk]:
+            group = job // columns
+            until = min(np.int64(end_job[chunk]), (group + 1) * columns)
+            for place in range(bounds[group, section[chunk]], bounds[group, section[chunk] + 1]):
+                line = codes[group * rows.shape[1] + rows[group, place]]
+                for column in range(job - group * columns, until - group * columns):
+                    total += lengths[line[column]]
+            job = until
+        bits[chunk] = total
 
 
 @kernel

@@ -125,7 +125,9 @@ def _same_of_codes(
     found = 0
     at = np.int64(0)
     for run in range(run_count.size):
-        column = run_job[run] % columns
+        column = run_job[run]
+        if column >= columns:  # a division, which most layers can do without
+            column %= columns
         for i in range(at, at + run_count[run]):
             if not is_filler[i]:
                 code = codes[row[i], column]

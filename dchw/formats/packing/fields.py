@@ -73,7 +73,17 @@ def _pack(values: npt.NDArray[Any], field_offsets: Int64s, byte_offsets: Int64s,
         word = np.int64(0)
         fill = 0
         at = byte_offsets[chunk]
-        for i in range(field_offsets[chunk], field_offsets[chunk + 1]):
+        first, end = field_offsets[chunk], field_offsets[chunk + 1]
+        if bits <= 8:  # eight fields are whole bytes, and fill no more than a word
+            for i in range(first, end - 7, 8):
+                word = np.int64(values[i])
+                for k in range(1, 8):
+                    word |= np.int64(values[i + k]) << (k * bits)
+                out[at] = word
+                at += bits
+            first += (end - first) & ~7
+            word = np.int64(0)
+        for i in range(first, end):
             word |= np.int64(values[i]) << fill
             fill += bits
             out[at] = word
@@ -87,8 +97,17 @@ def _unpack(data: Words, field_offsets: Int64s, byte_offsets: Int64s, bits: int,
     # the first chunk whose padding is not zero, or -1
     mask = (np.int64(1) << bits) - 1
     for chunk in range(field_offsets.size - 1):
-        bit = byte_offsets[chunk] * 8
-        for i in range(field_offsets[chunk], field_offsets[chunk + 1]):
+        at = byte_offsets[chunk]
+        first, end = field_offsets[chunk], field_offsets[chunk + 1]
+        if bits <= 8:
+            for i in range(first, end - 7, 8):
+                word = data[at]
+                for k in range(8):
+                    values[i + k] = (word >> (k * bits)) & mask
+                at += bits
+            first += (end - first) & ~7
+        bit = at * 8
+        for i in range(first, end):
             values[i] = (data[bit >> 3] >> (bit & 7)) & mask
             bit += bits
         padding = byte_offsets[chunk + 1] * 8 - bit

@@ -47,13 +47,17 @@ class KeptPackings:
             return self._kept[key][2]
         packed = lay_out()
         size = max(packed.held_bytes, packed.total_bytes)  # now, or when it is written
-        if size <= self._most // 4:
+        if self.keeps(packed):
             # identities are safe as keys: an entry leaves with its layer, and holds its format
             self._kept[key] = weakref.ref(layer, lambda _: self._forget(key)), form, packed, size
             self.bytes += size
             while self.bytes > self._most:
                 self._forget(next(iter(self._kept)))
         return packed
+
+    def keeps(self, packed: PackedLayer) -> bool:
+        """Whether a packed layer is not too large to be kept."""
+        return max(packed.held_bytes, packed.total_bytes) <= self._most // 4
 
     def _forget(self, key: Key) -> None:
         entry = self._kept.pop(key, None)

@@ -304,6 +304,12 @@ def written(packed: PackedLayer) -> PackedLayer:
     return packed
 
 
+def released(packed: PackedLayer) -> PackedLayer:
+    """The same layer, without the bytes that can be written again from what the layer itself holds."""
+    packed._regions.release()
+    return packed
+
+
 # ---- parts that formats share ----------------------------------------------------------------------------------------
 
 

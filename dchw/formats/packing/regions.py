@@ -2,7 +2,8 @@
 they are first read.
 
 So the order of a layer's loops can be searched before a bit is written, and each weight is packed once: as part of
-the whole layer, or of the part of rows in which it will be worked.
+the whole layer, or of the part of rows in which it will be worked. What was read and is large need not stay either:
+nothing but its number of bytes is asked for again, and whoever does read it has it written once more.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Regions(Mapping[Stream, Bytes]):
         """Regions without bytes are left out."""
         laid_out = given._regions if isinstance(given, Regions) else given
         self._regions: dict[Stream, Bytes | Unwritten] = {}
+        self._again: dict[Stream, Unwritten] = dict(given._again) if isinstance(given, Regions) else {}
         for stream, region in laid_out.items():
             if region.size:
                 self._regions[stream] = region if isinstance(region, Unwritten) else _frozen(region)
@@ -41,8 +43,15 @@ class Regions(Mapping[Stream, Bytes]):
         if isinstance(found, Unwritten):
             written = _frozen(found.write())
             assert written.size == found.size, f"{stream}: laid out as {found.size} bytes, written as {written.size}"
+            if not found.held:
+                self._again[stream] = found
             self._regions[stream] = found = written
         return found
+
+    def release(self) -> None:
+        """Let go of bytes that can be written again from nothing that is held for them."""
+        self._regions.update(self._again)
+        self._again.clear()
 
     def __contains__(self, stream: object) -> bool:
         return stream in self._regions  # without reading it

@@ -107,23 +107,23 @@ class Chunks:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunOrder:
-    """The runs of a layer as they lie in DRAM."""
+    """The runs of a layer as they lie in DRAM, chunk by chunk."""
 
-    run: Int64s
-    """int64[runs]: index of each in job order."""
     slot: Int32s
     """int32[runs]: index into the layout's flattened [groups, slots] tables."""
     job: Int32s
     """int32[runs]"""
     offsets: Int64s
-    """int64[chunks + 1] into the three."""
+    """int64[chunks + 1] into both."""
+    begin: Int64s
+    """int64[chunks]: index of each chunk's first run section by section, in which a chunk's runs follow one another."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunLayout:
     """The runs of a layer on a machine: everything that follows from geometry and shape alone.
 
-    Runs have an index in job order: ``job * slots + slot``, slots being a group's PEs in rising order.
+    Slots are a group's PEs in rising order. Runs have an index: section by section, job by job, by slot.
     """
 
     geometry: Geometry
@@ -209,15 +209,16 @@ class RunLayout:
 
     def cut_columns(self) -> Chunks:
         """The chunks of a layer in which every weight is stored."""
-        sizes = np.repeat(self.rows_on, self.geometry.columns, axis=0)
-        return self.cut(np.ascontiguousarray(sizes).ravel())
+        sizes = np.empty(self.jobs * self.slots, dtype=np.int32)
+        _run_sizes(self.geometry.columns, self.slot_bounds, self.rows_on, sizes)
+        return self.cut(sizes)
 
     def cut(self, entry_counts: Int32s) -> Chunks:
-        """The chunks of a layer whose run i, in job order, holds ``entry_counts[i]`` entries."""
+        """The chunks of a layer whose run i, section by section, holds ``entry_counts[i]`` entries."""
         shape = self.shape
         most = int(entry_counts.sum(dtype=np.int64)) // shape.chunk_entries + shape.sections * shape.column_bands
         rows = np.zeros((5, most), dtype=np.int32)
-        count = _cut(entry_counts, self.slots, self.geometry.columns, self.slot_bounds, self.band,
+        count = _cut(entry_counts, self.geometry.columns, self.slot_bounds, self.band,
                      shape.chunk_entries, shape.section_decoders, rows)  # fmt: skip
         section, first_job = rows[0, :count], rows[1, :count]
         return chunks_of_rows(rows[:, np.lexsort((section, first_job))])
@@ -245,8 +246,7 @@ class RunLayout:
 
     def run_order(self, chunks: Chunks) -> RunOrder:
         """Runs in DRAM order."""
-        runs = self.jobs * self.slots
-        run, offsets = np.empty(runs, dtype=np.int64), np.zeros(chunks.count + 1, dtype=np.int64)
+        runs, offsets = self.jobs * self.slots, np.zeros(chunks.count + 1, dtype=np.int64)
         slot, job = np.empty(runs, dtype=np.int32), np.empty(runs, dtype=np.int32)
         _order_runs(
             chunks.section,
@@ -255,12 +255,14 @@ class RunLayout:
             self.slots,
             self.geometry.columns,
             self.slot_bounds,
-            run,
             slot,
             job,
             offsets,
         )
-        return RunOrder(run=run, slot=slot, job=job, offsets=offsets)
+        sizes, by_section = np.diff(offsets), np.lexsort((chunks.first_job, chunks.section))
+        begin = np.empty(chunks.count, dtype=np.int64)
+        begin[by_section] = np.cumsum(sizes[by_section]) - sizes[by_section]
+        return RunOrder(slot=slot, job=job, offsets=offsets, begin=begin)
 
 
 def band_bounds(jobs: int, bands: int) -> list[int]:
@@ -280,9 +282,20 @@ def chunks_of_rows(rows: Int32s) -> Chunks:
 
 
 @kernel
+def _run_sizes(columns: int, slot_bounds: Int32s, rows_on: Int32s, sizes: Int32s) -> None:
+    # the rows of every run
+    run = 0
+    for section in range(slot_bounds.shape[0] - 1):
+        for group in range(slot_bounds.shape[1]):
+            for _ in range(columns):
+                for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
+                    sizes[run] = rows_on[group, slot]
+                    run += 1
+
+
+@kernel
 def _cut(
     counts: Int32s,
-    slots: int,
     columns: int,
     slot_bounds: Int32s,
     band: Int32s,
@@ -293,18 +306,22 @@ def _cut(
     # fills rows (of ``chunks_of_rows``) section by section; the number of chunks
     chunk = 0
     sections, groups = slot_bounds.shape[0] - 1, slot_bounds.shape[1]
+    run = np.int64(0)
     for section in range(sections):
-        last_entry_job = -1
+        first_run = run
+        last_entry_run = np.int64(-1)
         for group in range(groups):
-            for job in range(group * columns, (group + 1) * columns):
-                for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
-                    if counts[job * slots + slot] > 0:
-                        last_entry_job = job
+            run += columns * np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group])
+        for i in range(first_run, run):
+            if counts[i] > 0:
+                last_entry_run = np.int64(i)
         held = np.int64(0)
         turn = 0
         is_open = False
+        run = first_run
         for group in range(groups):
-            if slot_bounds[section, group] == slot_bounds[section + 1, group]:
+            slots = np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group])
+            if slots == 0:
                 continue
             for job in range(group * columns, (group + 1) * columns):
                 if is_open and band[job] != band[rows[1, chunk]]:
@@ -317,11 +334,12 @@ def _cut(
                     rows[4, chunk] = section * decoders + turn
                     held = np.int64(0)
                     is_open = True
-                for slot in range(slot_bounds[section, group], slot_bounds[section + 1, group]):
-                    held += counts[job * slots + slot]
+                for i in range(run, run + slots):
+                    held += counts[i]
+                run += slots
                 rows[2, chunk] = job + 1
                 rows[3, chunk] += 1
-                if held >= chunk_entries and job < last_entry_job:
+                if held >= chunk_entries and run <= last_entry_run:
                     chunk += 1
                     turn = (turn + 1) % decoders
                     is_open = False
@@ -379,7 +397,6 @@ def _order_runs(
     slots: int,
     columns: int,
     slot_bounds: Int32s,
-    run: Int64s,
     run_slot: Int32s,
     run_job: Int32s,
     offsets: Int64s,
@@ -389,7 +406,6 @@ def _order_runs(
         for job in range(first_job[chunk], end_job[chunk]):
             group = job // columns
             for slot in range(slot_bounds[section[chunk], group], slot_bounds[section[chunk] + 1, group]):
-                run[at] = np.int64(job) * slots + slot
                 run_slot[at] = group * slots + slot
                 run_job[at] = job
                 at += 1

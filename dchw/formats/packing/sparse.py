@@ -178,11 +178,12 @@ def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits:
 
 def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[Any], codes: Uint16s) -> Int32s:
     """Global output channel of every entry. ``codes`` need only be 0 for fillers and nothing else."""
-    positions = decode_runs(gaps, codes, chunks.run_offsets, packed.parameters.index_bits)
     slot = chunks.slot
     first, rows_on = chunks.layout.first_row.ravel()[slot], chunks.layout.rows_on.ravel()[slot]
-    rows = np.empty(positions.size, dtype=np.int32)
-    if not _rows_of_positions(positions, chunks.run_offsets, first, rows_on, packed.shape.elements, rows):
+    rows, index_bits = np.empty(codes.size, dtype=np.int32), packed.parameters.index_bits
+    if not _rows_of_gaps(gaps, codes, chunks.run_count, first, rows_on, packed.shape.elements, (1 << index_bits) - 1,
+                         rows):  # fmt: skip
+        decode_runs(gaps, codes, chunks.run_offsets, index_bits)  # raises where gaps and codes are no runs
         raise damaged(packed, Stream.GAPS, "entries within the rows of their PE", "one behind the last row")
     return rows
 
@@ -250,15 +251,29 @@ def constant_bits(bits: int, count: int) -> Uint8s:
 
 
 @kernel
-def _rows_of_positions(
-    positions: Int64s, run_offsets: Int64s, first_row: Int32s, rows_on: Int32s, elements: int, rows: Int32s
+def _rows_of_gaps(
+    gaps: npt.NDArray[np.unsignedinteger[Any]],
+    codes: Uint16s,
+    run_count: Int32s,
+    first_row: Int32s,
+    rows_on: Int32s,
+    elements: int,
+    largest: int,
+    rows: Int32s,
 ) -> bool:
-    # false when a position is not one of its run's rows
-    for run in range(run_offsets.size - 1):
-        for i in range(run_offsets[run], run_offsets[run + 1]):
-            if positions[i] >= rows_on[run]:
+    # false when a position is not one of its run's rows, and for gaps and codes that `decode_runs` refuses
+    at = np.int64(0)
+    for run in range(run_count.size):
+        position = np.int64(-1)
+        for i in range(at, at + run_count[run]):
+            skipped = np.int64(gaps[i])
+            if skipped > largest or (codes[i] == 0 and skipped != largest):
                 return False
-            rows[i] = first_row[run] + positions[i] * elements
+            position += skipped + 1
+            rows[i] = first_row[run] + position * elements
+        at += run_count[run]
+        if position >= rows_on[run] or (run_count[run] > 0 and codes[at - 1] == 0):
+            return False
     return True
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compile import kernel
+from dchw.compression.bitstream import lowest_bit
 from dchw.compression.compressed import CodeArray, CompressedLayer
-from dchw.compression.relative_index import encode_runs
 from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
 
 Uint16s = npt.NDArray[np.uint16]
 
 _WORD = 8  # uint8 codes that are looked at together
+_SPARSE = 6  # of which fewer than one is a weight: where they are looked for, and not each looked at
+_TOP, _BELOW_TOP = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F)  # bits of each byte
+_BYTE = np.uint64(0xFF)
 _BLOCK_COLUMNS = 256  # columns collected at a time: each cache line of uint8 codes is read once, each page a few times
 
 
@@ -46,32 +49,33 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     """
     layout = run_layout(layer.geometry, shape)
     position, code, run_offsets = collect_runs(layer, layout, coded=coded)
-    gap = np.zeros(0, dtype=np.uint16)
-    if index_bits:
-        gap, code, run_offsets = encode_runs(position, code, run_offsets, index_bits)
-        position = np.zeros(0, dtype=np.int32)
-    counts = np.diff(run_offsets).astype(np.int32)
+    counts = np.empty(run_offsets.size - 1, dtype=np.int32)
+    _count_entries(position, run_offsets, index_bits, counts)
     chunks = layout.cut(counts)
     order = layout.run_order(chunks)
-    run_count = counts[order.run]
-    if position.size:
-        run_element_row = layout.first_row.ravel()[order.slot]
-        position = gathered(position, run_offsets, order.run)
-        position = np.repeat(run_element_row, run_count) + position * np.int32(shape.elements)
+    run_count, entries = np.empty_like(counts), int(counts.sum(dtype=np.int64))
+    gap = np.empty(entries if index_bits else 0, dtype=np.uint16)
+    row = np.empty(0 if index_bits else entries, dtype=np.int32)
+    codes = np.empty(entries, dtype=np.uint16)
+    runs = position, code, run_offsets, order.begin, order.offsets
+    if index_bits:
+        _lay_gaps(*runs, 1 << index_bits, gap, codes, run_count)
+    else:
+        _lay_rows(*runs, order.slot, layout.first_row.ravel(), shape.elements, row, codes, run_count)
     return StoredRuns(
         chunks=chunks,
         run_slot=order.slot,
         run_count=run_count,
         chunk_runs=order.offsets,
         chunk_entries=offsets_of(run_count)[order.offsets],
-        gap=gathered(gap, run_offsets, order.run) if index_bits else gap,
-        code=gathered(code, run_offsets, order.run),
-        row=position,
+        gap=gap,
+        code=codes,
+        row=row,
     )
 
 
 def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> tuple[Int32s, Uint16s, Int64s]:
-    """Position in its run and code of every stored weight, in job order, and run offsets int64[runs + 1] into both."""
+    """Position in its run and code of every stored weight, section by section, and int64[runs + 1] into both."""
     is_stored = np.ones(layer.codebook.size, dtype=np.int64)
     if not coded:
         is_stored[layer.codebook.view(np.uint32) == 0] = 0
@@ -82,9 +86,9 @@ def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> t
     by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
     wide = by_group.dtype == np.uint8 and layer.geometry.columns % _WORD == 0
     words = by_group.view(np.uint64) if wide else np.empty((0, 0, 0), np.uint64)
-    _collect(
-        by_group, words, is_stored, layout.row_slot, layout.slots, layout.shape.elements, position, code, run_offsets
-    )
+    sparse = wide and _SPARSE * layer.nonzeros < layer.codes.size
+    _collect(by_group, words, sparse, is_stored, layout.row_slot, layout.slot_bounds, *layout.section_rows,
+             layout.shape.elements, position, code, run_offsets)  # fmt: skip
     return position[: run_offsets[-1]], code[: run_offsets[-1]], run_offsets
 
 
@@ -106,54 +110,152 @@ def gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> np
 def _collect(
     codes: CodeArray,
     words: npt.NDArray[np.uint64],
+    sparse: bool,
     is_stored: Int64s,
     row_slot: Int32s,
-    slots: int,
+    slot_bounds: Int32s,
+    section_rows: Int64s,
+    row_bounds: Int64s,
     elements: int,
     position: Int32s,
     code: Uint16s,
     run_offsets: Int64s,
 ) -> None:
     # the stored weights of every run from codes [groups, rows, columns], a block of columns at a time
-    groups, rows, columns = codes.shape
-    block_run = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
-    block_place = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
-    block_code = np.empty(rows * _BLOCK_COLUMNS + 1, dtype=np.uint16)
-    run_at = np.zeros(_BLOCK_COLUMNS * slots, dtype=np.int64)  # where the next weight of each run of a block goes
-    at = np.int64(0)
+    groups, _, columns = codes.shape
+    most_rows, most_slots = np.int64(0), np.int64(0)
     for group in range(groups):
-        for first in range(0, columns, _BLOCK_COLUMNS):
-            end = min(first + _BLOCK_COLUMNS, columns)
-            count = np.int64(0)
-            for row in range(rows):
-                run = row_slot[group, row]
-                place = row // elements
-                for start in range(first, end, _WORD):
-                    behind = min(start + _WORD, end)
-                    if words.size > 0 and words[group, row, start // _WORD] == 0:
-                        run += (behind - start) * slots  # as most where a layer is pruned to a few of a hundred
+        for section in range(slot_bounds.shape[0] - 1):
+            most_rows = max(most_rows, row_bounds[group, section + 1] - row_bounds[group, section])
+            most_slots = max(most_slots, np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group]))
+    block_run = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_place = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
+    block_code = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.uint16)
+    filled = np.empty(_BLOCK_COLUMNS // _WORD + 1, dtype=np.int64)
+    run_at = np.zeros(_BLOCK_COLUMNS * most_slots, dtype=np.int64)  # where the next weight of each run of a block goes
+    at, first_run = np.int64(0), np.int64(0)
+    for section in range(slot_bounds.shape[0] - 1):
+        for group in range(groups):
+            slots = np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group])
+            for first in range(0, columns, _BLOCK_COLUMNS):
+                end = min(first + _BLOCK_COLUMNS, columns)
+                count = np.int64(0)
+                for index in range(row_bounds[group, section], row_bounds[group, section + 1]):
+                    row = section_rows[group, index]
+                    run = np.int64(row_slot[group, row] - slot_bounds[section, group])
+                    place = row // elements
+                    if sparse:  # words are found, and in them codes, because most of both are 0
+                        found = 0
+                        for word in range(first // _WORD, end // _WORD):
+                            filled[found] = word
+                            found += words[group, row, word] != 0
+                        for k in range(found):
+                            eight = words[group, row, filled[k]]
+                            there = ((eight & _BELOW_TOP) + _BELOW_TOP | eight) & _TOP
+                            while there:
+                                byte = lowest_bit(there) >> 3
+                                symbol = (eight >> np.uint64(8 * byte)) & _BYTE
+                                block_run[count] = run + (_WORD * filled[k] + byte - first) * slots
+                                block_place[count] = place
+                                block_code[count] = symbol
+                                count += is_stored[symbol]
+                                there &= there - np.uint64(1)
                         continue
-                    for column in range(start, behind):  # no branch: which weights are stored cannot be predicted
-                        symbol = codes[group, row, column]
-                        block_run[count] = run
-                        block_place[count] = place
-                        block_code[count] = symbol
-                        count += is_stored[symbol]
-                        run += slots
-            run_at[:] = 0
-            for i in range(count):
-                run_at[block_run[i]] += 1
-            first_run = (group * columns + first) * slots
-            for run in range((end - first) * slots):
-                size = run_at[run]
-                run_at[run] = at
-                at += size
-                run_offsets[first_run + run + 1] = at
-            for i in range(count):
-                run = block_run[i]
-                position[run_at[run]] = block_place[i]
-                code[run_at[run]] = block_code[i]
-                run_at[run] += 1
+                    for start in range(first, end, _WORD):
+                        behind = min(start + _WORD, end)
+                        for column in range(start, behind):  # no branch: which are stored cannot be predicted
+                            symbol = codes[group, row, column]
+                            block_run[count] = run
+                            block_place[count] = place
+                            block_code[count] = symbol
+                            count += is_stored[symbol]
+                            run += slots
+                run_at[:] = 0
+                for i in range(count):
+                    run_at[block_run[i]] += 1
+                for here in range((end - first) * slots):
+                    size = run_at[here]
+                    run_at[here] = at
+                    at += size
+                    run_offsets[first_run + here + 1] = at
+                first_run += (end - first) * slots
+                for i in range(count):
+                    to = run_at[block_run[i]]
+                    position[to] = block_place[i]
+                    code[to] = block_code[i]
+                    run_at[block_run[i]] = to + 1
+
+
+@kernel
+def _count_entries(position: Int32s, run_offsets: Int64s, index_bits: int, counts: Int32s) -> None:
+    # those of every run, with fillers where there are gaps of so many bits
+    for run in range(counts.size):
+        count = run_offsets[run + 1] - run_offsets[run]
+        if index_bits > 0:
+            last = np.int64(-1)
+            for i in range(run_offsets[run], run_offsets[run + 1]):
+                count += (position[i] - last - 1) >> index_bits
+                last = np.int64(position[i])
+        counts[run] = count
+
+
+@kernel
+def _lay_gaps(
+    position: Int32s,
+    code: Uint16s,
+    run_offsets: Int64s,
+    chunk_begin: Int64s,
+    chunk_runs: Int64s,
+    step: int,
+    gap: Uint16s,
+    codes: Uint16s,
+    run_count: Int32s,
+) -> None:
+    # the entries of every run, chunk by chunk, and how many each has
+    at = np.int64(0)
+    for chunk in range(chunk_begin.size):
+        ahead = chunk_begin[chunk] - chunk_runs[chunk]
+        for k in range(chunk_runs[chunk], chunk_runs[chunk + 1]):
+            first, last = at, np.int64(-1)
+            for i in range(run_offsets[k + ahead], run_offsets[k + ahead + 1]):
+                skip = position[i] - last - 1
+                while skip >= step:
+                    gap[at] = step - 1
+                    codes[at] = 0
+                    at += 1
+                    skip -= step
+                gap[at] = skip
+                codes[at] = code[i]
+                at += 1
+                last = np.int64(position[i])
+            run_count[k] = at - first
+
+
+@kernel
+def _lay_rows(
+    position: Int32s,
+    code: Uint16s,
+    run_offsets: Int64s,
+    chunk_begin: Int64s,
+    chunk_runs: Int64s,
+    run_slot: Int32s,
+    first_row: Int32s,
+    elements: int,
+    row: Int32s,
+    codes: Uint16s,
+    run_count: Int32s,
+) -> None:
+    # as `_lay_gaps`, with the output channel of every entry
+    at = np.int64(0)
+    for chunk in range(chunk_begin.size):
+        ahead = chunk_begin[chunk] - chunk_runs[chunk]
+        for k in range(chunk_runs[chunk], chunk_runs[chunk + 1]):
+            first = first_row[run_slot[k]]
+            for i in range(run_offsets[k + ahead], run_offsets[k + ahead + 1]):
+                row[at] = first + position[i] * elements
+                codes[at] = code[i]
+                at += 1
+            run_count[k] = run_offsets[k + ahead + 1] - run_offsets[k + ahead]
 
 
 @kernel
