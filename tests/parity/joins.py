@@ -15,17 +15,21 @@ from dchw.program.program import UNBOUNDED, Program
 from tests.parity.forks import ForkMachine
 
 
-def random_join(rng: Random, *, misses: bool = True, most: int = 30) -> Program:
-    """``misses``: with things that do not fit, in about half of the machines; ``most`` firings of the array or so."""
-    return _JoinMachine(rng, misses and rng.random() < 0.6).program(most, ())
+def random_join(rng: Random, *, misses: bool = True, most: int = 30, steady: bool = False) -> Program:
+    """``misses``: with things that do not fit, in about half of the machines; ``most`` firings of the array or so.
+
+    ``steady``: nearly all units make an item at each firing, and the array takes one of each.
+    """
+    kind = _SteadyMachine if steady else _JoinMachine
+    return kind(rng, misses and rng.random() < 0.6).program(most, ())
 
 
 class _JoinMachine(ForkMachine):
     def program(self, most: int, amounts: tuple[int, ...]) -> Program:
         rng = self.rng
-        steps, units = rng.randint(2, most), rng.randint(2, 6)
+        steps, units = self.size(most)
         every = rng.choice([1, 1, 2, 4])
-        work = list(range(rng.choice([0, 1]), 2 * steps, rng.choice([1, 1, 2])))[:steps]
+        work = list(range(rng.choice([0, 1]), 2 * steps, self.stride()))[:steps]
         self.node("array", work[-1] + 1 + rng.choice([0, 1]))
         if rng.random() < 0.8:
             takes = work[::every]
@@ -51,6 +55,14 @@ class _JoinMachine(ForkMachine):
             links=tuple(self.links),
         )  # fmt: skip
 
+    def size(self, most: int) -> tuple[int, int]:
+        """Firings of the array, about, and units."""
+        return self.rng.randint(2, most), self.rng.randint(2, 6)
+
+    def stride(self) -> int:
+        """Of the array's firings that take anything of units, from one to the next."""
+        return self.rng.choice([1, 1, 2])
+
     def unit(self, name: str, work: list[int]) -> None:
         rng = self.rng
         takes = [firing for firing in work if rng.random() < 0.95] if rng.random() < 0.5 else list(work)
@@ -63,4 +75,25 @@ class _JoinMachine(ForkMachine):
         initial = min(rng.randint(1, 2), len(gives)) if self.miss() else 0
         depth = UNBOUNDED if self.miss(0.2) else rng.choice([1, 1, 2, 4])
         self.link(name, "array", gives[initial:], takes, depth=depth, latency=rng.choice([0, 0, 1, 3]), initial=initial)
+        self.chunks(name, total)
+
+
+class _SteadyMachine(_JoinMachine):
+    def size(self, most: int) -> tuple[int, int]:
+        self.depth, self.latency = self.rng.choice([1, 1, 2, 4, 8]), self.rng.choice([0, 0, 1, 3])
+        return self.rng.randint(most // 2, most), self.rng.randint(3, 8)
+
+    def stride(self) -> int:
+        return 1
+
+    def unit(self, name: str, work: list[int]) -> None:
+        rng = self.rng
+        if rng.random() < 0.1:
+            super().unit(name, work)
+            return
+        before = rng.choice([0, 0, 1, 5])
+        total = before + len(work) + rng.choice([0, 1])
+        self.node(name, total)
+        gives = list(range(before, before + len(work)))
+        self.link(name, "array", gives, list(work), depth=self.depth, latency=self.latency)
         self.chunks(name, total)

@@ -37,7 +37,9 @@ machines = st.builds(
     random_fork, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]),
     amounts=st.sampled_from([FEW, FEW_OR_MANY]),
 )  # fmt: skip
-joined = st.builds(random_join, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]))
+joined = st.builds(
+    random_join, st.randoms(use_true_random=False), most=st.sampled_from([4, 30, 150]), steady=st.booleans()
+)
 slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -126,6 +128,7 @@ def arrays() -> list[tuple[Program, Timing | str]]:
         programs.append(broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer))
     programs += [random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100)]
     programs += [random_join(Random(seed), misses=seed < 30, most=30 if seed < 60 else 100) for seed in range(90)]
+    programs += [random_join(Random(seed), misses=seed < 10, most=30, steady=True) for seed in range(40)]
     programs += [random_fork(Random(seed)) for seed in range(100)]
     results = [(program, outcome(reference, program)) for program in programs]
     stopping = random_fork(Random(121), amounts=FEW)  # comes to a standstill with servers held
@@ -191,6 +194,7 @@ FAULTS = {
         "visible, latest = fork.free - 1 + q.hold",
         "visible, latest = fork.free + q.hold",
     ),
+    "lanes' items given before a cycle early": (LANES, "item + done)], 0", "item + done)] - 1, 0"),
     "lanes' earlier slots forgotten": (LANES, "if k < depth:", "if k < 0:"),
     "lanes' queue one deeper": (LANES, "slot[done + depth] = latest + 1", "slot[done + depth] = 0"),
     "lanes' slot a cycle early": (LANES, "slot[done + depth] = latest + 1", "slot[done + depth] = latest"),
@@ -223,7 +227,7 @@ FAULTS = {
     ),
     "run's idle forgotten": (RUNS, "waited += visible - start", "waited += 0"),
     "run's idle for a column forgotten": (RUNS, "waited, until = start - finish,", "waited, until = 0,"),
-    "join's item not waited for": (JOINS, "start = max(start, t.ring[place(q, row.taken)])", "start = max(start, 0)"),
+    "join's item not waited for": (JOINS, "start = max(start, visible)\n    for", "start = max(start, 0)\n    for"),
     "join's latency one longer": (JOINS, "= source.free - 1 + q.hold", "= source.free + q.hold"),
     "join's slot not waited for": (JOINS, "after, slot_visible(t.ring, q, row.given))", "after, 0)"),
     "join's slot a cycle early": (
@@ -231,8 +235,12 @@ FAULTS = {
         "t.ring[place(q, row.taken)], start, row.peak)",
         "t.ring[place(q, row.taken)], start - 1, row.peak)",
     ),
-    "join's idle forgotten": (JOINS, "idle += start - finish", "idle += 0"),
-    "join's firing one longer": (JOINS, "finish = start + (constant", "finish = start + 1 + (constant"),
+    "join's idle forgotten": (JOINS, "[node.occupied + firing]), start - finish", "[node.occupied + firing]), 0"),
+    "join's firing one longer": (
+        JOINS,
+        "return 1, start, start + (node.constant",
+        "return 1, start, start + 1 + (node.constant",
+    ),
     "join's peak forgotten": (
         JOINS,
         "link.peak = row.taken, row.next_taker, row.peak",
@@ -245,6 +253,35 @@ FAULTS = {
         JOINS,
         "row.taken, firing) == firing:",
         "row.taken, firing) == -firing - 1:",
+    ),
+    "joined links' slots forgotten": (JOINS, "handover = max(busy_until, slots[j])", "handover = busy_until"),
+    "joined links' earlier slots forgotten": (JOINS, "in range(min(kind.depth, count)):", "in range(0):"),
+    "joined links' slot a cycle early": (JOINS, ":even] = start + 1", ":even] = start"),
+    "joined links' slots not kept": (JOINS, "= room[_START, k] + 1", "= 0"),
+    "joined links' latency one longer": (JOINS, "latest + hold)", "latest + hold + 1)"),
+    "joined links' stall forgotten": (JOINS, "stall[j] += handover - busy_until", "stall[j] += 0"),
+    "joined links' idle forgotten": (JOINS, "waited += start - finish", "waited += 0"),
+    "joined links' firing one longer": (
+        JOINS,
+        "finish = start + (node.constant",
+        "finish = start + 1 + (node.constant",
+    ),
+    "joined links' chunk not waited for": (
+        JOINS,
+        "row.quiet - row.giver)\n        if",
+        "row.quiet + 1 - row.giver)\n        if",
+    ),
+    "joined links' columns not waited for": (JOINS, "max(start, visible) if visible", "start if visible"),
+    "joined links' columns not taken": (JOINS, "firing + done, start)", "firing + done + 1, start)"),
+    "joined links' last firing forgotten": (
+        JOINS,
+        "start + (node.constant if node.constant else t.lists[node.occupied + firing + done])",
+        "start + 1",
+    ),
+    "joined links' several items taken for one": (
+        JOINS,
+        "return one_each(lists, row.taken_by,",
+        "return True or one_each(lists, row.taken_by,",
     ),
     "giving ahead of a slot": (
         RUNS,

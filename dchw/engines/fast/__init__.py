@@ -12,6 +12,7 @@ Where things are::
     turns.py     who is in line to go on
     firings.py   advance: firing nodes go on until none can, then an arbiter or the memory decides
     singles.py   one firing of a node, whatever it moves
+    room.py      where blocks of the two kernels below that go side by side are laid out
     runs.py      short cut: firings of one node that only take, or only give
     forks.py     short cut: a node that feeds many, with all that they do and all who serve them
     lanes.py     the same where the targets need nothing else, side by side
@@ -43,7 +44,7 @@ and which ones is told by links and lists alone:
   the same out-links, are one loop. A firing whose item is not there yet has the giving node's firing done on the way,
   if that has nothing else to do: the two nodes and the queue between them become one recurrence.
 - *Joins*: a node that waits for many at each firing, an array in lockstep for its decode units, is done together with
-  those of them that have nothing to do but to give it its items.
+  those of them that have nothing to do but to give it its items: a block of firings at once, these nodes side by side.
 
 Nothing of this is a mode: whatever moves another link (a chunk, a credit, a hand-over of sums, a layer's end, an item
 more or less) is done firing by firing, on the same state, and the short cut is taken up again behind it.

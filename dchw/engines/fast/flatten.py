@@ -8,7 +8,6 @@ from itertools import zip_longest
 import numpy as np
 
 from dchw.engines.fast.flat_lists import FlatLists
-from dchw.engines.fast.lanes import room_for
 from dchw.engines.fast.program_tables import (
     DEFERRED,
     IN_QUEUE,
@@ -25,6 +24,7 @@ from dchw.engines.fast.program_tables import (
     SpanRow,
     Tables,
 )
+from dchw.engines.fast.room import room_for
 from dchw.engines.memory import FAR
 from dchw.engines.named_rows import table
 from dchw.program.check import Facts, check
@@ -100,7 +100,7 @@ def flatten(
         ring=np.zeros(places, np.int64),
         lists=lists.used,
         scratch=np.zeros(LONGEST_GIVING, np.int64),
-        room=room_for(max([node.lanes for node in nodes], default=0)),
+        room=room_for(max([max(node.lanes, node.joins) for node in nodes], default=0)),
         recorded=np.zeros((sum(_room(item, window) for item in firing), 4), np.int64),
         granted=np.zeros(grants, np.int64),
     )

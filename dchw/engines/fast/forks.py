@@ -19,7 +19,7 @@ import numpy as np
 
 from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.ahead import fetch
-from dchw.engines.fast.lanes import BLOCK, HANDED, lanes_run
+from dchw.engines.fast.lanes import lanes_run
 from dchw.engines.fast.program_tables import ITEM, SLOT, LaneRow, LinkRow, NodeRow, Tables
 from dchw.engines.fast.queues import (
     Queue,
@@ -33,6 +33,7 @@ from dchw.engines.fast.queues import (
     slot_visible,
     take_item,
 )
+from dchw.engines.fast.room import BLOCK, HANDED
 from dchw.engines.fast.runs import FAR_FIRING, UNSEEN, Giver, give_next, given_on, service
 from dchw.engines.fast.singles import fire_once
 from dchw.engines.fast.turns import defer, wake, wake_source

@@ -8,31 +8,24 @@ the lanes' rows are brought up to date. It does what `dchw.engines.fast.forks` d
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-import numpy as np
-
 from dchw.compile import inlined, lean_kernel
-from dchw.engines.fast.ahead import fetch
 from dchw.engines.fast.program_tables import Ints32, LaneRow, Tables
 from dchw.engines.fast.queues import Queue, following, in_ring, place, queue_of, slot_visible, take_item
+from dchw.engines.fast.room import (
+    BEGIN,
+    BLOCK,
+    FEWEST,
+    FREE,
+    HANDED,
+    IDLE,
+    SLOT_OF,
+    WORK,
+    one_each,
+    read_ahead,
+    write_work,
+)
 from dchw.engines.fast.runs import Giver, give_next, given_on, service
 from dchw.engines.named_rows import Ints, Rows
-
-BLOCK = 64
-"""Most items of a block: with 64 lanes its times take 67 KB, which a second-level cache holds."""
-FEWEST = 4
-"""Items below which laying out a block does not pay."""
-AHEAD, NEARBY = 64, 16
-"""Numbers of a list: how far it is read ahead, and how many lie in a cache line."""
-WORK, BEGIN, FREE, IDLE = 0, BLOCK, 2 * BLOCK, 2 * BLOCK + 1
-"""Rows of ``room``, a column per lane: an item's cycles there, its start, when the lane is free, how long it waited."""
-SLOT_OF, HANDED, ROOM = 2 * BLOCK + 2, 2 * BLOCK + 3, 2 * BLOCK + 4
-"""Rows of ``room``, a column per item: when the slot it needs is visible, and when it is handed over.
-The last: rows in all."""
-
-
-def room_for(lanes: int) -> Ints:
-    """Room for forks of so many lanes at most. Its rows begin in different sets of a cache, so that columns fit one."""
-    return np.zeros((ROOM, max(BLOCK, lanes // NEARBY * NEARBY + NEARBY) + NEARBY // 2), np.int64)
 
 
 @lean_kernel
@@ -52,12 +45,10 @@ def _lay_out(lane: Rows[LaneRow], lists: Ints32, room: Ints, begin: int, end: in
 def _lay_out_lane(lane: LaneRow, lists: Ints32, room: Ints, column: int, item: int, count: int) -> int:
     """Write a lane's column of WORK; how many of ``count`` items it takes with nothing else to do."""
     by, begun, limit, occupied, constant = lane.taken_by, lane.next, _limit(lane), lane.occupied, lane.constant
-    for ahead in range(AHEAD, AHEAD + count, NEARBY):
-        fetch(lists, occupied + begun + ahead)
-        fetch(lists, by + item + ahead)
-    if _one_each(lists, by, item, begun, count):
-        for k in range(count):
-            room[WORK + k, column] = constant if constant else lists[np.uint64(occupied + begun + k)]
+    read_ahead(lists, occupied + begun, count)
+    read_ahead(lists, by + item, count)
+    if one_each(lists, by, item, begun, count):
+        write_work(lists, room, column, occupied, constant, begun, count)
         return count
     for k in range(count):
         until = following(lists, by, item + k, begun)
@@ -66,16 +57,6 @@ def _lay_out_lane(lane: LaneRow, lists: Ints32, room: Ints, column: int, item: i
         room[WORK + k, column] = service(lists, occupied, constant, begun, until)
         begun = until
     return count
-
-
-@inlined
-def _one_each(lists: Ints32, by: int, item: int, firing: int, count: int) -> bool:
-    """Whether ``count`` firings from one on take an item each, and the next firing the item behind them."""
-    other = 0
-    if by >= 0:
-        for k in range(1, count + 1):
-            other |= lists[np.uint64(by + item + k)] ^ (firing + k)
-    return other == 0
 
 
 @inlined
