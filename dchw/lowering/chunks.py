@@ -174,11 +174,6 @@ def section_of(work: LayerWork, element: int) -> int:
     return element * work.packed.shape.sections // work.packed.shape.elements
 
 
-def active_jobs(work: LayerWork) -> list[Indices]:
-    """Per pass: the jobs whose columns are broadcast."""
-    return [np.flatnonzero(row) for row in work.activity]
-
-
 def drain(work: LayerWork, machine: Machine) -> npt.NDArray[np.int32]:
     """int32[passes]: cycles that end each pass: handing the sums over, or turning to another tile's."""
     tiling = work.tiling

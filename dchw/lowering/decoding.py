@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -57,16 +58,13 @@ class StepEnds:
     job: Indices
     step: Indices
     """Step of the array within the column."""
-    unit: npt.NDArray[np.int32]
 
 
 def step_ends(work: LayerWork, rows_per_step: int) -> StepEnds:
     """Where steps of ``rows_per_step`` rows end in the decode units' chunks of a layer without positions."""
-    packed, layout = work.packed, run_layout(work.geometry, work.packed.shape)
-    order = ColumnOrder(layout, layout.cut_columns())
-    symbol, job, step = order.ends(rows_per_step)
-    unit = packed.chunk_decoder[np.searchsorted(order.offsets, symbol, side="right") - 1]
-    return StepEnds(symbol=symbol, job=job, step=step, unit=unit)
+    layout = run_layout(work.geometry, work.packed.shape)
+    symbol, job, step = ColumnOrder(layout, layout.cut_columns()).ends(rows_per_step)
+    return StepEnds(symbol=symbol, job=job, step=step)
 
 
 def _weights_covered(work: LayerWork) -> Indices:
@@ -102,6 +100,9 @@ class Decoding:
         machine, work = at.machine, at.work
         self.at_load = machine.huffman.placement is Placement.LOAD
         packed, self._ends = work.packed, ends
+        if ends is not None:  # nobody waits for what is never broadcast
+            broadcast = np.any(work.activity, axis=0)[ends.job]
+            self._ends = StepEnds(**{name: column[broadcast] for name, column in vars(ends).items()})
         self._check_tables()
         self._check_block(held)
         self._resident = self.at_load and kept_decoded(machine, work)
@@ -154,23 +155,27 @@ class Decoding:
     def _schedule(self, order: Indices) -> tuple[npt.NDArray[np.int32], Indices]:
         """Firings of one pass of all units, chunk by chunk in ``order``: (occupied cycles, firings before each chunk).
 
-        Sets the firing of each entry, counted from its unit's first of a pass.
+        Sets the firing of each wanted entry, counted from its unit's first of a pass.
         """
         from dchw.lowering.entry_firings import group_cycles
 
         huffman, coded = self._machine.huffman, self._work.coded
-        rate = huffman.style is DecoderStyle.RATE
-        ready = huffman.schedule(
-            coded.of(Stream.GAPS),
-            coded.of(Stream.CODES),
-            _weights_covered(self._work) if rate else np.empty(0, np.int64),
-            coded.chunk_offsets,
-            1.0 - self._work.stored_weights / self._work.geometry.weights,
-            self._machine.reader_supply,
-        )
+        ready = np.empty(0, np.int64)
+        longest = sum(int(bits.max(initial=0)) for bits in coded.bits.values())
+        if not huffman.one_a_cycle(longest, self._machine.reader_supply):
+            rate = huffman.style is DecoderStyle.RATE
+            ready = huffman.schedule(
+                coded.of(Stream.GAPS),
+                coded.of(Stream.CODES),
+                _weights_covered(self._work) if rate else ready,
+                coded.chunk_offsets,
+                1.0 - self._work.stored_weights / self._work.geometry.weights,
+                self._machine.reader_supply,
+            )
         self._group, occupied, before = group_cycles(
             ready,
-            self._wanted(),
+            self._wanted,
+            np.searchsorted(self._wanted, coded.chunk_offsets),
             coded.chunk_offsets,
             huffman.chunk_start_cycles,
             order,
@@ -178,17 +183,15 @@ class Decoding:
         )
         return occupied, before
 
-    def _wanted(self) -> npt.NDArray[np.bool_]:
-        """bool[symbols]: whether somebody waits for it; at load only whole chunks are waited for."""
-        active: npt.NDArray[np.bool_] = np.any(self._work.activity, axis=0)
+    @cached_property
+    def _wanted(self) -> Indices:
+        """int64[wanted]: symbols that somebody waits for, rising; at load only whole chunks are waited for."""
         if self.at_load:
-            return np.zeros(self._work.coded.symbols, np.bool_)
-        if self._ends is None:
-            entries = self._work.entries
-            return np.repeat(active[entries.run_job], entries.run_count)
-        wanted = np.zeros(self._work.coded.symbols, np.bool_)
-        wanted[self._ends.symbol[active[self._ends.job]]] = True
-        return wanted
+            return np.empty(0, np.int64)
+        if self._ends is not None:
+            return self._ends.symbol
+        entries, active = self._work.entries, np.any(self._work.activity, axis=0)
+        return np.flatnonzero(np.repeat(active[entries.run_job], entries.run_count))
 
     def _unit(
         self,
@@ -211,7 +214,8 @@ class Decoding:
         symbols = work.packed.parameters.gap_symbols + work.packed.parameters.code_symbols
         cycles = np.array([huffman.table_load_cycles(symbols)], np.int32)
         passes = [occupied[first:end] for first, end in pairwise(bounds.tolist()) for _ in range(self._decodes)]
-        load = node.append(np.concatenate([cycles, *passes]), at.layer)
+        every = self._builder.sheets.empty(1 + self._decodes * occupied.size)
+        load = node.append(np.concatenate([cycles, *passes], out=every), at.layer)
         sizes = np.repeat(np.diff(bounds), self._decodes)
         self._before[unit] = load + 1 + np.cumsum(sizes) - sizes - np.repeat(bounds[:-1], self._decodes)
         self._chunk_last[unit] = (ids, before)
@@ -270,8 +274,12 @@ class Decoding:
     def hand_overs(self) -> tuple[Row, Row, npt.NDArray[np.int32]]:
         """Which decode unit hands each entry over, and at which of the firings that go through its chunks once;
         int32[units, passes]: what to add to that in a pass."""
-        unit = self._work.packed.chunk_decoder.astype(np.int32, copy=False)
-        return np.repeat(unit, np.diff(self._work.coded.chunk_offsets)), self._group, self._before.astype(np.int32)
+        unit, symbols = self._work.packed.chunk_decoder.astype(np.int32, copy=False), self._work.coded.symbols
+        group = self._group
+        if group.size < symbols:
+            group = np.zeros(symbols, np.int32)
+            group[self._wanted] = self._group
+        return np.repeat(unit, np.diff(self._work.coded.chunk_offsets)), group, self._before.astype(np.int32)
 
     def hand_entries(self, element: NodeBuilder, unit: Row, given_by: Row, taken_by: Row) -> None:
         """Entries from the decode units to one element's queue, as they are decoded.
@@ -296,20 +304,28 @@ class Decoding:
         queue.give(given_by)
         queue.take(taken_by)
 
-    def hand_steps(self, node: NodeBuilder, job_firing: list[Indices], active: list[Indices]) -> None:
+    def hand_steps(self, node: NodeBuilder, job_firing: Indices) -> None:
         """Weights from the decode units to a lockstep array, step by step.
 
-        ``job_firing``: per pass, the firing of the first step of each active job.
+        ``job_firing``: the firing of the first step of each active job, pass by pass.
         """
+        from dchw.lowering.entry_firings import hand_steps
+
         assert self._ends is not None
-        ends = self._ends
-        new = [index for index in range(1, len(active)) if not np.array_equal(active[index], active[index - 1])]
-        alike = list(pairwise([0, *new, len(active)]))  # passes of the same jobs, one behind another
-        begin = np.array([firings[0] if firings.size else 0 for firings in job_firing], np.int32)
-        before, jobs = self._before.astype(np.int32), self._work.activity.shape[1]
-        order = np.argsort(ends.unit, kind="stable")
-        bounds = np.searchsorted(ends.unit[order], np.arange(self._machine.huffman.units + 1))
-        for unit in np.flatnonzero(np.diff(bounds)).tolist():
+        ends, active = self._ends, self._work.activity > 0
+        firing_of = np.full(active.shape, -1, np.int32)
+        firing_of[active] = job_firing
+        before, chunks = self._before.astype(np.int32), self._work.coded.chunk_offsets
+        offsets = np.searchsorted(ends.symbol, chunks)
+        steps = np.append(0, np.cumsum(np.count_nonzero(active, axis=0)[ends.job]))  # in all passes, before each
+        count = np.diff(steps[offsets])  # of each chunk
+        for unit, (ids, _) in sorted(self._chunk_last.items()):
+            total = int(count[ids].sum())
+            if not total:
+                continue
+            given_by, taken_by = (self._builder.sheets.empty(total + 1) for _ in range(2))
+            hand_steps(ids, offsets, ends.job, ends.step, self._group, before[unit], firing_of, given_by, taken_by)
+            self._check_steps(given_by[:-1])
             link = self._builder.link(
                 self._at.nodes.decoder(unit),
                 node,
@@ -317,19 +333,10 @@ class Decoding:
                 depth=STEPS_WAITING,
                 latency=LOOK_UP_LATENCY,
             )
-            mine = order[bounds[unit] : bounds[unit + 1]]
-            for first, end in alike:
-                rank = np.full(jobs, -1, np.int64)
-                rank[active[first]] = np.arange(active[first].size)
-                own = mine[rank[ends.job[mine]] >= 0]
-                if not own.size:
-                    continue
-                self._check_steps(self._group[ends.symbol[own]])
-                taken = (job_firing[first][rank[ends.job[own]]] + ends.step[own]).astype(np.int32)
-                link.give(np.add.outer(before[unit, first:end], self._group[ends.symbol[own]]).ravel())
-                link.take(np.add.outer(begin[first:end] - begin[first], taken).ravel())
+            link.give(given_by[:-1])
+            link.take(taken_by[:-1])
 
-    def _check_steps(self, given: Indices) -> None:
+    def _check_steps(self, given: Row) -> None:
         """What a unit completes in one firing has room behind it. ``given``: the firing of each step's last weight."""
         huffman, room = self._machine.huffman, STEPS_WAITING.of(self._machine)
         if huffman.most_per_cycle <= room * huffman.units:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +34,12 @@ from dchw.lowering.decoding import Decoding
 from dchw.lowering.weights import Delivery, WeightStream, pointers_apart
 from dchw.machines.machine import Machine
 from dchw.mapping.stages import LayerWork
-from dchw.program.builder import Indices, NodeBuilder, Row
+from dchw.program.builder import NodeBuilder, Row
 from dchw.quantities import DchwError, ceil_div
 from dchw.vocabulary import Stream
+
+if TYPE_CHECKING:
+    from dchw.lowering.entry_firings import WorkedJobs
 
 LONGEST = 2**31
 BLOCK = 1 << 22
@@ -58,19 +62,6 @@ class ElementFirings:
     entries: tuple[Row, Row, Row] | None = None
     """Of entries handed over one by one: the decode unit (one for all where all are one unit's), its firing, and the
     element's; None where the element reads whole runs."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _ActiveJobs:
-    """The active jobs of every pass, one pass behind the other."""
-
-    job: Row
-    begins: Indices
-    """int64[passes + 1] into them."""
-    least: Row
-    """Cycles that an entry takes at least."""
-    pixels: Row
-    """Pixels in the groups of lanes that are broadcast."""
 
 
 def elements(
@@ -132,22 +123,19 @@ def _whole_runs(at: StageLowering) -> Iterator[ElementFirings]:
     from dchw.lowering.entry_firings import run_firings
 
     machine, work, array = at.machine, at.work, at.machine.pe_array
-    begin, length = _runs(work, array.elements)
-    active, ends = _active_jobs(at, fetched_by_element=True), drain(work, machine)
+    jobs = _worked_jobs(at, fetched_by_element=True)
+    _check_longest(work, jobs.longest())
+    at.flow.weight_reads[work.form.values] += jobs.words(work.entry_bits, machine.weight_sram.word_bits)
+    if pointers_apart(machine, work):
+        at.flow.pointer_reads += 2 * jobs.job.size * array.elements
     passes = np.arange(work.tiling.passes, dtype=np.int32)
-    job_firing = np.arange(active.job.size, dtype=np.int32) + np.repeat(passes, np.diff(active.begins))
-    drained = active.begins[1:].astype(np.int32) + passes
+    job_firing = np.arange(jobs.job.size, dtype=np.int32) + np.repeat(passes, np.diff(jobs.begins))
+    drained = jobs.begins[1:].astype(np.int32) + passes
     rows: dict[int, tuple[Row, Row, Row]] = {}
-    step = max(1, BLOCK // (active.job.size + passes.size))
+    step = max(1, BLOCK // (jobs.job.size + passes.size))
     for first in range(0, array.elements, step):
-        block = slice(first, first + step)
-        occupied, done = run_firings(active.job, active.begins, active.least, active.pixels, begin[block],
-                                     length[block], work.entries.row, array.hazard_cycles, ends, work.entry_bits,
-                                     machine.weight_sram.word_bits)  # fmt: skip
-        _note_entries(at, done)
-        at.flow.weight_reads[work.form.values] += int(done[3])
-        if pointers_apart(machine, work):
-            at.flow.pointer_reads += 2 * active.job.size * len(occupied)
+        occupied, longest = run_firings(jobs, slice(first, first + step), at.builder.sheets)
+        _check_longest(work, longest)
         for index, line in enumerate(occupied, first):
             node = at.nodes.element(index)
             if node.count not in rows:
@@ -164,59 +152,61 @@ def _one_by_one(at: StageLowering, decoding: Decoding) -> Iterator[ElementFiring
     """The firings of elements whom decode units hand entries one by one, block by block of elements."""
     from dchw.lowering.entry_firings import entry_firings
 
-    machine, work, array = at.machine, at.work, at.machine.pe_array
-    given, (begin, length) = decoding.hand_overs(), _runs(work, array.elements)
-    active, ends = _active_jobs(at, fetched_by_element=False), drain(work, machine)
+    work, array = at.work, at.machine.pe_array
+    given, jobs = decoding.hand_overs(), _worked_jobs(at, fetched_by_element=False)
     step = max(1, array.elements * BLOCK // max(work.entries.row.size * work.tiling.passes, BLOCK))
     for first in range(0, array.elements, step):
         block = slice(first, first + step)
         nodes = [at.nodes.element(index) for index in range(first, min(first + step, array.elements))]
         begun = np.array([node.count for node in nodes], np.int32)
-        *rows, done = entry_firings(active.job, active.begins, active.least, active.pixels, begin[block],
-                                    length[block], work.entries.row, array.hazard_cycles, ends, begun, given,
-                                    decoding.one_unit)  # fmt: skip
-        occupied, offsets, job_firing, unit, given_by, taken_by, entry_offsets, drained = rows
-        _note_entries(at, done)
+        made = entry_firings(jobs, block, begun, given, at.builder.sheets, one_unit=decoding.one_unit)
         for index, node in enumerate(nodes):
-            mine = slice(entry_offsets[index], entry_offsets[index + 1])
-            whose = unit[index : index + 1] if decoding.one_unit else unit[mine]
+            mine = slice(made.entry_offsets[index], made.entry_offsets[index + 1])
             yield ElementFirings(
                 node=node,
-                occupied=occupied[offsets[index] : offsets[index + 1]],
-                job_firing=job_firing[index],
-                drained=drained[index],
-                handed=drained[index, work.tiling.first_handover :],
-                entries=(whose, given_by[mine], taken_by[mine]),
+                occupied=made.occupied[made.offsets[index] : made.offsets[index + 1]],
+                job_firing=made.job_firing[index],
+                drained=made.drained[index],
+                handed=made.drained[index, work.tiling.first_handover :],
+                entries=(
+                    made.unit[index : index + 1] if decoding.one_unit else made.unit[mine],
+                    made.given_by[mine],
+                    made.taken_by[mine],
+                ),
             )
 
 
-def _active_jobs(at: StageLowering, *, fetched_by_element: bool) -> _ActiveJobs:
-    """Those of a stage; what is broadcast is noted."""
+def _worked_jobs(at: StageLowering, *, fetched_by_element: bool) -> WorkedJobs:
+    """The active jobs of a stage; what is broadcast and what is worked is noted."""
+    from dchw.lowering.entry_firings import WorkedJobs
+
     work, array = at.work, at.machine.pe_array
     active = work.activity > 0
     groups = work.activity[active].astype(np.int32)
     count = np.count_nonzero(active, axis=1)
     most = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int32)
-    pixels = np.minimum(groups * np.int32(array.lanes), np.repeat(most, count))
-    word_bits = at.machine.formats.activations.bits * int(pixels.sum(dtype=np.int64))
-    at.flow.queued += work.queues(array.elements) * int(groups.sum(dtype=np.int64))
-    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
-    at.flow.taken_bits += word_bits * work.receivers(array.elements)
     floor = _entry_cycles(at.machine, work, fetched_by_element=fetched_by_element)
-    return _ActiveJobs(
+    begin, length = _runs(work, array.elements)
+    jobs = WorkedJobs(
         job=np.nonzero(active)[1].astype(np.int32),
         begins=offsets_of(count),
         least=np.maximum(groups, np.int32(floor)),
-        pixels=pixels,
+        pixels=np.minimum(groups * np.int32(array.lanes), np.repeat(most, count)),
+        run_begin=begin,
+        run_length=length,
+        row=work.entries.row,
+        hazard=array.hazard_cycles,
+        drain=drain(work, at.machine),
     )
-
-
-def _note_entries(at: StageLowering, done: Indices) -> None:
-    """What is worked: int64[3 or more] entries, products, most cycles of a firing."""
-    _check_longest(at.work, int(done[2]))
-    at.flow.entries += int(done[0])
-    at.flow.products += int(done[1])
-    at.flow.array_bits[at.work.form.values] += at.work.entry_bits * int(done[0])
+    word_bits = at.machine.formats.activations.bits * int(jobs.pixels.sum(dtype=np.int64))
+    at.flow.queued += work.queues(array.elements) * int(groups.sum(dtype=np.int64))
+    at.flow.array_bits[Stream.ACTIVATIONS] += word_bits * work.side_by_side
+    at.flow.taken_bits += word_bits * work.receivers(array.elements)
+    entries = jobs.entries()
+    at.flow.entries += int(entries.sum())
+    at.flow.products += int(entries @ jobs.pixels)
+    at.flow.array_bits[work.form.values] += work.entry_bits * int(entries.sum())
+    return jobs
 
 
 def _check_longest(work: LayerWork, cycles: int) -> None:

@@ -15,7 +15,6 @@ from dchw.lowering.chunks import (
     ChunkUser,
     Passes,
     WantedChunks,
-    active_jobs,
     drain,
     take_chunks,
     wait_for_tables,
@@ -62,7 +61,7 @@ def lockstep(
     queue.take(job_firing)
     handover = Handover(node=node, firings=last[work.tiling.first_handover :])
     if decoding is not None and not decoding.at_load:
-        decoding.hand_steps(node, np.split(job_firing, np.cumsum(count)[:-1]), active_jobs(work))
+        decoding.hand_steps(node, job_firing)
         return handover, decoding
     passes, chunks = Passes.of(work), np.arange(work.packed.chunks)
     user = ChunkUser(node=node, starts=np.concatenate([job_firing, last]))

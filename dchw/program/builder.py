@@ -20,6 +20,7 @@ from dchw.program.flow import Flow
 from dchw.program.layer_runs import LayerRuns
 from dchw.program.open_figures import OpenFigure, settled
 from dchw.program.program import UNBOUNDED, FiringNode, Link, MemoryNode, Program, Requests
+from dchw.program.sheets import Sheets
 from dchw.program.windows import Window
 from dchw.quantities import DchwError, SimulationError
 from dchw.vocabulary import Stream
@@ -80,7 +81,7 @@ class NodeBuilder:
 
     def made(self, lists: _SharedLists) -> FiringNode:
         """The node with what was appended since it was last asked for."""
-        occupied, layer = lists.one_of_equal(_joined(self.occupied, np.int32)), LayerRuns.joined(self.layers)
+        occupied, layer = lists.one_of_equal(lists.end_to_end(self.occupied)), LayerRuns.joined(self.layers)
         self.layers.clear()
         return FiringNode(name=self.name, unit=self.unit, occupied=occupied, layer=layer)
 
@@ -148,7 +149,7 @@ class PortBuilder:
         """All requests as arrays."""
         self.frozen = True
         kinds = {"address": np.int64, "bursts": np.int32, "is_write": np.bool_, "stream": np.uint8, "layer": np.int32}
-        return Requests(**{name: _joined(self.columns[name], kind) for name, kind in kinds.items()})
+        return Requests(**{name: _end_to_end(self.columns[name], kind) for name, kind in kinds.items()})
 
 
 class ProgramBuilder:
@@ -167,6 +168,8 @@ class ProgramBuilder:
         self._requests: tuple[Requests, ...] | None = None
         self._flows: list[Flow] = []
         self._places = itertools.count()
+        self.sheets = Sheets()
+        """Room for lists that are appended."""
         self.rank = (0, 0)
         """What is appended: nodes stand in the order of the rank in which they first fire."""
 
@@ -237,7 +240,7 @@ class ProgramBuilder:
 
     def freeze(self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, notes: tuple[str, ...]) -> Program:
         """The finished program, without nodes and links that do nothing. Ends the builder: its lists move over."""
-        lists = _SharedLists(self._links.values())
+        lists = _SharedLists(self._links.values(), self.sheets)
         links = [made for link in self._links.values() if (made := _link(link, lists, self._machine)) is not None]
         firing = [node.made(lists) for node in self._in_order()]
         ports = tuple(port.freeze() for port in self._ports.values() if port.columns["address"])
@@ -252,7 +255,7 @@ class ProgramBuilder:
         self, *, clock_hz: int, layers: tuple[str, ...], memory: Any, coming: Mapping[str, str | None]
     ) -> Window:
         """What was appended since the last window; ``coming`` as `Window.coming`, and empty for the last one."""
-        lists = _SharedLists(self._links.values())
+        lists = _SharedLists(self._links.values(), self.sheets)
         waiting = [node for node in self._nodes.values() if node.place is None and node.name in coming]
         listed = {self.memory.name, *(node.name for node in (*self._in_order(), *waiting))}
         links = [
@@ -270,6 +273,8 @@ class ProgramBuilder:
         piece = Program(
             clock_hz=clock_hz, layers=layers, nodes=tuple(nodes), links=tuple(links), flows=tuple(self._flows)
         )
+        if not coming:
+            self.sheets = Sheets()  # nothing more is appended
         surplus = (
             {} if coming else {link.name: link.initial + link.spare for link in self._links.values() if link.initial}
         )
@@ -337,12 +342,13 @@ class _SharedLists:
     same parts share what comes of them.
     """
 
-    def __init__(self, links: Iterable[LinkBuilder]) -> None:
+    def __init__(self, links: Iterable[LinkBuilder], sheets: Sheets) -> None:
         # while others are to come that hold the same parts, nothing else gets their ids
         lists = [parts for link in links for parts in (link.given, link.taken)]
         self._keys = {id(parts): tuple(map(id, parts)) for parts in lists}
         self._uses = Counter(self._keys.values())
         self._shared: dict[tuple[int, ...], Row] = {}
+        self._sheets = sheets
         self._known: dict[tuple[int, int, int], Row] = {}
 
     def joined(self, parts: list[Row]) -> Row:
@@ -351,11 +357,15 @@ class _SharedLists:
         self._uses[key] -= 1
         values = self._shared.pop(key, None)
         if values is None:
-            values = self.one_of_equal(_joined(parts, np.int32))
+            values = self.one_of_equal(self.end_to_end(parts))
         parts.clear()
         if self._uses[key]:
             self._shared[key] = values
         return values
+
+    def end_to_end(self, parts: list[Row]) -> Row:
+        """Parts one behind the other."""
+        return _end_to_end(parts, np.int32, self._sheets)
 
     def one_of_equal(self, values: Row) -> Row:
         """The first list that was equal to this one."""
@@ -380,8 +390,12 @@ def _row(values: npt.ArrayLike) -> Row:
     return row if row.ndim else row.reshape(1)
 
 
-def _joined(parts: list[npt.NDArray[Any]], kind: Any) -> npt.NDArray[Any]:
+def _end_to_end(parts: list[npt.NDArray[Any]], kind: Any, sheets: Sheets | None = None) -> npt.NDArray[Any]:
     # the parts are let go, so that a list is held once when it is finished
-    joined = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, kind)
+    if len(parts) == 1:
+        joined = parts[0]
+    else:
+        out = None if sheets is None else sheets.empty(sum(map(len, parts)))
+        joined = np.concatenate([np.empty(0, kind), *parts], out=out)
     parts.clear()
     return joined.astype(kind, copy=False)

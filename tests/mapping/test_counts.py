@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,6 @@ from dchw.run.implied import check_counts
 from dchw.run.simulation import run_program
 from dchw.vocabulary import Event, Stream
 from tests.mapping.layers import convolution, fully_connected, small_machine
-from tests.planting import in_plain_python
 
 CODED = [name for name, form in STORAGE_FORMATS.items() if Need.DECODER in form.needs]
 NETWORKS = {
@@ -152,14 +152,17 @@ def _differs(one: Flow, other: Flow, part: str) -> bool:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        (" entries += length\n", " entries += length + 1\n"),
-        ("length * used[a]\n                read", "length * used[a] + 1\n                read"),
+        ("np.int64)[self.job])", "np.int64)[self.job] + 1)"),
         ("entry_bits + word_bits - 1) // word_bits", "entry_bits) // word_bits"),
+        (".sum(axis=0)[self.job].sum()", ".sum(axis=0).sum()"),
     ],
 )
 def test_faults_in_going_through_entries_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
-    planted = in_plain_python(entry_firings, right, wrong)
-    monkeypatch.setattr(entry_firings, "run_firings", planted["run_firings"])
+    source = inspect.getsource(entry_firings)
+    assert source.count(right) == 1, right
+    space = dict(vars(entry_firings))
+    exec(inspect.getsource(entry_firings.WorkedJobs).replace(right, wrong), space)
+    monkeypatch.setattr(entry_firings, "WorkedJobs", space["WorkedJobs"])
     with pytest.raises(SimulationError, match="as its work implies; counted"):
         dchw.simulate(NETWORKS["conv"], small_machine(), "shared")
 

@@ -79,6 +79,18 @@ def test_bits_arrive_in_slots(pairs: list[tuple[int, int]], style: DecoderStyle,
     assert schedule(unit, pairs, supply=(slot, every)) == oracle.supplied(alone, gaps, codes, slot, every)
 
 
+@given(bits, st.integers(1, 40), st.integers(1, 3))
+def test_bits_that_come_fast_enough_make_nobody_wait(pairs: list[tuple[int, int]], slot: int, every: int) -> None:
+    unit, longest = decoder(style="table"), max(gap + code for gap, code in pairs)
+    if unit.one_a_cycle(longest, (slot, every)):
+        assert schedule(unit, pairs, supply=(slot, every)) == list(range(len(pairs)))
+    assert unit.one_a_cycle(longest, (longest * every, every))
+    late = schedule(unit, [(0, 12)] * 99, supply=(12 * every - 1, every))  # a bit less, and some are late
+    assert late != list(range(99))
+    assert not unit.one_a_cycle(12, (12 * every - 1, every))
+    assert not decoder(style="bit_serial").one_a_cycle(1, PLENTY)
+
+
 @given(bits, st.integers(0, 60))
 def test_every_chunk_starts_anew(pairs: list[tuple[int, int]], cut: int) -> None:
     unit = decoder(style="bit_serial")

@@ -154,6 +154,12 @@ class HuffmanDecoder(Unit):
         """Cycles to write a layer's code tables of so many entries into every unit."""
         return max(1, ceil_div(entries, self.table_writes_per_cycle))
 
+    def one_a_cycle(self, longest: int, supply: tuple[int, int]) -> bool:
+        """Whether entries of up to ``longest`` bits leave one a cycle from cycle 0 on, in every chunk, without a wait:
+        `schedule` is 0, 1, .. then. ``supply`` as there: bits come at least as fast as they are worked."""
+        bits, cycles = supply
+        return self.style is DecoderStyle.TABLE and longest * cycles <= bits
+
     def schedule(
         self,
         gap_bits: npt.NDArray[np.uint8],
