@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from dchw.cli.allocation import keep_freed_memory
 from dchw.compiling import compiling, told_of_compiling
 from dchw.extras import hint
 from dchw.files import told_of_files
@@ -110,6 +111,7 @@ class _Compiling:
 def main() -> None:
     """Entry point of the ``dchw`` command."""
     on_disk: list[Path] = []
+    keep_freed_memory()
     try:
         with told_of_compiling(_Compiling()), told_of_files(on_disk.append):
             status = group.main(standalone_mode=False)
