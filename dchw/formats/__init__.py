@@ -13,7 +13,7 @@ from types import MappingProxyType
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats import bitmask, csr, dense, huffman, huffman_int8, palette, palette_huffman, relative, shared
 from dchw.formats.packing.decoded import decodes_to, shared_values, weight_matrix
-from dchw.formats.packing.kept import KeptPackings
+from dchw.formats.packing.kept import KeptPackings, packed_size
 from dchw.formats.packing.packed import (
     Coded,
     DenseWeights,
@@ -27,6 +27,7 @@ from dchw.formats.packing.packed import (
     written,
 )
 from dchw.formats.packing.run_layout import PackShape
+from dchw.formats.packing.stored_runs import forget_collected
 from dchw.formats.packing.weight_rows import CodedRows, WeightRows
 from dchw.quantities import DchwError, forgiven, nearest
 
@@ -100,7 +101,7 @@ def let_go(packed: PackedLayer) -> None:
 
     Whoever reads them once more has them written again.
     """
-    if not _KEPT.keeps(packed):
+    if not _KEPT.keeps(packed_size(packed)):
         released(packed)
 
 
@@ -127,6 +128,7 @@ __all__ = [
     "Unpacked",
     "WeightRows",
     "decodes_to",
+    "forget_collected",
     "lay_out",
     "let_go",
     "pack",

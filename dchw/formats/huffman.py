@@ -83,7 +83,7 @@ def _smallest(layer: CompressedLayer, shape: PackShape) -> tuple[int, StoredRuns
     layout = run_layout(layer.geometry, shape)
     stored = collect_runs(layer, layout, coded=True)
     for index_bits in range(min(layer.representation.index_bits, WIDEST_GAP), WIDEST_GAP + 1):
-        entries = running_entries(layout, *stored, index_bits)
+        entries = running_entries(layout, stored, index_bits)
         tables = build_tables(layer, (entries.gap, entries.code))
         size = tables.coded_bits + 8 * tables.data.size
         if best is None or size < best[0]:

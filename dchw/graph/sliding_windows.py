@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,22 +35,29 @@ def padded(x: npt.NDArray[Any], before: Sizes, after: Sizes, value: float) -> np
     return np.pad(x, ((0, 0), (0, 0), *zip(before, after, strict=True)), constant_values=value)
 
 
-def patches(x: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
+def patches(x: npt.NDArray[Any], geometry: Geometry, first: int = 0, end: int | None = None) -> npt.NDArray[Any]:
     """What every output pixel of a convolution reads: [n, groups, columns, output_pixels], as x [n, c, *size] has them.
 
     Rows within a column run over (input channel of the group, places in the kernel), the order of the weight matrix;
-    output pixels run in C order.
+    output pixels run in C order, those of rows ``first`` to ``end`` of the output; by default all of them.
     """
     n, channels = x.shape[:2]
-    kernel, out = geometry.kernel, geometry.out_size
+    kernel, of_row = geometry.kernel, geometry.out_size[1:]
+    end = geometry.out_size[0] if end is None else end
+    out = (end - first, *of_row)
     if max(*kernel, *geometry.stride, 1) == 1 and not any(geometry.padding):
-        return x.reshape(n, geometry.groups, channels // geometry.groups, geometry.output_pixels)
-    source = padded(x, geometry.padding, geometry.padding, 0)
+        return x[:, :, first:end].reshape(n, geometry.groups, channels // geometry.groups, -1)
+    low = first * geometry.stride[0] - geometry.padding[0]
+    reach = (end - first - 1) * geometry.stride[0] + (kernel[0] - 1) * geometry.dilation[0] + 1
+    read = x[:, :, max(low, 0) : max(low + reach, 0)]
+    before = min(max(-low, 0), reach)
+    beside = geometry.padding[1:]
+    source = padded(read, (before, *beside), (reach - before - read.shape[2], *beside), 0)
     result = np.empty((n, channels, *kernel, *out), x.dtype)
     for place, seen in windows(source, kernel, geometry.stride, geometry.dilation, out):
         at: tuple[Any, ...] = (slice(None), slice(None), *place)
         result[at] = seen
-    return result.reshape(n, geometry.groups, geometry.columns, geometry.output_pixels)
+    return result.reshape(n, geometry.groups, geometry.columns, math.prod(out))
 
 
 def fold(x: FloatArray, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, out: Sizes) -> FloatArray:

@@ -74,8 +74,7 @@ class Layers:
         decoded = DecodedWeights(layer, parts)
 
         def multiply() -> FloatArray:
-            out = products(decoded.rows, decoded.bias, columns.values, layer.geometry.groups, self.arithmetic)
-            return _shaped(out, op, x, layer.geometry)
+            return _shaped(_products(decoded, columns, layer.geometry, self.arithmetic), op, x, layer.geometry)
 
         return works, self.passing.value(layer.name, (x,), multiply, decoded), explanation, released
 
@@ -185,6 +184,21 @@ class Layers:
             covered=1.0,
         )
         return [work], out
+
+
+def _products(decoded: DecodedWeights, columns: Columns, geometry: Geometry, arithmetic: Arithmetic) -> FloatArray:
+    """float32[out_channels, pixels]; fixed point asks for all of a layer's input before it multiplies any."""
+    if arithmetic is not Arithmetic.FLOAT32:
+        return products(decoded.rows, decoded.bias, columns.values, geometry.groups, arithmetic)
+    out = np.empty((geometry.out_channels, 0), np.float32)
+    for pixels, values in columns.blocks():
+        found = products(decoded.rows, decoded.bias, values, geometry.groups, arithmetic)
+        if pixels == slice(None):
+            return found
+        if not out.size:
+            out = np.empty((geometry.out_channels, geometry.output_pixels), np.float32)
+        out[:, pixels] = found
+    return out
 
 
 def _shaped(out: FloatArray, op: Operation, x: FloatArray, geometry: Geometry) -> FloatArray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,10 @@ Activity = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
 
 
+_BLOCK_BYTES = 1 << 22
+"""Of values that are laid out and multiplied at a time: they stay in a cache, and take no fresh memory."""
+
+
 class Columns:
     """The input of a layer, column by column; the batch's output pixels lie side by side.
 
@@ -32,6 +38,19 @@ class Columns:
     def values(self) -> FloatArray:
         """float32[groups, columns, pixels]"""
         return self._laid_out(self._x)
+
+    def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
+        """(pixels, their values) of some rows of the output at a time, where all at once would be many."""
+        geometry = self._geometry
+        rows, size = geometry.out_size[0], 4 * geometry.groups * geometry.columns * geometry.output_pixels
+        count = min(size // _BLOCK_BYTES, rows)
+        if self._op.kind not in CONVOLUTIONS or self._x.shape[0] > 1 or count < 2:
+            yield slice(None), self.values
+            return
+        of_row = geometry.output_pixels // rows
+        for first, end in pairwise(rows * part // count for part in range(count + 1)):
+            (values,) = patches(self._x, geometry, first, end)
+            yield slice(first * of_row, end * of_row), values
 
     @cached_property
     def nonzero(self) -> Bools:

@@ -149,7 +149,8 @@ class ForwardPass:
 
     def __init__(self, *, keeps: bool = True, known: KnownPass | None = None) -> None:
         """``keeps``: whether there are other runs to keep values for; ``known``: what `known` gave before."""
-        self._keeps = keeps
+        self.keeps = keeps
+        """Whether there are other runs."""
         self._known: dict[str, KnownValue] = {} if known is None else dict(known.values)
         self._start = None if known is None else known.start
         self.computed = 0
@@ -188,7 +189,7 @@ class ForwardPass:
         start = time.process_time()
         out = compute()
         self.seconds += time.process_time() - start
-        if self._keeps and name not in self._known:
+        if self.keeps and name not in self._known:
             kept = None if weights is None else weights.coded or KnownArrays.of(weights.arrays)
             self._known[name] = KnownValue(tuple(inputs), kept, out)
         return out

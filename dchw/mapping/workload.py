@@ -16,7 +16,7 @@ import numpy as np
 
 from dchw import showing
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
-from dchw.formats import DEFAULT_FORMAT, Need, PackShape, storage_format
+from dchw.formats import DEFAULT_FORMAT, Need, PackShape, forget_collected, storage_format
 from dchw.graph import forward
 from dchw.graph.coverage import Coverage
 from dchw.graph.network import Array, FloatArray, Network, Operation, OperationKind
@@ -160,6 +160,8 @@ def map_network(
         else:
             given = [values[name] for name in op.inputs]
             values[op.name] = passing.value(op.name, given, partial(forward.apply, _with_table(op, held), given))
+    if not passing.keeps:
+        forget_collected()
     if network.coverage.reasons:
         notes.append(network.coverage.sentence())
     notes += _not_computed(not_computed) + _steps_note(network.graph)

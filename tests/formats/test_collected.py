@@ -37,7 +37,7 @@ def thinned(layer: CompressedLayer, share: float) -> CompressedLayer:
 
 
 def expect_collected(layer: CompressedLayer, shape: PackShape, *, coded: bool) -> None:
-    position, code, offsets = stored_runs.collect_runs(layer, run_layout(layer.geometry, shape), coded=coded)
+    position, code, offsets = stored_runs.collect_runs(layer, run_layout(layer.geometry, shape), coded=coded).arrays
     runs = oracle.section_runs(layer, shape, coded=coded)
     assert np.diff(offsets).tolist() == [len(run) for run in runs]
     assert list(zip(position.tolist(), code.tolist(), strict=True)) == [entry for run in runs for entry in run]

@@ -32,7 +32,7 @@ def pack_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> t
     buffer = zero_buffer(int(byte_offsets[-1]))
     narrow = values if values.dtype == np.uint8 else values.astype(np.uint32, copy=False)
     _pack(narrow, field_offsets, byte_offsets, bits, word_view(buffer))
-    return buffer[: byte_offsets[-1]].copy(), byte_offsets
+    return buffer[: byte_offsets[-1]], byte_offsets
 
 
 def laid_out_fields(values: npt.NDArray[Any], field_offsets: Int64s, bits: int) -> tuple[Unwritten, Int64s]:

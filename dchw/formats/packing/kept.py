@@ -1,15 +1,16 @@
-"""Packed layers of networks that are run again: what packing gives follows from a layer and a machine's shape alone.
+"""What packing works out of a layer, for when it is asked for again: by another run, or by another storage format.
 
-Both are frozen and packed bytes are read-only, so they may be shared between runs. Reading them back is not kept: every
-run decodes the bits it was given. What is kept is bounded, and goes with its network. A layer that is laid out and not
-written yet counts with what it will be written from.
+What packing gives follows from a layer and a machine's shape alone. Layers are frozen and what is kept is read-only, so
+that it may be shared. Reading packed bytes back is not kept: every run decodes the bits it was given. What is kept is
+bounded, and goes with its layer. A layer that is laid out and not written yet counts with what it will be written from.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 from dchw.compression.compressed import CompressedLayer
 from dchw.formats.packing.packed import LayerParameters, PackedLayer, StorageFormat
@@ -18,19 +19,65 @@ from dchw.formats.packing.run_layout import PackShape
 MOST_BYTES = 1 << 26
 """Of all packed layers that are kept; the ones unused for longest go first."""
 
-Key = tuple[int, int, PackShape, LayerParameters]
+T = TypeVar("T")
 
 
-class KeptPackings:
-    """Packed layers by the layer itself, its storage format, shape and parameters."""
+class Kept(Generic[T]):
+    """Things made of layers, by the layer itself and a key, as long as there is room for more.
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    None makes room for another: whoever goes through all layers of a network again and again would find none of them.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._kept: OrderedDict[Key, tuple[weakref.ref[CompressedLayer], StorageFormat, PackedLayer, int]] = (
-            OrderedDict()
-        )
+        self._kept: OrderedDict[Hashable, tuple[weakref.ref[CompressedLayer], T, int]] = OrderedDict()
         self.bytes = 0
         """Of all that is kept."""
+
+    def of(self, layer: CompressedLayer, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """What is made of a layer, of ``size`` bytes: as it is kept, or made now."""
+        mine = id(layer), key
+        if mine in self._kept:
+            self._kept.move_to_end(mine)
+            return self._kept[mine][1]
+        made = make()
+        taken = size(made)
+        if self._has_room(taken):
+            # an identity is safe as key: an entry leaves with its layer
+            self._kept[mine] = weakref.ref(layer, lambda _: self._forget(mine)), made, taken
+            self.bytes += taken
+        return made
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+        self.bytes = 0
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return self.bytes + size_bytes <= self._most
+
+    def _forget(self, key: Hashable) -> None:
+        entry = self._kept.pop(key, None)
+        self.bytes -= 0 if entry is None else entry[2]
+
+
+class KeptPackings(Kept[PackedLayer]):
+    """Packed layers by the layer itself, its storage format, shape and parameters; the ones unused for longest go
+    first."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        super().__init__(most_bytes)
+
+    def keeps(self, size_bytes: int) -> bool:
+        """Whether something of so many bytes is not too large to be kept."""
+        return size_bytes <= self._most // 4
+
+    def _has_room(self, size_bytes: int) -> bool:
+        if not self.keeps(size_bytes):
+            return False
+        while self.bytes + size_bytes > self._most:
+            self._forget(next(iter(self._kept)))
+        return True
 
     def get(
         self,
@@ -41,24 +88,22 @@ class KeptPackings:
         lay_out: Callable[[], PackedLayer],
     ) -> PackedLayer:
         """The packed layer: as it is kept, or laid out now."""
-        key = id(layer), id(form), shape, parameters
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key][2]
-        packed = lay_out()
-        size = max(packed.held_bytes, packed.total_bytes)  # now, or when it is written
-        if self.keeps(packed):
-            # identities are safe as keys: an entry leaves with its layer, and holds its format
-            self._kept[key] = weakref.ref(layer, lambda _: self._forget(key)), form, packed, size
-            self.bytes += size
-            while self.bytes > self._most:
-                self._forget(next(iter(self._kept)))
-        return packed
+        return self.of(layer, (_Identity(form), shape, parameters), lay_out, packed_size)
 
-    def keeps(self, packed: PackedLayer) -> bool:
-        """Whether a packed layer is not too large to be kept."""
-        return max(packed.held_bytes, packed.total_bytes) <= self._most // 4
 
-    def _forget(self, key: Key) -> None:
-        entry = self._kept.pop(key, None)
-        self.bytes -= 0 if entry is None else entry[3]
+def packed_size(packed: PackedLayer) -> int:
+    """Bytes that a packed layer takes now, or when it is written."""
+    return max(packed.held_bytes, packed.total_bytes)
+
+
+class _Identity:
+    """A key that is one very object, which it holds."""
+
+    def __init__(self, what: object) -> None:
+        self._what = what
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._what is other._what
+
+    def __hash__(self) -> int:
+        return id(self._what)

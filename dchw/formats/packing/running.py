@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dchw.compile import kernel
+from dchw.compression.compressed import CodeArray
 from dchw.compression.relative_index import decode_runs
 from dchw.formats.packing.packed import PackedLayer, damaged
 from dchw.formats.packing.run_layout import Int32s, Int64s, RunLayout, RunOrder, chunks_of_rows
 from dchw.formats.packing.sparse import StoredChunks, stored_chunks
-from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, gathered, offsets_of
+from dchw.formats.packing.stored_runs import CollectedRuns, StoredRuns, Uint16s, gathered, offsets_of
 from dchw.vocabulary import Stream
 
 COLUMNS = ("jobs", "entries", "positions", "values")
@@ -37,16 +38,14 @@ class RunningEntries:
     code: Uint16s
 
 
-def running_entries(
-    layout: RunLayout, position: Int32s, code: Uint16s, run_offsets: Int64s, index_bits: int
-) -> RunningEntries:
-    """The entries with gaps of so many bits, of what `collect_runs` gave."""
+def running_entries(layout: RunLayout, collected: CollectedRuns, index_bits: int) -> RunningEntries:
+    """The entries with gaps of so many bits."""
     shape = layout.shape
-    most = code.size + (layout.geometry.weights >> index_bits) + 1
+    most = collected.code.size + (layout.geometry.weights >> index_bits) + 1
     gap, codes = np.empty(most, np.uint16), np.empty(most, np.uint16)
     rows = np.zeros((5, most // shape.chunk_entries + shape.sections * shape.column_bands + 1), np.int32)
     chunk_entries = np.zeros(rows.shape[1] + 1, np.int64)
-    chunks, entries = _run_on(position, code, run_offsets, layout.geometry.columns, layout.slot_bounds, layout.rows_on,
+    chunks, entries = _run_on(*collected.arrays, layout.geometry.columns, layout.slot_bounds, layout.rows_on,
                               layout.band, 1 << index_bits, shape.chunk_entries, shape.section_decoders, rows,
                               chunk_entries, gap, codes)  # fmt: skip
     return RunningEntries(
@@ -97,9 +96,9 @@ def place_entries(
 
 @kernel
 def _run_on(
-    position: Int32s,
-    code: Uint16s,
-    run_offsets: Int64s,
+    position: npt.NDArray[Any],
+    code: CodeArray,
+    run_offsets: npt.NDArray[Any],
     columns: int,
     slot_bounds: Int32s,
     rows_on: Int32s,

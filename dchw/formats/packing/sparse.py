@@ -29,7 +29,7 @@ from dchw.formats.packing.packed import (
 )
 from dchw.formats.packing.regions import Regions, Unwritten
 from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, RunOrder, run_layout
-from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, offsets_of
+from dchw.formats.packing.stored_runs import StoredRuns, Uint16s, offsets_of, sums_in
 from dchw.graph.network import FloatArray
 from dchw.quantities import FileFormatError
 from dchw.vocabulary import Stream
@@ -155,7 +155,7 @@ def stored_chunks(
         run_job=order.job,
         run_count=counts,
         chunk_runs=order.offsets,
-        chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else offsets_of(counts)[order.offsets],
+        chunk_entries=offsets_of(listed["entries"]) if "entries" in listed else sums_in(counts, order.offsets),
         position_bytes=offsets_of(listed.get("positions", nothing)),
         value_bytes=offsets_of(listed.get("values", nothing)),
     )
@@ -167,13 +167,16 @@ def _pointers(packed: PackedLayer, chunk_runs: Int64s) -> Int32s:
     return counts.astype(np.int32)
 
 
-def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits: int) -> npt.NDArray[np.uint32]:
-    """Fixed-width fields of a region, one per entry, whose lengths in the chunk table are checked."""
+def read_fields(packed: PackedLayer, stream: Stream, chunks: StoredChunks, bits: int) -> npt.NDArray[Any]:
+    """Fixed-width fields of a region, one per entry, whose lengths in the chunk table are checked.
+
+    uint8 where that is enough, otherwise uint32.
+    """
     listed = chunks.position_bytes if stream is Stream.GAPS else chunks.value_bytes
     if not np.array_equal(listed, byte_offsets_of(chunks.chunk_entries, bits)):
         raise damaged(packed, stream, "the bytes that the pointers' entries fill", "other lengths in the chunk table")
     where = f"layer {packed.name!r}, {stream.value}"
-    return unpack_fields(region(packed, stream), chunks.chunk_entries, bits, where)
+    return unpack_fields(region(packed, stream), chunks.chunk_entries, bits, where, narrow=True)
 
 
 def rows_of_gaps(packed: PackedLayer, chunks: StoredChunks, gaps: npt.NDArray[Any], codes: Uint16s) -> Int32s:

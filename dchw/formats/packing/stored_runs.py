@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dchw.compile import kernel
 from dchw.compression.bitstream import lowest_bit
 from dchw.compression.compressed import CodeArray, CompressedLayer
+from dchw.formats.packing.kept import Kept
 from dchw.formats.packing.run_layout import Chunks, Int32s, Int64s, PackShape, RunLayout, run_layout
 
 Uint16s = npt.NDArray[np.uint16]
@@ -48,48 +49,88 @@ def stored_runs(layer: CompressedLayer, shape: PackShape, *, index_bits: int, co
     Where values are not ``coded``, a shared value of +0.0 is not stored: it could not be told from a filler.
     """
     layout = run_layout(layer.geometry, shape)
-    position, code, run_offsets = collect_runs(layer, layout, coded=coded)
-    counts = np.empty(run_offsets.size - 1, dtype=np.int32)
-    _count_entries(position, run_offsets, index_bits, counts)
+    collected = collect_runs(layer, layout, coded=coded)
+    counts = np.empty(collected.offsets.size - 1, dtype=np.int32)
+    _count_entries(collected.position, collected.offsets, index_bits, counts)
     chunks = layout.cut(counts)
     order = layout.run_order(chunks)
     run_count, entries = np.empty_like(counts), int(counts.sum(dtype=np.int64))
+    chunk_entries = np.zeros(chunks.count + 1, dtype=np.int64)
     gap = np.empty(entries if index_bits else 0, dtype=np.uint16)
     row = np.empty(0 if index_bits else entries, dtype=np.int32)
     codes = np.empty(entries, dtype=np.uint16)
-    runs = position, code, run_offsets, order.begin, order.offsets
+    runs = *collected.arrays, order.begin, order.offsets
     if index_bits:
-        _lay_gaps(*runs, 1 << index_bits, gap, codes, run_count)
+        _lay_gaps(*runs, 1 << index_bits, gap, codes, run_count, chunk_entries)
     else:
-        _lay_rows(*runs, order.slot, layout.first_row.ravel(), shape.elements, row, codes, run_count)
+        _lay_rows(*runs, order.slot, layout.first_row.ravel(), shape.elements, row, codes, run_count, chunk_entries)
     return StoredRuns(
         chunks=chunks,
         run_slot=order.slot,
         run_count=run_count,
         chunk_runs=order.offsets,
-        chunk_entries=offsets_of(run_count)[order.offsets],
+        chunk_entries=chunk_entries,
         gap=gap,
         code=codes,
         row=row,
     )
 
 
-def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> tuple[Int32s, Uint16s, Int64s]:
-    """Position in its run and code of every stored weight, section by section, and int64[runs + 1] into both."""
+@dataclass(frozen=True, eq=False)
+class CollectedRuns:
+    """The weights of a layer that a format stores, run by run: section by section, job by job, by slot."""
+
+    position: npt.NDArray[Any]
+    """uint16 or int32: place of each in its run."""
+    code: CodeArray
+    offsets: npt.NDArray[Any]
+    """int32[runs + 1] or int64 into both."""
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], CodeArray, npt.NDArray[Any]]:
+        """The three, in order."""
+        return self.position, self.code, self.offsets
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(array.nbytes for array in self.arrays)
+
+
+_COLLECTED: Kept[CollectedRuns] = Kept(80 << 20)
+"""What other storage formats ask for again. All layers of VGG-16, and the parts of the first format, fit."""
+
+
+def collect_runs(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> CollectedRuns:
+    """The stored weights of a layer: the same for all formats that store positions, unless a shared value is +0.0."""
+    values = layer.codebook[1:].view(np.uint32)
+    all_of_them = coded or bool(values.all())
+    key = layout.shape.elements, layout.shape.sections, all_of_them
+    return _COLLECTED.of(layer, key, lambda: _collected(layer, layout, coded=all_of_them), lambda runs: runs.nbytes)
+
+
+def forget_collected() -> None:
+    """Keep nothing for other storage formats."""
+    _COLLECTED.clear()
+
+
+def _collected(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> CollectedRuns:
     is_stored = np.ones(layer.codebook.size, dtype=np.int64)
     if not coded:
         is_stored[layer.codebook.view(np.uint32) == 0] = 0
     is_stored[0] = 0
     most = layer.nonzeros
-    position, code = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.uint16)
-    run_offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int64)
+    narrow = int(layout.rows_on.max(initial=0)) <= np.iinfo(np.uint16).max
+    position = np.empty(most, dtype=np.uint16 if narrow else np.int32)
+    code = np.empty(most, dtype=layer.codes.dtype)
+    offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int32 if most <= np.iinfo(np.int32).max else np.int64)
     by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
     wide = by_group.dtype == np.uint8 and layer.geometry.columns % _WORD == 0
     words = by_group.view(np.uint64) if wide else np.empty((0, 0, 0), np.uint64)
     sparse = wide and _SPARSE * layer.nonzeros < layer.codes.size
     _collect(by_group, words, sparse, is_stored, layout.row_slot, layout.slot_bounds, *layout.section_rows,
-             layout.shape.elements, position, code, run_offsets)  # fmt: skip
-    return position[: run_offsets[-1]], code[: run_offsets[-1]], run_offsets
+             layout.shape.elements, position, code, offsets)  # fmt: skip
+    return CollectedRuns(position[: offsets[-1]], code[: offsets[-1]], offsets)
 
 
 def offsets_of(counts: npt.NDArray[Any]) -> Int64s:
@@ -97,6 +138,13 @@ def offsets_of(counts: npt.NDArray[Any]) -> Int64s:
     offsets = np.zeros(counts.size + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
+
+
+def sums_in(counts: npt.NDArray[Any], bounds: Int64s) -> Int64s:
+    """int64[n + 1]: sums of counts before each of the bounds, from 0 to all, that are int64[n + 1] into them."""
+    if (np.diff(bounds) == 0).any():
+        return offsets_of(counts)[bounds]
+    return offsets_of(np.add.reduceat(counts, bounds[:-1], dtype=np.int64))
 
 
 def gathered(values: npt.NDArray[Any], run_offsets: Int64s, order: Int64s) -> npt.NDArray[Any]:
@@ -117,9 +165,9 @@ def _collect(
     section_rows: Int64s,
     row_bounds: Int64s,
     elements: int,
-    position: Int32s,
-    code: Uint16s,
-    run_offsets: Int64s,
+    position: npt.NDArray[Any],
+    code: CodeArray,
+    run_offsets: npt.NDArray[Any],
 ) -> None:
     # the stored weights of every run from codes [groups, rows, columns], a block of columns at a time
     groups, _, columns = codes.shape
@@ -130,7 +178,7 @@ def _collect(
             most_slots = max(most_slots, np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group]))
     block_run = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
     block_place = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.int32)
-    block_code = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=np.uint16)
+    block_code = np.empty(most_rows * _BLOCK_COLUMNS + 1, dtype=codes.dtype)
     filled = np.empty(_BLOCK_COLUMNS // _WORD + 1, dtype=np.int64)
     run_at = np.zeros(_BLOCK_COLUMNS * most_slots, dtype=np.int64)  # where the next weight of each run of a block goes
     at, first_run = np.int64(0), np.int64(0)
@@ -187,7 +235,7 @@ def _collect(
 
 
 @kernel
-def _count_entries(position: Int32s, run_offsets: Int64s, index_bits: int, counts: Int32s) -> None:
+def _count_entries(position: npt.NDArray[Any], run_offsets: npt.NDArray[Any], index_bits: int, counts: Int32s) -> None:
     # those of every run, with fillers where there are gaps of so many bits
     for run in range(counts.size):
         count = run_offsets[run + 1] - run_offsets[run]
@@ -201,15 +249,16 @@ def _count_entries(position: Int32s, run_offsets: Int64s, index_bits: int, count
 
 @kernel
 def _lay_gaps(
-    position: Int32s,
-    code: Uint16s,
-    run_offsets: Int64s,
+    position: npt.NDArray[Any],
+    code: CodeArray,
+    run_offsets: npt.NDArray[Any],
     chunk_begin: Int64s,
     chunk_runs: Int64s,
     step: int,
     gap: Uint16s,
     codes: Uint16s,
     run_count: Int32s,
+    chunk_entries: Int64s,
 ) -> None:
     # the entries of every run, chunk by chunk, and how many each has
     at = np.int64(0)
@@ -229,13 +278,14 @@ def _lay_gaps(
                 at += 1
                 last = np.int64(position[i])
             run_count[k] = at - first
+        chunk_entries[chunk + 1] = at
 
 
 @kernel
 def _lay_rows(
-    position: Int32s,
-    code: Uint16s,
-    run_offsets: Int64s,
+    position: npt.NDArray[Any],
+    code: CodeArray,
+    run_offsets: npt.NDArray[Any],
     chunk_begin: Int64s,
     chunk_runs: Int64s,
     run_slot: Int32s,
@@ -244,6 +294,7 @@ def _lay_rows(
     row: Int32s,
     codes: Uint16s,
     run_count: Int32s,
+    chunk_entries: Int64s,
 ) -> None:
     # as `_lay_gaps`, with the output channel of every entry
     at = np.int64(0)
@@ -252,10 +303,11 @@ def _lay_rows(
         for k in range(chunk_runs[chunk], chunk_runs[chunk + 1]):
             first = first_row[run_slot[k]]
             for i in range(run_offsets[k + ahead], run_offsets[k + ahead + 1]):
-                row[at] = first + position[i] * elements
+                row[at] = first + np.int64(position[i]) * elements
                 codes[at] = code[i]
                 at += 1
             run_count[k] = run_offsets[k + ahead + 1] - run_offsets[k + ahead]
+        chunk_entries[chunk + 1] = at
 
 
 @kernel
