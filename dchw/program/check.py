@@ -169,13 +169,16 @@ def plain(values: IntArray, where: str, what: str) -> Ints32:
 
 
 @kernel
-def _extremes(values: Any) -> tuple[int, int]:
+def _figures(values: Any) -> tuple[int, int, int]:
+    # the lowest, the highest and the total
     lowest = highest = values[0]
+    total = np.int64(0)
     for place in range(values.size):
         value = values[place]
-        lowest = value if value < lowest else lowest  # written so that it is vectorised, as the loops below
+        lowest = value if value < lowest else lowest  # written so that it is vectorised, as the loop below
         highest = value if value > highest else highest
-    return lowest, highest
+        total += value
+    return lowest, highest, int(total)
 
 
 @kernel
@@ -201,17 +204,9 @@ def counted(values: Ints32) -> Ints32 | range:
 def repeated(values: Ints32) -> Ints32:
     """A row of one number over and over without places of its own: of stride 0; any other as it is."""
     first = values.item(0)
-    if values.item(-1) != first or values.item(values.size // 2) != first or _extremes(values) != (first, first):
+    if values.item(-1) != first or values.item(values.size // 2) != first or _figures(values)[:2] != (first, first):
         return values
     return np.broadcast_to(np.int32(first), values.size)
-
-
-@kernel
-def _total(values: Any, begin: int, end: int) -> int:
-    total = 0
-    for place in range(begin, end):
-        total += values[place]
-    return total
 
 
 class _Once:
@@ -223,15 +218,23 @@ class _Once:
         `_check_list` said."""
 
 
+def _figures_of(occupied: Ints32, begin: int, end: int) -> tuple[int, int, int]:
+    if occupied.strides == (0,):
+        one = occupied.item(begin)
+        return one, one, one * (end - begin)
+    return _figures(occupied[begin:end])
+
+
 def _check_firings(node: FiringNode, layers: int) -> NodeFacts:
     where = f"node {node.name!r}"
-    same = node.occupied.strides == (0,)  # one number repeated
-    occupied = node.occupied if same else plain(node.occupied, where, "occupied")
+    repeated = node.occupied.strides == (0,)
+    occupied = node.occupied if repeated else plain(node.occupied, where, "occupied")
     if len(node.layer) != len(occupied):
         raise _wrong(where, "one layer per firing", f"{len(node.layer)} layers for {len(occupied)} firings")
     if len(occupied) == 0:
         return NodeFacts(occupied=occupied, constant=0, spans=())
-    lowest, highest = _extremes(occupied[:1] if same else occupied)
+    figures = [_figures_of(occupied, begin, end) for _, begin, end in node.layer.spans()]
+    lowest, highest = min(low for low, _, _ in figures), max(high for _, high, _ in figures)
     if lowest < 1:
         raise _wrong(where, "at least one cycle per firing", str(lowest))
     runs = node.layer.runs
@@ -240,10 +243,9 @@ def _check_firings(node: FiringNode, layers: int) -> NodeFacts:
         raise _wrong(where, "layers in order", "a decreasing list")
     if first < 0 or last >= layers:
         raise _wrong(where, f"layers below {layers}", f"{first} to {last}")
-    spans = []
-    for layer, begin, end in node.layer.spans():
-        cycles = int(lowest) * (end - begin) if lowest == highest else int(_total(occupied, begin, end))
-        spans.append((end, layer, cycles))
+    spans = [
+        (end, layer, int(cycles)) for (layer, _, end), (_, _, cycles) in zip(node.layer.spans(), figures, strict=True)
+    ]
     constant = int(lowest) if lowest == highest else 0
     return NodeFacts(occupied=occupied, constant=constant, spans=tuple(spans))
 

@@ -157,8 +157,8 @@ CARRIED = [  # in what goes from one set of tables to the next
     (flat_lists, "row == range(less, less + count)", "row.start == less"),
     (windowed, "tables.port_free[:] = self._ports", "pass"),
     (windowed, 'for name in ("last", "grants", "waited")', 'for name in ("grants", "waited")'),
-    (windowed, "cycles - int(left.sum(dtype=np.int64)), row.stall", "cycles, row.stall"),
-    (windowed, ", row.stall, row.idle", ", 0, row.idle"),
+    (windowed, "+= cycles - left, stall", "+= cycles, stall"),
+    (windowed, "- left, stall, idle", "- left, 0, idle"),
     (windowed, "run.memory, calls", "memory_state(run._piece), calls"),
 ]  # fmt: skip
 

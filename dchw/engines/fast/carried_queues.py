@@ -93,7 +93,7 @@ class CarriedQueues:
     ) -> tuple[Link, ...]:
         """What is left of the links, with ``rows`` made of what is `wanted`. Items that were given count as initial
         ones, so that lists begin behind them."""
-        items = [self._items(link, links, firing) for link in links]
+        items = self._items(links, firing)
         return tuple(
             Link(
                 name=link.name,
@@ -118,16 +118,21 @@ class CarriedQueues:
         mine[number] = mine[number].at(row, firing[0])
         return row
 
-    def _items(self, link: Link, links: Sequence[Link], firing: Mapping[str, tuple[int, int]]) -> int:
-        number = self._numbers[link.name]
-        row, to_take = self._rows[number], self._taken_by[number].size
-        if link.depth != UNBOUNDED:
-            return max(2 * link.depth, to_take)
-        items = max(int(row.given) + self._given_by[number].size, int(row.taken) + to_take)
-        if link.source not in firing:  # as many as the channel has been asked for
-            channel = [x.name for x in links if x.source == link.source].index(link.name)
-            asked = self._numbers[[x.name for x in links if x.target == link.source][channel]]
-            items = max(items, int(self._rows[asked].given + self._rows[asked].shift) + self._given_by[asked].size)
+    def _items(self, links: Sequence[Link], firing: Mapping[str, tuple[int, int]]) -> list[int]:
+        numbers, rows = [self._numbers[link.name] for link in links], self._of(links)
+        given, taken = rows["given"].tolist(), rows["taken"].tolist()
+        items = []
+        for link, number, gone, come in zip(links, numbers, given, taken, strict=True):
+            to_give, to_take = self._given_by[number].size, self._taken_by[number].size
+            count = max(gone + to_give, come + to_take)
+            if link.depth != UNBOUNDED:
+                count = max(2 * link.depth, to_take)
+            elif link.source not in firing:  # as many as the channel has been asked for
+                channel = [x.name for x in links if x.source == link.source].index(link.name)
+                asked = self._numbers[[x.name for x in links if x.target == link.source][channel]]
+                row = self._rows[asked]
+                count = max(count, int(row.given + row.shift) + self._given_by[asked].size)
+            items.append(count)
         return items
 
     def most_given(self, links: Sequence[Link]) -> int:
