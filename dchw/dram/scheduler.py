@@ -113,6 +113,12 @@ def _best(f: Any, m: Any, row: int, command: int, base: int) -> tuple[int, int]:
     if m.wanting[row] == 1:
         bank = m.wanting_sum[row]
         return max(bound, m.bank_ready[command, bank]), m.wanted[row, bank]
+    return _best_of_many(f, m, row, command, bound)
+
+
+@lean_kernel
+def _best_of_many(f: Any, m: Any, row: int, command: int, bound: int) -> tuple[int, int]:
+    """`_best` where several banks want the command and the channel's rules allow it from a clock on."""
     oldest = _oldest(f, m, row, command, bound)
     if oldest < at.FAR:
         return bound, oldest
@@ -122,7 +128,7 @@ def _best(f: Any, m: Any, row: int, command: int, base: int) -> tuple[int, int]:
     return soonest, _oldest(f, m, row, command, soonest)
 
 
-@inlined
+@lean_kernel
 def _oldest(f: Any, m: Any, row: int, command: int, clock: int) -> int:
     """Order of the oldest request that wants a command of a bank which rules allow by ``clock``; FAR without one."""
     oldest = at.FAR

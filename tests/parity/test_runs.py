@@ -229,11 +229,11 @@ FAULTS = {
     "run's idle for a column forgotten": (RUNS, "waited, until = start - finish,", "waited, until = 0,"),
     "join's item not waited for": (JOINS, "start = max(start, visible)\n    for", "start = max(start, 0)\n    for"),
     "join's latency one longer": (JOINS, "= source.free - 1 + q.hold", "= source.free + q.hold"),
-    "join's slot not waited for": (JOINS, "after, slot_visible(t.ring, q, row.given))", "after, 0)"),
+    "join's slot not waited for": (JOINS, "after, slot_visible(ring, q, row.given))", "after, 0)"),
     "join's slot a cycle early": (
         JOINS,
-        "t.ring[place(q, row.taken)], start, row.peak)",
-        "t.ring[place(q, row.taken)], start - 1, row.peak)",
+        " ring[place(q, row.taken)], start, row.peak)",
+        " ring[place(q, row.taken)], start - 1, row.peak)",
     ),
     "join's idle forgotten": (JOINS, "[node.occupied + firing]), start - finish", "[node.occupied + firing]), 0"),
     "join's firing one longer": (

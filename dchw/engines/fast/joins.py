@@ -29,6 +29,7 @@ from dchw.engines.fast.room import (
 )
 from dchw.engines.fast.runs import Giver, free_until, give_next, given_on, settle_source, source_of
 from dchw.engines.fast.turns import wake_source
+from dchw.engines.named_rows import Ints
 
 _NOT_THERE, _SEVERAL = -1, -2
 _MOST_ODD, _TRIES = 4, 4
@@ -78,12 +79,12 @@ def _one(t: Tables, at: int, firing: int, finish: int) -> tuple[int, int, int, i
     begin, end = node.join, node.join + node.joins
     start = finish
     for p in range(begin, end):
-        visible = _visible(t, join[p], firing)
+        visible = _visible(t.lists, t.ring, join[p], firing)
         if visible < 0:
             return 0, -1, finish, 0
         start = max(start, visible)
     for p in range(begin, end):
-        _take(t, join[p], firing, start)
+        _take(t.lists, t.ring, join[p], firing, start)
     return 1, start, start + (node.constant if node.constant else t.lists[node.occupied + firing]), start - finish
 
 
@@ -151,7 +152,7 @@ def _block(t: Tables, at: int, firing: int, count: int, even: int, odd: int, fin
     while done < count:
         start = finish
         for i in range(1, odd + 1):
-            visible = _visible(t, join[room[_LINK, columns - i]], firing + done)
+            visible = _visible(t.lists, t.ring, join[room[_LINK, columns - i]], firing + done)
             start = max(start, visible) if visible >= 0 and start >= 0 else -1
         if start < 0:
             break
@@ -167,7 +168,7 @@ def _block(t: Tables, at: int, firing: int, count: int, even: int, odd: int, fin
         if done + depth < count:
             room[_SLOT + done + depth, :even] = start + 1
         for i in range(1, odd + 1):
-            _take(t, join[room[_LINK, columns - i]], firing + done, start)
+            _take(t.lists, t.ring, join[room[_LINK, columns - i]], firing + done, start)
         waited += start - finish
         finish = start + (node.constant if node.constant else t.lists[node.occupied + firing + done])
         done += 1
@@ -226,36 +227,36 @@ def _giver(row: JoinRow) -> Giver:
     return Giver(row.quiet, row.occupied, row.constant, row.by, row.firing, row.giver, row.free, row.stall)
 
 
-@inlined
-def _visible(t: Tables, row: JoinRow, firing: int) -> int:
+@lean_kernel
+def _visible(lists: Ints32, ring: Ints, row: JoinRow, firing: int) -> int:
     """When the item is visible that a firing takes of a link, given if it is not there yet; 0 if it takes none.
 
     Negative where that cannot be.
     """
     if row.next_taker != firing:
         return 0
-    if following(t.lists, row.taken_by, row.taken, firing) == firing:
+    if following(lists, row.taken_by, row.taken, firing) == firing:
         return _SEVERAL
     q = queue_of(row)
     if row.taken == row.given:
         source = _giver(row)
-        after = given_on(t.lists, source, row.given)
+        after = given_on(lists, source, row.given)
         if after == source.giver:
             return _NOT_THERE
-        source = give_next(t.lists, source, after, slot_visible(t.ring, q, row.given))
-        t.ring[place(q, row.given)] = source.free - 1 + q.hold
+        source = give_next(lists, source, after, slot_visible(ring, q, row.given))
+        ring[place(q, row.given)] = source.free - 1 + q.hold
         row.given += 1
         _set_giver(row, source)
-    return t.ring[place(q, row.taken)]
+    return ring[place(q, row.taken)]
 
 
-@inlined
-def _take(t: Tables, row: JoinRow, firing: int, start: int) -> None:
+@lean_kernel
+def _take(lists: Ints32, ring: Ints, row: JoinRow, firing: int, start: int) -> None:
     """Take the item of a link that a firing takes, if it takes one."""
     if row.next_taker == firing:
         q = queue_of(row)
-        row.peak = take_item(t.ring, q, row.taken, t.ring[place(q, row.taken)], start, row.peak)
-        row.next_taker = following(t.lists, row.taken_by, row.taken, firing)
+        row.peak = take_item(ring, q, row.taken, ring[place(q, row.taken)], start, row.peak)
+        row.next_taker = following(lists, row.taken_by, row.taken, firing)
         row.taken += 1
 
 

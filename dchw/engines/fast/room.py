@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dchw.compile import inlined
+from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.ahead import fetch
 from dchw.engines.fast.program_tables import Ints32
 from dchw.engines.named_rows import Ints
@@ -37,7 +37,7 @@ def read_ahead(lists: Ints32, at: int, count: int) -> None:
         fetch(lists, at + ahead)
 
 
-@inlined
+@lean_kernel
 def one_each(lists: Ints32, by: int, item: int, firing: int, count: int) -> bool:
     """Whether ``count`` items behind one that a firing moves are moved by the firings behind it, one each."""
     other = 0
@@ -47,7 +47,7 @@ def one_each(lists: Ints32, by: int, item: int, firing: int, count: int) -> bool
     return other == 0
 
 
-@inlined
+@lean_kernel
 def write_work(lists: Ints32, room: Ints, column: int, occupied: int, constant: int, firing: int, count: int) -> None:
     """Write a column of WORK: cycles of ``count`` firings from one on."""
     for k in range(count):
