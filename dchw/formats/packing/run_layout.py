@@ -248,17 +248,8 @@ class RunLayout:
         """Runs in DRAM order."""
         runs, offsets = self.jobs * self.slots, np.zeros(chunks.count + 1, dtype=np.int64)
         slot, job = np.empty(runs, dtype=np.int32), np.empty(runs, dtype=np.int32)
-        _order_runs(
-            chunks.section,
-            chunks.first_job,
-            chunks.end_job,
-            self.slots,
-            self.geometry.columns,
-            self.slot_bounds,
-            slot,
-            job,
-            offsets,
-        )
+        _order_runs(chunks.section, chunks.first_job, chunks.end_job, self.slots, self.geometry.columns,
+                    self.slot_bounds, slot, job, offsets)  # fmt: skip
         sizes, by_section = np.diff(offsets), np.lexsort((chunks.first_job, chunks.section))
         begin = np.empty(chunks.count, dtype=np.int64)
         begin[by_section] = np.cumsum(sizes[by_section]) - sizes[by_section]

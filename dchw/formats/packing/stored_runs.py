@@ -184,40 +184,19 @@ def _collect(
     at, first_run = np.int64(0), np.int64(0)
     for section in range(slot_bounds.shape[0] - 1):
         for group in range(groups):
-            slots = np.int64(slot_bounds[section + 1, group] - slot_bounds[section, group])
+            slots = int(slot_bounds[section + 1, group] - slot_bounds[section, group])
             for first in range(0, columns, _BLOCK_COLUMNS):
                 end = min(first + _BLOCK_COLUMNS, columns)
-                count = np.int64(0)
+                count = 0
                 for index in range(row_bounds[group, section], row_bounds[group, section + 1]):
                     row = section_rows[group, index]
-                    run = np.int64(row_slot[group, row] - slot_bounds[section, group])
-                    place = row // elements
-                    if sparse:  # words are found, and in them codes, because most of both are 0
-                        found = 0
-                        for word in range(first // _WORD, end // _WORD):
-                            filled[found] = word
-                            found += words[group, row, word] != 0
-                        for k in range(found):
-                            eight = words[group, row, filled[k]]
-                            there = ((eight & _BELOW_TOP) + _BELOW_TOP | eight) & _TOP
-                            while there:
-                                byte = lowest_bit(there) >> 3
-                                symbol = (eight >> np.uint64(8 * byte)) & _BYTE
-                                block_run[count] = run + (_WORD * filled[k] + byte - first) * slots
-                                block_place[count] = place
-                                block_code[count] = symbol
-                                count += is_stored[symbol]
-                                there &= there - np.uint64(1)
-                        continue
-                    for start in range(first, end, _WORD):
-                        behind = min(start + _WORD, end)
-                        for column in range(start, behind):  # no branch: which are stored cannot be predicted
-                            symbol = codes[group, row, column]
-                            block_run[count] = run
-                            block_place[count] = place
-                            block_code[count] = symbol
-                            count += is_stored[symbol]
-                            run += slots
+                    run, place = int(row_slot[group, row] - slot_bounds[section, group]), int(row // elements)
+                    if sparse:
+                        count = _look_for(words[group, row], first, end, slots, run, place, is_stored, filled,
+                                          block_run, block_place, block_code, count)  # fmt: skip
+                    else:
+                        count = _look_at(codes[group, row], first, end, slots, run, place, is_stored,
+                                         block_run, block_place, block_code, count)  # fmt: skip
                 run_at[:] = 0
                 for i in range(count):
                     run_at[block_run[i]] += 1
@@ -232,6 +211,65 @@ def _collect(
                     position[to] = block_place[i]
                     code[to] = block_code[i]
                     run_at[block_run[i]] = to + 1
+
+
+@kernel
+def _look_at(
+    codes: CodeArray,
+    first: int,
+    end: int,
+    slots: int,
+    run: int,
+    place: int,
+    is_stored: Int64s,
+    block_run: Int32s,
+    block_place: Int32s,
+    block_code: CodeArray,
+    count: int,
+) -> int:
+    # the stored weights of a row's columns behind ``count`` others; no branch: which are stored cannot be predicted
+    for column in range(first, end):
+        symbol = codes[column]
+        block_run[count] = run
+        block_place[count] = place
+        block_code[count] = symbol
+        count += is_stored[symbol]
+        run += slots
+    return count
+
+
+@kernel
+def _look_for(
+    words: npt.NDArray[np.uint64],
+    first: int,
+    end: int,
+    slots: int,
+    run: int,
+    place: int,
+    is_stored: Int64s,
+    filled: Int64s,
+    block_run: Int32s,
+    block_place: Int32s,
+    block_code: CodeArray,
+    count: int,
+) -> int:
+    # as `_look_at`, where most codes are 0: words that are not, and in them codes that are not
+    found = 0
+    for word in range(first // _WORD, end // _WORD):
+        filled[found] = word
+        found += words[word] != 0
+    for k in range(found):
+        eight = words[filled[k]]
+        there = ((eight & _BELOW_TOP) + _BELOW_TOP | eight) & _TOP
+        while there:
+            byte = lowest_bit(there) >> 3
+            symbol = (eight >> np.uint64(8 * byte)) & _BYTE
+            block_run[count] = run + (_WORD * filled[k] + byte - first) * slots
+            block_place[count] = place
+            block_code[count] = symbol
+            count += is_stored[symbol]
+            there &= there - np.uint64(1)
+    return count
 
 
 @kernel
