@@ -81,13 +81,14 @@ class _FunctionCompiler(numba_dispatcher._FunctionCompiler):  # type: ignore[mis
 
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]
-    """A kernel's code. numba also runs its passes over functions that are only declared: three in four of all."""
+    """A kernel's code. numba also runs its passes over functions that are only declared, three in four of all, and
+    every pass over each function before the whole is optimised in full: the quick ones make it as small for that."""
 
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
         for function in module.functions:
             if not function.is_declaration:
-                passes, builder = self._codegen._function_pass_manager()
+                passes, builder = self._codegen._function_pass_manager(opt=1)
                 passes.run(function, builder)
 
 
@@ -166,6 +167,10 @@ def _no_collections() -> Iterator[None]:
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            # all that was made joins the oldest objects unseen: it would be looked through at once
+            gc.freeze()
+            gc.unfreeze()
         gc.enable()
 
 

@@ -78,14 +78,18 @@ class Envelope:
 
 def seal(description: list[Any], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """The bytes of a file."""
-    packed = base64.b85encode(_deflate(description)).decode("ascii")
-    header = _header(f"{VERSION}.{'0' * CHECKSUM_CHARACTERS}{packed}", tensors)
+    header = _unsigned_header(description, tensors)
     data = bytearray(len(header).to_bytes(8, "little") + header)
     for array in tensors.values():
         data += array.astype("<f4", copy=False).tobytes() if array.dtype == np.float32 else array.tobytes()
     at = _checksum_place(VERSION)
     data[at : at + CHECKSUM_CHARACTERS] = base64.b85encode(zlib.crc32(data).to_bytes(4, "big"))
     return bytes(data)
+
+
+def sealed_bytes(description: list[Any], tensors: Mapping[str, npt.NDArray[Any]]) -> int:
+    """Length of what `seal` gives; of tensors only types and shapes matter."""
+    return 8 + len(_unsigned_header(description, tensors)) + sum(array.nbytes for array in tensors.values())
 
 
 def unseal(data: bytes) -> Envelope:
@@ -161,6 +165,11 @@ def input_tensors(examples: Mapping[str, FloatArray]) -> dict[str, npt.NDArray[A
         else:
             out[INPUT + name] = array
     return out
+
+
+def _unsigned_header(description: list[Any], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    packed = base64.b85encode(_deflate(description)).decode("ascii")
+    return _header(f"{VERSION}.{'0' * CHECKSUM_CHARACTERS}{packed}", tensors)
 
 
 def _header(value: str, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:

@@ -93,6 +93,11 @@ class LayerBytes:
         }
 
     @property
+    def size_bytes(self) -> int:
+        """Length of `join`."""
+        return sum(self.parts.values())
+
+    @property
     def _entries(self) -> bytes:
         gaps = self.streams.gaps
         return b"" if gaps is None else varint(gaps.symbols.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dchw.arguments import checked
 from dchw.compression.compressed import CompressedLayer, CompressedNetwork
 from dchw.container import envelope
-from dchw.container.layer_bytes import layer_bytes, read_layer
+from dchw.container.layer_bytes import LayerBytes, layer_bytes, read_layer
 from dchw.container.plain_graph import decode_graph, encode_graph, plain
 from dchw.files import whole_file
 from dchw.graph.network import Network, placeholder
@@ -125,6 +125,21 @@ def read(path: str | Path) -> bytes:
 
 def to_bytes(network: CompressedNetwork) -> bytes:
     """The bytes of a ``.dchw`` file."""
+    examples = envelope.input_tensors(network.graph.example_inputs)
+    return envelope.seal(*_content(network, examples, lambda layer: np.frombuffer(layer.join(), np.uint8)))
+
+
+def network_bytes(network: CompressedNetwork) -> int:
+    """Length of the file without example inputs; nothing is written."""
+    return envelope.sealed_bytes(*_content(network, {}, lambda layer: np.broadcast_to(np.uint8(), layer.size_bytes)))
+
+
+def _content(
+    network: CompressedNetwork,
+    examples: Mapping[str, npt.NDArray[Any]],
+    tensor: Callable[[LayerBytes], npt.NDArray[np.uint8]],
+) -> tuple[list[Any], dict[str, npt.NDArray[Any]]]:
+    """What is sealed: the description, and all tensors, with ``tensor`` of each layer."""
     where = f"network {network.name}"
     expected = {layer.name: layer for layer in network.graph.layers}
     if [layer.name for layer in network.layers] != list(expected):
@@ -134,7 +149,7 @@ def to_bytes(network: CompressedNetwork) -> bytes:
         )
     rows, arrays = encode_graph(network.graph)
     tensors: dict[str, npt.NDArray[Any]] = {envelope.ATTRIBUTE + name: array for name, array in arrays.items()}
-    tensors |= envelope.input_tensors(network.graph.example_inputs)
+    tensors |= examples
     for layer in network.layers:
         graph_layer = expected[layer.name]
         if layer.codes.shape != graph_layer.weight.shape:
@@ -149,12 +164,12 @@ def to_bytes(network: CompressedNetwork) -> bytes:
             )
         if layer.name.startswith(envelope.RESERVED):
             raise DchwError(f"{where}: names that begin like {layer.name!r} mean something else; rename the layer")
-        tensors[layer.name] = np.frombuffer(layer_bytes(layer).join(), np.uint8)
+        tensors[layer.name] = tensor(layer_bytes(layer))
     name, operations, *about = rows
     description = [name, operations, plain(network.recipe), plain(network.results), *about]
     while len(description) > 2 and description[-1] == _DEFAULTS[len(description) - 3]:
         description.pop()
-    return envelope.seal(description, tensors)
+    return description, tensors
 
 
 def parse(data: bytes, where: str = "file") -> CompressedNetwork:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dchw.compression.compressed import CompressedLayer, CompressedNetwork, Positions
+from dchw.compression.compressed import CompressedLayer, Positions
 from dchw.container import envelope
 from dchw.container.layer_bytes import LayerBytes, layer_bytes
 from dchw.container.saving import parse, read
@@ -127,13 +127,6 @@ def sizes(source: str | Path | bytes) -> FileSizes:
     total = sum(result.parts.values())
     assert total == len(data), f"the parts of {where} are {total} bytes, the file has {len(data)}"
     return result
-
-
-def network_bytes(network: CompressedNetwork) -> int:
-    """`FileSizes.file_bytes` of the file that `dchw.save` would write."""
-    from dchw.container.saving import to_bytes
-
-    return len(envelope.without_inputs(envelope.unseal(to_bytes(network))))
 
 
 def _layer_sizes(layer: CompressedLayer, written: LayerBytes) -> LayerSizes:

@@ -92,7 +92,9 @@ def _content(program: Any) -> str:
         for asked in (node, *getattr(node, "requests", ())):
             for name in ("occupied", "layer", "address", "bursts", "is_write"):
                 if hasattr(asked, name):
-                    found.update(getattr(asked, name).astype("int64").tobytes())
+                    values = getattr(asked, name)
+                    listed = values.listed() if hasattr(values, "listed") else values
+                    found.update(listed.astype("int64").tobytes())
     for link in program.links:
         found.update(repr((link.items, link.depth, link.latency, link.initial)).encode())
         for by in (link.given_by, link.taken_by):

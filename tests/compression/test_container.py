@@ -20,6 +20,7 @@ from dchw.compression.compressed import CompressedNetwork, Positions, Representa
 from dchw.compression.value_formats import encode_values, round_to_format
 from dchw.container import envelope, parse, plain_graph, sizes, to_bytes
 from dchw.container.envelope import input_tensors, read_inputs
+from dchw.container.saving import network_bytes
 from dchw.graph.coverage import LeftOut
 from dchw.graph.network import Network, Operation, OperationKind
 from dchw.quantities import DchwError
@@ -84,6 +85,12 @@ def test_parts_add_up_to_the_file(network: CompressedNetwork) -> None:
     for layer in found.layers:
         assert layer.code_filler_bits <= 8 * layer.parts["codes"]
         assert layer.gap_filler_bits <= 8 * layer.parts["gaps"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(compressed_networks())
+def test_a_length_is_that_of_the_bytes_without_example_inputs(network: CompressedNetwork) -> None:
+    assert network_bytes(network) == len(envelope.without_inputs(envelope.unseal(to_bytes(network))))
 
 
 def test_saving_what_was_loaded_gives_the_same_file(tmp_path: Path) -> None:

@@ -34,6 +34,6 @@ def container_file(positions: Positions, coding: Coding) -> Callable[[Compressed
 
 def own_file(network: CompressedNetwork) -> int:
     """Length of the network's ``.dchw`` file as it is."""
-    from dchw.container.sizes import network_bytes
+    from dchw.container.saving import network_bytes
 
     return network_bytes(network)

@@ -20,6 +20,8 @@ _WORD = 8  # uint8 codes that are looked at together
 _SPARSE = 6  # of which fewer than one is a weight: where they are looked for, and not each looked at
 _TOP, _BELOW_TOP = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F)  # bits of each byte
 _BYTE = np.uint64(0xFF)
+_NO_WORDS = np.empty((0, 0, 0), np.uint64)
+_NO_WORDS.flags.writeable = False  # as codes are: kernels would be compiled once more for what may be written
 _BLOCK_COLUMNS = 256  # columns collected at a time: each cache line of uint8 codes is read once, each page a few times
 
 
@@ -126,7 +128,7 @@ def _collected(layer: CompressedLayer, layout: RunLayout, *, coded: bool) -> Col
     offsets = np.zeros(layout.jobs * layout.slots + 1, dtype=np.int32 if most <= np.iinfo(np.int32).max else np.int64)
     by_group = layer.codes.reshape(layer.geometry.groups, layout.rows, layer.geometry.columns)
     wide = by_group.dtype == np.uint8 and layer.geometry.columns % _WORD == 0
-    words = by_group.view(np.uint64) if wide else np.empty((0, 0, 0), np.uint64)
+    words = by_group.view(np.uint64) if wide else _NO_WORDS
     sparse = wide and _SPARSE * layer.nonzeros < layer.codes.size
     _collect(by_group, words, sparse, is_stored, layout.row_slot, layout.slot_bounds, *layout.section_rows,
              layout.shape.elements, position, code, offsets)  # fmt: skip
