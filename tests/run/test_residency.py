@@ -257,6 +257,6 @@ def test_weights_of_the_next_layer_come_while_a_layer_is_worked_where_there_is_r
         timing = engine.run(program, record=True)
         index = program.layers.index("c")
         node = next(node for node in program.nodes if node.name.startswith("weight_sram.deliver"))
-        mine = np.flatnonzero(np.asarray(node.layer) == index)
+        mine = np.flatnonzero(node.layer.listed() == index)
         last = timing.nodes[node.name].start[mine[-1]]
         assert (last < timing.layer_finish[index - 1]) == ahead
