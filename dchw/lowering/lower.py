@@ -43,7 +43,7 @@ from dchw.quantities import ceil_div
 
 OPEN_FIGURES = (CHUNK_LATENCY, COLUMNS_WAITING, ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING)
 """The figures of links that decide no list."""
-WINDOW_FIRINGS = 1 << 23
+WINDOW_FIRINGS = 1 << 22
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
 
 

@@ -27,14 +27,15 @@ from dchw.mapping.tiling import Sums
 from dchw.mapping.workload import Workload, map_network
 from dchw.quantities import ceil_div
 
-SECONDS_A_RUN, SECONDS_A_BURST = 0.02, 1.7e-7
+SECONDS_A_RUN, SECONDS_A_TILE, SECONDS_A_BURST = 0.022, 6.7e-5, 2.1e-7
 """Of lowering, running and pricing, measured on one core of a server, kernels compiled (``python -m
 tests.benchmarks.bench_estimate`` measures these and the following)."""
-SECONDS_A_FIRING = MappingProxyType({"entries": 4.5e-8, "columns": 9.5e-8, "steps": 8.6e-8})
-"""By what a firing is: an entry of a decode unit or an element, a column of dense weights, or, where decode units feed
-a lockstep array, a step of it or what is given to one."""
+SECONDS_A_FIRING = MappingProxyType({"given": 3.25e-8, "entries": 2e-8, "columns": 2e-9, "steps": 2.4e-8})
+"""By what a firing is: an entry that a decode unit gives to an element, or one that an element reads by itself; a
+column of dense weights, whose cost is that of its bursts; or, where decode units feed a lockstep array, a step of it or
+what is given to one."""
 BYTES_A_RUN = 3 << 20
-BYTES_A_FIRING = MappingProxyType({"entries": 16.0, "columns": 5.0, "steps": 20.0})
+BYTES_A_FIRING = MappingProxyType({"given": 20.0, "entries": 14.0, "columns": 5.0, "steps": 18.0})
 """Memory beyond that of the mapping: of the largest window (`dchw.lowering.lower.largest_window`), likewise."""
 KERNEL_SECONDS = 1.3e-4
 """Of the kernel of `machine_scale` on that machine."""
@@ -96,9 +97,15 @@ def expected_total(workload: Workload, moved_bytes: int) -> int:
 def what_fires(workload: Workload) -> str:
     """What most firings of a run are: a key of `SECONDS_A_FIRING`."""
     form = storage_format(workload.storage)
+    decoded = Need.DECODER in form.needs and not workload.decodes_at_load
     if form.positions:
-        return "entries"
-    return "steps" if Need.DECODER in form.needs and not workload.decodes_at_load else "columns"
+        return "given" if decoded else "entries"
+    return "steps" if decoded else "columns"
+
+
+def tiles_of(workload: Workload) -> int:
+    """Tiles of pixels of all layers."""
+    return sum(stage.layer.tiling.tiles for stage in workload.stages)
 
 
 def peak_memory() -> int | None:
@@ -199,7 +206,8 @@ def estimate(
     read, written = dram_traffic(workload, warm=warm)
     firings, bursts = expected_total(workload, read + written), (read + written) // target.dram.burst_bytes
     fires = what_fires(workload)
-    running = SECONDS_A_RUN + SECONDS_A_FIRING[fires] * firings + SECONDS_A_BURST * bursts
+    running = SECONDS_A_RUN + SECONDS_A_TILE * tiles_of(workload)
+    running += SECONDS_A_FIRING[fires] * firings + SECONDS_A_BURST * bursts
     return Estimate(
         network=network.name,
         machine=target.name,

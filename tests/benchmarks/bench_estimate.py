@@ -21,7 +21,7 @@ MACHINE = "phone-lpddr5x"
 SMALL = ("lenet-300-100", "lenet-5")
 NETWORKS = (*SMALL, "alexnet-synthetic", "vgg16-synthetic")
 FORMATS = ("dense-fp32", "dense-int8", "csr", "bitmask", "shared", "huffman", "palette-huffman")
-KINDS = ("entries", "columns", "steps")
+KINDS = ("given", "entries", "columns", "steps")
 LEAST_SECONDS = 0.1
 """Differences of shorter runs are taken as shares of this."""
 
@@ -40,6 +40,7 @@ class Run:
     mapped_bytes: int
     fires: str
     firings: int
+    tiles: int
     bursts: int
     window: int
 
@@ -78,6 +79,7 @@ def _measure(answer: Connection, name: str, storage: str) -> None:
             mapped_bytes=mapped,
             fires=module.what_fires(workload),
             firings=said.firings,
+            tiles=module.tiles_of(workload),
             bursts=(said.dram_read_bytes + said.dram_write_bytes) // target.dram.burst_bytes,
             window=largest_window(workload),
         )
@@ -100,13 +102,22 @@ def fitted(runs: list[Run]) -> dict[str, float]:
     """Coefficients of time and memory, by least squares of relative differences."""
     each = [[float(run.fires == kind) for kind in KINDS] for run in runs]
     took = np.array([run.took_s - run.mapping_s for run in runs])
-    rows = [[1.0, *(run.firings * here for here in of), run.bursts] for run, of in zip(runs, each, strict=True)]
+    rows = [
+        [1.0, run.tiles, *(run.firings * here for here in of), run.bursts] for run, of in zip(runs, each, strict=True)
+    ]
     seconds = _least_squares(rows, took, np.maximum(took, LEAST_SECONDS))
     held = np.array([run.held_bytes for run in runs], float)
     beyond = held - [run.mapped_bytes for run in runs]
     windows = [[1.0, *(run.window * here for here in of)] for run, of in zip(runs, each, strict=True)]
     memory = _least_squares(windows, beyond, held)
-    names = ("s, run", *(f"s, {kind}" for kind in KINDS), "s, burst", "B, run", *(f"B, {kind}" for kind in KINDS))
+    names = (
+        "s, run",
+        "s, tile",
+        *(f"s, {kind}" for kind in KINDS),
+        "s, burst",
+        "B, run",
+        *(f"B, {kind}" for kind in KINDS),
+    )
     return dict(zip(names, [*seconds, *memory], strict=True))
 
 
@@ -132,7 +143,7 @@ def main(names: list[str]) -> None:
                 flush=True,
             )
     times, sizes = module.SECONDS_A_FIRING, module.BYTES_A_FIRING
-    now = [module.SECONDS_A_RUN, *map(times.get, KINDS), module.SECONDS_A_BURST]
+    now = [module.SECONDS_A_RUN, module.SECONDS_A_TILE, *map(times.get, KINDS), module.SECONDS_A_BURST]
     now += [module.BYTES_A_RUN, *map(sizes.get, KINDS)]
     for (what, value), before in zip(fitted(runs).items(), now, strict=True):
         print(f"{what:>12} {value:10.3g} (now {before:.3g})")
