@@ -39,7 +39,13 @@ def read_ahead(lists: Ints32, at: int, count: int) -> None:
 
 @lean_kernel
 def one_each(lists: Ints32, by: int, item: int, firing: int, count: int) -> bool:
-    """Whether ``count`` items behind one that a firing moves are moved by the firings behind it, one each."""
+    """Whether ``count`` items behind one that a firing moves are moved by the firings behind it, one each.
+
+    A list ends with a number that is no firing's, so that what lies behind its end makes no difference; behind the end
+    of all lists nothing is looked at.
+    """
+    if by + item + count >= lists.size:
+        return by < 0
     other = 0
     if by >= 0:
         for k in range(1, count + 1):
