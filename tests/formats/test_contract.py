@@ -204,6 +204,7 @@ def palette_layer(size: int) -> dchw.CompressedNetwork:
     return dchw.compress(network, dchw.Recipe(codebook_bits=4, index_bits=4))
 
 
+@pytest.mark.compiled
 def test_a_palette_reads_its_codes_and_is_held_up_by_codebook_ports_alone() -> None:
     """1,024 x 1,024 weights of 4 bits on the phone: 64 elements of a look-up a cycle take 16 cycles a column."""
     network, phone = palette_layer(1024), dchw.machine("phone-lpddr5x")

@@ -50,6 +50,7 @@ def test_shipped_networks_move_little_more_than_they_store(name: str, most: int)
     assert run.dram_read_bytes <= most
 
 
+@pytest.mark.compiled
 def test_a_large_layer_is_its_entries_and_its_tables() -> None:
     """4,096 x 4,096 weights at 9 %: padding is the only thing beyond entropy-coded entries and tables, below 3 %."""
     rng = np.random.default_rng(0)

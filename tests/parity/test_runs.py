@@ -308,6 +308,7 @@ def with_fault(fault: str) -> dict[str, Any]:
     return plain
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_a_short_cut_is_caught_by_name(fault, monkeypatch):
     """By the name of a node or link; who merely sleeps waits for nothing, and a standstill names nobody then."""

@@ -122,6 +122,7 @@ def test_a_queue_shorter_than_a_cycles_symbols_is_refused() -> None:
         build(HuffmanDecoder, {"units": 4, "style": "multi_symbol", "output_queue": 1}, where="huffman")
 
 
+@pytest.mark.compiled
 def test_queues_that_do_not_hold_what_a_cycle_completes_are_refused_with_the_length_that_does() -> None:
     """A decode unit for every element completes two steps of a lockstep array in a cycle."""
     network = dchw.load_network("lenet-300-100")
