@@ -131,9 +131,9 @@ def test_a_weight_that_is_not_as_others_of_its_code_is_seen(storage: str) -> Non
     ("right", "wrong"),
     [
         ("if of_codes[code] != UNUSED:", "if False:"),
-        ("words[column, row]), codes[row, column]", "words[column, row]), codes[row, 0]"),
-        ("turned[row, column] = words[column, row]", "turned[row, column] = words[column, row - 1]"),
-        ("matrix[row, column] = values[codes[row, column]]", "matrix[row, column] = values[codes[row, 0]]"),
+        ("at]), mine[np.uint64(column)]", "at]), mine[0]"),
+        ("= words[np.uint64(column), at]", "= words[np.uint64(column), row - 1]"),
+        ("values[mine[np.uint64(column)]]", "values[mine[0]]"),
     ],
 )
 def test_planted_faults_are_caught(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:

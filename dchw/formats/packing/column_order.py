@@ -94,9 +94,10 @@ def _gather(
             until = min(np.int64(end_job[chunk]), (group + 1) * columns)
             begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
             for place in range(begin, end):
-                line = codes[group * rows.shape[1] + rows[group, place]]
+                line, to = codes[group * rows.shape[1] + rows[group, place]], np.uint64(at + place - begin)
                 for column in range(job - group * columns, until - group * columns):
-                    out[at + (column + group * columns - job) * (end - begin) + place - begin] = line[column]
+                    out[to] = line[np.uint64(column)]
+                    to += np.uint64(end - begin)
             at += (until - job) * (end - begin)
             job = until
 
@@ -122,7 +123,7 @@ def _count_bits(
             for place in range(bounds[group, section[chunk]], bounds[group, section[chunk] + 1]):
                 line = codes[group * rows.shape[1] + rows[group, place]]
                 for column in range(job - group * columns, until - group * columns):
-                    total += lengths[line[column]]
+                    total += lengths[line[np.uint64(column)]]
             job = until
         bits[chunk] = total
 
@@ -147,9 +148,10 @@ def _scatter(
             until = min(np.int64(end_job[chunk]), (group + 1) * columns)
             begin, end = bounds[group, section[chunk]], bounds[group, section[chunk] + 1]
             for place in range(begin, end):
-                line = out[group * rows.shape[1] + rows[group, place]]
+                line, of = out[group * rows.shape[1] + rows[group, place]], np.uint64(at + place - begin)
                 for column in range(job - group * columns, until - group * columns):
-                    line[column] = symbols[at + (column + group * columns - job) * (end - begin) + place - begin]
+                    line[np.uint64(column)] = symbols[of]
+                    of += np.uint64(end - begin)
             at += (until - job) * (end - begin)
             job = until
 

@@ -128,9 +128,10 @@ def _same_of_codes(
         column = run_job[run]
         if column >= columns:  # a division, which most layers can do without
             column %= columns
-        for i in range(at, at + run_count[run]):
+        place = np.uint64(column)
+        for i in range(np.uint64(at), np.uint64(at + run_count[run])):
             if not is_filler[i]:
-                code = codes[row[i], column]
+                code = codes[np.uint64(row[i]), place]
                 if of_codes[code] != value[i]:
                     if of_codes[code] != UNUSED:
                         return -1

@@ -94,11 +94,12 @@ def assemble_columns(
 
 @kernel
 def _look_up(codes: CodeArray, table: npt.NDArray[Any], start: int, together: int, result: npt.NDArray[Any]) -> None:
-    # result[column, start + row] = table[row, codes[row, column]]
+    # result[column, start + row] = table[row, codes[row, column]]; unsigned places do not count from the end, and
+    # compiled code need not ask
     rows, columns = codes.shape
     for first_row in range(0, rows, together):
         for first_column in range(0, columns, COLUMNS_TOGETHER):
             for row in range(first_row, min(first_row + together, rows)):
-                line = table[row]
+                line, mine, at = table[row], codes[row], np.uint64(start + row)
                 for column in range(first_column, min(first_column + COLUMNS_TOGETHER, columns)):
-                    result[column, start + row] = line[codes[row, column]]
+                    result[np.uint64(column), at] = line[mine[np.uint64(column)]]

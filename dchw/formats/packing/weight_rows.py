@@ -121,8 +121,9 @@ def _tile_rows(words: Words) -> int:
 @kernel
 def _look_up(codes: npt.NDArray[Any], values: FloatArray, matrix: FloatArray) -> None:
     for row in range(codes.shape[0]):
+        mine, made = codes[row], matrix[row]
         for column in range(codes.shape[1]):
-            matrix[row, column] = values[codes[row, column]]
+            made[np.uint64(column)] = values[mine[np.uint64(column)]]
 
 
 @kernel
@@ -132,8 +133,9 @@ def _turn(words: Words, together: int, turned: Words) -> None:
     for first_row in range(0, rows, together):
         for first in range(0, columns, COLUMNS_TOGETHER):
             for row in range(first_row, min(first_row + together, rows)):
+                mine, at = turned[row], np.uint64(row)
                 for column in range(first, min(first + COLUMNS_TOGETHER, columns)):
-                    turned[row, column] = words[column, row]
+                    mine[np.uint64(column)] = words[np.uint64(column), at]
 
 
 @kernel
@@ -143,8 +145,9 @@ def _same_of_codes(words: Words, codes: CodeArray, together: int, of_codes: Uint
     for first_row in range(0, rows, together):
         for first in range(0, columns, COLUMNS_TOGETHER):
             for row in range(first_row, min(first_row + together, rows)):
+                mine, at = codes[row], np.uint64(row)
                 for column in range(first, min(first + COLUMNS_TOGETHER, columns)):
-                    word, code = np.uint32(words[column, row]), codes[row, column]
+                    word, code = np.uint32(words[np.uint64(column), at]), mine[np.uint64(column)]
                     if of_codes[code] != word:
                         if of_codes[code] != UNUSED:
                             return False
