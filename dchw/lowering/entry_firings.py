@@ -102,12 +102,13 @@ def _runs(
                 continue
             last_row = -1
             for a in range(begins[t], begins[t + 1]):
-                begin, length = begin_of[worked[a]], length_of[worked[a]]
-                if length > 0 and least[a] < hazard:
+                j = np.uint64(worked[np.uint64(a)])
+                begin, length, cycles = begin_of[j], length_of[j], least[np.uint64(a)]
+                if length > 0 and cycles < hazard:
                     waited = np.int64(0)
                     for index in range(begin, begin + length):
-                        waited += hazard if row[index] == last_row else least[a]
-                        last_row = row[index]
+                        waited += hazard if row[np.uint64(index)] == last_row else cycles
+                        last_row = row[np.uint64(index)]
                     line[a + t] = waited
                     longest = max(longest, waited)
                 elif length > 0:
@@ -318,8 +319,8 @@ def hand_steps(
     at = np.uint64(0)
     for t in range(before.size):
         for chunk in chunks:
-            for k in range(offsets[chunk], offsets[chunk + 1]):
-                first = firing_of[t, job[k]]
+            for k in range(np.uint64(offsets[chunk]), np.uint64(offsets[chunk + 1])):
+                first = firing_of[t, np.uint64(job[k])]
                 given_by[at] = before[t] + group[k]
                 taken_by[at] = first + step[k]
                 at += np.uint64(first >= 0)  # no branch, because which are cannot be foretold

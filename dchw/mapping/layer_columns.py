@@ -99,7 +99,7 @@ def _active_groups(
                     behind = min(at + lanes, until)
                     active = False
                     for pixel in range(at, behind):  # no way out: groups are short, and zeros cannot be predicted
-                        active |= line[pixel]
+                        active |= line[np.uint64(pixel)]
                     count += active
                     at = behind
                 out[block * tiles + index, job] = count
