@@ -121,7 +121,7 @@ def _same_of_codes(
 ) -> int:
     # entries but fillers, if all of equal codes are equal and none is of code 0; otherwise -1. Fills in the values of
     # codes that are UNUSED
-    columns = codes.shape[1]
+    rows, columns = np.uint64(codes.shape[0]), codes.shape[1]
     found = 0
     at = np.int64(0)
     for run in range(run_count.size):
@@ -131,6 +131,8 @@ def _same_of_codes(
         place = np.uint64(column)
         for i in range(np.uint64(at), np.uint64(at + run_count[run])):
             if not is_filler[i]:
+                if np.uint64(row[i]) >= rows:  # damaged: behind the last row
+                    return -1
                 code = codes[np.uint64(row[i]), place]
                 if of_codes[code] != value[i]:
                     if of_codes[code] != UNUSED:
