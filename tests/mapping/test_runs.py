@@ -14,11 +14,11 @@ from dchw.compression.compressed import CompressedNetwork
 from dchw.engines import reference
 from dchw.engines.difference import first_difference
 from dchw.engines.fast import engine as fast_engine
-from dchw.formats import STORAGE_FORMATS, Need
+from dchw.formats import STORAGE_FORMATS, Need, unpack, weight_matrix, written
 from dchw.graph import forward
 from dchw.graph.geometry import Geometry
 from dchw.lowering.lower import lower
-from dchw.mapping import layer as mapping
+from dchw.mapping import parts
 from dchw.mapping.workload import map_network
 from dchw.quantities import DchwError, FileFormatError, SimulationError
 from dchw.run.conservation import check_conservation
@@ -108,28 +108,30 @@ def test_a_flipped_packed_bit_never_passes_unnoticed(monkeypatch: pytest.MonkeyP
     network, target = NETWORKS["fc"], small_machine()
     clean = dchw.simulate(network, target).outputs["fc"]
     packed_layer = map_network(network, target).stages[0].layer.packed
-    original = mapping.written
     rng = np.random.default_rng(0)
     for stream, region in packed_layer.regions.items():
         for bit in rng.choice(region.size * 8, size=min(12, region.size * 8), replace=False):
 
-            def flipped(*args: object, stream: object = stream, bit: int = int(bit), **options: object) -> object:
-                packed = original(*args, **options)  # type: ignore[arg-type]
-                damaged = packed.regions[stream].copy()  # type: ignore[index]
-                damaged[bit // 8] ^= 1 << bit % 8
-                return dataclasses.replace(packed, regions={**packed.regions, stream: damaged})
-
-            monkeypatch.setattr(mapping, "written", flipped)
+            packed = written(packed_layer)
+            damaged = packed.regions[stream].copy()
+            damaged[bit // 8] ^= 1 << bit % 8
+            packed = dataclasses.replace(packed, regions={**packed.regions, stream: damaged})
+            monkeypatch.setattr(parts, "written", lambda _, packed=packed: packed)
             try:
                 noisy = dchw.simulate(network, target).outputs["fc"]
             except FileFormatError:
                 continue
             # a weight that changed shows unless its activation is zero; then the decoded weights tell
-            changed = map_network(network, target).stages[0].layer.weights
             same = np.array_equal(noisy, clean) and np.array_equal(
-                mapping.weight_matrix(changed), network.layers[0].weight
+                weight_matrix(unpack(packed)), network.layers[0].weight
             )
             assert not same, f"bit {bit} of {stream}"
+
+
+def test_weights_of_which_only_the_places_were_kept_make_no_matrix() -> None:
+    placed = map_network(NETWORKS["fc"], small_machine()).stages[0].layer.weights
+    with pytest.raises(ValueError, match="values"):
+        weight_matrix(placed)
 
 
 def test_streamed_bytes_are_exact_for_a_layer_of_one_pass() -> None:

@@ -19,9 +19,14 @@ _ROWS = 64
 
 
 def weight_matrix(unpacked: Unpacked) -> FloatArray:
-    """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded."""
+    """The weight matrix, float32[out_channels, columns], rebuilt from what was decoded.
+
+    Raises ValueError for entries of which only the places were kept.
+    """
     if isinstance(unpacked, DenseWeights):
         return unpacked.matrix[:]
+    if unpacked.value.size != unpacked.row.size:
+        raise ValueError(f"expected values of {unpacked.row.size} entries; got {unpacked.value.size}; unpack them again")
     geometry = unpacked.geometry
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
     _scatter(unpacked.run_job, unpacked.run_count, unpacked.row, unpacked.value, unpacked.is_filler, matrix)
