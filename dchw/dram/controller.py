@@ -250,14 +250,20 @@ def _execute(f: Any, m: Any) -> bool:
     return freed
 
 
+@inlined
+def _look_ahead(f: Any, m: Any) -> None:
+    """Have a plan, now that every request of the clock reached is in."""
+    if m.plan_stale:
+        plan(f, m, m.clock + 1)
+    elif m.new_slot >= 0:
+        replan(f, m, m.clock + 1)
+
+
 @lean_kernel
 def run(f: Any, m: Any, until: int) -> None:
     """``advance`` on the records of one channel."""
     while m.clock < until:
-        if m.plan_stale:
-            plan(f, m, m.clock + 1)
-        elif m.new_slot >= 0:
-            replan(f, m, m.clock + 1)
+        _look_ahead(f, m)
         if m.plan_time > until:
             m.clock = until
         elif _execute(f, m):
@@ -274,6 +280,17 @@ def advance(s: State, ch: int, until: int) -> int:
     m = s.live[ch]
     run(s.fixed[0], m, until)
     return m.clock
+
+
+@inlined
+def due(s: State, ch: int) -> int:
+    """The clock in which something happens next in a channel, to which nothing more is offered in the clock it has
+    reached; a clock that is past where completions wait to be taken."""
+    m = s.live[ch]
+    if m.out_head != m.out_tail:
+        return m.clock
+    _look_ahead(s.fixed[0], m)
+    return m.plan_time
 
 
 @inlined

@@ -13,14 +13,14 @@ the port's next one and the engine says that the freed slot does nothing else (`
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dchw.compile import inlined, lean_kernel
 from dchw.config import build
 from dchw.dram.address import address_map, locate
-from dchw.dram.controller import advance, completions, offer, run_idle, take_completion
+from dchw.dram.controller import advance, completions, due, offer, run_idle, take_completion
 from dchw.dram.options import FixedMemory
 from dchw.dram.state import State, channel_state
 from dchw.engines.named_rows import Ints, Rows, table, zeros
@@ -210,20 +210,11 @@ def step(state: MemoryState, limit: int) -> bool:
 
 
 @inlined
-def _due(channel: Any) -> int:
-    """The clock in which something happens in a channel or is to be planned; one that is past: it has completions."""
-    if channel.out_head != channel.out_tail:
-        return channel.clock
-    planned = channel.plan_stale == 0 and channel.new_slot < 0
-    return max(channel.clock + 1, channel.plan_time if planned else 0)
-
-
-@inlined
 def _soonest(state: MemoryState) -> int:
-    """The clock in which something happens in the first of the channels."""
+    """The clock in which something happens in the first of the channels; all requests of clocks before are in them."""
     live, soonest = state.channels.live, FAR
     for ch in range(len(live)):
-        soonest = min(soonest, _due(live[ch]))
+        soonest = min(soonest, due(state.channels, ch))
     return soonest
 
 
@@ -231,17 +222,17 @@ def _soonest(state: MemoryState) -> int:
 def _run_channels(state: MemoryState, until: int) -> tuple[int, int]:
     """Run channels to a clock or the one in which it became known when a request is answered: that, and this or FAR.
 
-    A channel in which nothing happens stays behind.
+    A channel in which nothing happens stays behind. Requests of clock ``until`` may follow, and none of those before.
     """
     live, reached = state.channels.live, state.node.clock - 1
-    while True:
+    while reached < until:
         soonest = _soonest(state)
         if soonest > until:
-            return until, FAR
+            break
         reached = max(reached, soonest)
         found = False
         for ch in range(len(live)):
-            if _due(live[ch]) <= reached:
+            if due(state.channels, ch) <= reached:
                 while live[ch].clock < reached:
                     advance(state.channels, ch, reached)
                 found = _collect(state, ch) or found
@@ -249,6 +240,7 @@ def _run_channels(state: MemoryState, until: int) -> tuple[int, int]:
             answered = _answer(state)
             if answered < FAR:
                 return reached, answered
+    return until, FAR
 
 
 @inlined
