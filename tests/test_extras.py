@@ -45,6 +45,7 @@ def bare(hidden: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_run_a_table_and_a_study_need_no_extra(tmp_path: Path) -> None:
     study = tmp_path / "s.yaml"
     study.write_text("networks: lenet-300-100\nvary: {huffman.units: [8, 16]}\n")

@@ -46,7 +46,9 @@ def pattern(unpacked: Unpacked) -> bytes:
     return weight_matrix(unpacked).tobytes() + bias
 
 
-@pytest.mark.parametrize("make", [sparse_layer, one_symbol_layer, grouped_layer])
+@pytest.mark.parametrize(
+    "make", [pytest.param(sparse_layer, marks=pytest.mark.compiled), one_symbol_layer, grouped_layer]
+)
 @pytest.mark.parametrize(
     ("storage", "pointers"), [*((storage, Pointers.STORED) for storage in STORAGE_FORMATS), ("huffman", Pointers.MADE)]
 )

@@ -25,6 +25,7 @@ from dchw.mapping import layer as mapping
 from dchw.vocabulary import Stream
 from tests.mapping.layers import convolution, fully_connected, small_machine
 
+pytestmark = pytest.mark.compiled
 Rows = Counter[tuple[str, str, Stream]]
 """Output channels written, by layer, storage format and stream."""
 NETWORKS = {

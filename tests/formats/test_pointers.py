@@ -40,6 +40,7 @@ def test_gaps_run_on_from_column_to_column() -> None:
     assert entries.run_job.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("name", "most"), [("lenet_300_100", 28_000), ("lenet_5", 46_000), ("lenet_300_100_frontier", 9_500),
                        ("lenet_5_frontier", 14_500)]
@@ -89,6 +90,7 @@ def test_a_machine_that_decodes_at_use_needs_no_column_starts() -> None:
     assert not any(count.stream is Stream.POINTERS for count in run.counts)
 
 
+@pytest.mark.compiled
 def test_what_crosses_the_dram_is_explained_stream_by_stream() -> None:
     """Packed bytes are once everything; what was read beyond them are ends of bursts and passes that read again."""
     run = dchw.simulate(dchw.load(MODELS / "lenet_300_100.dchw"), "phone-lpddr5x")

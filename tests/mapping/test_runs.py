@@ -111,7 +111,6 @@ def test_a_flipped_packed_bit_never_passes_unnoticed(monkeypatch: pytest.MonkeyP
     rng = np.random.default_rng(0)
     for stream, region in packed_layer.regions.items():
         for bit in rng.choice(region.size * 8, size=min(12, region.size * 8), replace=False):
-
             packed = written(packed_layer)
             damaged = packed.regions[stream].copy()
             damaged[bit // 8] ^= 1 << bit % 8

@@ -58,6 +58,7 @@ def test_the_page_has_no_recipe_that_is_not_tried() -> None:
     assert [row.split("|")[1].strip() for row in rows] == list(RECIPES)
 
 
+@pytest.mark.slow
 def test_a_format_is_compared_and_both_engines_agree(found: dict[str, Any]) -> None:
     rows = found["formats"]
     assert rows["palette"]["packed_bytes"] < rows["palette-bytes"]["packed_bytes"]
@@ -65,31 +66,37 @@ def test_a_format_is_compared_and_both_engines_agree(found: dict[str, Any]) -> N
     assert found["format_cycles"]["fast"] == found["format_cycles"]["reference"]
 
 
+@pytest.mark.slow
 def test_a_unit_counts_and_costs_on_every_machine(found: dict[str, Any]) -> None:
     assert {"checksum_add", "leakage", "clock"} <= set(found["unit"]["events"])
     assert found["unit"]["area_mm2"] > 0
 
 
+@pytest.mark.slow
 def test_a_standard_is_replayed(found: dict[str, Any]) -> None:
     assert found["standard"]["seconds"] == pytest.approx(1.6 * found["standard"]["seconds_6400"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_an_operator_is_computed(found: dict[str, Any]) -> None:
     pytest.importorskip("onnx", reason="needs the extra 'onnx'")
     assert found["operator"]["kinds"] == ["input", "activation"]
     assert found["operator"]["largest_error"] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_preset_runs(found: dict[str, Any]) -> None:
     assert found["preset"]["listed"]
     assert found["preset"]["cycles"] > found["preset"]["cycles_of_four"]
 
 
+@pytest.mark.slow
 def test_a_section_stands_in_the_report(found: dict[str, Any]) -> None:
     pytest.importorskip("plotly", reason="needs the extra 'report'")
     assert found["section"] == {"on_the_page": True, "in_the_contents": True, "as_a_table": True}
 
 
+@pytest.mark.slow
 def test_tests_take_up_by_themselves_what_is_added(followed: Path) -> None:
     listed = run(followed, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *TAKEN_UP)
     for name in ("palette-bytes", "LPDDR5-4000", "phone-one-channel"):

@@ -61,6 +61,7 @@ def test_a_search_spends_its_budget_on_points_of_its_own(
     pd.testing.assert_frame_equal(found, same, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["surface", "nsga2", "tpe"])
 def test_a_search_beats_blind_choice(tmp_path: Path, everything: pd.DataFrame, sampler: str) -> None:
     shares = {
@@ -90,6 +91,7 @@ def test_workers_and_interruptions_change_nothing(tmp_path: Path, sampler: str) 
     assert table(tmp_path / "cut", Valley(), search=settings(sampler=sampler)).equals(whole)
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_four_writers_killed_at_random(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_each_network_is_trained_once_and_is_that_of_dchw_train(
     assert not list((tmp_path / "out" / "cache").glob("*.checkpoint"))
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_table(recipe: Path, tmp_path: Path) -> None:
     one = study(recipe).run(tmp_path / "one")
     assert study(recipe).run(tmp_path / "two", workers=2).equals(one)

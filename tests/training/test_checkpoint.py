@@ -115,7 +115,13 @@ def stopping_in_step(steps: int) -> Callable[[Any, Any], torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("kind", "settings_"),
-    [(Normalised, PAPERS), (Normalised, EVERYTHING), (Normalised, FOLDED), (Attentive, PAPERS), (Tied, PAPERS)],
+    [
+        (Normalised, PAPERS),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in ((Normalised, EVERYTHING), (Normalised, FOLDED), (Attentive, PAPERS), (Tied, PAPERS))
+        ),
+    ],
     ids=["normalised", "everything", "folded", "attentive", "tied"],
 )
 def test_stopped_after_any_epoch_it_ends_with_the_same_bits(
