@@ -120,7 +120,7 @@ def command(
         frames = [per_frame(result.costs, fps, target, dram_idle) for result in run.results.values()]
         frame["energy_per_frame_nj"] = [one.energy_pj / 1e3 for one in frames]
     notes = [_settings_note(choices)] if choices else []
-    notes += comparison_notes(network, frame, list(run.results.values())[-1], brief=not as_json)
+    notes += comparison_notes(network, frame, run.last, brief=not as_json)
     if fps is not None:
         notes.append(_frame_note(fps, dram_idle))
     if report is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dchw.cli.output import print_json, progress, say
-from dchw.cli.running import comparison_notes, print_comparison
+from dchw.cli.running import RunNotes, comparison_notes, print_comparison
 
 
 @click.command(name="demo")
@@ -32,7 +32,8 @@ def command(out: Path, machine_name: str, seed: int, as_json: bool) -> None:
             say(bar, line)
 
         demo = run_demo(out, machine_name=machine_name, seed=seed, progress=report, on_stage=announce)
-    notes = comparison_notes(demo.network, demo.table, list(demo.results.values())[-1], brief=not as_json)
+    last = RunNotes.of(list(demo.results.values())[-1])
+    notes = comparison_notes(demo.network, demo.table, last, brief=not as_json)
     trained = demo.training
     notes.append(
         f"Error on the test digits: {trained['dense_error_percent']:.2f} % dense, "

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -153,13 +153,41 @@ def other_run_options(command: F) -> F:
 
 
 @dataclass(frozen=True)
+class RunNotes:
+    """What a reader must know of a run, without all that the run holds."""
+
+    how: str
+    residency: str
+    scope: str
+    notes: tuple[str, ...]
+    brief_notes: tuple[str, ...]
+    """As a terminal has room for them."""
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: SimResult) -> RunNotes:
+        """Those of one run."""
+        workload = result.workload
+        return cls(
+            how=f"One inference of {workload.network} at batch {workload.batch}, "
+            f"{'warm' if result.warm else 'cold'} weights, {workload.origin}; engine {result.engine}.",
+            residency=f"{workload.storage}: {result.residency}",
+            scope=f"DRAM energy: {result.costs.scope}.",
+            notes=result.notes,
+            brief_notes=result.brief_notes,
+            warnings=tuple(result.costs.warnings),
+        )
+
+
+@dataclass(frozen=True)
 class Compared:
     """A network, run in several storage formats on a machine."""
 
     network: CompressedNetwork
     machine: Machine
     results: dict[str, SimResult]
-    """By storage format, in the order asked for; only the last where the others are not kept."""
+    """By storage format, in the order asked for; none where they are not kept."""
+    last: RunNotes
     frame: pd.DataFrame
 
 
@@ -177,7 +205,7 @@ def run_comparison(
 ) -> Compared:
     """Runs ``network`` in the named storage formats, all where none is named, with a progress bar.
 
-    ``keep``: hold every format's result; otherwise the last one's.
+    ``keep``: hold every format's result.
     """
     chosen = chosen_formats(storages)
     with progress() as bar:
@@ -212,15 +240,16 @@ def compared(
     import dchw
 
     results: dict[str, SimResult] = {}
+    notes: list[RunNotes] = []
 
     def finished(name: str, result: SimResult) -> None:
-        if not keep:
-            results.clear()
-        results[name] = result
+        if keep:
+            results[name] = result
+        notes[:] = [RunNotes.of(result)]
         on_row()
 
     frame = dchw.compare(network, target, storages=chosen, on_result=finished, **how)
-    return Compared(network=network, machine=target, results=results, frame=frame)
+    return Compared(network=network, machine=target, results=results, last=notes[0], frame=frame)
 
 
 def typed_command(context: click.Context) -> str:
@@ -265,18 +294,16 @@ def print_comparison(title: str, frame: pd.DataFrame, notes: list[str]) -> None:
     print_table(title, frame[list(shown)].rename(columns=shown), notes, opening=opening)
 
 
-def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, result: Any, *, brief: bool) -> list[str]:
+def comparison_notes(network: CompressedNetwork, frame: pd.DataFrame, last: RunNotes, *, brief: bool) -> list[str]:
     """What a reader must know to trust a comparison; ``brief`` for a terminal."""
-    workload = result.workload
     notes = [
-        f"One inference of {workload.network} at batch {workload.batch}, {'warm' if result.warm else 'cold'} weights, "
-        f"{workload.origin}; engine {result.engine}.",
+        last.how,
         f"x: {frame.attrs.get('baseline', frame['storage'].iloc[0])} over the row, above 1 the row is better. Energies "
         "are of a chip that holds what the row needs; beside the total, of one chip for all formats.",
-        f"{workload.storage}: {result.residency}",
-        f"DRAM energy: {result.costs.scope}.",
+        last.residency,
+        last.scope,
     ]
     notes += [f"Left out: {error}" for error in frame.attrs.get("left_out", {}).values()]
-    notes += [f"Note: {note}" for note in (*(result.brief_notes if brief else result.notes), *network.graph.notes)]
-    notes += [f"Warning: {warning}" for warning in result.costs.warnings]
+    notes += [f"Note: {note}" for note in (*(last.brief_notes if brief else last.notes), *network.graph.notes)]
+    notes += [f"Warning: {warning}" for warning in last.warnings]
     return list(dict.fromkeys(notes))

@@ -21,7 +21,6 @@ from functools import cached_property
 
 import numpy as np
 
-from dchw.formats import Need
 from dchw.lowering.broadcast import COLUMNS_WAITING, inputs_complete, results_of
 from dchw.lowering.compute import lower_compute, starts
 from dchw.lowering.context import CHUNK_LATENCY, Lowering, StageLowering
@@ -80,6 +79,11 @@ def check_moves(workload: Workload, *, warm: bool = False) -> None:
         stages.move(index)
 
 
+def window_firings(workload: Workload) -> int:
+    """Firings of a window, at least."""
+    return WINDOW_FIRINGS if workload.decodes_at_use else 4 * WINDOW_FIRINGS
+
+
 def fits_one_window(workload: Workload) -> bool:
     """Whether a workload fires, about, less often than one window may: windows would save no memory then."""
     return most_firings(workload) < WINDOW_FIRINGS or expected_firings(workload) < WINDOW_FIRINGS
@@ -114,9 +118,10 @@ def most_firings(workload: Workload) -> int:
 class LoweredWindows(Windowed):
     """The same program window by window, so that memory does not grow with the work of a network."""
 
-    def __init__(self, workload: Workload, *, warm: bool = False, firings: int = WINDOW_FIRINGS) -> None:
+    def __init__(self, workload: Workload, *, warm: bool = False, firings: int | None = None) -> None:
         """``firings``: how many a window has at least."""
-        self.workload, self.warm, self.firings = workload, warm, firings
+        self.workload, self.warm = workload, warm
+        self.firings = window_firings(workload) if firings is None else firings
         self.clock_hz = workload.machine.clock_hz
         self.layers = tuple(dict.fromkeys(stage.layer.name for stage in workload.stages))
         self.notes: tuple[str, ...] = ()
@@ -155,7 +160,7 @@ class LoweredWindows(Windowed):
 def _computing(work: LayerWork, workload: Workload) -> int:
     passes = np.count_nonzero(work.activity, axis=0)  # in which each column is broadcast
     columns, elements = int(passes.sum()), workload.machine.pe_array.elements
-    at_use = work.needs(Need.DECODER) and not workload.decodes_at_load
+    at_use = workload.decodes_at_use
     if not work.form.positions:
         if not at_use:
             return 2 * columns

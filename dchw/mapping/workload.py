@@ -76,6 +76,11 @@ class Workload:
         return self.machine.huffman.placement is Placement.LOAD and self.stages[0].layer.needs(Need.DECODER)
 
     @property
+    def decodes_at_use(self) -> bool:
+        """Whether decode units give weights to the elements that multiply them."""
+        return self.stages[0].layer.needs(Need.DECODER) and not self.decodes_at_load
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of all weight regions and tables, padding to bursts not included."""
         return sum(work.packed.total_bytes for work in distinct_parts(stage.layer for stage in self.stages))

@@ -26,7 +26,7 @@ from dchw.engines.fast.program_tables import (
 )
 from dchw.engines.fast.room import room_for
 from dchw.engines.memory import FAR
-from dchw.engines.named_rows import table
+from dchw.engines.named_rows import Ints, table
 from dchw.program.check import Facts, check
 from dchw.program.program import UNBOUNDED, Arbiter, FiringNode, Policy, Program
 
@@ -97,7 +97,7 @@ def flatten(
         span=table(SpanRow, spans),
         arbiter=table(ArbiterRow, choosing),
         port_free=np.zeros(ports, np.int64),
-        ring=np.zeros(places, np.int64),
+        ring=_ring(links, places),
         lists=lists.used,
         scratch=np.zeros(LONGEST_GIVING, np.int64),
         room=room_for(max([max(node.lanes, node.joins) for node in nodes], default=0)),
@@ -188,6 +188,23 @@ def _links(
         rows.append(row)
         places += size
     return rows, places
+
+
+def _ring(links: list[LinkRow], places: int) -> Ints:
+    """Places for the times of items, of which those that are there at first were visible always.
+
+    Nothing else is looked at before it is written, and there are too many places to clear them for each window.
+    """
+    ring = new_places(places)
+    for row in links:
+        if row.initial:
+            ring[row.ring : row.ring + min(row.initial, row.mask + 1)] = 0
+    return ring
+
+
+def new_places(count: int) -> Ints:
+    """int64[count], whatever stands there."""
+    return np.empty(count, np.int64)
 
 
 def _mark_apart(nodes: list[NodeRow], links: list[LinkRow], ends: list[int]) -> None:

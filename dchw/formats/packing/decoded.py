@@ -26,7 +26,7 @@ def weight_matrix(unpacked: Unpacked) -> FloatArray:
     if isinstance(unpacked, DenseWeights):
         return unpacked.matrix[:]
     if unpacked.value.size != unpacked.row.size:
-        raise ValueError(f"expected values of {unpacked.row.size} entries; got {unpacked.value.size}; unpack them again")
+        raise ValueError(f"expected {unpacked.row.size} values; got {unpacked.value.size}; unpack the layer again")
     geometry = unpacked.geometry
     matrix = np.zeros((geometry.out_channels, geometry.columns), dtype=np.float32)
     _scatter(unpacked.run_job, unpacked.run_count, unpacked.row, unpacked.value, unpacked.is_filler, matrix)
