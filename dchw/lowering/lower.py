@@ -43,7 +43,9 @@ from dchw.quantities import ceil_div
 OPEN_FIGURES = (CHUNK_LATENCY, COLUMNS_WAITING, ENTRIES_WAITING, LOOK_UP_LATENCY, STEPS_WAITING)
 """The figures of links that decide no list."""
 WINDOW_FIRINGS = 1 << 22
-"""Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many."""
+"""Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many. Four times as
+many where elements read entries by themselves: these need no lists of what was given, and take a quarter of the memory.
+"""
 
 
 def lower(workload: Workload, *, warm: bool = False) -> Program:
@@ -80,13 +82,15 @@ def check_moves(workload: Workload, *, warm: bool = False) -> None:
 
 
 def window_firings(workload: Workload) -> int:
-    """Firings of a window, at least."""
-    return WINDOW_FIRINGS if workload.decodes_at_use else 4 * WINDOW_FIRINGS
+    """Firings of a window, at least, so that windows of all formats take about the same memory."""
+    by_themselves = workload.stages[0].layer.form.positions and not workload.decodes_at_use
+    return 4 * WINDOW_FIRINGS if by_themselves else WINDOW_FIRINGS
 
 
 def fits_one_window(workload: Workload) -> bool:
     """Whether a workload fires, about, less often than one window may: windows would save no memory then."""
-    return most_firings(workload) < WINDOW_FIRINGS or expected_firings(workload) < WINDOW_FIRINGS
+    least = window_firings(workload)
+    return most_firings(workload) < least or expected_firings(workload) < least
 
 
 def expected_firings(workload: Workload) -> int:
@@ -100,7 +104,7 @@ def largest_window(workload: Workload) -> int:
     for stage in workload.stages:
         held += _computing(stage.layer, workload)
         most = max(most, held)
-        if held >= WINDOW_FIRINGS:
+        if held >= window_firings(workload):
             held = 0
     return most
 
