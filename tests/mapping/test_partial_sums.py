@@ -42,9 +42,19 @@ AT_LOAD = [(storage, "load") for storage in STORAGES if "huffman" in storage]
 """Weights that decode units decode on their way into the weight SRAM."""
 
 
-@pytest.mark.parametrize(("storage", "placement"), [(storage, "use") for storage in STORAGES] + AT_LOAD)
-@pytest.mark.parametrize("order", [{"band_pixels": 40}, {"band_pixels": 81, "part_rows": 12}])
-@pytest.mark.parametrize("sums", ["sram", "dram"])
+ORDERS = [({"band_pixels": 40}, "sram"), ({"band_pixels": 81, "part_rows": 12}, "dram")]
+CROSSED = [(order, sums) for (order, _), (_, sums) in zip(ORDERS, ORDERS[::-1], strict=True)]
+"""The other two, for one format of entries and a dense one."""
+
+
+@pytest.mark.parametrize(
+    ("storage", "placement", "order", "sums"),
+    [
+        *((*form, *case) for form in [*((storage, "use") for storage in STORAGES), *AT_LOAD] for case in ORDERS),
+        *(("huffman", placement, *case) for placement in ("use", "load") for case in CROSSED),
+        *(("dense-int8", "use", *case) for case in CROSSED),
+    ],
+)
 def test_both_engines_agree_and_outputs_are_those_of_a_layer_worked_whole(
     storage: str, placement: str, order: dict[str, int], sums: str
 ) -> None:
