@@ -7,7 +7,6 @@ and they are wrong here on purpose: every fault planted in them must be seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from random import Random
 from typing import Any
@@ -122,21 +121,20 @@ def test_what_is_fetched_ahead_need_not_exist():
     assert fetched(np.arange(5, dtype=np.int32)) == 10
 
 
-def arrays() -> Iterator[Program]:
+@cache
+def programs() -> list[Program]:
     """Broadcast arrays in which every queue is felt, random ones and near misses."""
+    made = []
     for decoders, buffer, depth in ((0, 1, 2), (2, 3, 2), (4, 2, 1), (1, 2, 2)):
         work = random_work(np.random.default_rng(decoders), 30, 32, 4, 0.3)
-        yield broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer)
-    yield from (random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100))
-    yield from (random_join(Random(seed), misses=seed < 30, most=30 if seed < 60 else 100) for seed in range(90))
-    yield from (random_join(Random(seed), misses=seed < 10, most=30, steady=True) for seed in range(40))
-    yield from (random_fork(Random(seed)) for seed in range(100))
-    yield random_fork(Random(121), amounts=FEW)  # comes to a standstill with servers held
-
-
-@cache
-def programs() -> tuple[Program, ...]:
-    return tuple(arrays())
+        made.append(broadcast_program(work, depth=depth, decoders=decoders, buffer=buffer))
+    made += [random_fork(Random(seed), misses=False, most=30 if seed < 60 else 100) for seed in range(100)]
+    made += [random_join(Random(seed), misses=seed < 30, most=30 if seed < 60 else 100) for seed in range(90)]
+    made += [random_join(Random(seed), misses=seed < 10, most=30, steady=True) for seed in range(40)]
+    made += [random_fork(Random(seed)) for seed in range(100)]
+    made.append(random_fork(Random(121), amounts=FEW))  # comes to a standstill with servers held
+    assert len(made) == STANDSTILL + 1
+    return made
 
 
 @cache

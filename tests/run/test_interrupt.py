@@ -50,7 +50,7 @@ from numba.core.registry import CPUDispatcher
 from dchw.cli import main
 def compile(self, sig):
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"as deaf", b"as LLVM", 20_000_000)
+    hashlib.pbkdf2_hmac("sha256", b"as deaf", b"as LLVM", 40_000_000)
 CPUDispatcher.compile = compile
 sys.argv = ["dchw", "simulate", "lenet-300-100", "--quiet"]
 main()
