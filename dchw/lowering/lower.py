@@ -44,8 +44,8 @@ OPEN_FIGURES = (CHUNK_LATENCY, COLUMNS_WAITING, ENTRIES_WAITING, LOOK_UP_LATENCY
 """The figures of links that decide no list."""
 WINDOW_FIRINGS = 1 << 22
 """Firings of a window, at least: a stage is lowered as a whole, and stages are until there are so many. Four times as
-many where elements read entries by themselves: these need no lists of what was given, and take a quarter of the memory.
-"""
+many where elements read entries by themselves, which need no lists of what was given: the most that VGG-16 takes moves
+by 3 % at most (``dchw simulate vgg16-synthetic --storage csr``: 1,230 and 1,224 MB, ``shared``: 1,060 and 1,090)."""
 
 
 def lower(workload: Workload, *, warm: bool = False) -> Program:
@@ -82,7 +82,7 @@ def check_moves(workload: Workload, *, warm: bool = False) -> None:
 
 
 def window_firings(workload: Workload) -> int:
-    """Firings of a window, at least, so that windows of all formats take about the same memory."""
+    """Firings of a window, at least, by what a firing of the workload's format holds."""
     by_themselves = workload.stages[0].layer.form.positions and not workload.decodes_at_use
     return 4 * WINDOW_FIRINGS if by_themselves else WINDOW_FIRINGS
 

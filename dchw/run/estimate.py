@@ -30,7 +30,7 @@ from dchw.quantities import ceil_div
 SECONDS_A_RUN, SECONDS_A_TILE, SECONDS_A_BURST = 0.022, 6.7e-5, 2.1e-7
 """Of lowering, running and pricing, measured on one core of a server, kernels compiled (``python -m
 tests.benchmarks.bench_estimate`` measures these and the following)."""
-SECONDS_A_FIRING = MappingProxyType({"given": 3.25e-8, "entries": 2e-8, "columns": 2e-9, "steps": 2.4e-8})
+SECONDS_A_FIRING = MappingProxyType({"given": 3.25e-8, "entries": 1.6e-8, "columns": 2e-9, "steps": 2.4e-8})
 """By what a firing is: an entry that a decode unit gives to an element, or one that an element reads by itself; a
 column of dense weights, whose cost is that of its bursts; or, where decode units feed a lockstep array, a step of it or
 what is given to one."""
