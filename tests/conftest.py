@@ -13,6 +13,17 @@ settings.register_profile("dchw", deadline=None)
 settings.load_profile("dchw")
 
 
+@pytest.fixture(autouse=True)
+def short_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failing comparisons are explained in a few lines everywhere.
+
+    Where a CI system names itself in the environment, pytest writes out every difference in full: half an hour for one
+    planted fault in a list of some thousands.
+    """
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+
+
 class OptionalModule(pytest.Module):
     """A test module that is skipped, with the reason, where it imports torch and that is not installed."""
 
