@@ -45,7 +45,7 @@ def _forbid(f: Any, m: Any, level: int, bank: int, command: int, until: int) -> 
 
 @lean_kernel
 def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) -> None:
-    """A rule of a rank or bank group, with a window, for sibling nodes, or after a command to all banks of a rank."""
+    """A rule with a window, for sibling nodes, or after a command to all banks of a rank."""
     level = f.rule_level[rule]
     following = f.rule_following[rule]
     latency = f.rule_latency[rule]
@@ -75,9 +75,20 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
 @inlined
 def bind_bank(f: Any, m: Any, command: int, bank: int, clock: int) -> None:
     """What a command forbids to the bank it goes to, by rules of a bank alone."""
-    for rule in range(f.rule_bank[command], f.rule_wide[command]):
+    for rule in range(f.rule_bank[command], f.rule_node[command]):
         following = f.rule_following[rule]
         m.bank_ready[following, bank] = max(m.bank_ready[following, bank], clock + f.rule_latency[rule])
+
+
+@inlined
+def _bind_node(f: Any, m: Any, command: int, bank: int, clock: int) -> None:
+    """What a command forbids to the rank or the bank group of the bank it goes to, by their plain rules."""
+    for rule in range(f.rule_node[command], f.rule_wide[command]):
+        following, level, until = f.rule_following[rule], f.rule_level[rule], clock + f.rule_latency[rule]
+        width = f.node_banks[level]
+        first = f.node[bank, level] * width
+        for b in range(first, first + width):
+            m.bank_ready[following, b] = max(m.bank_ready[following, b], until)
 
 
 @lean_kernel
@@ -91,6 +102,7 @@ def issue(f: Any, m: Any, command: int, bank: int, row: int, column: int, clock:
         following = f.rule_following[rule]
         m.ready[following] = max(m.ready[following], clock + f.rule_latency[rule])
     bind_bank(f, m, command, bank, clock)
+    _bind_node(f, m, command, bank, clock)
     for rule in range(f.rule_wide[command], f.rule_first[command + 1]):
         _apply_wide(f, m, rule, command, bank, clock)
     m.bus_free = clock + f.clocks[command]

@@ -65,9 +65,11 @@ _FIXED: Fields = [
     ("clocks", np.int64, (COMMANDS_MAX,)),  # [command]: clocks on the command bus
     ("node", np.int64, (BANKS_MAX, 4)),  # [bank, level]: number of the bank's node among those of the level
     ("node_banks", np.int64, (4,)),  # [level]: banks of a node
-    # [preceding command]: its rules in the lists below; first plain ones of the channel, then of the bank, then others
+    # [preceding command]: its rules in the lists below; first plain ones of the channel, then of the bank, of its rank
+    # or bank group, then others
     ("rule_first", np.int64, (COMMANDS_MAX + 1,)),
     ("rule_bank", np.int64, (COMMANDS_MAX,)),
+    ("rule_node", np.int64, (COMMANDS_MAX,)),
     ("rule_wide", np.int64, (COMMANDS_MAX,)),
     ("rule_level", np.int64, (RULES_MAX,)),
     ("rule_following", np.int64, (RULES_MAX,)),

@@ -196,12 +196,15 @@ def _fill_rules(f: Any, std: Standard, issued: set[str]) -> None:
             )
         plain = {rule for rule in latencies if rule.window == 1 and not rule.sibling}
         channel = [rule for rule in latencies if rule in plain and rule.level == 0]
-        bank = [rule for rule in latencies if rule in plain and rule.level == 3 and not f.whole_rank[number]]
-        wide = [rule for rule in latencies if rule not in {*channel, *bank}]
+        below = [] if f.whole_rank[number] else [rule for rule in latencies if rule in plain and rule.level > 0]
+        bank = [rule for rule in below if rule.level == LEVELS.index("bank")]
+        node = [rule for rule in below if rule not in bank]
+        wide = [rule for rule in latencies if rule not in {*channel, *below}]
         f.rule_first[number] = place
         f.rule_bank[number] = place + len(channel)
-        f.rule_wide[number] = place + len(channel) + len(bank)
-        for key in (*channel, *bank, *wide):
+        f.rule_node[number] = f.rule_bank[number] + len(bank)
+        f.rule_wide[number] = f.rule_node[number] + len(node)
+        for key in (*channel, *bank, *node, *wide):
             for field, value in key._asdict().items():
                 f[f"rule_{field}"][place] = value
             f.rule_latency[place] = latencies[key]

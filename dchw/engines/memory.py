@@ -43,7 +43,12 @@ class NodeState:
     """The port whose request is offered, -1 between two; the one before."""
     last_port: int = 0
     burst: int = 0
-    """Bursts of that request that are accepted."""
+    """Bursts of that request that are accepted,"""
+    channel: int = 0
+    """and where the next one goes."""
+    bank: int = 0
+    row: int = 0
+    column: int = 0
     open: int = 0
     """Bursts that are accepted and not complete."""
     ratio_up: int = 0
@@ -282,9 +287,18 @@ def _take_turn(state: MemoryState) -> int:
         at = (node.last_port + step_on) % count
         if port[at].ready <= node.clock:
             node.turn, node.burst = at, 0
+            _aim(state, port[at].first + port[at].head)
             return node.clock
         earliest = min(earliest, port[at].ready)
     return earliest
+
+
+@inlined
+def _aim(state: MemoryState, number: int) -> None:
+    """Find where the next burst of a request goes."""
+    node = state.node
+    address = state.request[number].address + node.burst * node.burst_bytes
+    node.channel, node.bank, node.row, node.column = locate(state.bits, address)
 
 
 @lean_kernel
@@ -295,14 +309,14 @@ def _offer(state: MemoryState) -> bool:
     number = row.first + row.head
     is_write = request[number].is_write != 0
     while node.burst < request[number].bursts:
-        ch, bank, line, column = locate(state.bits, request[number].address + node.burst * node.burst_bytes)
-        if taken[ch] == node.clock:
+        if taken[node.channel] == node.clock:
             return False
-        if not offer(state.channels, ch, node.clock, bank, line, column, is_write, number):
+        if not offer(state.channels, node.channel, node.clock, node.bank, node.row, node.column, is_write, number):
             return True
-        taken[ch] = node.clock
+        taken[node.channel] = node.clock
         node.burst += 1
         node.open += 1
+        _aim(state, number)
     request[number].accepted_at = node.clock
     row.head += 1
     row.ready = request[row.first + row.head].offered_at if row.told > row.head else FAR
