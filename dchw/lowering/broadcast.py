@@ -98,7 +98,7 @@ def collect(at: StageLowering, results: Sequence[Handover], behind: Indices) -> 
     """
     machine, stage, work, tiling = at.machine, at.stage, at.work, at.work.tiling
     handed = np.arange(tiling.first_handover, tiling.passes)
-    pixels = np.array([tiling.pixels_in(index) for index in handed.tolist()])
+    pixels = tiling.pixels_of_passes()[tiling.first_handover :]
     complete = handed >= tiling.last_block
     sums = pixels * work.geometry.out_channels
     shares = stage.vector_values * np.cumsum(pixels * complete) // tiling.pixels

@@ -184,7 +184,7 @@ def _worked_jobs(at: StageLowering, *, fetched_by_element: bool) -> WorkedJobs:
     active = work.activity > 0
     groups = work.activity[active].astype(np.int32)
     count = np.count_nonzero(active, axis=1)
-    most = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int32)
+    most = work.tiling.pixels_of_passes().astype(np.int32)
     floor = _entry_cycles(at.machine, work, fetched_by_element=fetched_by_element)
     begin, length = _runs(work, array.elements)
     jobs = WorkedJobs(

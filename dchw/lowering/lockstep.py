@@ -44,7 +44,7 @@ def lockstep(
     active = work.activity > 0
     groups = work.activity[active].astype(np.int64)  # of every active job, pass by pass
     count = np.count_nonzero(active, axis=1)
-    pixels = np.array([work.tiling.pixels_in(index) for index in range(work.tiling.passes)], np.int64)
+    pixels = work.tiling.pixels_of_passes()
     cycles = _column_cycles(machine, work, groups, pixels, count) if steps == 1 else _step_cycles(machine, work, groups)
     _note_columns(at, groups, np.repeat(pixels, count), by_itself=_by_itself(decoding))
     last = np.cumsum(steps * count + 1) - 1

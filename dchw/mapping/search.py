@@ -69,6 +69,7 @@ class LoopSearch:
         # a part holds whole groups, or whole rows of all elements
         self._unit = geometry.out_channels // geometry.groups if geometry.groups > 1 else self._array.elements
         self._steps = ceil_div(geometry.out_channels, self._unit)
+        self._part_weights: dict[int, int] = {}
         self._tile_cycles: dict[tuple[int, int, int], float] = {}
 
     def best(self) -> LoopChoice:
@@ -149,18 +150,11 @@ class LoopSearch:
         weights = parts * (self._weights(choice.part_rows) + cut) + (self._weights(rest) + cut if rest else 0)
         array = sum(count * self._band_cycles(choice, size) for size, count in self._band_sizes(choice))
         sums = self._dram_sums(choice, parts, rest) if choice.sums is Sums.DRAM else 0
-        cost = Cost(
-            weight_bytes=weights * bands,
-            input_bytes=self._input_bytes(choice, parts + (rest > 0), bands),
-            sum_bytes=sums,
-            cycles=0.0,
-        )
+        inputs = self._input_bytes(choice, parts + (rest > 0), bands)
         turns = 2 * blocks - 1 if choice.sums is not Sums.ACCUMULATORS else 1
         vector = rows * pixels * turns / self._vector
-        cycles = max((parts + (rest > 0)) * array, vector, cost.dram_bytes / self._bus)
-        return Cost(
-            weight_bytes=cost.weight_bytes, input_bytes=cost.input_bytes, sum_bytes=cost.sum_bytes, cycles=cycles
-        )
+        cycles = max((parts + (rest > 0)) * array, vector, (weights * bands + inputs + sums) / self._bus)
+        return Cost(weight_bytes=weights * bands, input_bytes=inputs, sum_bytes=sums, cycles=cycles)
 
     def bands(self, choice: LoopChoice) -> list[tuple[int, int]]:
         """(first pixel, end) of every band."""
@@ -220,7 +214,13 @@ class LoopSearch:
         return self._whole_bursts(share) * pieces
 
     def _weights(self, rows: int) -> int:
-        """Bytes of whole bursts that fetch a part of so many rows once."""
+        """Bytes of whole bursts that fetch a part of so many rows once; many orders have the same parts."""
+        known = self._part_weights.get(rows)
+        if known is None:
+            known = self._part_weights[rows] = self._weights_once(rows)
+        return known
+
+    def _weights_once(self, rows: int) -> int:
         demand, of = self.demand, self.demand.geometry.out_channels
         plain = demand.weight_bytes - demand.table_bytes - demand.row_table_bytes
         tables = demand.table_bytes + ceil_div(demand.row_table_bytes * rows, of)

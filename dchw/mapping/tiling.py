@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+
 from dchw.formats.packing.run_layout import band_bounds
 from dchw.graph.geometry import Geometry
 from dchw.machines.units.pe_array import PeArray
@@ -62,6 +65,11 @@ class Tiling:
     def pixels_in(self, index: int) -> int:
         """Pixels of one pass."""
         return min(self.tile, self.pixels - index % self.tiles * self.tile)
+
+    def pixels_of_passes(self) -> npt.NDArray[np.int64]:
+        """int64[passes]: pixels of each."""
+        tile = np.minimum(self.tile, self.pixels - np.arange(self.tiles, dtype=np.int64) * self.tile)
+        return np.tile(tile, self.blocks)
 
     def bounds(self, jobs: int) -> list[int]:
         """First job of every block, and the number of jobs."""

@@ -112,7 +112,7 @@ class _Implied:
         self._names, self._implied = names, implied
         self._work: LayerWork = stage.layer
         activity = self._work.activity.astype(np.int64)
-        pixels = np.array([self._work.tiling.pixels_in(i) for i in range(self._work.tiling.passes)])
+        pixels = self._work.tiling.pixels_of_passes()
         self._groups = int(activity.sum())
         """Groups of lanes of all jobs, over all passes."""
         self._active = np.count_nonzero(activity, axis=0)
