@@ -364,7 +364,7 @@ def accept(f: Any, m: Any, clock: int, bank: int, row: int, column: int, is_writ
     return True
 
 
-@lean_kernel
+@inlined
 def offer(s: State, ch: int, clock: int, bank: int, row: int, column: int, is_write: bool, tag: int) -> bool:
     """Offer a request of one burst at a clock; true if accepted. A channel accepts at most one per clock.
 

@@ -169,7 +169,7 @@ def _unmoved(node: NodeState, clock: int) -> int:
     return clock_from(node, cycle_of(node, clock) + 2)
 
 
-@lean_kernel
+@inlined
 def next_clock(state: MemoryState) -> int:
     """Next memory clock in which something can happen, as far as is known; FAR if nothing can."""
     node = state.node
@@ -223,7 +223,7 @@ def _soonest(state: MemoryState) -> int:
     return soonest
 
 
-@lean_kernel
+@inlined
 def _run_channels(state: MemoryState, until: int) -> tuple[int, int]:
     """Run channels to a clock or the one in which it became known when a request is answered: that, and this or FAR.
 
@@ -277,7 +277,7 @@ def _answer(state: MemoryState) -> int:
     return earliest
 
 
-@lean_kernel
+@inlined
 def _take_turn(state: MemoryState) -> int:
     # round robin over ports with a visible request; the earliest clock at which one will be
     node, port = state.node, state.port
@@ -301,7 +301,7 @@ def _aim(state: MemoryState, number: int) -> None:
     node.channel, node.bank, node.row, node.column = locate(state.bits, address)
 
 
-@lean_kernel
+@inlined
 def _offer(state: MemoryState) -> bool:
     """Offer bursts of the request in turn in this clock, to its end or as far as goes; whether a channel is full."""
     node, request, taken = state.node, state.request, state.taken

@@ -3,14 +3,14 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from dchw.compile import lean_kernel
+from dchw.compile import inlined, lean_kernel
 from dchw.engines.fast.program_tables import ITEM, OLDEST, ROUND_ROBIN, SLOT, Tables
 from dchw.engines.fast.queues import give_item, place, queue_of, slot_known, slot_visible, take_item
 from dchw.engines.fast.turns import wake_source, wake_target
 from dchw.engines.memory import FAR, MemoryState, cycle_of, next_clock, request_visible
 
 
-@lean_kernel
+@inlined
 def _take(t: Tables, x: int, cycle: int) -> None:
     # a shared node takes a link's head at a cycle
     row = t.link[x]
@@ -21,7 +21,7 @@ def _take(t: Tables, x: int, cycle: int) -> None:
         wake_source(t.run, t.node, t.link, t.arbiter, x)
 
 
-@lean_kernel
+@inlined
 def _give(t: Tables, x: int, cycle: int) -> None:
     # a shared node hands an item over at a cycle
     row = t.link[x]
@@ -31,7 +31,7 @@ def _give(t: Tables, x: int, cycle: int) -> None:
         wake_target(t.run, t.node, t.link, t.arbiter, x)
 
 
-@lean_kernel
+@inlined
 def _eligible_from(t: Tables, one: int, other: int) -> int:
     # cycle from which a channel can be granted, or FAR while its head or slot is not known
     head, out = t.link[one], t.link[other]
@@ -99,7 +99,7 @@ def grant(t: Tables, a: int, cycle: int) -> None:
         link[one].granted += 1
 
 
-@lean_kernel
+@inlined
 def next_memory_clock(t: Tables, memory: MemoryState) -> int:
     # tells the memory the requests that became visible; its next clock in which something can happen
     link = t.link
@@ -111,7 +111,7 @@ def next_memory_clock(t: Tables, memory: MemoryState) -> int:
     return next_clock(memory) if memory.port.shape[0] else FAR
 
 
-@lean_kernel
+@inlined
 def deliver(t: Tables, memory: MemoryState) -> None:
     # passes on what the memory accepted and answered
     link = t.link
