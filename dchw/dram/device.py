@@ -63,7 +63,7 @@ def _apply_wide(f: Any, m: Any, rule: int, command: int, bank: int, clock: int) 
         since = clock
         if window > 1:
             # the rules of one window stand together; the first of them records the command
-            if h != f.rule_history[rule - 1]:
+            if rule == f.rule_wide[command] or h != f.rule_history[rule - 1]:
                 for k in range(window - 1, 0, -1):
                     m.history[h, node, k] = m.history[h, node, k - 1]
                 m.history[h, node, 0] = clock

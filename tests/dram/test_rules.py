@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from dchw.config import build
 from dchw.dram.device import earliest, issue
 from dchw.dram.standard import Standard, standard, standard_names
 from dchw.dram.state import channel_state
@@ -49,6 +50,21 @@ def test_illegal_one_clock_earlier_and_legal_at_its_time(name, number):
             assert before
             if legal == at_rule:
                 assert any(f"({rule.latency})" in fault or "bus" in fault for fault in before)
+
+
+def test_a_window_that_is_the_very_first_rule_binds():
+    """No other rule stands before it in the lists that kernels read."""
+    alone = standard("LPDDR5-6400").dump()
+    rules = alone["constraints"]["rules"]
+    alone["constraints"]["rules"] = [rule for rule in rules if "ACT1" not in rule["preceding"] or rule["window"] > 1]
+    std = build(Standard, alone, where="alone")
+    names, (rule,) = list(std.commands.clocks), [rule for rule in std.constraints.rules if rule.window > 1]
+    state = channel_state(std, every_rule=True)
+    f, m = state.fixed[0], state.live[0]
+    assert names.index("ACT1") == f.rule_wide[0] == f.rule_history[f.rule_wide[0]] == 0
+    for bank in range(rule.window):
+        issue(f, m, 0, bank, -1, -1, START)
+    assert earliest(f, m, 0, rule.window) == START + std.adjusted_latency(rule, "ACT1", "ACT1")
 
 
 def test_most_rules_decide_the_time_of_some_pair():
