@@ -52,8 +52,8 @@ def test_illegal_one_clock_earlier_and_legal_at_its_time(name, number):
                 assert any(f"({rule.latency})" in fault or "bus" in fault for fault in before)
 
 
-def test_a_window_that_is_the_very_first_rule_binds():
-    """No other rule stands before it in the lists that kernels read."""
+def test_a_window_binds_where_it_is_all_that_the_first_command_forbids():
+    """No rule stands before it in the lists that kernels read."""
     alone = standard("LPDDR5-6400").dump()
     rules = alone["constraints"]["rules"]
     alone["constraints"]["rules"] = [rule for rule in rules if "ACT1" not in rule["preceding"] or rule["window"] > 1]
